@@ -1,0 +1,62 @@
+"""Event sourcing for SQLAlchemy: aggregates are mapped classes, and their state is kept as an immutable sequence of events."""
+
+from sa_eventsource.aggregates import AggregateRoot, applies
+from sa_eventsource.events import DomainEvent, EventContext, RecordedEvent, event_context, upcast
+from sa_eventsource.exceptions import (
+    AggregateIdError,
+    AggregateNotFoundError,
+    AggregateStateError,
+    ConcurrencyError,
+    CorruptStreamError,
+    DeclarationError,
+    DuplicateEventTypeError,
+    EmptyAggregateError,
+    EventAlreadyAppendedError,
+    EventDecodeError,
+    EventIdConflictError,
+    EventPayloadError,
+    EventSourceError,
+    ImmutableEventError,
+    NestedEventError,
+    ReadOnlyAggregateError,
+    SnapshotError,
+    UnhandledEventError,
+    UnitOfWorkBypassError,
+    UnknownEventTypeError,
+)
+from sa_eventsource.mapping import EventRecord, EventSourceOptions, event_record
+from sa_eventsource.session import lock_aggregate
+
+__all__ = [
+    "AggregateIdError",
+    "AggregateNotFoundError",
+    "AggregateRoot",
+    "AggregateStateError",
+    "ConcurrencyError",
+    "CorruptStreamError",
+    "DeclarationError",
+    "DomainEvent",
+    "DuplicateEventTypeError",
+    "EmptyAggregateError",
+    "EventAlreadyAppendedError",
+    "EventContext",
+    "EventDecodeError",
+    "EventIdConflictError",
+    "EventPayloadError",
+    "EventRecord",
+    "EventSourceError",
+    "EventSourceOptions",
+    "ImmutableEventError",
+    "NestedEventError",
+    "ReadOnlyAggregateError",
+    "RecordedEvent",
+    "SnapshotError",
+    "UnhandledEventError",
+    "UnitOfWorkBypassError",
+    "UnknownEventTypeError",
+    "applies",
+    "event_context",
+    "event_record",
+    "lock_aggregate",
+    "upcast",
+]

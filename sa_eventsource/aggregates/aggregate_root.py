@@ -1,0 +1,352 @@
+"""The base class of aggregates."""
+
+from __future__ import annotations
+
+import typing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from uuid import UUID
+
+from sqlalchemy.orm import Mapped, declared_attr, object_session
+from sqlalchemy.orm.attributes import flag_modified, instance_state, manager_of_class
+from sqlalchemy.orm.exc import DetachedInstanceError
+from typing_extensions import TypeVar
+
+from sa_eventsource.aggregates.definition import AggregateDefinition, definition_of
+from sa_eventsource.aggregates.handlers import Handlers
+from sa_eventsource.aggregates.state import StateFields
+from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
+from sa_eventsource.exceptions import AggregateIdError, AggregateStateError, NestedEventError, ReadOnlyAggregateError
+from sa_eventsource.mapping import streams_of, tables_on
+from sa_eventsource.types import uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Subquery
+
+IdT = TypeVar("IdT", bound=str | UUID | int, default=str)
+A = TypeVar("A", bound="AggregateRoot[Any]")
+
+# Keys of an instance's __dict__ that are the library's own.
+_PENDING = "_pending_events"
+_APPLYING = "_applying"
+_LOADED = "_state_loaded"
+_READ_ONLY = "_read_only"
+
+
+class AggregateRoot(Generic[IdT]):
+    """Base of classes whose state is made from their events: ``class Order(AggregateRoot, Base)``.
+
+    The class is mapped like any other: ``session.add(order)``, ``session.get(Order, id)``, ``select(Order)``. A flush writes the
+    events applied since the last one, and fails with ``ConcurrencyError`` when another transaction was faster.
+
+    State fields are annotated attributes with a default, ``pydantic.Field(default_factory=...)``, or none; they change only in
+    methods marked ``@applies(EventType)``. The id is a ``str`` unless the base is written ``AggregateRoot[UUID]`` or
+    ``AggregateRoot[int]``. A subclass of an aggregate is an aggregate type of its own that inherits fields and methods.
+
+    Attributes:
+        id: The aggregate's id, unique within its type; at most 255 characters as text.
+        version: The number of events that made the present state; 0 before the first.
+    """
+
+    __aggregate_type__: ClassVar[str]
+    """Name its events are stored under; the class's name by default. Not inherited."""
+
+    __snapshot_frequency__: ClassVar[int | None] = None
+    """Write a snapshot, in the same transaction, each time this many events have been added."""
+
+    __snapshot_version__: ClassVar[int] = 1
+    """Raise it to have older snapshots ignored when code that ``@applies`` methods call has changed."""
+
+    __ignored_events__: ClassVar[tuple[type[DomainEvent], ...]] = ()
+    """Events that are recorded but change no state."""
+
+    __allow_unmapped__ = True
+
+    __state_fields__: ClassVar[StateFields]
+    __event_handlers__: ClassVar[Handlers]
+    __aggregate_definition__: ClassVar[AggregateDefinition]
+
+    if TYPE_CHECKING:
+        id: Mapped[IdT]
+        version: Mapped[int]
+
+    def __init__(self, *, id: IdT | None = None) -> None:  # noqa: A002 - the attribute's name
+        """Start a new aggregate, with version 0 and every state field at its default.
+
+        Args:
+            id: Its id. A new UUIDv7 by default; required where ids are ``int``.
+
+        Raises:
+            AggregateIdError: The id is of another type than declared, empty, too long, or missing where it is required.
+        """
+        definition = definition_of(type(self))
+        value: Any = id
+        if value is None:
+            if definition.id_type is int:
+                raise AggregateIdError(definition.aggregate_type, None, "ids of type int are not made up; pass id=")
+            value = uuid7() if definition.id_type is UUID else str(uuid7())
+        else:
+            definition.text_id(value)
+        values = vars(self)
+        values["id"] = value
+        values["version"] = 0
+        values[_LOADED] = True
+        definition.state.reset(values)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Collect state fields and ``@applies`` methods."""
+        _collect(cls)
+        super().__init_subclass__(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a state field only while an event is applied, and nothing but state fields then.
+
+        Raises:
+            AggregateStateError: The value would be lost at the next load.
+        """
+        values = self.__dict__
+        if _APPLYING in values:
+            if name in self.__state_fields__.names:
+                values[name] = value
+                return
+            raise AggregateStateError(type(self).__name__, name, declared=False)
+        if name in self.__state_fields__.names or name == "version" or name == "id":
+            raise AggregateStateError(type(self).__name__, name)
+        object.__setattr__(self, name, value)
+
+    @declared_attr.directive
+    def __table__(cls) -> Subquery:  # noqa: N805 - SQLAlchemy calls it with the class
+        """Map the class to its streams."""
+        definition = _define(cls)
+        return streams_of(definition.tables.events, definition.aggregate_type, definition.id_type)
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy calls it with the class
+        """Name the primary key, and keep a subclass of an aggregate a type of its own."""
+        identifier: Any = cls.__table__.c.id  # type: ignore[attr-defined]
+        return {"primary_key": [identifier], **({"concrete": True} if _inherits_mapping(cls) else {})}
+
+    def apply_event(self, event: DomainEvent, *, occurred_at: datetime | None = None, event_id: UUID | None = None) -> None:
+        """Change the state by an event, and keep the event for the next flush.
+
+        The correlation id, causation id and metadata of ``event_context`` at this moment are stored with it.
+
+        Args:
+            event: What happened.
+            occurred_at: When, with a time zone; now by default.
+            event_id: The event's id; a new UUIDv7 by default. Give one that a retry can repeat, and a second append of the same
+                event raises ``EventAlreadyAppendedError`` instead of storing it twice.
+
+        Raises:
+            EventPayloadError: The event holds a value that would not survive storage. The aggregate is unchanged.
+            UnhandledEventError: No ``@applies`` method takes the event. The aggregate is unchanged.
+            ReadOnlyAggregateError: This is the aggregate as it stood in the past.
+            NestedEventError: It was called by an ``@applies`` method.
+            ValueError: *occurred_at* has no time zone.
+        """
+        values = vars(self)
+        definition = definition_of(type(self))
+        if _READ_ONLY in values:
+            raise ReadOnlyAggregateError(definition.aggregate_type, definition.text_id(self.id), self.version)
+        if _APPLYING in values:
+            raise NestedEventError(type(self).__name__, type(event).__name__)
+        apply = definition.handlers.find(type(event))
+        payload = encode(event)
+        if occurred_at is None:
+            occurred_at = datetime.now(UTC)
+        elif occurred_at.tzinfo is None:
+            raise ValueError(f"occurred_at {occurred_at!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+        version = self.version + 1
+        values[_APPLYING] = True
+        try:
+            apply(self, event)
+        finally:
+            del values[_APPLYING]
+        context = current_context()
+        pending: list[PendingEvent] | None = values.get(_PENDING)
+        if not pending:
+            pending = values[_PENDING] = []
+            if instance_state(self).key is not None:
+                flag_modified(self, "version")
+        pending.append(
+            PendingEvent(
+                event=event,
+                payload=payload,
+                event_id=event_id if event_id is not None else uuid7(),
+                version=version,
+                occurred_at=occurred_at,
+                correlation_id=context.correlation_id,
+                causation_id=context.causation_id,
+                metadata=context.metadata,
+            )
+        )
+        values["version"] = version
+
+    @property
+    def pending_events(self) -> tuple[DomainEvent, ...]:
+        """The events applied since the last flush, oldest first."""
+        return tuple(each.event for each in vars(self).get(_PENDING, ()))
+
+    def __repr__(self) -> str:
+        """Name the class, the id and the version, without loading anything."""
+        values = vars(self)
+        return f"<{type(self).__name__} {values.get('id')!r} v{values.get('version', '?')}>"
+
+
+# What other layers do to an instance. Functions rather than methods, so that they neither show on an application's classes nor
+# clash with its names.
+
+
+def pending_of(aggregate: AggregateRoot[Any]) -> list[PendingEvent]:
+    """Get the events an aggregate keeps for the next flush, oldest first."""
+    pending: list[PendingEvent] = vars(aggregate).get(_PENDING, [])
+    return pending
+
+
+def set_pending(aggregate: AggregateRoot[Any], pending: list[PendingEvent]) -> None:
+    """Replace the events an aggregate keeps for the next flush."""
+    if pending:
+        vars(aggregate)[_PENDING] = pending
+    else:
+        vars(aggregate).pop(_PENDING, None)
+
+
+def drop_state(aggregate: AggregateRoot[Any]) -> None:
+    """Forget state and pending events, so that the next read of a state field loads the aggregate."""
+    values = vars(aggregate)
+    aggregate.__state_fields__.drop(values)
+    values.pop(_PENDING, None)
+    values.pop(_LOADED, None)
+
+
+def is_loaded(aggregate: AggregateRoot[Any]) -> bool:
+    """Tell whether the state fields have been set from events, or by the constructor."""
+    return _LOADED in vars(aggregate)
+
+
+def restore(
+    aggregate: AggregateRoot[Any],
+    aggregate_id: str,
+    rows: Iterable[Any],
+    *,
+    snapshot: tuple[int, str] | None = None,
+    contiguous: bool = True,
+) -> None:
+    """Set an aggregate's state and version from stored events, discarding what it had.
+
+    Args:
+        aggregate: The instance.
+        aggregate_id: Its id as stored.
+        rows: Tuples of version, event type, event version and payload text, by version.
+        snapshot: Version and state text to start from; None to start from nothing.
+        contiguous: Whether each row must be one version after the last.
+
+    Raises:
+        CorruptStreamError: A version is missing.
+        EventDecodeError: A payload does not fit its class.
+        UnknownEventTypeError: No class declares an event's type.
+        UnhandledEventError: The aggregate has no method for an event.
+    """
+    definition = definition_of(type(aggregate))
+    values = vars(aggregate)
+    values.pop(_PENDING, None)
+    if snapshot is None:
+        version = 0
+        definition.state.reset(values)
+    else:
+        version = snapshot[0]
+        definition.state.load(values, snapshot[1])
+    values[_LOADED] = values[_APPLYING] = True
+    try:
+        version = definition.replay(aggregate, aggregate_id, rows, version, contiguous=contiguous)
+    finally:
+        del values[_APPLYING]
+    values["version"] = version
+
+
+def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[PendingEvent]) -> None:
+    """Make an aggregate new again: its state follows from *pending*, which it keeps for the next flush."""
+    definition = definition_of(type(aggregate))
+    values = vars(aggregate)
+    definition.state.reset(values)
+    values["id"] = definition.typed_id(aggregate_id)
+    values[_LOADED] = values[_APPLYING] = True
+    try:
+        for each in pending:
+            definition.handlers.find(type(each.event))(aggregate, each.event)
+    finally:
+        del values[_APPLYING]
+    values["version"] = pending[-1].version if pending else 0
+    set_pending(aggregate, pending)
+
+
+def past_view(
+    aggregate_class: type[A],
+    aggregate_id: str,
+    rows: Iterable[Any],
+    *,
+    snapshot: tuple[int, str] | None = None,
+    contiguous: bool = True,
+) -> A:
+    """Make an aggregate as it stood once. It belongs to no session and takes no events. Arguments as for :func:`restore`."""
+    aggregate = aggregate_class.__new__(aggregate_class)
+    manager_of_class(aggregate_class).setup_instance(aggregate)
+    vars(aggregate)["id"] = definition_of(aggregate_class).typed_id(aggregate_id)
+    restore(aggregate, aggregate_id, rows, snapshot=snapshot, contiguous=contiguous)
+    vars(aggregate)[_READ_ONLY] = True
+    return aggregate
+
+
+def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
+    """Have the session load an aggregate whose state is not there; nothing if it was never stored.
+
+    Raises:
+        DetachedInstanceError: It belongs to no session.
+    """
+    values = vars(aggregate)
+    if _LOADED in values or instance_state(aggregate).key is None:
+        return
+    if "version" in values:
+        session = object_session(aggregate)
+        if session is None:
+            raise DetachedInstanceError(f"{aggregate!r} is not bound to a Session; its state cannot be loaded")
+        session.expire(aggregate, ["version"])
+    _ = aggregate.version
+
+
+def _collect(cls: type[AggregateRoot[Any]]) -> None:
+    if "__state_fields__" not in vars(cls):
+        cls.__state_fields__ = StateFields(cls, load_missing_state)
+        cls.__event_handlers__ = Handlers(cls)
+
+
+def _define(cls: Any) -> AggregateDefinition:
+    _collect(cls)
+    definition = AggregateDefinition(
+        aggregate_class=cls,
+        aggregate_type=vars(cls).get("__aggregate_type__", cls.__name__),
+        id_type=_id_type(cls),
+        tables=tables_on(cls.metadata, getattr(cls, "__eventsource__", None)),
+        snapshot_frequency=cls.__snapshot_frequency__,
+        handlers=cls.__event_handlers__,
+        state=cls.__state_fields__,
+    )
+    cls.__aggregate_definition__ = definition
+    return definition
+
+
+def _id_type(cls: type[Any]) -> type[Any]:
+    for klass in cls.__mro__:
+        for base in vars(klass).get("__orig_bases__", ()):
+            if typing.get_origin(base) is AggregateRoot:
+                (argument,) = typing.get_args(base)
+                if not isinstance(argument, TypeVar):
+                    found: type[Any] = argument
+                    return found
+    return str
+
+
+def _inherits_mapping(cls: type[Any]) -> bool:
+    return any("__mapper__" in vars(base) for base in cls.__mro__[1:])

@@ -1,0 +1,149 @@
+"""What the library knows of one aggregate class."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from sa_eventsource.events import decoder
+from sa_eventsource.exceptions import CorruptStreamError, DeclarationError
+from sa_eventsource.mapping import ID_TYPES, MAX_NAME_LENGTH, id_as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sa_eventsource.aggregates.handlers import Handlers
+    from sa_eventsource.aggregates.state import StateFields
+    from sa_eventsource.mapping import EventSourceTables
+
+_INFO_KEY = "sa_eventsource_aggregate_types"
+
+
+@dataclass(eq=False)
+class AggregateDefinition:
+    """One mapped aggregate class: where its events lie and how its state is made from them.
+
+    Attributes:
+        aggregate_class: The class.
+        aggregate_type: The name its events are stored under.
+        id_type: The Python type of its id.
+        tables: The tables of its declarative base.
+        snapshot_frequency: A snapshot is written each time this many events have been added; None for never.
+        handlers: Its ``@applies`` methods.
+        state: Its state fields.
+    """
+
+    aggregate_class: type[Any]
+    aggregate_type: str
+    id_type: type[Any]
+    tables: EventSourceTables
+    snapshot_frequency: int | None
+    handlers: Handlers
+    state: StateFields
+
+    def __post_init__(self) -> None:
+        """Check the declaration and claim the type name on the metadata.
+
+        Raises:
+            DeclarationError: The name, the id's type or the snapshot frequency is impossible, or the name is taken.
+        """
+        name = self.aggregate_class.__name__
+        if not 0 < len(self.aggregate_type) <= MAX_NAME_LENGTH or "\x00" in self.aggregate_type:
+            raise DeclarationError(f"{name}.__aggregate_type__ must have 1 to {MAX_NAME_LENGTH} characters and no NUL")
+        if self.id_type not in ID_TYPES:
+            raise DeclarationError(f"{name} declares ids of {self.id_type!r}; AggregateRoot takes [str], [UUID] or [int]")
+        if self.snapshot_frequency is not None and self.snapshot_frequency < 1:
+            raise DeclarationError(f"{name}.__snapshot_frequency__ is {self.snapshot_frequency}; it must be 1 or more, or None")
+        claimed: dict[str, type[Any]] = self.tables.events.info.setdefault(_INFO_KEY, {})
+        other = claimed.get(self.aggregate_type, self.aggregate_class)
+        if _place(other) != _place(self.aggregate_class):
+            raise DeclarationError(
+                f"aggregate type {self.aggregate_type!r} is declared twice: by {_place(other)} and by {_place(self.aggregate_class)}. "
+                "Set __aggregate_type__ to another name on one of them."
+            )
+        claimed[self.aggregate_type] = self.aggregate_class
+
+    def text_id(self, value: object) -> str:
+        """Turn an id into the text that is stored.
+
+        Raises:
+            AggregateIdError: *value* cannot be an id of this class.
+        """
+        return id_as_text(value, self.id_type, self.aggregate_type)
+
+    def typed_id(self, text: str) -> Any:
+        """Turn a stored id into the application's."""
+        return self.id_type(text)
+
+    def replay(self, instance: Any, aggregate_id: str, rows: Iterable[Any], version: int, *, contiguous: bool = True) -> int:
+        """Apply stored events to an instance, in the order given.
+
+        Args:
+            instance: The aggregate; its state is that of *version*.
+            aggregate_id: Its id as stored.
+            rows: Tuples of version, event type, event version and payload text.
+            version: The version before the first row.
+            contiguous: Whether each row must be one version after the last.
+
+        Returns:
+            The version after the last row.
+
+        Raises:
+            CorruptStreamError: A version is missing.
+            EventDecodeError: A payload does not fit its class.
+            UnknownEventTypeError: No class declares an event's type.
+            UnhandledEventError: The aggregate has no method for an event.
+        """
+        find = self.handlers.find
+        for row_version, event_type, event_version, payload in rows:
+            if contiguous and row_version != version + 1:
+                raise CorruptStreamError(self.aggregate_type, aggregate_id, expected_version=version + 1, found_version=row_version)
+            event = decoder(event_type, event_version)(payload)
+            find(type(event))(instance, event)
+            version = row_version
+        return version
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the state's shape and of the code that makes it; a snapshot of another one is ignored.
+
+        It covers the names, types and defaults of the state fields, the byte code of the ``@applies`` methods and the versions of
+        their events. What those methods call is not covered: change ``__snapshot_version__`` when that changes.
+        """
+        digest = hashlib.sha256(self.state.fingerprint().encode())
+        digest.update(repr(getattr(self.aggregate_class, "__snapshot_version__", 1)).encode())
+        for event_class, function in sorted(self.handlers.functions().items(), key=lambda item: item[0].__event_type__):
+            digest.update(f"{event_class.__event_type__}/{event_class.__event_version__}:".encode())
+            digest.update(_code_text(function.__code__).encode())
+        return digest.hexdigest()
+
+
+def definition_of(aggregate_class: Any) -> AggregateDefinition:
+    """Get the definition of a mapped aggregate class.
+
+    Raises:
+        DeclarationError: The class is not a mapped aggregate: it is abstract, or has no declarative base.
+    """
+    definition: AggregateDefinition | None = getattr(aggregate_class, "__dict__", {}).get("__aggregate_definition__")
+    if definition is None:
+        name = getattr(aggregate_class, "__name__", repr(aggregate_class))
+        raise DeclarationError(f"{name} is not a mapped aggregate; declare it as class {name}(AggregateRoot, Base)")
+    return definition
+
+
+def _place(klass: type[Any]) -> str:
+    return f"{klass.__module__}.{klass.__qualname__}"
+
+
+def _code_text(code: CodeType) -> str:
+    constants = [_code_text(each) if isinstance(each, CodeType) else _constant_text(each) for each in code.co_consts]
+    return repr((code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars))
+
+
+def _constant_text(value: object) -> str:
+    if isinstance(value, frozenset):
+        return repr(sorted(map(_constant_text, value)))
+    return repr(value)

@@ -1,0 +1,92 @@
+"""``@applies``: which method changes an aggregate's state for which event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sa_eventsource.events import DomainEvent
+from sa_eventsource.exceptions import DeclarationError, UnhandledEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+E = TypeVar("E", bound=DomainEvent)
+A = TypeVar("A")
+
+_MARK = "__applies_events__"
+
+
+def applies(*event_types: type[E]) -> Callable[[Callable[[A, E], None]], Callable[[A, E], None]]:
+    """Mark the method that changes an aggregate's state for events of the given types.
+
+    The method gets the event and sets state fields; it decides nothing, and must not raise: it runs again at every replay. It also
+    takes events of subclasses that have no method of their own. A subclass of the aggregate overrides it by its name.
+
+    Args:
+        *event_types: One or more event classes.
+
+    Raises:
+        DeclarationError: There is none, or one is not a ``DomainEvent`` class.
+    """
+    if not event_types or not all(isinstance(each, type) and issubclass(each, DomainEvent) for each in event_types):
+        raise DeclarationError(f"@applies takes one or more DomainEvent classes, such as @applies(OrderPlaced), not {event_types!r}")
+
+    def mark(method: Callable[[A, E], None]) -> Callable[[A, E], None]:
+        setattr(method, _MARK, event_types)
+        return method
+
+    return mark
+
+
+def _ignore(aggregate: Any, event: DomainEvent) -> None:
+    """Change nothing."""
+
+
+class Handlers:
+    """The ``@applies`` methods of one aggregate class, found by event class."""
+
+    def __init__(self, aggregate_class: type[Any]) -> None:
+        """Collect the methods of the class and its bases.
+
+        Raises:
+            DeclarationError: Two methods of the class claim one event.
+        """
+        self._aggregate_class = aggregate_class
+        self._methods: dict[type[DomainEvent], Callable[[Any, Any], None]] = {}
+        names: dict[type[DomainEvent], str] = {}
+        for klass in reversed(aggregate_class.__mro__):
+            own: dict[type[DomainEvent], str] = {}
+            for name, member in vars(klass).items():
+                for event_class in getattr(member, _MARK, ()):
+                    if event_class in own:
+                        raise DeclarationError(
+                            f"{klass.__name__} has two methods for {event_class.__name__}: {own[event_class]} and {name}. Keep one."
+                        )
+                    own[event_class] = name
+            names.update(own)
+            for event_class in vars(klass).get("__ignored_events__", ()):
+                names.pop(event_class, None)
+                self._methods[event_class] = _ignore
+            for event_class in own:
+                self._methods.pop(event_class, None)
+        self._methods.update({event_class: getattr(aggregate_class, name) for event_class, name in names.items()})
+        self._found = dict(self._methods)
+
+    def find(self, event_class: type[DomainEvent]) -> Callable[[Any, Any], None]:
+        """Get the method for an event class: its own, or else that of its nearest base.
+
+        Raises:
+            UnhandledEventError: There is none, and the class is not among ``__ignored_events__``.
+        """
+        try:
+            return self._found[event_class]
+        except KeyError:
+            for base in event_class.__mro__:
+                if base in self._methods:
+                    method = self._found[event_class] = self._methods[base]
+                    return method
+        raise UnhandledEventError(self._aggregate_class.__name__, event_class.__name__)
+
+    def functions(self) -> dict[type[DomainEvent], Callable[[Any, Any], None]]:
+        """List the methods by event class."""
+        return dict(self._methods)

@@ -1,0 +1,207 @@
+"""An aggregate's state fields: annotated class attributes that are neither columns nor lost on refresh.
+
+Their values live in the instance's ``__dict__``. The attribute on the class is only asked when a value is not there, which is when
+the instance is expired: it then has the session load the aggregate, as for any expired attribute.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import sys
+import typing
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, PydanticUndefined
+from sqlalchemy.orm import Mapped
+from typing_extensions import TypedDict
+
+from sa_eventsource.exceptions import DeclarationError, SnapshotError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_IMMUTABLE = (str, bytes, int, float, complex, bool, type(None), frozenset, tuple)
+_NOT_STATE = frozenset({"id", "version"})
+
+
+class StateField:
+    """Stands on the class for one state field; reached only while the instance has no value for it."""
+
+    def __init__(self, name: str, default: FieldInfo | None, load: Callable[[Any], None]) -> None:
+        """Keep the declaration, and the function that loads an instance's state."""
+        self.name = name
+        self.default = default
+        self._load = load
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        """Load the aggregate and return the value; on the class, return this declaration."""
+        if instance is None:
+            return self
+        values = vars(instance)
+        self._load(instance)
+        try:
+            return values[self.name]
+        except KeyError:
+            raise AttributeError(
+                f"{owner.__name__}.{self.name} has no default and no event has set it yet", name=self.name, obj=instance
+            ) from None
+
+
+class StateFields:
+    """The state fields of one aggregate class, its own and inherited ones."""
+
+    def __init__(self, aggregate_class: type[Any], load: Callable[[Any], None]) -> None:
+        """Collect the fields of the class and its bases, and put a :class:`StateField` on the class for each of its own.
+
+        Args:
+            aggregate_class: The class.
+            load: Loads the state of an instance that has none; called when a field is read then.
+        """
+        self._aggregate_class = aggregate_class
+        self._declare(load)
+        fields = {
+            name: member
+            for klass in reversed(aggregate_class.__mro__)
+            for name, member in vars(klass).items()
+            if isinstance(member, StateField)
+        }
+        self.names = frozenset(fields)
+        self._constants: dict[str, Any] = {}
+        self._factories: dict[str, Callable[[], Any]] = {}
+        for name, field in fields.items():
+            if field.default is None:
+                continue
+            if field.default.default_factory is not None:
+                self._factories[name] = typing.cast("Callable[[], Any]", field.default.default_factory)
+            elif isinstance(field.default.default, _IMMUTABLE) or _is_enum_member(field.default.default):
+                self._constants[name] = field.default.default
+            else:
+                self._factories[name] = _copier(field.default.default)
+        self._adapter: TypeAdapter[dict[str, Any]] | None = None
+
+    def reset(self, values: dict[str, Any]) -> None:
+        """Give every field in *values* (an instance's ``__dict__``) its default, and drop those without one."""
+        for name in self.names:
+            values.pop(name, None)
+        values.update(self._constants)
+        for name, factory in self._factories.items():
+            values[name] = factory()
+
+    def drop(self, values: dict[str, Any]) -> None:
+        """Remove every field from *values*, so that the next read loads the aggregate."""
+        for name in self.names:
+            values.pop(name, None)
+
+    def dump(self, values: Mapping[str, Any]) -> str:
+        """Write the state as JSON text.
+
+        Raises:
+            SnapshotError: A value does not fit its annotation, or would not come back equal.
+        """
+        state = {name: values[name] for name in self.names if name in values}
+        adapter = self._typed()
+        try:
+            text = adapter.dump_json(state, warnings="error").decode()
+            again = adapter.validate_json(text)
+        except (PydanticSerializationError, ValidationError, UnicodeDecodeError) as error:
+            raise SnapshotError(self._aggregate_class.__name__, str(error)) from error
+        for name, value in state.items():
+            if again.get(name) != value or type(again.get(name)) is not type(value):
+                raise SnapshotError(
+                    self._aggregate_class.__name__,
+                    f"field {name!r} would come back as {again.get(name)!r} instead of {value!r}; give it a more exact annotation",
+                )
+        if "\\u0000" in text and "\\u0000" in text.replace("\\\\", ""):
+            raise SnapshotError(self._aggregate_class.__name__, "a field holds a NUL character, which PostgreSQL cannot store")
+        return text
+
+    def load(self, values: dict[str, Any], text: str | bytes) -> None:
+        """Set the fields in *values* from JSON text that :meth:`dump` wrote.
+
+        Raises:
+            SnapshotError: The text is of another shape, though its fingerprint was right: it was changed by hand.
+        """
+        self.reset(values)
+        try:
+            values.update(self._typed().validate_json(text))
+        except ValidationError as error:
+            raise SnapshotError(self._aggregate_class.__name__, f"delete the stored one, it does not fit: {error}") from error
+
+    def fingerprint(self) -> str:
+        """Digest names, types and defaults of all fields; it changes when a stored state could be misread."""
+        schema = self._typed().core_schema
+        digest = hashlib.sha256(_stable(schema).encode())
+        digest.update(_stable(self._constants).encode())
+        digest.update(_stable(sorted(self._factories)).encode())
+        return digest.hexdigest()
+
+    def _declare(self, load: Callable[[Any], None]) -> None:
+        own = vars(self._aggregate_class)
+        for name, annotation in _annotations(self._aggregate_class).items():
+            if name in _NOT_STATE or name.startswith("__") or _is_special(annotation):
+                continue
+            present = own.get(name, PydanticUndefined)
+            if isinstance(present, FieldInfo):
+                default: FieldInfo | None = present if not present.is_required() else None
+            elif present is PydanticUndefined:
+                default = None
+            else:
+                default = FieldInfo(default=present)
+            setattr(self._aggregate_class, name, StateField(name, default, load))
+
+    def _typed(self) -> TypeAdapter[dict[str, Any]]:
+        if self._adapter is None:
+            name = self._aggregate_class.__name__
+            try:
+                hints = typing.get_type_hints(self._aggregate_class, include_extras=True)
+                shape = TypedDict(f"{name}State", {each: hints[each] for each in sorted(self.names)}, total=False)  # type: ignore[misc]
+                shape.__pydantic_config__ = ConfigDict(  # type: ignore[attr-defined]
+                    ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings", extra="forbid"
+                )
+                self._adapter = TypeAdapter(shape)
+            except (NameError, PydanticSchemaGenerationError) as error:
+                raise DeclarationError(
+                    f"{name} takes snapshots, but Pydantic cannot store its state: {error}. Annotate each state field with a type "
+                    "that Pydantic knows and that can be resolved where the class is defined."
+                ) from error
+        return self._adapter
+
+
+def _annotations(klass: type[Any]) -> Mapping[str, Any]:
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 - exists from Python 3.14 on
+
+        return annotationlib.get_annotations(klass, format=annotationlib.Format.FORWARDREF)
+    found: Mapping[str, Any] = vars(klass).get("__annotations__", {})
+    return found
+
+
+def _is_special(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return annotation.startswith(("ClassVar", "typing.ClassVar", "t.ClassVar", "Mapped[", "orm.Mapped["))
+    origin = typing.get_origin(annotation)
+    return annotation is ClassVar or origin is ClassVar or (isinstance(origin, type) and issubclass(origin, Mapped))
+
+
+def _is_enum_member(value: Any) -> bool:
+    return hasattr(type(value), "__members__")
+
+
+def _copier(value: Any) -> Callable[[], Any]:
+    return lambda: copy.deepcopy(value)
+
+
+def _stable(value: Any) -> str:
+    """Write a schema or a value as text that is the same in every process."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_stable(value[key])}" for key in sorted(value, key=str) if key != "ref") + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_stable, value)) + "]"
+    if isinstance(value, set | frozenset):
+        return "{" + ",".join(sorted(map(_stable, value))) + "}"
+    if isinstance(value, type) or callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return f"{type(value).__qualname__}({value})" if isinstance(value, str | int | float | bytes | None) else type(value).__qualname__

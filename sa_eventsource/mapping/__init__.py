@@ -1,0 +1,21 @@
+"""Tables, their rows as classes, and the selectable that aggregates are mapped to."""
+
+from sa_eventsource.mapping.column_types import ID_TYPES, MAX_NAME_LENGTH, AggregateId, id_as_text
+from sa_eventsource.mapping.records import EventRecord, event_record
+from sa_eventsource.mapping.streams import streams_of
+from sa_eventsource.mapping.tables import EventSourceOptions, EventSourceTables, find_tables, is_events_table, tables_on
+
+__all__ = [
+    "ID_TYPES",
+    "MAX_NAME_LENGTH",
+    "AggregateId",
+    "EventRecord",
+    "EventSourceOptions",
+    "EventSourceTables",
+    "event_record",
+    "find_tables",
+    "id_as_text",
+    "is_events_table",
+    "streams_of",
+    "tables_on",
+]

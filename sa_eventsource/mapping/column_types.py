@@ -1,0 +1,147 @@
+"""Column types that SQLAlchemy does not bring: an aggregate's id as text, times in UTC, PostgreSQL's 64-bit transaction id."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, DateTime, String
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+from sqlalchemy.types import TypeDecorator, UserDefinedType
+
+from sa_eventsource.exceptions import AggregateIdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.types import TypeEngine
+
+MAX_NAME_LENGTH = 255
+"""The longest aggregate id, aggregate type and event type, in characters."""
+
+ID_TYPES: tuple[type[Any], ...] = (str, UUID, int)
+"""The Python types an aggregate's id may have."""
+
+
+def id_as_text(value: object, id_type: type[Any], aggregate_type: str) -> str:
+    """Turn an aggregate's id into the text that the log stores.
+
+    Args:
+        value: The id as the application has it.
+        id_type: The Python type declared for it: ``str``, ``UUID`` or ``int``.
+        aggregate_type: The aggregate's stored type name, for the message.
+
+    Raises:
+        AggregateIdError: *value* is of another type, empty, longer than 255 characters, or holds a NUL character.
+    """
+    if type(value) is not id_type and (not isinstance(value, id_type) or isinstance(value, bool)):
+        raise AggregateIdError(aggregate_type, value, f"it must be {id_type.__name__}, not {type(value).__name__}")
+    text = str(value)
+    if not text:
+        raise AggregateIdError(aggregate_type, value, "it is empty")
+    if len(text) > MAX_NAME_LENGTH:
+        raise AggregateIdError(aggregate_type, value, f"it has {len(text)} characters, and at most {MAX_NAME_LENGTH} are stored")
+    if "\x00" in text:
+        raise AggregateIdError(aggregate_type, value, "PostgreSQL text cannot hold a NUL character")
+    return text
+
+
+class AggregateId(TypeDecorator[Any]):
+    """An aggregate's id: ``str``, ``UUID`` or ``int`` in Python, text in the database."""
+
+    impl = String(MAX_NAME_LENGTH)
+    cache_ok = True
+
+    def __init__(self, id_type: type[Any] = str, aggregate_type: str = "aggregate") -> None:
+        """Remember the Python type and whose id it is."""
+        super().__init__(MAX_NAME_LENGTH)
+        self.id_type = id_type
+        self.aggregate_type = aggregate_type
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Turn the application's id into text, refusing what cannot be one."""
+        return None if value is None else id_as_text(value, self.id_type, self.aggregate_type)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        """Turn stored text into the application's id."""
+        return value if value is None or self.id_type is str else self.id_type(value)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: aware datetimes only, read back in UTC, on SQLite too, which knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a time without zone, and give SQLite the time in UTC.
+
+        Raises:
+            ValueError: *value* has no time zone.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+        return value if dialect.name == "postgresql" else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Read the time in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class XID8(UserDefinedType[int]):
+    """PostgreSQL's ``xid8``: a transaction id that never wraps round. An ``int`` in Python."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Name the type in DDL and casts."""
+        return "XID8"
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[int | None], str | None]:  # noqa: ARG002 - SQLAlchemy's signature
+        """Send the number as text: there is no cast from integers to xid8."""
+        return lambda value: None if value is None else str(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], int | None]:  # noqa: ARG002
+        """Read the number from the text that drivers deliver."""
+        return lambda value: None if value is None else int(value)
+
+
+# Reflection knows the type, so that Alembic compares it instead of warning about it.
+ischema_names.setdefault("xid8", XID8)
+
+
+class TransactionId(TypeDecorator[int]):
+    """The transaction that wrote a row: ``xid8`` on PostgreSQL, a number without meaning elsewhere."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose ``xid8`` where it exists."""
+        return dialect.type_descriptor(XID8() if dialect.name == "postgresql" else BigInteger())
+
+
+class current_transaction_id(GenericFunction[int]):  # noqa: N801 - SQLAlchemy's naming of SQL functions
+    """The id of the transaction in progress; 0 on a database with a single writer, where nothing asks for it."""
+
+    type = TransactionId()
+    inherit_cache = True
+
+
+@compiles(current_transaction_id)
+def _no_transaction_id(element: current_transaction_id, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
+    return "0"
+
+
+@compiles(current_transaction_id, "postgresql")
+def _postgresql_transaction_id(element: current_transaction_id, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
+    return "pg_current_xact_id()"

@@ -1,0 +1,67 @@
+"""The log's rows as a mapped class, for plain queries over events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import MetaData
+from sqlalchemy.orm import Mapped, registry
+
+from sa_eventsource.mapping.tables import EventSourceTables, tables_on
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+_INFO_KEY = "sa_eventsource_event_record"
+
+
+class EventRecord:
+    """One row of the ``events`` table, read-only: ``select(EventRecord).where(EventRecord.event_type == "OrderPlaced")``.
+
+    This class reads the table under its default name, whichever metadata created it. Where ``__eventsource__`` names another
+    table or a schema, ``event_record(Base)`` is the same class for that one. The unit of work refuses new, changed and deleted
+    records: events are appended through aggregates.
+    """
+
+    if TYPE_CHECKING:
+        event_id: Mapped[UUID]
+        aggregate_type: Mapped[str]
+        aggregate_id: Mapped[str]
+        version: Mapped[int]
+        event_type: Mapped[str]
+        event_version: Mapped[int]
+        event_data: Mapped[dict[str, Any]]
+        metadata: Mapped[dict[str, Any] | None]
+        occurred_at: Mapped[datetime]
+        correlation_id: Mapped[UUID | None]
+        causation_id: Mapped[UUID | None]
+        position: Mapped[int]
+        transaction_id: Mapped[int]
+
+    def __repr__(self) -> str:
+        """Name the event and its place."""
+        return f"<EventRecord {self.event_type} {self.aggregate_type} {self.aggregate_id} v{self.version}>"
+
+
+_registry = registry()
+_registry.map_imperatively(EventRecord, tables_on(MetaData()).events)
+
+
+def event_record(base: Any) -> type[EventRecord]:
+    """Get the ``EventRecord`` class of one declarative base, for queries where its tables have other names or a schema.
+
+    Args:
+        base: A declarative base, or any class mapped on it.
+
+    Returns:
+        A class mapped to that base's events table; the same one at every call.
+    """
+    tables: EventSourceTables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+    info = tables.events.info
+    if _INFO_KEY not in info:
+        record = type("EventRecord", (EventRecord,), {"__doc__": EventRecord.__doc__})
+        _registry.map_imperatively(record, tables.events)
+        info[_INFO_KEY] = record
+    found: type[EventRecord] = info[_INFO_KEY]
+    return found

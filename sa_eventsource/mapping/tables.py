@@ -1,0 +1,170 @@
+"""The four tables, placed on an application's own metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping.column_types import MAX_NAME_LENGTH, TransactionId, UtcDateTime, current_transaction_id
+from sa_eventsource.mapping.immutability import guard_events
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
+_INFO_KEY = "sa_eventsource"
+
+
+@dataclass(frozen=True, slots=True)
+class EventSourceOptions:
+    """Where the library's tables lie. Set it on the declarative base as ``__eventsource__``, before the first aggregate.
+
+    Attributes:
+        schema: Schema of the tables; None for the metadata's own.
+        events: Name of the event log.
+        projections: Name of the read models' shared table.
+        snapshots: Name of the snapshots' table.
+        projection_positions: Name of the read models' checkpoints.
+    """
+
+    schema: str | None = None
+    events: str = "events"
+    projections: str = "projections"
+    snapshots: str = "snapshots"
+    projection_positions: str = "projection_positions"
+
+
+@dataclass(frozen=True, eq=False)
+class EventSourceTables:
+    """The library's tables on one metadata.
+
+    Attributes:
+        options: The names they were made with.
+        events: The log: one row an event, never changed.
+        projections: Rows of read models that have no table of their own.
+        snapshots: At most one stored state an aggregate.
+        projection_positions: How far each read model has come.
+    """
+
+    options: EventSourceOptions
+    events: Table
+    projections: Table
+    snapshots: Table
+    projection_positions: Table
+
+
+def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> EventSourceTables:
+    """Get the library's tables on *metadata*, adding them the first time.
+
+    Args:
+        metadata: The application's metadata, usually ``Base.metadata``.
+        options: Names and schema; None for those they have, or the default ones the first time.
+
+    Raises:
+        DeclarationError: They are there already under other options. Set ``__eventsource__`` on the base that all classes share.
+    """
+    tables: EventSourceTables | None = metadata.info.get(_INFO_KEY)
+    if tables is None:
+        tables = metadata.info[_INFO_KEY] = _create(metadata, options or EventSourceOptions())
+    elif options is not None and options != tables.options:
+        raise DeclarationError(
+            f"the event-sourcing tables are on this metadata already, with {tables.options}, not {options}. "
+            "Set __eventsource__ once, on the declarative base that all classes share."
+        )
+    return tables
+
+
+def find_tables(metadata: MetaData) -> EventSourceTables | None:
+    """Get the library's tables on *metadata* if it has them."""
+    tables: EventSourceTables | None = metadata.info.get(_INFO_KEY)
+    return tables
+
+
+def is_events_table(table: object) -> bool:
+    """Tell whether *table* is an event log."""
+    return isinstance(table, Table) and table.info.get(_INFO_KEY) == "events"
+
+
+def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTables:
+    where: dict[str, Any] = {} if options.schema is None else {"schema": options.schema}
+    json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+    events = Table(
+        options.events,
+        metadata,
+        Column("event_id", Uuid, primary_key=True),
+        Column("aggregate_type", String(MAX_NAME_LENGTH), nullable=False),
+        Column("aggregate_id", String(MAX_NAME_LENGTH), nullable=False),
+        Column("version", Integer, nullable=False),
+        Column("event_type", String(MAX_NAME_LENGTH), nullable=False, index=True),
+        Column("event_version", SmallInteger, nullable=False, server_default=text("1")),
+        Column("event_data", json, nullable=False),
+        Column("metadata", json, nullable=True),
+        Column("occurred_at", UtcDateTime, nullable=False, index=True),
+        Column("correlation_id", Uuid, nullable=True),
+        Column("causation_id", Uuid, nullable=True),
+        Column("position", BigInteger, Identity(always=False), nullable=False),
+        Column("transaction_id", TransactionId, nullable=False, server_default=current_transaction_id(), index=True),
+        UniqueConstraint("aggregate_type", "aggregate_id", "version"),
+        UniqueConstraint("position"),
+        info={_INFO_KEY: "events"},
+        **where,
+    )
+    Index(
+        None,
+        events.c.correlation_id,
+        postgresql_where=events.c.correlation_id.is_not(None),
+        sqlite_where=events.c.correlation_id.is_not(None),
+    )
+    guard_events(events)
+    projections = Table(
+        options.projections,
+        metadata,
+        Column("id", String(MAX_NAME_LENGTH), primary_key=True),
+        Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True, index=True),
+        Column("data", json, nullable=False),
+        Column("version", Integer, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
+        Column("updated_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
+        **where,
+    )
+    Index(None, projections.c.data, postgresql_using="gin").ddl_if(dialect="postgresql")
+    snapshots = Table(
+        options.snapshots,
+        metadata,
+        Column("aggregate_type", String(MAX_NAME_LENGTH), primary_key=True),
+        Column("aggregate_id", String(MAX_NAME_LENGTH), primary_key=True),
+        Column("version", Integer, nullable=False),
+        Column("state", json, nullable=False),
+        Column("state_fingerprint", String(64), nullable=False),
+        Column("occurred_at", UtcDateTime, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
+        **where,
+    )
+    projection_positions = Table(
+        options.projection_positions,
+        metadata,
+        Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True),
+        Column("last_processed_position", BigInteger, nullable=False, server_default=text("0")),
+        Column("last_processed_at", UtcDateTime, nullable=True),
+        Column("snapshot_cursor", String, nullable=True),
+        Column("status", String(32), nullable=False, server_default=text("'running'")),
+        **where,
+    )
+    return EventSourceTables(options, events, projections, snapshots, projection_positions)

@@ -1,0 +1,5 @@
+"""Repositories: the aggregates of one class in one session."""
+
+from sa_eventsource.repository.repository import EventSourcedRepository, ExpectedVersion
+
+__all__ = ["EventSourcedRepository", "ExpectedVersion"]

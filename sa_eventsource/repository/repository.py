@@ -1,0 +1,248 @@
+"""Aggregates of one class: loading, saving, time travel, and appending without loading."""
+
+from __future__ import annotations
+
+import enum
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
+
+from sqlalchemy import inspect, select
+from sqlalchemy.exc import DBAPIError
+from typing_extensions import TypeVar
+
+from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
+from sa_eventsource.events import PendingEvent, current_context, encode
+from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
+from sa_eventsource.store import AppendRefusedError, EventStore, StreamAppend, append, current_version, raise_explained, read_stream
+from sa_eventsource.types import uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.events import DomainEvent
+    from sa_eventsource.store import EventQuery
+
+A = TypeVar("A", bound=AggregateRoot[Any])
+
+_ATTEMPTS = 10
+
+
+class ExpectedVersion(enum.Enum):
+    """What :meth:`EventSourcedRepository.append` may expect of a stream, beside an exact version."""
+
+    ANY = "any"
+    """Append behind whatever is there."""
+    NO_STREAM = "no stream"
+    """Append only if there is nothing yet; the same as version 0."""
+
+
+Expected: TypeAlias = int | ExpectedVersion
+
+
+class EventSourcedRepository(Generic[A]):
+    """The aggregates of one class in one session.
+
+    ``get`` and ``save`` are ``session.get`` and ``session.add`` under the names of the field; the rest has no counterpart there.
+    """
+
+    def __init__(self, session: Session, aggregate_class: type[A]) -> None:
+        """Bind the repository to a session.
+
+        Raises:
+            DeclarationError: *aggregate_class* is not a mapped aggregate.
+        """
+        self._session = session
+        self._aggregate_class = aggregate_class
+        self._definition = definition_of(aggregate_class)
+
+    def get(self, aggregate_id: Any) -> A:
+        """Load an aggregate, or return the one the session has.
+
+        Raises:
+            AggregateNotFoundError: It has no events.
+            AggregateIdError: *aggregate_id* is not of the declared type.
+        """
+        aggregate = self.get_or_none(aggregate_id)
+        if aggregate is None:
+            raise AggregateNotFoundError(self._definition.aggregate_type, self._definition.text_id(aggregate_id))
+        return aggregate
+
+    def get_or_none(self, aggregate_id: Any) -> A | None:
+        """Load an aggregate, or return the one the session has; None if it has no events.
+
+        Raises:
+            AggregateIdError: *aggregate_id* is not of the declared type.
+        """
+        self._definition.text_id(aggregate_id)
+        return self._session.get(self._aggregate_class, aggregate_id)
+
+    def save(self, aggregate: A) -> None:
+        """Put an aggregate into the session and flush it, so that a conflict shows here and not at commit.
+
+        Other pending changes of the session stay pending. The caller commits.
+
+        Raises:
+            ConcurrencyError: Another transaction has appended to it. Roll back, load it again and decide anew.
+            EmptyAggregateError: It is new and has no events.
+            EventAlreadyAppendedError: Its events are stored already.
+            EventIdConflictError: The id of one of its events is taken.
+        """
+        self._session.add(aggregate)
+        self._session.flush([aggregate])
+
+    def load_at_time(self, aggregate_id: Any, moment: datetime) -> A:
+        """Rebuild an aggregate as it stood at one moment.
+
+        The result belongs to no session and refuses new events. It is made of the events that occurred up to then, in the order
+        of their versions, starting from a snapshot where one lies wholly before.
+
+        Args:
+            aggregate_id: The aggregate's id.
+            moment: Time-zone aware; events that occurred exactly then are included.
+
+        Raises:
+            AggregateNotFoundError: It had no event yet at that moment.
+            ValueError: *moment* has no time zone. Pass ``datetime.now(UTC)`` or another aware time.
+        """
+        if moment.tzinfo is None:
+            raise ValueError(f"{moment!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+        return self._view(aggregate_id, moment=moment)
+
+    def load_at_version(self, aggregate_id: Any, version: int) -> A:
+        """Rebuild an aggregate as it stood after its first *version* events.
+
+        The result belongs to no session and refuses new events.
+
+        Raises:
+            AggregateNotFoundError: It never had so many events.
+            ValueError: *version* is less than 1.
+        """
+        if version < 1:
+            raise ValueError(f"version {version}: versions count from 1")
+        view = self._view(aggregate_id, version=version)
+        if view.version != version:
+            raise AggregateNotFoundError(
+                self._definition.aggregate_type, self._definition.text_id(aggregate_id), version=version
+            )
+        return view
+
+    def history(self, aggregate_id: Any) -> EventQuery:
+        """The aggregate's events, as a query: ``repository.history(order_id).all()``.
+
+        Raises:
+            AggregateIdError: *aggregate_id* is not of the declared type.
+        """
+        return EventStore(self._session, self._aggregate_class).events.of(self._aggregate_class, aggregate_id)
+
+    def append(
+        self,
+        aggregate_id: Any,
+        events: Sequence[DomainEvent],
+        *,
+        expected_version: Expected,
+        occurred_at: datetime | None = None,
+        event_ids: Sequence[UUID] | None = None,
+    ) -> int:
+        """Append events without loading the aggregate, within a savepoint of the session's transaction.
+
+        An error undoes the savepoint only; the session can go on. The instance that the session may have is flushed first and
+        expired afterwards. The aggregate's rules are not asked, but it must have ``@applies`` methods for the events. No snapshot
+        is written.
+
+        Args:
+            aggregate_id: The aggregate's id.
+            events: One or more events.
+            expected_version: The version they follow, ``ExpectedVersion.NO_STREAM`` or ``ExpectedVersion.ANY``.
+            occurred_at: When they occurred, with a time zone; now by default.
+            event_ids: One id for each event, for an append that can be repeated; new ones by default.
+
+        Returns:
+            The version of the last event.
+
+        Raises:
+            ConcurrencyError: The stream is at another version; with ``ANY``, other writers came first ten times.
+            EventAlreadyAppendedError: The same events are stored already at that place. Carry on.
+            EventIdConflictError: An event id is taken.
+            EventPayloadError: An event holds a value that would not survive storage.
+            UnhandledEventError: The aggregate has no method for an event.
+            ValueError: There are no events, or not as many ids, or *occurred_at* has no time zone.
+        """
+        if not events or (event_ids is not None and len(event_ids) != len(events)):
+            raise ValueError("append() takes at least one event, and either no event_ids or one for each event")
+        if occurred_at is not None and occurred_at.tzinfo is None:
+            raise ValueError(f"occurred_at {occurred_at!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+        text_id = self._definition.text_id(aggregate_id)
+        present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
+        self._session.flush()
+        connection = self._session.connection(bind_arguments={"mapper": inspect(self._aggregate_class)})
+        moment = occurred_at or datetime.now(UTC)
+        ids = event_ids or [uuid7() for _ in events]
+        attempt = 0
+        while True:
+            attempt += 1
+            start = self._start(connection, text_id, ids, expected_version)
+            stream = StreamAppend(
+                self._definition.aggregate_type, text_id, start, list(self._pending(events, ids, start, moment))
+            )
+            try:
+                self._append(connection, stream)
+            except ConcurrencyError:
+                if expected_version is not ExpectedVersion.ANY or attempt == _ATTEMPTS:
+                    raise
+                continue
+            if present is not None:
+                self._session.expire(present)
+            return start + len(events)
+
+    def _append(self, connection: Connection, stream: StreamAppend) -> None:
+        savepoint = self._session.begin_nested()
+        try:
+            append(self._session, connection, self._definition.tables, [stream])
+        except (AppendRefusedError, DBAPIError) as error:
+            savepoint.rollback()
+            raise_explained(error, [(connection, self._definition.tables, [stream])])
+        except BaseException:
+            savepoint.rollback()
+            raise
+        savepoint.commit()
+
+    def _start(self, connection: Connection, text_id: str, ids: Sequence[UUID], expected: Expected) -> int:
+        """Tell the version that the events follow."""
+        if isinstance(expected, int):
+            return expected
+        if expected is ExpectedVersion.NO_STREAM:
+            return 0
+        # A repeated append of the same events belongs where they are, so that it is recognised.
+        events = self._definition.tables.events
+        stored: int | None = connection.scalar(select(events.c.version).where(events.c.event_id == ids[0]))
+        if stored is not None:
+            return stored - 1
+        return current_version(connection, events, self._definition.aggregate_type, text_id)
+
+    def _pending(self, events: Sequence[DomainEvent], ids: Sequence[UUID], start: int, moment: datetime) -> Iterator[PendingEvent]:
+        context = current_context()
+        for version, (event, event_id) in enumerate(zip(events, ids, strict=True), start + 1):
+            self._definition.handlers.find(type(event))
+            yield PendingEvent(
+                event=event,
+                payload=encode(event),
+                event_id=event_id,
+                version=version,
+                occurred_at=moment,
+                correlation_id=context.correlation_id,
+                causation_id=context.causation_id,
+                metadata=context.metadata,
+            )
+
+    def _view(self, aggregate_id: Any, *, moment: datetime | None = None, version: int | None = None) -> A:
+        text_id = self._definition.text_id(aggregate_id)
+        self._session.flush()
+        connection = self._session.connection(bind_arguments={"mapper": inspect(self._aggregate_class)})
+        stream = read_stream(connection, self._definition, text_id, version=version, moment=moment)
+        if stream is None:
+            raise AggregateNotFoundError(self._definition.aggregate_type, text_id, moment=moment, version=version)
+        return past_view(self._aggregate_class, text_id, stream.rows, snapshot=stream.snapshot, contiguous=moment is None)

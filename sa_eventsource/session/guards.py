@@ -1,0 +1,51 @@
+"""What must not pass by the unit of work: bulk and Core writes to aggregates and events, merging, FOR UPDATE on streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, Session, object_session
+from sqlalchemy.sql.dml import UpdateBase
+
+from sa_eventsource.aggregates import AggregateRoot
+from sa_eventsource.exceptions import UnitOfWorkBypassError
+from sa_eventsource.mapping import is_events_table
+from sa_eventsource.session.sqlalchemy_internals import asks_for_update, refuse_bulk_writes
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import ORMExecuteState
+
+
+def listen() -> None:
+    """Put the hooks on every session and every aggregate class, present and future."""
+    event.listen(Session, "do_orm_execute", _check_statement)
+    event.listen(Mapper, "mapper_configured", _guard_mapper)
+
+
+def _check_statement(state: ORMExecuteState) -> None:
+    statement = state.statement
+    if isinstance(statement, UpdateBase):
+        if is_events_table(statement.table):
+            raise UnitOfWorkBypassError(f"a {type(statement).__name__.upper()} of events through the session")
+    elif state.is_select and asks_for_update(statement) and any(issubclass(each.class_, AggregateRoot) for each in state.all_mappers):
+        raise UnitOfWorkBypassError("FOR UPDATE on aggregates, which have no rows of their own to lock,", advice=_LOCKING)
+
+
+_LOCKING = "Call lock_aggregate(session, Order, id) before loading it; without a lock, a conflict is found at flush."
+_MERGING = "Load the aggregate with session.get() and apply the events to it; session.add() reattaches a detached one."
+
+
+def _guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
+    if issubclass(class_, AggregateRoot):
+        refuse_bulk_writes(mapper, UnitOfWorkBypassError(f"a bulk write of {class_.__name__}"))
+        event.listen(class_.id, "set", _refuse_merge)
+        event.listen(class_.version, "set", _refuse_merge)
+
+
+def _refuse_merge(aggregate: AggregateRoot[Any], value: object, _old: object, _initiator: object) -> None:
+    # Only session.merge() sets these attributes this way: an application's assignment ends in AggregateRoot.__setattr__.
+    session = object_session(aggregate)
+    if session is not None and aggregate in session.new:
+        session.expunge(aggregate)
+    raise UnitOfWorkBypassError(f"session.merge() of {type(aggregate).__name__} {value!r}", advice=_MERGING)

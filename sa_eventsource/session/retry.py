@@ -1,0 +1,62 @@
+"""Retrying a unit of work that lost a race. Needs the ``retry`` extra (tenacity)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from sa_eventsource.exceptions import ConcurrencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_RETRYABLE = frozenset({"40001", "40P01"})
+"""PostgreSQL's serialization_failure and deadlock_detected."""
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether a unit of work that failed with *error* may succeed when it is run again.
+
+    That is so for ``ConcurrencyError``, serialization failures (SQLSTATE 40001) and deadlocks (40P01), and for nothing else.
+    """
+    if isinstance(error, ConcurrencyError):
+        return True
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _RETRYABLE
+
+
+def retry_on_conflict(*, attempts: int = 5, initial_wait: float = 0.01, max_wait: float = 1.0) -> Callable[[F], F]:
+    """Run a function again when it lost a race; sync functions and coroutine functions alike.
+
+    The function must be a whole unit of work: it opens its session, loads, decides and commits. What it loaded before is stale, and
+    a session that failed cannot go on. Waits are random and grow exponentially, as in tenacity's ``wait_random_exponential``.
+
+    Example::
+
+        @retry_on_conflict()
+        def pay(order_id: str) -> None:
+            with Session(engine) as session:
+                session.get_one(Order, order_id).pay()
+                session.commit()
+
+    Args:
+        attempts: How often to run it at most.
+        initial_wait: Seconds; the first wait is between 0 and this.
+        max_wait: Seconds; no wait is longer.
+
+    Raises:
+        ConcurrencyError: The last attempt lost as well. The last attempt's own error is raised, whichever it is.
+        ValueError: *attempts* is less than 1.
+    """
+    if attempts < 1:
+        raise ValueError(f"retry_on_conflict(attempts={attempts}): pass 1 or more")
+    decorator: Callable[[F], F] = retry(
+        retry=retry_if_exception(is_conflict),
+        stop=stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=initial_wait, max=max_wait),
+        reraise=True,
+    )
+    return decorator

@@ -1,0 +1,25 @@
+"""The event log: appending, reading back what aggregates are rebuilt from, snapshots, queries."""
+
+from sa_eventsource.store.append import CONTEXT_KEY, AppendRefusedError, Appended, StreamAppend, append, on_appended
+from sa_eventsource.store.conflicts import current_version, raise_explained
+from sa_eventsource.store.event_query import EventQuery
+from sa_eventsource.store.event_store import EventStore
+from sa_eventsource.store.replay import StoredStream, read_stream, read_streams
+from sa_eventsource.store.snapshots import write_snapshots
+
+__all__ = [
+    "CONTEXT_KEY",
+    "AppendRefusedError",
+    "Appended",
+    "EventQuery",
+    "EventStore",
+    "StoredStream",
+    "StreamAppend",
+    "append",
+    "current_version",
+    "on_appended",
+    "raise_explained",
+    "read_stream",
+    "read_streams",
+    "write_snapshots",
+]

@@ -1,0 +1,125 @@
+"""What to tell the caller whose append was refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+
+from sa_eventsource.exceptions import ConcurrencyError, EventAlreadyAppendedError, EventIdConflictError, EventSourceError
+from sa_eventsource.store.append import COLUMNS, AppendRefusedError, StreamAppend, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection, Table
+
+    from sa_eventsource.events import PendingEvent
+    from sa_eventsource.mapping import EventSourceTables
+
+_SERIALIZATION_FAILURE = "40001"
+
+
+def raise_explained(
+    error: AppendRefusedError | DBAPIError,
+    groups: Iterable[tuple[Connection, EventSourceTables, Sequence[StreamAppend]]],
+) -> NoReturn:
+    """Raise what the caller of a refused append should see. Call it after the rollback.
+
+    Args:
+        error: What the append raised.
+        groups: Connection, tables and streams of the append.
+
+    Raises:
+        ConcurrencyError: A stream has moved on.
+        EventAlreadyAppendedError: The events of a stream are stored already.
+        EventIdConflictError: An event id is taken.
+        DBAPIError: None of these; the database's own error.
+    """
+    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) != _SERIALIZATION_FAILURE:
+        raise error
+    for connection, tables, streams in groups:
+        if connection.closed or connection.invalidated:
+            continue
+        own_transaction = not connection.in_transaction()
+        try:
+            found = explain(connection, tables, streams)
+        finally:
+            if own_transaction:
+                connection.rollback()
+        if found is not None:
+            raise found from error
+    raise error
+
+
+def explain(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> EventSourceError | None:
+    """Find out, after the rollback, why an append was refused.
+
+    Args:
+        connection: A connection that sees what others have committed.
+        tables: The tables of the append.
+        streams: The streams of the append.
+
+    Returns:
+        The error to raise: an event id that is taken, a stream that has moved on, or events that are already stored; None when
+        nothing stands in the way (any more).
+    """
+    stored = _stored(connection, tables.events, streams)
+    repeated: list[StreamAppend] = []
+    for stream in streams:
+        present = 0
+        for event in stream.events:
+            row = stored.get(event.event_id)
+            if row is None:
+                continue
+            present += 1
+            differences = _differences(stream, event, row)
+            if differences:
+                return EventIdConflictError(
+                    event.event_id,
+                    aggregate_type=row.aggregate_type,
+                    aggregate_id=row.aggregate_id,
+                    version=row.version,
+                    differences=differences,
+                )
+        if present == len(stream.events):
+            repeated.append(stream)
+    for stream in streams:
+        actual = current_version(connection, tables.events, stream.aggregate_type, stream.aggregate_id)
+        if actual != stream.expected_version and stream not in repeated:
+            return ConcurrencyError(
+                stream.aggregate_type, stream.aggregate_id, expected_version=stream.expected_version, actual_version=actual
+            )
+    for stream in repeated:
+        return EventAlreadyAppendedError(
+            [event.event_id for event in stream.events], stream.aggregate_type, stream.aggregate_id
+        )
+    return None
+
+
+def current_version(connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> int:
+    """Read the latest version of a stream; 0 if there is none."""
+    version: int | None = connection.scalar(
+        select(func.max(events.c.version)).where(events.c.aggregate_type == aggregate_type, events.c.aggregate_id == aggregate_id)
+    )
+    return version or 0
+
+
+def _stored(connection: Connection, events: Table, streams: Sequence[StreamAppend]) -> dict[Any, Any]:
+    ids = [event.event_id for stream in streams for event in stream.events]
+    rows: dict[Any, Any] = {}
+    for start in range(0, len(ids), 500):
+        found = connection.execute(select(events).where(events.c.event_id.in_(ids[start : start + 500])))
+        rows.update({row.event_id: row for row in found})
+    return rows
+
+
+def _differences(stream: StreamAppend, event: PendingEvent, row: Any) -> list[str]:
+    ours = row_of(stream, event)
+    ours["event_data"] = json.loads(event.payload)
+    ours["metadata"] = dict(event.metadata) or None
+    ours["occurred_at"] = event.occurred_at.astimezone(UTC)
+    return [name for name in COLUMNS if ours[name] != getattr(row, name)]

@@ -1,0 +1,66 @@
+"""The event log as an application reads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, inspect, select
+
+from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.mapping import EventRecord, tables_on
+from sa_eventsource.store.event_query import EventQuery
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy import Table
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.events import DomainEvent, RecordedEvent
+
+
+class EventStore:
+    """The event log, through a session.
+
+    Example: ``EventStore(session).events.of(Order, order_id).from_version(3).all()``
+    """
+
+    def __init__(self, session: Session, base: Any = None) -> None:
+        """Open the log.
+
+        Args:
+            session: The session whose connection and transaction are used.
+            base: The declarative base (or an aggregate class) whose log it is; needed where ``__eventsource__`` names other tables
+                or a schema, or where the session has several binds.
+        """
+        self._session = session
+        self._table: Table = _events_of(base)
+
+    @property
+    def events(self) -> EventQuery:
+        """All events, as a query to narrow down."""
+        return EventQuery(self._session, self._table)
+
+    def get(self, event_id: UUID) -> RecordedEvent[DomainEvent] | None:
+        """Read one event by its id; None if there is none.
+
+        Raises:
+            EventDecodeError: Its payload does not fit its class.
+            UnknownEventTypeError: No class declares its type.
+        """
+        return self.events.where(self._table.c.event_id == event_id).first()
+
+    def last_position(self) -> int:
+        """Read the highest position that this transaction can see; 0 for an empty log. Lower ones may yet become visible."""
+        statement = select(func.max(self._table.c.position))
+        position: int | None = self._session.scalar(statement, bind_arguments={"clause": statement})
+        return position or 0
+
+
+def _events_of(base: Any) -> Table:
+    if base is None:
+        table: Table = inspect(EventRecord).local_table  # type: ignore[assignment]
+        return table
+    if isinstance(base, type) and issubclass(base, AggregateRoot):
+        return definition_of(base).tables.events
+    return tables_on(base.metadata, getattr(base, "__eventsource__", None)).events

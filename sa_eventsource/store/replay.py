@@ -1,0 +1,155 @@
+"""Reading what an aggregate is rebuilt from: its latest usable snapshot and the events after it, in one statement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
+
+from sa_eventsource.aggregates import AggregateDefinition
+from sa_eventsource.mapping.column_types import UtcDateTime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy.sql import ColumnElement
+    from sqlalchemy.sql.selectable import CompoundSelect, ReturnsRows
+
+_BATCH = 500
+"""Aggregates read by one statement; SQLite's oldest limit on parameters is 999."""
+
+_payload = itemgetter(1, 2, 3, 4)
+_identifier = itemgetter(0)
+
+
+@dataclass(slots=True)
+class StoredStream:
+    """What one aggregate is rebuilt from.
+
+    Attributes:
+        aggregate_id: Its id as stored.
+        snapshot: Version and state text to start from, or None.
+        rows: Version, event type, event version and payload text of each event after that, by version.
+    """
+
+    aggregate_id: str
+    snapshot: tuple[int, str] | None
+    rows: Sequence[tuple[int, str, int, str]]
+
+
+def read_stream(
+    connection: Connection,
+    definition: AggregateDefinition,
+    aggregate_id: str,
+    *,
+    version: int | None = None,
+    moment: datetime | None = None,
+) -> StoredStream | None:
+    """Read one aggregate's events, from its latest usable snapshot on.
+
+    Args:
+        connection: Where to read.
+        definition: The aggregate's class.
+        aggregate_id: Its id as stored.
+        version: Read up to this version, included.
+        moment: Read the events that occurred up to this time, included.
+
+    Returns:
+        The stream, or None if nothing is there (up to then).
+    """
+    for stream in _read(connection, definition, [aggregate_id], version=version, moment=moment):
+        return stream
+    return None
+
+
+def read_streams(connection: Connection, definition: AggregateDefinition, aggregate_ids: Sequence[str]) -> Iterator[StoredStream]:
+    """Read many aggregates' events, some hundred aggregates a statement."""
+    for start in range(0, len(aggregate_ids), _BATCH):
+        yield from _read(connection, definition, aggregate_ids[start : start + _BATCH])
+
+
+def _read(
+    connection: Connection,
+    definition: AggregateDefinition,
+    aggregate_ids: Sequence[str],
+    *,
+    version: int | None = None,
+    moment: datetime | None = None,
+) -> Iterator[StoredStream]:
+    parameters: dict[str, Any] = {"aggregate_type": definition.aggregate_type}
+    if len(aggregate_ids) == 1:
+        parameters["aggregate_id"] = aggregate_ids[0]
+    else:
+        parameters["aggregate_ids"] = aggregate_ids
+    if version is not None:
+        parameters["until_version"] = version
+    if moment is not None:
+        parameters["until_moment"] = moment
+    if definition.snapshot_frequency is not None:
+        parameters["fingerprint"] = definition.fingerprint
+    rows = connection.execute(_statement(definition, frozenset(parameters)), parameters).all()
+    for aggregate_id, group in groupby(rows, key=_identifier):
+        yield _stream(aggregate_id, list(group))
+
+
+def _stream(aggregate_id: str, rows: list[Row[Any]]) -> StoredStream:
+    first = rows[0]
+    if first[2] is None:
+        return StoredStream(aggregate_id, (first[1], first[4]), [_payload(row) for row in rows[1:]])
+    return StoredStream(aggregate_id, None, [_payload(row) for row in rows])
+
+
+_cache: WeakKeyDictionary[Any, dict[frozenset[str], Any]] = WeakKeyDictionary()
+
+
+def _statement(definition: AggregateDefinition, parameters: frozenset[str]) -> Select[Any] | CompoundSelect[Any]:
+    """Get the SELECT that takes the given parameters; kept, so that SQLAlchemy's own caches find it at once."""
+    statements = _cache.setdefault(definition.tables, {})
+    if parameters not in statements:
+        statements[parameters] = _build(definition, parameters)
+    statement: Select[Any] | CompoundSelect[Any] = statements[parameters]
+    return statement
+
+
+def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Select[Any] | CompoundSelect[Any]:
+    events, snapshots = definition.tables.events, definition.tables.snapshots
+
+    def of_streams(table: Any) -> ColumnElement[bool]:
+        if "aggregate_id" in parameters:
+            which = table.c.aggregate_id == bindparam("aggregate_id", type_=Text)
+        else:
+            which = table.c.aggregate_id.in_(bindparam("aggregate_ids", expanding=True, type_=Text))
+        conditions = [table.c.aggregate_type == bindparam("aggregate_type", type_=Text), which]
+        if "until_version" in parameters:
+            conditions.append(table.c.version <= bindparam("until_version", type_=Integer))
+        if "until_moment" in parameters:
+            conditions.append(table.c.occurred_at <= bindparam("until_moment", type_=UtcDateTime))
+        return and_(*conditions)
+
+    stored = select(
+        events.c.aggregate_id, events.c.version, events.c.event_type, events.c.event_version, cast(events.c.event_data, Text)
+    ).where(of_streams(events))
+    if "fingerprint" not in parameters:
+        return stored.order_by(events.c.aggregate_id, events.c.version)
+    usable = and_(of_streams(snapshots), snapshots.c.state_fingerprint == bindparam("fingerprint", type_=Text))
+    state = select(
+        snapshots.c.aggregate_id,
+        snapshots.c.version,
+        cast(null(), Text).label("event_type"),
+        literal_column("0", Integer).label("event_version"),
+        cast(snapshots.c.state, Text),
+    ).where(usable)
+    covered = (
+        select(snapshots.c.version)
+        .where(usable, snapshots.c.aggregate_id == events.c.aggregate_id)
+        .correlate(events)
+        .scalar_subquery()
+    )
+    both = union_all(stored.where(events.c.version > func.coalesce(covered, 0)), state)
+    return both.order_by("aggregate_id", "version")

@@ -1,0 +1,95 @@
+"""Snapshots: the state of an aggregate, stored every so many events, so that loading it reads only what came after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Text, bindparam, cast, func, select, union_all
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sa_eventsource.aggregates import definition_of
+from sa_eventsource.store.append import Appended, on_appended
+
+if TYPE_CHECKING:
+    from sqlalchemy import Insert
+
+    from sa_eventsource.mapping import EventSourceTables
+
+
+@on_appended
+def write_snapshots(appended: Appended) -> None:
+    """Store the state of each aggregate that has passed a multiple of its ``__snapshot_frequency__``.
+
+    Runs in the transaction that wrote the events, one statement for all aggregates.
+
+    Raises:
+        SnapshotError: A state does not survive being stored.
+    """
+    rows: list[dict[str, Any]] = []
+    for stream in appended.streams:
+        if stream.aggregate is None:
+            continue
+        definition = definition_of(type(stream.aggregate))
+        frequency = definition.snapshot_frequency
+        version = stream.events[-1].version
+        if frequency is None or version // frequency == stream.expected_version // frequency:
+            continue
+        rows.append(
+            {
+                "aggregate_type": stream.aggregate_type,
+                "aggregate_id": stream.aggregate_id,
+                "version": version,
+                "state": definition.state.dump(vars(stream.aggregate)),
+                "state_fingerprint": definition.fingerprint,
+            }
+        )
+    if rows:
+        appended.connection.execute(_statement(appended.tables, appended.connection.dialect.name), rows)
+
+
+_cache: WeakKeyDictionary[EventSourceTables, dict[str, Insert]] = WeakKeyDictionary()
+
+
+def _statement(tables: EventSourceTables, dialect: str) -> Insert:
+    by_dialect = _cache.setdefault(tables, {})
+    if dialect not in by_dialect:
+        by_dialect[dialect] = _build(tables, dialect)
+    return by_dialect[dialect]
+
+
+def _build(tables: EventSourceTables, dialect: str) -> Insert:
+    events, snapshots = tables.events, tables.snapshots
+    previous = snapshots.alias()
+
+    def same_stream(table: Any) -> tuple[Any, Any]:
+        return table.c.aggregate_type == bindparam("aggregate_type"), table.c.aggregate_id == bindparam("aggregate_id")
+
+    # The latest time among all events in the snapshot, so that load_at_time() knows whether it lies before a moment: events need
+    # not be in the order of their times. The snapshot before knows it for its own events.
+    covered = select(previous.c.version).where(*same_stream(previous)).scalar_subquery()
+    times = union_all(
+        select(func.max(events.c.occurred_at).label("occurred_at")).where(
+            *same_stream(events), events.c.version > func.coalesce(covered, 0), events.c.version <= bindparam("version")
+        ),
+        select(previous.c.occurred_at).where(*same_stream(previous)),
+    ).subquery()
+    state = bindparam("state", type_=Text)
+    dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    insert = dialect_insert(snapshots).values(
+        aggregate_type=bindparam("aggregate_type"),
+        aggregate_id=bindparam("aggregate_id"),
+        version=bindparam("version"),
+        state=cast(state, JSONB) if dialect == "postgresql" else state,
+        state_fingerprint=bindparam("state_fingerprint"),
+        occurred_at=select(func.max(times.c.occurred_at)).scalar_subquery(),
+    )
+    return insert.on_conflict_do_update(
+        index_elements=[snapshots.c.aggregate_type, snapshots.c.aggregate_id],
+        set_={
+            name: insert.excluded[name] for name in ("version", "state", "state_fingerprint", "occurred_at")
+        }
+        | {"created_at": func.current_timestamp()},
+        where=insert.excluded.version >= snapshots.c.version,
+    )
