@@ -2,6 +2,7 @@
 
 from sa_eventsource.aggregates.aggregate_root import (
     AggregateRoot,
+    blank,
     drop_state,
     is_loaded,
     past_view,
@@ -17,6 +18,7 @@ __all__ = [
     "AggregateDefinition",
     "AggregateRoot",
     "applies",
+    "blank",
     "definition_of",
     "drop_state",
     "is_loaded",

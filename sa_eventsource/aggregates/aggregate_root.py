@@ -226,6 +226,14 @@ def is_loaded(aggregate: AggregateRoot[Any]) -> bool:
     return _LOADED in vars(aggregate)
 
 
+def blank(aggregate_class: type[A], aggregate_id: str) -> A:
+    """Make an instance with an id and nothing else, without running its constructor."""
+    aggregate = aggregate_class.__new__(aggregate_class)
+    manager_of_class(aggregate_class).setup_instance(aggregate)
+    vars(aggregate)["id"] = definition_of(aggregate_class).typed_id(aggregate_id)
+    return aggregate
+
+
 def restore(
     aggregate: AggregateRoot[Any],
     aggregate_id: str,
@@ -263,6 +271,7 @@ def restore(
         version = definition.replay(aggregate, aggregate_id, rows, version, contiguous=contiguous)
     finally:
         del values[_APPLYING]
+    values["id"] = definition.typed_id(aggregate_id)
     values["version"] = version
 
 
@@ -291,9 +300,7 @@ def past_view(
     contiguous: bool = True,
 ) -> A:
     """Make an aggregate as it stood once. It belongs to no session and takes no events. Arguments as for :func:`restore`."""
-    aggregate = aggregate_class.__new__(aggregate_class)
-    manager_of_class(aggregate_class).setup_instance(aggregate)
-    vars(aggregate)["id"] = definition_of(aggregate_class).typed_id(aggregate_id)
+    aggregate = blank(aggregate_class, aggregate_id)
     restore(aggregate, aggregate_id, rows, snapshot=snapshot, contiguous=contiguous)
     vars(aggregate)[_READ_ONLY] = True
     return aggregate

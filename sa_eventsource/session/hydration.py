@@ -1,4 +1,4 @@
-"""Loading: whatever statement brings aggregates into a session, their state follows in one more statement for all of them."""
+"""Loading: one statement for an aggregate by its id; for any other query, one more for the state of all it has brought."""
 
 from __future__ import annotations
 
@@ -6,32 +6,55 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.orm import object_session
+from sqlalchemy.orm import Session, object_session
 
-from sa_eventsource.aggregates import AggregateRoot, definition_of, drop_state, is_loaded, restore
-from sa_eventsource.session.sqlalchemy_internals import after_rows
+from sa_eventsource.aggregates import AggregateRoot, blank, definition_of, drop_state, is_loaded, restore
+from sa_eventsource.session.sqlalchemy_internals import after_rows, identity_load, loaded_result
 from sa_eventsource.store import read_stream, read_streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy.orm import QueryContext
+    from sqlalchemy import Result
+    from sqlalchemy.orm import ORMExecuteState, QueryContext
 
     from sa_eventsource.store import StoredStream
 
 
 def listen() -> None:
     """Put the hooks on every aggregate class, present and future."""
+    event.listen(Session, "do_orm_execute", _load_by_id)
     event.listen(AggregateRoot, "load", _loaded, propagate=True)
     event.listen(AggregateRoot, "refresh", _refreshed, propagate=True)
     event.listen(AggregateRoot, "expire", _expired, propagate=True)
 
 
-def _loaded(aggregate: AggregateRoot[Any], context: QueryContext) -> None:
-    after_rows(context, ("sa_eventsource", type(aggregate)), _hydrate, aggregate)
+def _load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
+    """Answer ``session.get`` and the reload of an expired instance from its events alone: they tell id and version too."""
+    mapper = execution.bind_mapper
+    if mapper is None or not issubclass(mapper.class_, AggregateRoot) or not execution.is_select:
+        return None
+    load = identity_load(execution)
+    if load is None:
+        return None
+    session = execution.session
+    definition = definition_of(mapper.class_)
+    aggregate_id = definition.text_id(load.identity)
+    stream = read_stream(session.connection(bind_arguments=execution.bind_arguments), definition, aggregate_id)
+    aggregate: AggregateRoot[Any] | None = None
+    if stream is not None:
+        aggregate = blank(mapper.class_, aggregate_id) if load.refreshed is None else load.refreshed.obj()
+        if aggregate is not None:
+            restore(aggregate, aggregate_id, stream.rows, snapshot=stream.snapshot)
+    return loaded_result(load, session, aggregate)
 
 
-def _refreshed(aggregate: AggregateRoot[Any], context: QueryContext, attributes: Iterable[str] | None) -> None:
+def _loaded(aggregate: AggregateRoot[Any], context: QueryContext | None) -> None:
+    if context is not None:
+        after_rows(context, ("sa_eventsource", type(aggregate)), _hydrate, aggregate)
+
+
+def _refreshed(aggregate: AggregateRoot[Any], context: QueryContext | None, attributes: Iterable[str] | None) -> None:
     if attributes is None or "version" in attributes or not is_loaded(aggregate):
         _loaded(aggregate, context)
 

@@ -6,12 +6,18 @@ They are the same in SQLAlchemy 2.0.40 to 2.1; the test suite runs on both. See 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.orm import InstanceState, Mapper, make_transient_to_detached
+from sqlalchemy.orm.attributes import instance_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy.orm import InstanceState, Mapper, QueryContext, Session
+    from sqlalchemy import Result
+    from sqlalchemy.orm import ORMExecuteState, QueryContext, Session
 
 
 @contextmanager
@@ -21,13 +27,12 @@ def flush_transaction(session: Session) -> Iterator[None]:
     After that the session refuses to go on until ``rollback()``, and says why. ``before_flush`` runs outside the flush's own such
     block, so a failure there would leave half of a flush to be committed.
     """
-    transaction = session._autobegin_t()._begin()  # noqa: SLF001
     try:
         yield
     except BaseException:
-        transaction.rollback(_capture_exception=True)
+        # The block that a flush opens first; opened late, it does the same, and costs nothing where all goes well.
+        session._autobegin_t()._begin().rollback(_capture_exception=True)  # noqa: SLF001
         raise
-    transaction.commit()
 
 
 def register_persistent(session: Session, states: set[InstanceState[Any]]) -> None:
@@ -59,6 +64,61 @@ class _AfterRows:
         instances, self.instances = self.instances, []
         if instances:
             self._act(instances)
+
+
+class IdentityLoad(NamedTuple):
+    """A statement that loads one instance by its primary key, as ``session.get`` and expired attributes make it.
+
+    Attributes:
+        mapper: The mapper.
+        identity: The primary key's single value.
+        refreshed: The instance to refresh; None to make a new one.
+    """
+
+    mapper: Mapper[Any]
+    identity: Any
+    refreshed: InstanceState[Any] | None
+
+
+def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
+    """Recognise a load by primary key that asks for nothing else; None for every other statement."""
+    statement: Any = execution.statement
+    parameters = execution.parameters
+    if type(parameters) is not dict or len(parameters) != 1 or statement._with_options or statement._for_update_arg is not None:  # noqa: SLF001
+        return None
+    mapper = execution.bind_mapper
+    criteria = statement._where_criteria  # noqa: SLF001
+    if mapper is None or len(criteria) != 1 or criteria[0] is not mapper._get_clause[0]:  # noqa: SLF001
+        return None
+    options = execution.load_options
+    if options._populate_existing or options._identity_token is not None:  # noqa: SLF001
+        return None
+    if options._autoflush:  # noqa: SLF001
+        execution.session._autoflush()  # noqa: SLF001
+    return IdentityLoad(mapper, next(iter(parameters.values())), options._refresh_state)  # noqa: SLF001
+
+
+def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) -> Result[Any]:
+    """Put an instance that was loaded without a row into the session, tell the listeners, and wrap it as the result.
+
+    Args:
+        load: The statement that is answered.
+        session: Its session.
+        instance: The instance, its attributes set; None for no row.
+    """
+    name = load.mapper.class_.__name__
+    if instance is None:
+        return IteratorResult(SimpleResultMetaData([name]), iter([]))
+    state = instance_state(instance)
+    if load.refreshed is None:
+        make_transient_to_detached(instance)
+        session.add(instance)
+        state.manager.dispatch.load(state, None)
+        session.dispatch.loaded_as_persistent(session, state)
+    else:
+        state._commit_all(state.dict, session.identity_map)  # noqa: SLF001
+        state.manager.dispatch.refresh(state, None, None)
+    return IteratorResult(SimpleResultMetaData([name]), iter([(instance,)]))
 
 
 def asks_for_update(statement: Any) -> bool:

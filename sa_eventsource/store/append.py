@@ -14,11 +14,12 @@ from sqlalchemy.exc import CompileError
 
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.store.driver_statement import DriverStatement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection, Insert, Table
+    from sqlalchemy import Connection, Table
     from sqlalchemy.orm import Session
 
     from sa_eventsource.events import PendingEvent
@@ -117,11 +118,11 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
     statements = _statements_for(tables.events, connection.dialect.name)
     if len(rows) == 1:
-        result = connection.execute(statements.one, rows[0])
+        result = statements.one.execute(connection, rows[0])
     elif statements.many is None:
-        result = connection.execute(statements.one, rows)
+        result = statements.one.execute(connection, rows)
     else:
-        result = connection.execute(statements.many, {"rows": _as_json(rows)})
+        result = statements.many.execute(connection, {"rows": _as_json(rows)})
     if result.rowcount != len(rows):
         raise AppendRefusedError
     if _listeners:
@@ -147,8 +148,8 @@ def _inherit(outer: object, streams: Sequence[StreamAppend]) -> None:
 class _Statements:
     """The INSERT for one event (or one of many parameter sets), and for any number as one JSON parameter."""
 
-    one: Insert
-    many: Insert | None
+    one: DriverStatement
+    many: DriverStatement | None
 
 
 _cache: WeakKeyDictionary[Table, dict[str, _Statements]] = WeakKeyDictionary()
@@ -166,23 +167,32 @@ def _build(events: Table, dialect: str) -> _Statements:
     if dialect == "postgresql":
         for name in ("event_data", "metadata"):
             values[name] = cast(bindparam(name, type_=Text), JSONB)
-        types = {name: events.c[name].type for name in COLUMNS} | {"event_data": JSONB(), "metadata": JSONB(), "occurred_at": DateTime(timezone=True)}
+        types = {name: events.c[name].type for name in COLUMNS} | {
+            "event_data": JSONB(),
+            "metadata": JSONB(),
+            "occurred_at": DateTime(timezone=True),
+        }
         rows = (
             func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
             .table_valued(*(column(name, types[name]) for name in COLUMNS))
             .render_derived(name="new", with_types=True)
         )
         return _Statements(
-            one=postgresql.insert(events).values(values).on_conflict_do_nothing().execution_options(preserve_rowcount=True),
-            many=postgresql.insert(events).from_select(COLUMNS, select(*(rows.c[name] for name in COLUMNS))).on_conflict_do_nothing().execution_options(preserve_rowcount=True),
+            one=_idempotent(postgresql.insert(events).values(values)),
+            many=_idempotent(postgresql.insert(events).from_select(COLUMNS, select(*(rows.c[name] for name in COLUMNS)))),
         )
     if dialect == "sqlite":
         for name in ("event_data", "metadata"):
             values[name] = bindparam(name, type_=Text)
         # One writer at a time: the next position is one more than the last.
         values["position"] = select(func.coalesce(func.max(events.alias().c.position), 0) + 1).scalar_subquery()
-        return _Statements(one=sqlite.insert(events).values(values).on_conflict_do_nothing().execution_options(preserve_rowcount=True), many=None)
+        return _Statements(one=_idempotent(sqlite.insert(events).values(values)), many=None)
     raise CompileError(f"sa_eventsource stores events in PostgreSQL or SQLite, not in {dialect}")
+
+
+def _idempotent(statement: postgresql.Insert | sqlite.Insert) -> DriverStatement:
+    """Skip what is stored already instead of failing: the row count tells, and the transaction can still be asked."""
+    return DriverStatement(statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True))
 
 
 def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:

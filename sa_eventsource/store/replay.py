@@ -12,14 +12,17 @@ from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_colum
 
 from sa_eventsource.aggregates import AggregateDefinition
 from sa_eventsource.mapping.column_types import UtcDateTime
+from sa_eventsource.store.driver_statement import DriverStatement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import Connection, Result, Row, Select
     from sqlalchemy.sql import ColumnElement
-    from sqlalchemy.sql.selectable import CompoundSelect, ReturnsRows
+    from sqlalchemy.sql.selectable import CompoundSelect
+
+    from sa_eventsource.mapping import EventSourceTables
 
 _BATCH = 500
 """Aggregates read by one statement; SQLite's oldest limit on parameters is 999."""
@@ -93,7 +96,7 @@ def _read(
         parameters["until_moment"] = moment
     if definition.snapshot_frequency is not None:
         parameters["fingerprint"] = definition.fingerprint
-    rows = connection.execute(_statement(definition, frozenset(parameters)), parameters).all()
+    rows = _statement(definition, frozenset(parameters)).execute(connection, parameters).all()
     for aggregate_id, group in groupby(rows, key=_identifier):
         yield _stream(aggregate_id, list(group))
 
@@ -105,16 +108,26 @@ def _stream(aggregate_id: str, rows: list[Row[Any]]) -> StoredStream:
     return StoredStream(aggregate_id, None, [_payload(row) for row in rows])
 
 
-_cache: WeakKeyDictionary[Any, dict[frozenset[str], Any]] = WeakKeyDictionary()
+class _ManyStreams:
+    """A statement with a list of ids, whose text Core has to expand at every execution."""
+
+    def __init__(self, statement: Select[Any] | CompoundSelect[Any]) -> None:
+        self._statement = statement
+
+    def execute(self, connection: Connection, parameters: dict[str, Any]) -> Result[Any]:
+        return connection.execute(self._statement, parameters)
 
 
-def _statement(definition: AggregateDefinition, parameters: frozenset[str]) -> Select[Any] | CompoundSelect[Any]:
-    """Get the SELECT that takes the given parameters; kept, so that SQLAlchemy's own caches find it at once."""
+_cache: WeakKeyDictionary[EventSourceTables, dict[frozenset[str], DriverStatement | _ManyStreams]] = WeakKeyDictionary()
+
+
+def _statement(definition: AggregateDefinition, parameters: frozenset[str]) -> DriverStatement | _ManyStreams:
+    """Get the SELECT that takes the given parameters."""
     statements = _cache.setdefault(definition.tables, {})
     if parameters not in statements:
-        statements[parameters] = _build(definition, parameters)
-    statement: Select[Any] | CompoundSelect[Any] = statements[parameters]
-    return statement
+        built = _build(definition, parameters)
+        statements[parameters] = _ManyStreams(built) if "aggregate_ids" in parameters else DriverStatement(built)
+    return statements[parameters]
 
 
 def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Select[Any] | CompoundSelect[Any]:
@@ -151,5 +164,5 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Selec
         .correlate(events)
         .scalar_subquery()
     )
-    both = union_all(stored.where(events.c.version > func.coalesce(covered, 0)), state)
+    both = union_all(stored.where(events.c.version > func.coalesce(covered, literal_column("0", Integer))), state)
     return both.order_by("aggregate_id", "version")
