@@ -25,13 +25,18 @@ from sa_eventsource.exceptions import (
     UnknownEventTypeError,
 )
 from sa_eventsource.mapping import EventRecord, EventSourceOptions, event_record
+from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.session import lock_aggregate
+from sa_eventsource.store import AsyncEventQuery, AsyncEventStore, EventQuery, EventStore
 
 __all__ = [
     "AggregateIdError",
     "AggregateNotFoundError",
     "AggregateRoot",
     "AggregateStateError",
+    "AsyncEventQuery",
+    "AsyncEventSourcedRepository",
+    "AsyncEventStore",
     "ConcurrencyError",
     "CorruptStreamError",
     "DeclarationError",
@@ -43,9 +48,13 @@ __all__ = [
     "EventDecodeError",
     "EventIdConflictError",
     "EventPayloadError",
+    "EventQuery",
     "EventRecord",
     "EventSourceError",
     "EventSourceOptions",
+    "EventSourcedRepository",
+    "EventStore",
+    "ExpectedVersion",
     "ImmutableEventError",
     "NestedEventError",
     "ReadOnlyAggregateError",

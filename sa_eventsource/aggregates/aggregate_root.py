@@ -247,7 +247,7 @@ def restore(
     Args:
         aggregate: The instance.
         aggregate_id: Its id as stored.
-        rows: Tuples of version, event type, event version and payload text, by version.
+        rows: Tuples of version, event type, event version, payload text and event id as text, by version.
         snapshot: Version and state text to start from; None to start from nothing.
         contiguous: Whether each row must be one version after the last.
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import CodeType
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from sa_eventsource.events import decoder
-from sa_eventsource.exceptions import CorruptStreamError, DeclarationError
+from sa_eventsource.events import decode, decoder
+from sa_eventsource.exceptions import CorruptStreamError, DeclarationError, EventSourceError
 from sa_eventsource.mapping import ID_TYPES, MAX_NAME_LENGTH, id_as_text
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class AggregateDefinition:
         Args:
             instance: The aggregate; its state is that of *version*.
             aggregate_id: Its id as stored.
-            rows: Tuples of version, event type, event version and payload text.
+            rows: Tuples of version, event type, event version, payload text and event id as text.
             version: The version before the first row.
             contiguous: Whether each row must be one version after the last.
 
@@ -98,10 +99,13 @@ class AggregateDefinition:
             UnhandledEventError: The aggregate has no method for an event.
         """
         find = self.handlers.find
-        for row_version, event_type, event_version, payload in rows:
+        for row_version, event_type, event_version, payload, event_id in rows:
             if contiguous and row_version != version + 1:
                 raise CorruptStreamError(self.aggregate_type, aggregate_id, expected_version=version + 1, found_version=row_version)
-            event = decoder(event_type, event_version)(payload)
+            try:
+                event = decoder(event_type, event_version)(payload)
+            except (EventSourceError, ValueError):
+                event = decode(event_type, event_version, payload, event_id=UUID(event_id))  # names the event in its error
             find(type(event))(instance, event)
             version = row_version
         return version

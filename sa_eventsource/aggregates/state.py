@@ -23,7 +23,6 @@ from sa_eventsource.exceptions import DeclarationError, SnapshotError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_IMMUTABLE = (str, bytes, int, float, complex, bool, type(None), frozenset, tuple)
 _NOT_STATE = frozenset({"id", "version"})
 
 
@@ -76,7 +75,7 @@ class StateFields:
                 continue
             if field.default.default_factory is not None:
                 self._factories[name] = typing.cast("Callable[[], Any]", field.default.default_factory)
-            elif isinstance(field.default.default, _IMMUTABLE) or _is_enum_member(field.default.default):
+            elif copy.deepcopy(field.default.default) is field.default.default:
                 self._constants[name] = field.default.default
             else:
                 self._factories[name] = _copier(field.default.default)
@@ -184,10 +183,6 @@ def _is_special(annotation: Any) -> bool:
         return annotation.startswith(("ClassVar", "typing.ClassVar", "t.ClassVar", "Mapped[", "orm.Mapped["))
     origin = typing.get_origin(annotation)
     return annotation is ClassVar or origin is ClassVar or (isinstance(origin, type) and issubclass(origin, Mapped))
-
-
-def _is_enum_member(value: Any) -> bool:
-    return hasattr(type(value), "__members__")
 
 
 def _copier(value: Any) -> Callable[[], Any]:

@@ -1,5 +1,6 @@
 """Repositories: the aggregates of one class in one session."""
 
+from sa_eventsource.repository.async_repository import AsyncEventSourcedRepository
 from sa_eventsource.repository.repository import EventSourcedRepository, ExpectedVersion
 
-__all__ = ["EventSourcedRepository", "ExpectedVersion"]
+__all__ = ["AsyncEventSourcedRepository", "EventSourcedRepository", "ExpectedVersion"]

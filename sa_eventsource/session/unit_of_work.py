@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
@@ -73,7 +73,7 @@ def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]]) -> None:
                 if stream is None:
                     continue
                 definition = definition_of(type(aggregate))
-                connection = session.connection(bind_arguments={"mapper": inspect(type(aggregate))})
+                connection = session.connection(bind_arguments={"mapper": type(aggregate).__mapper__})
                 groups.setdefault((connection, definition.tables), []).append(stream)
                 written.append(stream)
             for (connection, tables), streams in groups.items():

@@ -2,8 +2,8 @@
 
 from sa_eventsource.store.append import CONTEXT_KEY, AppendRefusedError, Appended, StreamAppend, append, on_appended
 from sa_eventsource.store.conflicts import current_version, raise_explained
-from sa_eventsource.store.event_query import EventQuery
-from sa_eventsource.store.event_store import EventStore
+from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
+from sa_eventsource.store.event_store import AsyncEventStore, EventStore
 from sa_eventsource.store.replay import StoredStream, read_stream, read_streams
 from sa_eventsource.store.snapshots import write_snapshots
 
@@ -11,6 +11,8 @@ __all__ = [
     "CONTEXT_KEY",
     "AppendRefusedError",
     "Appended",
+    "AsyncEventQuery",
+    "AsyncEventStore",
     "EventQuery",
     "EventStore",
     "StoredStream",

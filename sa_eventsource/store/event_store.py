@@ -8,12 +8,13 @@ from sqlalchemy import func, inspect, select
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.mapping import EventRecord, tables_on
-from sa_eventsource.store.event_query import EventQuery
+from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy import Table
+    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
     from sa_eventsource.events import DomainEvent, RecordedEvent
@@ -53,8 +54,30 @@ class EventStore:
     def last_position(self) -> int:
         """Read the highest position that this transaction can see; 0 for an empty log. Lower ones may yet become visible."""
         statement = select(func.max(self._table.c.position))
-        position: int | None = self._session.scalar(statement, bind_arguments={"clause": statement})
+        position: int | None = self._session.scalar(statement)
         return position or 0
+
+
+class AsyncEventStore:
+    """The event log, through an ``AsyncSession``: :class:`EventStore` with ``await``."""
+
+    def __init__(self, session: AsyncSession, base: Any = None) -> None:
+        """Open the log. Arguments as for :class:`EventStore`."""
+        self._session = session
+        self._base = base
+
+    @property
+    def events(self) -> AsyncEventQuery:
+        """All events, as a query to narrow down."""
+        return AsyncEventQuery(self._session, _events_of(self._base))
+
+    async def get(self, event_id: UUID) -> RecordedEvent[DomainEvent] | None:
+        """Read one event by its id. As :meth:`EventStore.get`."""
+        return await self._session.run_sync(lambda session: EventStore(session, self._base).get(event_id))
+
+    async def last_position(self) -> int:
+        """Read the highest position that this transaction can see. As :meth:`EventStore.last_position`."""
+        return await self._session.run_sync(lambda session: EventStore(session, self._base).last_position())
 
 
 def _events_of(base: Any) -> Table:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BATCH = 500
 """Aggregates read by one statement; SQLite's oldest limit on parameters is 999."""
 
-_payload = itemgetter(1, 2, 3, 4)
+_payload = itemgetter(1, 2, 3, 4, 5)
 _identifier = itemgetter(0)
 
 
@@ -38,12 +38,12 @@ class StoredStream:
     Attributes:
         aggregate_id: Its id as stored.
         snapshot: Version and state text to start from, or None.
-        rows: Version, event type, event version and payload text of each event after that, by version.
+        rows: Version, event type, event version, payload text and event id (as text) of each event after that, by version.
     """
 
     aggregate_id: str
     snapshot: tuple[int, str] | None
-    rows: Sequence[tuple[int, str, int, str]]
+    rows: Sequence[tuple[int, str, int, str, str]]
 
 
 def read_stream(
@@ -146,7 +146,12 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Selec
         return and_(*conditions)
 
     stored = select(
-        events.c.aggregate_id, events.c.version, events.c.event_type, events.c.event_version, cast(events.c.event_data, Text)
+        events.c.aggregate_id,
+        events.c.version,
+        events.c.event_type,
+        events.c.event_version,
+        cast(events.c.event_data, Text),
+        cast(events.c.event_id, Text),
     ).where(of_streams(events))
     if "fingerprint" not in parameters:
         return stored.order_by(events.c.aggregate_id, events.c.version)
@@ -157,6 +162,7 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Selec
         cast(null(), Text).label("event_type"),
         literal_column("0", Integer).label("event_version"),
         cast(snapshots.c.state, Text),
+        cast(null(), Text).label("event_id"),
     ).where(usable)
     covered = (
         select(snapshots.c.version)

@@ -1,0 +1,152 @@
+"""Which events to read: an immutable chain of conditions, common to sessions of both kinds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic
+
+from sqlalchemy import Text, cast, select
+from typing_extensions import Self, TypeVar
+
+from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Row, Select, Table
+    from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.types import JsonValue
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class EventConditions(Generic[S]):
+    """Events of one log that fulfil some conditions. Every method returns a new query; nothing is read until it is asked for.
+
+    Events come in the order of their positions, which keeps each stream in the order of its versions.
+    """
+
+    session: S
+    table: Table
+    conditions: tuple[ColumnElement[bool], ...] = ()
+    maximum: int | None = None
+    descending: bool = False
+
+    def of(self, aggregate_class: type[AggregateRoot[Any]], aggregate_id: Any | None = None) -> Self:
+        """Only events of one aggregate, or of all aggregates of a class.
+
+        Raises:
+            AggregateIdError: *aggregate_id* is not of the type declared for the class.
+        """
+        definition = definition_of(aggregate_class)
+        query = self.where(self.table.c.aggregate_type == definition.aggregate_type)
+        return query if aggregate_id is None else query.where(self.table.c.aggregate_id == definition.text_id(aggregate_id))
+
+    def from_version(self, version: int) -> Self:
+        """Only events from this version of their stream on, which is included."""
+        return self.where(self.table.c.version >= version)
+
+    def to_version(self, version: int) -> Self:
+        """Only events up to this version of their stream, which is included."""
+        return self.where(self.table.c.version <= version)
+
+    def occurred_from(self, moment: datetime) -> Self:
+        """Only events that occurred at this moment or later. It needs a time zone."""
+        return self.where(self.table.c.occurred_at >= moment)
+
+    def occurred_until(self, moment: datetime) -> Self:
+        """Only events that occurred at this moment or before. It needs a time zone."""
+        return self.where(self.table.c.occurred_at <= moment)
+
+    def correlated_with(self, correlation_id: UUID) -> Self:
+        """Only events with this correlation id."""
+        return self.where(self.table.c.correlation_id == correlation_id)
+
+    def caused_by(self, event_id: UUID) -> Self:
+        """Only events that name this event as their cause."""
+        return self.where(self.table.c.causation_id == event_id)
+
+    def with_metadata(self, **values: JsonValue) -> Self:
+        """Only events whose metadata has these values, compared as text: ``with_metadata(user="ann")``."""
+        query = self
+        for key, value in values.items():
+            query = query.where(self.table.c.metadata[key].as_string() == str(value))
+        return query
+
+    def after_position(self, position: int) -> Self:
+        """Only events behind this position of the log, which is not included."""
+        return self.where(self.table.c.position > position)
+
+    def where(self, *conditions: ColumnElement[bool]) -> Self:
+        """Only events for which these SQL conditions on the events table hold."""
+        return replace(self, conditions=self.conditions + conditions)
+
+    def backward(self) -> Self:
+        """Newest first."""
+        return replace(self, descending=True)
+
+    def limit(self, maximum: int) -> Self:
+        """No more than this many.
+
+        Raises:
+            ValueError: *maximum* is negative.
+        """
+        if maximum < 0:
+            raise ValueError(f"limit({maximum}): pass 0 or more")
+        return replace(self, maximum=maximum)
+
+    def statement(self) -> Select[Any]:
+        """The SELECT that reads them; its rows go to :func:`recorded`."""
+        columns = self.table.c
+        position = columns.position
+        statement = (
+            select(
+                columns.event_id,
+                columns.aggregate_type,
+                columns.aggregate_id,
+                columns.version,
+                columns.event_type,
+                columns.event_version,
+                cast(columns.event_data, Text).label("event_data"),
+                cast(columns.metadata, Text).label("event_metadata"),
+                columns.occurred_at,
+                columns.correlation_id,
+                columns.causation_id,
+                columns.position,
+            )
+            .where(*self.conditions)
+            .order_by(position.desc() if self.descending else position)
+        )
+        return statement if self.maximum is None else statement.limit(self.maximum)
+
+
+def of_types(table: Table, event_types: tuple[type[DomainEvent], ...]) -> ColumnElement[bool]:
+    """Build the condition that an event is of one of these classes, under their present and former names."""
+    return table.c.event_type.in_([name for event_type in event_types for name in stored_types(event_type)])
+
+
+def recorded(row: Row[Any]) -> RecordedEvent[Any]:
+    """Make an event from a row.
+
+    Raises:
+        EventDecodeError: The payload does not fit its class.
+        UnknownEventTypeError: No class declares its type.
+    """
+    return RecordedEvent(
+        event=decode(row.event_type, row.event_version, row.event_data, event_id=row.event_id),
+        event_id=row.event_id,
+        aggregate_type=row.aggregate_type,
+        aggregate_id=row.aggregate_id,
+        version=row.version,
+        event_type=row.event_type,
+        event_version=row.event_version,
+        occurred_at=row.occurred_at,
+        correlation_id=row.correlation_id,
+        causation_id=row.causation_id,
+        metadata=decode_metadata(row.event_metadata),
+        position=row.position,
+    )
