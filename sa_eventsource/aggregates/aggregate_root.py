@@ -191,8 +191,9 @@ class AggregateRoot(Generic[IdT]):
 
     def __repr__(self) -> str:
         """Name the class, the id and the version, without loading anything."""
-        values = vars(self)
-        return f"<{type(self).__name__} {values.get('id')!r} v{values.get('version', '?')}>"
+        values, key = vars(self), instance_state(self).key
+        identity = key[1][0] if key is not None else values.get("id")
+        return f"<{type(self).__name__} {identity!r} v{values.get('version', '?')}>"
 
 
 # What other layers do to an instance. Functions rather than methods, so that they neither show on an application's classes nor

@@ -129,9 +129,12 @@ def asks_for_update(statement: Any) -> bool:
 def refuse_bulk_writes(mapper: Mapper[Any], error: Exception) -> None:
     """Have ``bulk_save_objects`` and the like raise *error* for a mapper, whose tables they look up and would find none.
 
-    There is no event before a bulk operation. Flushes do not look: aggregates are persistent by then.
+    There is no event before a bulk operation. Flushes do not look: aggregates are persistent by then. The columns of the primary
+    key, which SQLAlchemy would seek among those of the mapper's tables, are set beforehand; ``refresh`` of single attributes needs
+    them as well.
     """
     mapper.__dict__["_sorted_tables"] = _Refusing(error)
+    mapper.__dict__["_all_pk_cols"] = set(mapper.primary_key)
 
 
 class _Refusing(dict[Any, Any]):

@@ -1,0 +1,24 @@
+"""Events: their base class, names and versions, the way to JSON and back, their context. Knows no database."""
+
+from sa_eventsource.events.codec import decode, decode_metadata, decoder, encode, encode_metadata
+from sa_eventsource.events.context import EventContext, current_context, event_context
+from sa_eventsource.events.domain_event import DomainEvent
+from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
+from sa_eventsource.events.registry import stored_types
+from sa_eventsource.events.upcasting import upcast
+
+__all__ = [
+    "DomainEvent",
+    "EventContext",
+    "PendingEvent",
+    "RecordedEvent",
+    "current_context",
+    "decode",
+    "decode_metadata",
+    "decoder",
+    "encode",
+    "encode_metadata",
+    "event_context",
+    "stored_types",
+    "upcast",
+]

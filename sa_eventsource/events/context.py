@@ -1,0 +1,99 @@
+"""Who, why, and what led to it: the context that events are stored with."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sa_eventsource.events.codec import encode_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sa_eventsource.events.recorded import RecordedEvent
+    from sa_eventsource.types import JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """What events are stored with, beside their payload.
+
+    Put one into ``session.info["event_context"]`` for all events of a session; ``event_context()`` sets it for a block of code, and
+    goes before.
+
+    Attributes:
+        correlation_id: The business transaction.
+        causation_id: The event that led to it.
+        metadata: Who, why, and whatever else JSON can hold.
+
+    Raises:
+        TypeError: An id is no ``UUID``.
+        EventPayloadError: The metadata holds what JSON or PostgreSQL cannot.
+    """
+
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("correlation_id", "causation_id"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, UUID):
+                raise TypeError(f"{name} must be a UUID, not {value!r}; pass uuid.UUID(...)")
+        encode_metadata(self.metadata)
+
+    def merged_over(self, outer: EventContext) -> EventContext:
+        """Combine with an outer context; what is set here goes before."""
+        return EventContext(
+            correlation_id=self.correlation_id if self.correlation_id is not None else outer.correlation_id,
+            causation_id=self.causation_id if self.causation_id is not None else outer.causation_id,
+            metadata={**outer.metadata, **self.metadata},
+        )
+
+
+_EMPTY = EventContext()
+_current: ContextVar[EventContext] = ContextVar("sa_eventsource_event_context", default=_EMPTY)
+
+
+def current_context() -> EventContext:
+    """Get the context in force here."""
+    return _current.get()
+
+
+@contextmanager
+def event_context(
+    *,
+    correlation_id: UUID | None = None,
+    causation_id: UUID | None = None,
+    caused_by: RecordedEvent[Any] | None = None,
+    **metadata: JsonValue,
+) -> Iterator[EventContext]:
+    """Set the context of all events applied within the block: ``with event_context(user="ann", reason="complaint"):``.
+
+    Blocks nest; the inner one goes before, value by value. As a context variable, it holds for the thread or asyncio task.
+
+    Args:
+        correlation_id: The business transaction.
+        causation_id: The event that leads to those in the block.
+        caused_by: That event as read: sets the causation id to its id, and the correlation id to its correlation id, or to its id
+            if it has none.
+        **metadata: Who, why, and whatever else JSON can hold.
+
+    Raises:
+        TypeError: An id is no ``UUID``.
+        EventPayloadError: The metadata holds what JSON or PostgreSQL cannot.
+    """
+    if caused_by is not None:
+        causation_id = causation_id if causation_id is not None else caused_by.event_id
+        if correlation_id is None:
+            correlation_id = caused_by.correlation_id if caused_by.correlation_id is not None else caused_by.event_id
+    context = EventContext(correlation_id, causation_id, metadata).merged_over(_current.get())
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)

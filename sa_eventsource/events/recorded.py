@@ -1,0 +1,77 @@
+"""Events with what is known about them: as read from the log, and as applied but not yet written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic
+
+from typing_extensions import TypeVar
+
+from sa_eventsource.events.domain_event import DomainEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from sa_eventsource.types import JsonValue
+
+E = TypeVar("E", bound=DomainEvent, default=DomainEvent, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent(Generic[E]):
+    """An event as it stands in the log.
+
+    Attributes:
+        event: What happened, in its present class.
+        event_id: Its id.
+        aggregate_type: Type name of the stream.
+        aggregate_id: Id of the stream, as stored.
+        version: Its place in the stream, from 1.
+        event_type: The name it was stored under.
+        event_version: The version it was stored with, before any upcasting.
+        occurred_at: When it happened, in UTC.
+        correlation_id: The business transaction it belongs to.
+        causation_id: The event that caused it.
+        metadata: Who, why, and whatever else was set.
+        position: Its place in the whole log.
+    """
+
+    event: E
+    event_id: UUID
+    aggregate_type: str
+    aggregate_id: str
+    version: int
+    event_type: str
+    event_version: int
+    occurred_at: datetime
+    correlation_id: UUID | None
+    causation_id: UUID | None
+    metadata: Mapping[str, JsonValue]
+    position: int
+
+
+@dataclass(slots=True, kw_only=True)
+class PendingEvent:
+    """An event that was applied and waits for the next flush.
+
+    Attributes:
+        event: What happened.
+        payload: Its JSON text.
+        event_id: Its id.
+        version: Its place in the stream, from 1.
+        occurred_at: When it happened, with a time zone.
+        correlation_id: The business transaction it belongs to.
+        causation_id: The event that caused it.
+        metadata: Who, why, and whatever else was set.
+    """
+
+    event: DomainEvent
+    payload: str
+    event_id: UUID
+    version: int
+    occurred_at: datetime
+    correlation_id: UUID | None
+    causation_id: UUID | None
+    metadata: Mapping[str, JsonValue]

@@ -1,0 +1,127 @@
+"""Upcasting: events stored in an old shape are read in the present one.
+
+Steps go from one version to the next: a function from dict to dict (``@upcast``), or the class of the old version and a
+``from_v1`` classmethod of the newer one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sa_eventsource.events.registry import changed, class_of, current_class, current_type, place
+from sa_eventsource.exceptions import DeclarationError, EventDecodeError
+
+if TYPE_CHECKING:
+    from sa_eventsource.events.domain_event import DomainEvent
+
+Upcaster: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+
+_upcasters: dict[tuple[str, int], Upcaster] = {}
+
+
+def upcast(event: type[DomainEvent] | str, *, from_version: int) -> Callable[[Upcaster], Upcaster]:
+    """Mark the function that turns a stored payload of one version into the next version's.
+
+    It gets the payload as a dict and returns the new one; it may change the one it got. It must be pure: it runs at every read.
+
+    Args:
+        event: The event class, or its stored name.
+        from_version: The version of the payloads it takes; it makes those of the next one.
+
+    Raises:
+        DeclarationError: Another function does that already, or the version is less than 1.
+    """
+    event_type = event if isinstance(event, str) else event.__event_type__
+    if from_version < 1:
+        raise DeclarationError(f"@upcast({event_type!r}, from_version={from_version}): versions count from 1")
+
+    def mark(function: Upcaster) -> Upcaster:
+        existing = _upcasters.get((event_type, from_version))
+        if existing is not None and _place(existing) != _place(function):
+            raise DeclarationError(
+                f"{event_type!r} has two upcasters from version {from_version}: {_place(existing)} and {_place(function)}. Keep one."
+            )
+        _upcasters[event_type, from_version] = function
+        changed()
+        return function
+
+    return mark
+
+
+def read_old(event_type: str, event_version: int, payload: str | bytes) -> DomainEvent:
+    """Read a payload that is not of the current class's version.
+
+    Args:
+        event_type: The stored name, present or former.
+        event_version: The stored version.
+        payload: The stored JSON text.
+
+    Raises:
+        EventDecodeError: A step is missing or fails, or the version is newer than the class.
+        UnknownEventTypeError: No class declares the type.
+        ValidationError: The payload does not fit a class on the way.
+    """
+    target = current_class(event_type, event_version)
+    present = current_type(event_type)
+    if event_version > target.__event_version__:
+        raise EventDecodeError(
+            event_type,
+            event_version,
+            f"it was written by newer code; {place(target)} is at version {target.__event_version__}. Deploy the newer code here too",
+        )
+    version = event_version
+    data: Any = payload
+    while version < target.__event_version__:
+        upcaster = _upcasters.get((present, version)) or _upcasters.get((event_type, version))
+        if upcaster is not None:
+            data = _run(upcaster, _as_dict(data), event_type, event_version)
+            version += 1
+        else:
+            data, version = _by_class(data, version, target, event_type, event_version)
+    if isinstance(data, target):
+        return data
+    return _validate(target, data)
+
+
+def _by_class(data: Any, version: int, target: type[DomainEvent], event_type: str, event_version: int) -> tuple[Any, int]:
+    """Go one step by classes: to the next version's, or straight to the current one."""
+    old_class = class_of(target.__event_type__, version)
+    converter = f"from_v{version}"
+    for newer in (class_of(target.__event_type__, version + 1), target):
+        convert = getattr(newer, converter, None)
+        if old_class is not None and newer is not None and convert is not None:
+            old = data if isinstance(data, old_class) else _validate(old_class, data)
+            return _run(convert, old, event_type, event_version), newer.__event_version__
+    raise EventDecodeError(
+        event_type,
+        event_version,
+        f"nothing turns version {version} into version {version + 1}: write @upcast({target.__name__}, from_version={version}), or a "
+        f"class of version {version} and {target.__name__}.{converter}()",
+    )
+
+
+def _run(step: Callable[[Any], Any], value: Any, event_type: str, event_version: int) -> Any:
+    try:
+        return step(value)
+    except Exception as error:
+        raise EventDecodeError(event_type, event_version, f"the upcaster {_place(step)} failed: {error!r}") from error
+
+
+def _as_dict(data: Any) -> dict[str, Any]:
+    if isinstance(data, str | bytes):
+        data = json.loads(data)
+    elif not isinstance(data, dict):
+        data = data.model_dump(mode="json", by_alias=True)
+    found: dict[str, Any] = data
+    return found
+
+
+def _validate(event_class: type[DomainEvent], data: Any) -> DomainEvent:
+    text = data if isinstance(data, str | bytes) else json.dumps(_as_dict(data))
+    return event_class.model_validate_json(text)
+
+
+def _place(function: Any) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
