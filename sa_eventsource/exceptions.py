@@ -223,7 +223,7 @@ class EmptyAggregateError(EventSourceError, sa_exc.InvalidRequestError):
         )
 
 
-class AggregateNotFoundError(EventSourceError, orm_exc.NoResultFound):
+class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
     """There is no such aggregate, or not yet at the moment or version asked for.
 
     Attributes:
@@ -280,9 +280,7 @@ class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
         actual_version: The version found, or None where the transaction's isolation level hides the winner from the loser.
     """
 
-    def __init__(
-        self, aggregate_type: str, aggregate_id: str, *, expected_version: int, actual_version: int | None = None
-    ) -> None:
+    def __init__(self, aggregate_type: str, aggregate_id: str, *, expected_version: int, actual_version: int | None = None) -> None:
         """Build the message from the two versions."""
         self.aggregate_type = aggregate_type
         self.aggregate_id = aggregate_id
@@ -328,9 +326,7 @@ class EventIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
         differences: Names of the columns that differ.
     """
 
-    def __init__(
-        self, event_id: UUID, *, aggregate_type: str, aggregate_id: str, version: int, differences: Sequence[str]
-    ) -> None:
+    def __init__(self, event_id: UUID, *, aggregate_type: str, aggregate_id: str, version: int, differences: Sequence[str]) -> None:
         """Build the message from the stored event."""
         self.event_id = event_id
         self.aggregate_type = aggregate_type

@@ -116,17 +116,18 @@ class AggregateRoot(Generic[IdT]):
             raise AggregateStateError(type(self).__name__, name)
         object.__setattr__(self, name, value)
 
-    @declared_attr.directive
-    def __table__(cls) -> Subquery:  # noqa: N805 - SQLAlchemy calls it with the class
-        """Map the class to its streams."""
-        definition = _define(cls)
-        return streams_of(definition.tables.events, definition.aggregate_type, definition.id_type)
+    if not TYPE_CHECKING:  # a type checker would see these clash with the declarative base's
 
-    @declared_attr.directive
-    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy calls it with the class
-        """Name the primary key, and keep a subclass of an aggregate a type of its own."""
-        identifier: Any = cls.__table__.c.id  # type: ignore[attr-defined]
-        return {"primary_key": [identifier], **({"concrete": True} if _inherits_mapping(cls) else {})}
+        @declared_attr.directive
+        def __table__(cls) -> Subquery:  # noqa: N805 - SQLAlchemy calls it with the class
+            """Map the class to its streams."""
+            definition = _define(cls)
+            return streams_of(definition.tables.events, definition.aggregate_type, definition.id_type)
+
+        @declared_attr.directive
+        def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy calls it with the class
+            """Name the primary key, and keep a subclass of an aggregate a type of its own."""
+            return {"primary_key": [cls.__table__.c.id], **({"concrete": True} if _inherits_mapping(cls) else {})}
 
     def apply_event(self, event: DomainEvent, *, occurred_at: datetime | None = None, event_id: UUID | None = None) -> None:
         """Change the state by an event, and keep the event for the next flush.

@@ -29,7 +29,9 @@ def applies(*event_types: type[E]) -> Callable[[Callable[[A, E], None]], Callabl
         DeclarationError: There is none, or one is not a ``DomainEvent`` class.
     """
     if not event_types or not all(isinstance(each, type) and issubclass(each, DomainEvent) for each in event_types):
-        raise DeclarationError(f"@applies takes one or more DomainEvent classes, such as @applies(OrderPlaced), not {event_types!r}")
+        raise DeclarationError(
+            f"@applies takes one or more DomainEvent classes, such as @applies(OrderPlaced), not {event_types!r}"
+        )
 
     def mark(method: Callable[[A, E], None]) -> Callable[[A, E], None]:
         setattr(method, _MARK, event_types)

@@ -160,7 +160,7 @@ class StateFields:
                 shape.__pydantic_config__ = ConfigDict(  # type: ignore[attr-defined]
                     ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings", extra="forbid"
                 )
-                self._adapter = TypeAdapter(shape)
+                self._adapter = typing.cast("TypeAdapter[dict[str, Any]]", TypeAdapter(shape))
             except (NameError, PydanticSchemaGenerationError) as error:
                 raise DeclarationError(
                     f"{name} takes snapshots, but Pydantic cannot store its state: {error}. Annotate each state field with a type "
@@ -199,4 +199,8 @@ def _stable(value: Any) -> str:
         return "{" + ",".join(sorted(map(_stable, value))) + "}"
     if isinstance(value, type) or callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return f"{type(value).__qualname__}({value})" if isinstance(value, str | int | float | bytes | None) else type(value).__qualname__
+    return (
+        f"{type(value).__qualname__}({value!r})"
+        if isinstance(value, str | int | float | bytes | None)
+        else type(value).__qualname__
+    )

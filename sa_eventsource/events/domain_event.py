@@ -55,7 +55,9 @@ class DomainEvent(BaseModel):
         cls.__former_types__ = tuple(own.get("__former_types__", ()))
         for name in (cls.__event_type__, *cls.__former_types__):
             if not isinstance(name, str) or not 0 < len(name) <= _MAX_TYPE_LENGTH or "\x00" in name:
-                raise DeclarationError(f"{cls.__name__}: {name!r} cannot be an event type; use 1 to {_MAX_TYPE_LENGTH} characters, no NUL")
+                raise DeclarationError(
+                    f"{cls.__name__}: {name!r} cannot be an event type; use 1 to {_MAX_TYPE_LENGTH} characters, no NUL"
+                )
         version = cls.__event_version__
         if type(version) is not int or not 1 <= version <= _MAX_VERSION:
             raise DeclarationError(f"{cls.__name__}.__event_version__ is {version!r}; it must be an int from 1 to {_MAX_VERSION}")

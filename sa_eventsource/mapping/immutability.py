@@ -67,9 +67,9 @@ def guard_events(table: Table) -> None:
     """Have ``create_all`` put the trigger on *table*, and ``drop_all`` remove what it leaves behind."""
     for dialect in ("postgresql", "sqlite"):
         for statement in create_statements(table.name, table.schema, dialect):
-            event.listen(table, "after_create", DDL(statement.replace("%", "%%")).execute_if(dialect=dialect))
+            event.listen(table, "after_create", DDL(statement.replace("%", "%%")).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
     for statement in drop_statements(table.name, table.schema, "postgresql"):
-        event.listen(table, "after_drop", DDL(statement).execute_if(dialect="postgresql"))
+        event.listen(table, "after_drop", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 
 
 def _quoted(name: str) -> str:

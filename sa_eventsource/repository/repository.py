@@ -125,9 +125,7 @@ class EventSourcedRepository(Generic[A]):
             raise ValueError(f"version {version}: versions count from 1")
         view = self._view(aggregate_id, version=version)
         if view.version != version:
-            raise AggregateNotFoundError(
-                self._definition.aggregate_type, self._definition.text_id(aggregate_id), version=version
-            )
+            raise AggregateNotFoundError(self._definition.aggregate_type, self._definition.text_id(aggregate_id), version=version)
         return view
 
     def history(self, aggregate_id: Any) -> EventQuery:
@@ -185,9 +183,7 @@ class EventSourcedRepository(Generic[A]):
         while True:
             attempt += 1
             start = self._start(connection, text_id, ids, expected_version)
-            stream = StreamAppend(
-                self._definition.aggregate_type, text_id, start, list(self._pending(events, ids, start, moment))
-            )
+            stream = StreamAppend(self._definition.aggregate_type, text_id, start, list(self._pending(events, ids, start, moment)))
             try:
                 self._append(connection, stream)
             except ConcurrencyError:

@@ -28,7 +28,9 @@ def _check_statement(state: ORMExecuteState) -> None:
     if isinstance(statement, UpdateBase):
         if is_events_table(statement.table):
             raise UnitOfWorkBypassError(f"a {type(statement).__name__.upper()} of events through the session")
-    elif state.is_select and asks_for_update(statement) and any(issubclass(each.class_, AggregateRoot) for each in state.all_mappers):
+    elif (
+        state.is_select and asks_for_update(statement) and any(issubclass(each.class_, AggregateRoot) for each in state.all_mappers)
+    ):
         raise UnitOfWorkBypassError("FOR UPDATE on aggregates, which have no rows of their own to lock,", advice=_LOCKING)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -53,10 +53,10 @@ def retry_on_conflict(*, attempts: int = 5, initial_wait: float = 0.01, max_wait
     """
     if attempts < 1:
         raise ValueError(f"retry_on_conflict(attempts={attempts}): pass 1 or more")
-    decorator: Callable[[F], F] = retry(
+    decorator: Any = retry(
         retry=retry_if_exception(is_conflict),
         stop=stop_after_attempt(attempts),
         wait=wait_random_exponential(multiplier=initial_wait, max=max_wait),
         reraise=True,
     )
-    return decorator
+    return cast("Callable[[F], F]", decorator)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.mapping import EventSourceTables
 
+
 def listen() -> None:
     """Put the hooks on every session, present and future."""
     event.listen(Session, "before_flush", _before_flush)
@@ -73,7 +74,7 @@ def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]]) -> None:
                 if stream is None:
                     continue
                 definition = definition_of(type(aggregate))
-                connection = session.connection(bind_arguments={"mapper": type(aggregate).__mapper__})
+                connection = session.connection(bind_arguments={"mapper": instance_state(aggregate).mapper})
                 groups.setdefault((connection, definition.tables), []).append(stream)
                 written.append(stream)
             for (connection, tables), streams in groups.items():

@@ -94,9 +94,7 @@ def explain(connection: Connection, tables: EventSourceTables, streams: Sequence
                 stream.aggregate_type, stream.aggregate_id, expected_version=stream.expected_version, actual_version=actual
             )
     for stream in repeated:
-        return EventAlreadyAppendedError(
-            [event.event_id for event in stream.events], stream.aggregate_type, stream.aggregate_id
-        )
+        return EventAlreadyAppendedError([event.event_id for event in stream.events], stream.aggregate_type, stream.aggregate_id)
     return None
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, CursorResult, Executable
+    from sqlalchemy import Connection, CursorResult, Select
+    from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Dialect
+    from sqlalchemy.sql.selectable import CompoundSelect
 
 
 class DriverStatement:
@@ -18,7 +20,7 @@ class DriverStatement:
     see it as ever. Elsewhere, and under ``schema_translate_map``, Core executes the statement itself.
     """
 
-    def __init__(self, statement: Executable) -> None:
+    def __init__(self, statement: Select[Any] | CompoundSelect[Any] | postgresql.Insert | sqlite.Insert) -> None:
         """Keep the statement; its bound parameters must all be named in :meth:`execute`, and have values psycopg takes as they are."""
         self._statement = statement
         self._texts: dict[type[Dialect], str] = {}
@@ -30,8 +32,8 @@ class DriverStatement:
             return connection.execute(self._statement, parameters)
         kind = type(dialect)
         if kind not in self._texts:
-            self._texts[kind] = str(self._statement.compile(dialect=dialect))  # type: ignore[attr-defined]
-        return connection.exec_driver_sql(self._texts[kind], parameters, execution_options=_KEEP_COUNT)  # type: ignore[arg-type]
+            self._texts[kind] = str(self._statement.compile(dialect=dialect))
+        return connection.exec_driver_sql(self._texts[kind], parameters, execution_options=_KEEP_COUNT)
 
 
 _KEEP_COUNT = {"preserve_rowcount": True}

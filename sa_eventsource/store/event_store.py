@@ -82,7 +82,7 @@ class AsyncEventStore:
 
 def _events_of(base: Any) -> Table:
     if base is None:
-        table: Table = inspect(EventRecord).local_table  # type: ignore[assignment]
+        table: Table = inspect(EventRecord).local_table
         return table
     if isinstance(base, type) and issubclass(base, AggregateRoot):
         return definition_of(base).tables.events

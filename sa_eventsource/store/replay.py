@@ -102,7 +102,7 @@ def _read(
 
 
 def _stream(aggregate_id: str, rows: list[Row[Any]]) -> StoredStream:
-    first = rows[0]
+    first: Any = rows[0]
     if first[2] is None:
         return StoredStream(aggregate_id, (first[1], first[4]), [_payload(row) for row in rows[1:]])
     return StoredStream(aggregate_id, None, [_payload(row) for row in rows])

@@ -87,9 +87,7 @@ def _build(tables: EventSourceTables, dialect: str) -> Insert:
     )
     return insert.on_conflict_do_update(
         index_elements=[snapshots.c.aggregate_type, snapshots.c.aggregate_id],
-        set_={
-            name: insert.excluded[name] for name in ("version", "state", "state_fingerprint", "occurred_at")
-        }
+        set_={name: insert.excluded[name] for name in ("version", "state", "state_fingerprint", "occurred_at")}
         | {"created_at": func.current_timestamp()},
         where=insert.excluded.version >= snapshots.c.version,
     )

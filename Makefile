@@ -1,0 +1,49 @@
+# Each target does its own set-up: Python 3.11 or newer, make and a package index are all it needs.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+TEST_ARGS ?=
+
+.PHONY: help demo test test-sqlalchemy-2.0 lint format docs bench ci clean
+help:  ## show this list
+	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 24
+
+$(VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' $(EXTRA_REQUIREMENT)
+	@touch $@
+
+demo: $(VENV)/.installed  ## tell an order's story on an embedded PostgreSQL
+	$(BIN)/python docs/examples/order_story.py
+
+test: $(VENV)/.installed  ## run the tests, with coverage by branch
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(TEST_ARGS)
+
+test-sqlalchemy-2.0:  ## run the tests on the older SQLAlchemy
+	$(MAKE) $(VENV)-sqlalchemy-2.0/.installed VENV=$(VENV)-sqlalchemy-2.0 EXTRA_REQUIREMENT="'sqlalchemy<2.1'"
+	$(VENV)-sqlalchemy-2.0/bin/python -m pytest -n 2 $(TEST_ARGS)
+
+lint: $(VENV)/.installed  ## check style, types and the layers
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed  ## format and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+docs: $(VENV)/.installed  ## build the documentation; warnings are errors
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.installed  ## measure against raw psycopg and a plain ORM
+	$(BIN)/python -m benchmarks
+
+ci:  ## what CI runs
+	bash .ci/run
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) $(VENV)-sqlalchemy-2.0 site .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

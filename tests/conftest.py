@@ -1,0 +1,108 @@
+"""Fixtures that all tests share: databases, engines, and a record of the statements that go to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from tests.databases import EmbeddedServer, configure_sqlite, fresh_database
+from tests.statement_log import record_statements
+
+settings.register_profile("default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("default"), derandomize=False, print_blob=True)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_POSTGRESQL_FIXTURES = {"postgres_url", "postgres_database_url", "postgres_engine"}
+_BOTH = ["postgresql", "sqlite"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a PostgreSQL server, so that it can be run on another one: ``-m database``."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if fixtures & _POSTGRESQL_FIXTURES or "postgresql" in parameters.values():
+            item.add_marker(pytest.mark.database)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL server: the one named by SA_EVENTSOURCE_TEST_URL, or else an embedded one."""
+    named = os.environ.get("SA_EVENTSOURCE_TEST_URL")
+    if named:
+        yield named
+        return
+    server = EmbeddedServer(tmp_path_factory.mktemp("postgresql"))
+    try:
+        server.stop_waiting_for_the_disk()
+        yield server.url
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres_database_url(postgres_url: str) -> Iterator[str]:
+    """URL of an empty PostgreSQL database of the test's own."""
+    with fresh_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_engine(postgres_database_url: str) -> Iterator[Engine]:
+    """Engine on an empty PostgreSQL database."""
+    engine = create_engine(postgres_database_url, pool_size=20)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
+    """Engine on an empty SQLite file."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'test.db'}")
+    configure_sqlite(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(params=_BOTH)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Engine on an empty database of each kind in turn."""
+    found: Engine = request.getfixturevalue("postgres_engine" if request.param == "postgresql" else "sqlite_engine")
+    return found
+
+
+@pytest.fixture(params=_BOTH)
+async def async_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """Asynchronous engine on an empty database of each kind in turn."""
+    if request.param == "postgresql":
+        url = make_url(request.getfixturevalue("postgres_database_url"))
+        engine = create_async_engine(url, poolclass=NullPool)
+    else:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}", poolclass=NullPool)
+        configure_sqlite(engine.sync_engine)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def statements() -> Callable[[Engine], AbstractContextManager[list[str]]]:
+    """``with statements(engine) as log:`` records SQL statements, with BEGIN, COMMIT, ROLLBACK and savepoints."""
+    return record_statements
+
+
+@pytest.fixture
+def server_version(postgres_engine: Engine) -> int:
+    """The server's major version."""
+    with postgres_engine.connect() as connection:
+        number = connection.scalar(text("SELECT current_setting('server_version_num')::int"))
+        assert number is not None
+        return int(number) // 10000
