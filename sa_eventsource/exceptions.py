@@ -200,8 +200,8 @@ class NestedEventError(EventSourceError, TypeError):
         self.aggregate_class = aggregate_class
         self.event_class = event_class
         super().__init__(
-            f"{event_class} was applied within an @applies method of {aggregate_class}; those only set state. Apply both events in the "
-            "method that takes the decision."
+            f"{event_class} was applied within an @applies method of {aggregate_class}; those only set state. Apply both events "
+            "in the method that takes the decision."
         )
 
 
@@ -311,7 +311,8 @@ class EventAlreadyAppendedError(EventSourceError, sa_exc.InvalidRequestError):
         self.aggregate_id = aggregate_id
         ids = ", ".join(str(event_id) for event_id in event_ids)
         super().__init__(
-            f"already appended to {aggregate_type} {aggregate_id!r}: {ids}. An earlier transaction did this work; roll back and carry on."
+            f"already appended to {aggregate_type} {aggregate_id!r}: {ids}. An earlier transaction did this work; "
+            "roll back and carry on."
         )
 
 
@@ -362,7 +363,8 @@ class UnitOfWorkBypassError(EventSourceError, sa_exc.InvalidRequestError):
     def __init__(
         self,
         operation: str,
-        advice: str = "Load the aggregates, call apply_event() on each and commit; EventSourcedRepository.append() appends without loading.",
+        advice: str = "Load the aggregates, call apply_event() on each and commit; "
+        "EventSourcedRepository.append() appends without loading.",
     ) -> None:
         """Build the message from the operation."""
         self.operation = operation
@@ -403,6 +405,6 @@ class CorruptStreamError(EventSourceError):
         self.expected_version = expected_version
         self.found_version = found_version
         super().__init__(
-            f"{aggregate_type} {aggregate_id!r} has version {found_version} where version {expected_version} should follow: events were "
-            "removed or changed outside this library. Restore them from a backup before loading the aggregate."
+            f"{aggregate_type} {aggregate_id!r} has version {found_version} where version {expected_version} should follow: "
+            "events were removed or changed outside this library. Restore them from a backup before loading the aggregate."
         )

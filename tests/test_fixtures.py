@@ -14,9 +14,8 @@ def test_a_database_is_empty_and_takes_tables(engine: Engine) -> None:
 
 
 async def test_an_async_engine_takes_statements_and_savepoints(async_engine: AsyncEngine) -> None:
-    async with async_engine.begin() as connection:
-        async with connection.begin_nested():
-            assert await connection.scalar(text("SELECT 1")) == 1
+    async with async_engine.begin() as connection, connection.begin_nested():
+        assert await connection.scalar(text("SELECT 1")) == 1
 
 
 def test_statements_and_ends_of_transactions_are_recorded(engine: Engine) -> None:

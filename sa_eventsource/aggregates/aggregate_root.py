@@ -112,7 +112,7 @@ class AggregateRoot(Generic[IdT]):
                 values[name] = value
                 return
             raise AggregateStateError(type(self).__name__, name, declared=False)
-        if name in self.__state_fields__.names or name == "version" or name == "id":
+        if name in self.__state_fields__.names or name in {"version", "id"}:
             raise AggregateStateError(type(self).__name__, name)
         object.__setattr__(self, name, value)
 

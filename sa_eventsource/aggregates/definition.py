@@ -62,8 +62,8 @@ class AggregateDefinition:
         other = claimed.get(self.aggregate_type, self.aggregate_class)
         if _place(other) != _place(self.aggregate_class):
             raise DeclarationError(
-                f"aggregate type {self.aggregate_type!r} is declared twice: by {_place(other)} and by {_place(self.aggregate_class)}. "
-                "Set __aggregate_type__ to another name on one of them."
+                f"aggregate type {self.aggregate_type!r} is declared twice: by {_place(other)} and by "
+                f"{_place(self.aggregate_class)}. Set __aggregate_type__ to another name on one of them."
             )
         claimed[self.aggregate_type] = self.aggregate_class
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError, UnhandledEventError
@@ -11,12 +11,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 E = TypeVar("E", bound=DomainEvent)
+E2 = TypeVar("E2", bound=DomainEvent)
+E3 = TypeVar("E3", bound=DomainEvent)
 A = TypeVar("A")
 
 _MARK = "__applies_events__"
 
 
-def applies(*event_types: type[E]) -> Callable[[Callable[[A, E], None]], Callable[[A, E], None]]:
+# A type checker would take several classes for their common base, and refuse a method that takes just these.
+@overload
+def applies(first: type[E], /) -> Callable[[Callable[[A, E], None]], Callable[[A, E], None]]: ...
+@overload
+def applies(first: type[E], second: type[E2], /) -> Callable[[Callable[[A, E | E2], None]], Callable[[A, E | E2], None]]: ...
+@overload
+def applies(
+    first: type[E], second: type[E2], third: type[E3], /
+) -> Callable[[Callable[[A, E | E2 | E3], None]], Callable[[A, E | E2 | E3], None]]: ...
+@overload
+def applies(*event_types: type[E]) -> Callable[[Callable[[A, E], None]], Callable[[A, E], None]]: ...
+def applies(*event_types: type[Any]) -> Callable[[Callable[[A, Any], None]], Callable[[A, Any], None]]:
     """Mark the method that changes an aggregate's state for events of the given types.
 
     The method gets the event and sets state fields; it decides nothing, and must not raise: it runs again at every replay. It also
@@ -33,7 +46,7 @@ def applies(*event_types: type[E]) -> Callable[[Callable[[A, E], None]], Callabl
             f"@applies takes one or more DomainEvent classes, such as @applies(OrderPlaced), not {event_types!r}"
         )
 
-    def mark(method: Callable[[A, E], None]) -> Callable[[A, E], None]:
+    def mark(method: Callable[[A, Any], None]) -> Callable[[A, Any], None]:
         setattr(method, _MARK, event_types)
         return method
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from sa_eventsource.events.domain_event import DomainEvent
     from sa_eventsource.types import JsonValue
 
-Decoder: TypeAlias = Callable[[str | bytes], "DomainEvent"]
+Decoder: TypeAlias = Callable[..., "DomainEvent"]
 
 _decoders: dict[tuple[str, int], Decoder] = {}
 registry.on_change(_decoders.clear)
@@ -70,10 +71,7 @@ def decoder(event_type: str, event_version: int) -> Decoder:
         if event_class.__event_version__ == event_version:
             found: Decoder = event_class.__pydantic_validator__.validate_json
         else:
-
-            def found(payload: str | bytes) -> DomainEvent:
-                return read_old(event_type, event_version, payload)
-
+            found = partial(read_old, event_type, event_version)
         _decoders[key] = found
         return found
 
@@ -142,18 +140,12 @@ def _refuse_first(name: str, value: object) -> None:
 def _unstorable(value: object, path: str) -> Iterator[tuple[str, str]]:
     """Find, in a value and all it holds, what no text can carry."""
     match value:
-        case str():
-            if "\x00" in value:
-                yield path, "it holds a NUL character, which PostgreSQL cannot store"
-        case float():
-            if not math.isfinite(value):
-                yield path, f"{value} is not a number that JSON can hold"
-        case Decimal():
-            if not value.is_finite():
-                yield path, f"{value} is not a number that JSON can hold"
-        case datetime():
-            if value.tzinfo is None or value.utcoffset() is None:
-                yield path, f"{value!r} has no time zone; pass an aware time, such as datetime.now(UTC)"
+        case str() if "\x00" in value:
+            yield path, "it holds a NUL character, which PostgreSQL cannot store"
+        case float() | Decimal() if not math.isfinite(value):
+            yield path, f"{value} is not a number that JSON can hold"
+        case datetime() if value.utcoffset() is None:
+            yield path, f"{value!r} has no time zone; pass an aware time, such as datetime.now(UTC)"
         case _:
             for key, each in _members(value):
                 inner = f"{path}.{key}" if path else str(key)
@@ -219,7 +211,6 @@ def _same_types(left: object, right: object) -> bool:
     if isinstance(left, set | frozenset):
         return True
     pairs = zip(_members(left), _members(right), strict=False)
-    if isinstance(left, Mapping):
-        assert isinstance(right, Mapping)
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
         return all(_same_types(value, right.get(key)) for key, value in left.items())
     return all(_same_types(one, other) for (_, one), (_, other) in pairs)

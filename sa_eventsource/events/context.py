@@ -72,7 +72,9 @@ def event_context(
     caused_by: RecordedEvent[Any] | None = None,
     **metadata: JsonValue,
 ) -> Iterator[EventContext]:
-    """Set the context of all events applied within the block: ``with event_context(user="ann", reason="complaint"):``.
+    """Set the context of all events applied within the block.
+
+    Example: ``with event_context(user="ann", reason="complaint"):``
 
     Blocks nest; the inner one goes before, value by value. As a context variable, it holds for the thread or asyncio task.
 

@@ -16,8 +16,8 @@ _MAX_VERSION = 32767
 class DomainEvent(BaseModel):
     """Something that happened, named in the past tense: ``class OrderPlaced(DomainEvent)``.
 
-    A frozen Pydantic model. Unknown fields are refused, both when it is made and when it is read: a field that was dropped or renamed
-    needs an upcaster. Every value must survive the way to JSON and back exactly; ``apply_event`` refuses it otherwise.
+    A frozen Pydantic model. Unknown fields are refused, both when it is made and when it is read: a field that was dropped or
+    renamed needs an upcaster. Every value must survive the way to JSON and back exactly; ``apply_event`` refuses it otherwise.
 
     A class whose body sets ``__abstract__ = True`` is a common base and no event itself.
     """

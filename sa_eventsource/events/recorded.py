@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from sa_eventsource.types import JsonValue
 
-E = TypeVar("E", bound=DomainEvent, default=DomainEvent, covariant=True)
+E_co = TypeVar("E_co", bound=DomainEvent, default=DomainEvent, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedEvent(Generic[E]):
+class RecordedEvent(Generic[E_co]):
     """An event as it stands in the log.
 
     Attributes:
@@ -38,7 +38,7 @@ class RecordedEvent(Generic[E]):
         position: Its place in the whole log.
     """
 
-    event: E
+    event: E_co
     event_id: UUID
     aggregate_type: str
     aggregate_id: str

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 _EXACT = frozenset(
     {
-        "str", "int", "float", "bool", "decimal", "uuid", "bytes", "date", "time", "datetime", "timedelta", "none", "literal", "enum",
-        "nullable", "default", "list", "set", "frozenset", "dict", "tuple", "model", "model-fields", "model-field", "tagged-union",
+        "str", "int", "float", "bool", "decimal", "uuid", "bytes", "date", "time", "datetime", "timedelta", "none", "literal",
+        "enum", "nullable", "default", "list", "set", "frozenset", "dict", "tuple", "model", "model-fields", "model-field", "tagged-union",
         "definitions", "definition-ref", "json-or-python", "chain", "lax-or-strict",
     }
 )  # fmt: skip
@@ -25,7 +25,7 @@ class SchemaTraits:
 
     Attributes:
         may_hold_times: A ``datetime`` may be in it.
-        is_ambiguous: A value in it may come back as another: a union without discriminator, ``Any``, a validator of the class's own.
+        is_ambiguous: A value in it may come back as another: a union without discriminator, ``Any``, a validator of its own.
     """
 
     may_hold_times: bool

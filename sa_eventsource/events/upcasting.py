@@ -41,7 +41,8 @@ def upcast(event: type[DomainEvent] | str, *, from_version: int) -> Callable[[Up
         existing = _upcasters.get((event_type, from_version))
         if existing is not None and _place(existing) != _place(function):
             raise DeclarationError(
-                f"{event_type!r} has two upcasters from version {from_version}: {_place(existing)} and {_place(function)}. Keep one."
+                f"{event_type!r} has two upcasters from version {from_version}: {_place(existing)} and {_place(function)}. "
+                "Keep one."
             )
         _upcasters[event_type, from_version] = function
         changed()
@@ -69,7 +70,8 @@ def read_old(event_type: str, event_version: int, payload: str | bytes) -> Domai
         raise EventDecodeError(
             event_type,
             event_version,
-            f"it was written by newer code; {place(target)} is at version {target.__event_version__}. Deploy the newer code here too",
+            f"it was written by newer code; {place(target)} is at version {target.__event_version__}. "
+            "Deploy the newer code here too",
         )
     version = event_version
     data: Any = payload
@@ -97,8 +99,8 @@ def _by_class(data: Any, version: int, target: type[DomainEvent], event_type: st
     raise EventDecodeError(
         event_type,
         event_version,
-        f"nothing turns version {version} into version {version + 1}: write @upcast({target.__name__}, from_version={version}), or a "
-        f"class of version {version} and {target.__name__}.{converter}()",
+        f"nothing turns version {version} into version {version + 1}: write @upcast({target.__name__}, from_version={version}), "
+        f"or a class of version {version} and {target.__name__}.{converter}()",
     )
 
 

@@ -15,8 +15,6 @@ from sqlalchemy.types import TypeDecorator, UserDefinedType
 from sa_eventsource.exceptions import AggregateIdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.engine import Dialect
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.types import TypeEngine
@@ -106,11 +104,11 @@ class XID8(UserDefinedType[int]):
         """Name the type in DDL and casts."""
         return "XID8"
 
-    def bind_processor(self, dialect: Dialect) -> Callable[[int | None], str | None]:  # noqa: ARG002 - SQLAlchemy's signature
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         """Send the number as text: there is no cast from integers to xid8."""
         return lambda value: None if value is None else str(value)
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], int | None]:  # noqa: ARG002
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002
         """Read the number from the text that drivers deliver."""
         return lambda value: None if value is None else int(value)
 
@@ -138,10 +136,10 @@ class current_transaction_id(GenericFunction[int]):  # noqa: N801 - SQLAlchemy's
 
 
 @compiles(current_transaction_id)
-def _no_transaction_id(element: current_transaction_id, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
+def _no_transaction_id(element: current_transaction_id, compiler: SQLCompiler, **_: Any) -> str:
     return "0"
 
 
 @compiles(current_transaction_id, "postgresql")
-def _postgresql_transaction_id(element: current_transaction_id, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001
+def _postgresql_transaction_id(element: current_transaction_id, compiler: SQLCompiler, **_: Any) -> str:
     return "pg_current_xact_id()"

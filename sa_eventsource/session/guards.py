@@ -41,8 +41,8 @@ _MERGING = "Load the aggregate with session.get() and apply the events to it; se
 def _guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
     if issubclass(class_, AggregateRoot):
         refuse_bulk_writes(mapper, UnitOfWorkBypassError(f"a bulk write of {class_.__name__}"))
-        event.listen(class_.id, "set", _refuse_merge)
-        event.listen(class_.version, "set", _refuse_merge)
+        for key in ("id", "version"):
+            event.listen(getattr(class_, key), "set", _refuse_merge)
 
 
 def _refuse_merge(aggregate: AggregateRoot[Any], value: object, _old: object, _initiator: object) -> None:

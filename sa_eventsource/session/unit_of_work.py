@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import SessionTransaction, UOWTransaction
 
-    from sa_eventsource.events import PendingEvent
     from sa_eventsource.mapping import EventSourceTables
 
 

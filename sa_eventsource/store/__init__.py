@@ -1,6 +1,6 @@
 """The event log: appending, reading back what aggregates are rebuilt from, snapshots, queries."""
 
-from sa_eventsource.store.append import CONTEXT_KEY, AppendRefusedError, Appended, StreamAppend, append, on_appended
+from sa_eventsource.store.append import CONTEXT_KEY, Appended, AppendRefusedError, StreamAppend, append, on_appended
 from sa_eventsource.store.conflicts import current_version, raise_explained
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.event_store import AsyncEventStore, EventStore

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, CursorResult, Select
-    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy import Connection, CursorResult
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.sql.selectable import CompoundSelect
 
 
 class DriverStatement:
@@ -20,8 +18,8 @@ class DriverStatement:
     see it as ever. Elsewhere, and under ``schema_translate_map``, Core executes the statement itself.
     """
 
-    def __init__(self, statement: Select[Any] | CompoundSelect[Any] | postgresql.Insert | sqlite.Insert) -> None:
-        """Keep the statement; its bound parameters must all be named in :meth:`execute`, and have values psycopg takes as they are."""
+    def __init__(self, statement: Any) -> None:
+        """Keep the statement. All its bound parameters must be given to :meth:`execute`, as values psycopg takes as they are."""
         self._statement = statement
         self._texts: dict[type[Dialect], str] = {}
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from sqlalchemy import Text, cast, select
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Row, Select, Table
+    from sqlalchemy import Row, Table
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.types import JsonValue
@@ -99,7 +99,7 @@ class EventConditions(Generic[S]):
             raise ValueError(f"limit({maximum}): pass 0 or more")
         return replace(self, maximum=maximum)
 
-    def statement(self) -> Select[Any]:
+    def statement(self) -> Any:
         """The SELECT that reads them; its rows go to :func:`recorded`."""
         columns = self.table.c
         position = columns.position

@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
 
-from sa_eventsource.aggregates import AggregateDefinition
 from sa_eventsource.mapping.column_types import UtcDateTime
 from sa_eventsource.store.driver_statement import DriverStatement
 
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Result, Row, Select
+    from sqlalchemy import Connection, Result, Row
     from sqlalchemy.sql import ColumnElement
-    from sqlalchemy.sql.selectable import CompoundSelect
 
+    from sa_eventsource.aggregates import AggregateDefinition
     from sa_eventsource.mapping import EventSourceTables
 
 _BATCH = 500
@@ -111,7 +110,7 @@ def _stream(aggregate_id: str, rows: list[Row[Any]]) -> StoredStream:
 class _ManyStreams:
     """A statement with a list of ids, whose text Core has to expand at every execution."""
 
-    def __init__(self, statement: Select[Any] | CompoundSelect[Any]) -> None:
+    def __init__(self, statement: Any) -> None:
         self._statement = statement
 
     def execute(self, connection: Connection, parameters: dict[str, Any]) -> Result[Any]:
@@ -130,7 +129,7 @@ def _statement(definition: AggregateDefinition, parameters: frozenset[str]) -> D
     return statements[parameters]
 
 
-def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Select[Any] | CompoundSelect[Any]:
+def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:
     events, snapshots = definition.tables.events, definition.tables.snapshots
 
     def of_streams(table: Any) -> ColumnElement[bool]:
