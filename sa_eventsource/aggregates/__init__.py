@@ -1,7 +1,9 @@
 """Aggregates: their state, the methods that change it, their definition."""
 
-from sa_eventsource.aggregates.aggregate_root import (
-    AggregateRoot,
+from sa_eventsource.aggregates.aggregate_root import AggregateRoot
+from sa_eventsource.aggregates.definition import AggregateDefinition, definition_of
+from sa_eventsource.aggregates.handlers import applies
+from sa_eventsource.aggregates.instance import (
     blank,
     drop_state,
     is_loaded,
@@ -11,8 +13,6 @@ from sa_eventsource.aggregates.aggregate_root import (
     rewind,
     set_pending,
 )
-from sa_eventsource.aggregates.definition import AggregateDefinition, definition_of
-from sa_eventsource.aggregates.handlers import applies
 
 __all__ = [
     "AggregateDefinition",

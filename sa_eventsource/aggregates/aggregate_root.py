@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 from uuid import UUID
 
-from sqlalchemy.orm import Mapped, declared_attr, object_session
-from sqlalchemy.orm.attributes import flag_modified, instance_state, manager_of_class
-from sqlalchemy.orm.exc import DetachedInstanceError
+from sqlalchemy.orm import Mapped, declared_attr
+from sqlalchemy.orm.attributes import flag_modified, instance_state
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates.definition import AggregateDefinition, definition_of
 from sa_eventsource.aggregates.handlers import Handlers
+from sa_eventsource.aggregates.instance import APPLYING, LOADED, PENDING, READ_ONLY, load_missing_state
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateIdError, AggregateStateError, NestedEventError, ReadOnlyAggregateError
@@ -21,19 +21,9 @@ from sa_eventsource.mapping import streams_of, tables_on
 from sa_eventsource.types import uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sqlalchemy import Subquery
 
 IdT = TypeVar("IdT", bound=str | UUID | int, default=str)
-A = TypeVar("A", bound="AggregateRoot[Any]")
-
-# Keys of an instance's __dict__ that are the library's own.
-_PENDING = "_pending_events"
-_APPLYING = "_applying"
-_LOADED = "_state_loaded"
-_READ_ONLY = "_read_only"
-
 
 class AggregateRoot(Generic[IdT]):
     """Base of classes whose state is made from their events: ``class Order(AggregateRoot, Base)``.
@@ -92,7 +82,7 @@ class AggregateRoot(Generic[IdT]):
         values = vars(self)
         values["id"] = value
         values["version"] = 0
-        values[_LOADED] = True
+        values[LOADED] = True
         definition.state.reset(values)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -107,7 +97,7 @@ class AggregateRoot(Generic[IdT]):
             AggregateStateError: The value would be lost at the next load.
         """
         values = self.__dict__
-        if _APPLYING in values:
+        if APPLYING in values:
             if name in self.__state_fields__.names:
                 values[name] = value
                 return
@@ -149,9 +139,9 @@ class AggregateRoot(Generic[IdT]):
         """
         values = vars(self)
         definition = definition_of(type(self))
-        if _READ_ONLY in values:
+        if READ_ONLY in values:
             raise ReadOnlyAggregateError(definition.aggregate_type, definition.text_id(self.id), self.version)
-        if _APPLYING in values:
+        if APPLYING in values:
             raise NestedEventError(type(self).__name__, type(event).__name__)
         apply = definition.handlers.find(type(event))
         payload = encode(event)
@@ -160,15 +150,15 @@ class AggregateRoot(Generic[IdT]):
         elif occurred_at.tzinfo is None:
             raise ValueError(f"occurred_at {occurred_at!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
         version = self.version + 1
-        values[_APPLYING] = True
+        values[APPLYING] = True
         try:
             apply(self, event)
         finally:
-            del values[_APPLYING]
+            del values[APPLYING]
         context = current_context()
-        pending: list[PendingEvent] | None = values.get(_PENDING)
+        pending: list[PendingEvent] | None = values.get(PENDING)
         if not pending:
-            pending = values[_PENDING] = []
+            pending = values[PENDING] = []
             if instance_state(self).key is not None:
                 flag_modified(self, "version")
         pending.append(
@@ -188,141 +178,13 @@ class AggregateRoot(Generic[IdT]):
     @property
     def pending_events(self) -> tuple[DomainEvent, ...]:
         """The events applied since the last flush, oldest first."""
-        return tuple(each.event for each in vars(self).get(_PENDING, ()))
+        return tuple(each.event for each in vars(self).get(PENDING, ()))
 
     def __repr__(self) -> str:
         """Name the class, the id and the version, without loading anything."""
         values, key = vars(self), instance_state(self).key
         identity = key[1][0] if key is not None else values.get("id")
         return f"<{type(self).__name__} {identity!r} v{values.get('version', '?')}>"
-
-
-# What other layers do to an instance. Functions rather than methods, so that they neither show on an application's classes nor
-# clash with its names.
-
-
-def pending_of(aggregate: AggregateRoot[Any]) -> list[PendingEvent]:
-    """Get the events an aggregate keeps for the next flush, oldest first."""
-    pending: list[PendingEvent] = vars(aggregate).get(_PENDING, [])
-    return pending
-
-
-def set_pending(aggregate: AggregateRoot[Any], pending: list[PendingEvent]) -> None:
-    """Replace the events an aggregate keeps for the next flush."""
-    if pending:
-        vars(aggregate)[_PENDING] = pending
-    else:
-        vars(aggregate).pop(_PENDING, None)
-
-
-def drop_state(aggregate: AggregateRoot[Any]) -> None:
-    """Forget state and pending events, so that the next read of a state field loads the aggregate."""
-    values = vars(aggregate)
-    aggregate.__state_fields__.drop(values)
-    values.pop(_PENDING, None)
-    values.pop(_LOADED, None)
-
-
-def is_loaded(aggregate: AggregateRoot[Any]) -> bool:
-    """Tell whether the state fields have been set from events, or by the constructor."""
-    return _LOADED in vars(aggregate)
-
-
-def blank(aggregate_class: type[A], aggregate_id: str) -> A:
-    """Make an instance with an id and nothing else, without running its constructor."""
-    aggregate = aggregate_class.__new__(aggregate_class)
-    manager_of_class(aggregate_class).setup_instance(aggregate)
-    vars(aggregate)["id"] = definition_of(aggregate_class).typed_id(aggregate_id)
-    return aggregate
-
-
-def restore(
-    aggregate: AggregateRoot[Any],
-    aggregate_id: str,
-    rows: Iterable[Any],
-    *,
-    snapshot: tuple[int, str] | None = None,
-    contiguous: bool = True,
-) -> None:
-    """Set an aggregate's state and version from stored events, discarding what it had.
-
-    Args:
-        aggregate: The instance.
-        aggregate_id: Its id as stored.
-        rows: Tuples of version, event type, event version, payload text and event id as text, by version.
-        snapshot: Version and state text to start from; None to start from nothing.
-        contiguous: Whether each row must be one version after the last.
-
-    Raises:
-        CorruptStreamError: A version is missing.
-        EventDecodeError: A payload does not fit its class.
-        UnknownEventTypeError: No class declares an event's type.
-        UnhandledEventError: The aggregate has no method for an event.
-    """
-    definition = definition_of(type(aggregate))
-    values = vars(aggregate)
-    values.pop(_PENDING, None)
-    if snapshot is None:
-        version = 0
-        definition.state.reset(values)
-    else:
-        version = snapshot[0]
-        definition.state.load(values, snapshot[1])
-    values[_LOADED] = values[_APPLYING] = True
-    try:
-        version = definition.replay(aggregate, aggregate_id, rows, version, contiguous=contiguous)
-    finally:
-        del values[_APPLYING]
-    values["id"] = definition.typed_id(aggregate_id)
-    values["version"] = version
-
-
-def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[PendingEvent]) -> None:
-    """Make an aggregate new again: its state follows from *pending*, which it keeps for the next flush."""
-    definition = definition_of(type(aggregate))
-    values = vars(aggregate)
-    definition.state.reset(values)
-    values["id"] = definition.typed_id(aggregate_id)
-    values[_LOADED] = values[_APPLYING] = True
-    try:
-        for each in pending:
-            definition.handlers.find(type(each.event))(aggregate, each.event)
-    finally:
-        del values[_APPLYING]
-    values["version"] = pending[-1].version if pending else 0
-    set_pending(aggregate, pending)
-
-
-def past_view(
-    aggregate_class: type[A],
-    aggregate_id: str,
-    rows: Iterable[Any],
-    *,
-    snapshot: tuple[int, str] | None = None,
-    contiguous: bool = True,
-) -> A:
-    """Make an aggregate as it stood once. It belongs to no session and takes no events. Arguments as for :func:`restore`."""
-    aggregate = blank(aggregate_class, aggregate_id)
-    restore(aggregate, aggregate_id, rows, snapshot=snapshot, contiguous=contiguous)
-    vars(aggregate)[_READ_ONLY] = True
-    return aggregate
-
-
-def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
-    """Have the session load an aggregate whose state is not there; nothing if it was never stored.
-
-    Raises:
-        DetachedInstanceError: It belongs to no session.
-    """
-    values = vars(aggregate)
-    if _LOADED in values or instance_state(aggregate).key is None:
-        return
-    if "version" in values:
-        session = object_session(aggregate)
-        if session is None:
-            raise DetachedInstanceError(f"{aggregate!r} is not bound to a Session; its state cannot be loaded")
-        session.expire(aggregate, ["version"])
-    _ = aggregate.version
 
 
 def _collect(cls: type[AggregateRoot[Any]]) -> None:

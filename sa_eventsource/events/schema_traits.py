@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 _EXACT = frozenset(
     {
         "str", "int", "float", "bool", "decimal", "uuid", "bytes", "date", "time", "datetime", "timedelta", "none", "literal",
-        "enum", "nullable", "default", "list", "set", "frozenset", "dict", "tuple", "model", "model-fields", "model-field", "tagged-union",
-        "definitions", "definition-ref", "json-or-python", "chain", "lax-or-strict",
+        "enum", "nullable", "default", "list", "set", "frozenset", "dict", "tuple", "model", "model-fields", "model-field",
+        "tagged-union", "definitions", "definition-ref", "json-or-python", "chain", "lax-or-strict",
     }
 )  # fmt: skip
 """Schemas whose values come back from JSON as they were, whatever they hold."""
@@ -54,8 +54,10 @@ def _collect(schema: Any, kinds: set[str]) -> None:
             kinds.add("model" if kind == "model" and not _is_open(schema) else kind)
             if _is_open(schema):
                 kinds.add("open model")
+            if schema.get("serialization_exclude") or schema.get("validation_alias") != schema.get("serialization_alias"):
+                kinds.add("field written otherwise than read")
         for key, value in schema.items():
-            if key not in ("serialization", "metadata", "config", "expected", "members"):
+            if key not in ("metadata", "config", "expected", "members"):
                 _collect(value, kinds)
     elif isinstance(schema, list | tuple):
         for each in schema:

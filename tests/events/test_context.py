@@ -1,0 +1,92 @@
+"""Who, why, and what led to it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from sa_eventsource import DomainEvent, EventContext, EventPayloadError, RecordedEvent, event_context
+from sa_eventsource.events import current_context
+
+
+class ContextNoted(DomainEvent):
+    pass
+
+
+def recorded(correlation_id: UUID | None) -> RecordedEvent[ContextNoted]:
+    return RecordedEvent(
+        event=ContextNoted(),
+        event_id=uuid4(),
+        aggregate_type="A",
+        aggregate_id="1",
+        version=1,
+        event_type="ContextNoted",
+        event_version=1,
+        occurred_at=datetime.now(UTC),
+        correlation_id=correlation_id,
+        causation_id=None,
+        metadata={},
+        position=1,
+    )
+
+
+def test_without_a_block_the_context_is_empty() -> None:
+    assert current_context() == EventContext()
+
+
+def test_blocks_nest_and_the_inner_goes_before() -> None:
+    outer, inner = uuid4(), uuid4()
+    with event_context(correlation_id=outer, user="ann", reason="x"):
+        with event_context(correlation_id=inner, reason="y") as context:
+            assert context == current_context() == EventContext(inner, None, {"user": "ann", "reason": "y"})
+        assert current_context() == EventContext(outer, None, {"user": "ann", "reason": "x"})
+    assert current_context() == EventContext()
+
+
+def test_a_block_ends_with_its_exception() -> None:
+    with pytest.raises(ZeroDivisionError), event_context(user="ann"):
+        1 / 0  # noqa: B018 - raises
+    assert current_context() == EventContext()
+
+
+def test_a_cause_gives_its_id_and_its_correlation() -> None:
+    correlation = uuid4()
+    with event_context(caused_by=(cause := recorded(correlation))) as context:
+        assert (context.causation_id, context.correlation_id) == (cause.event_id, correlation)
+    with event_context(caused_by=(first := recorded(None))) as context:
+        assert (context.causation_id, context.correlation_id) == (first.event_id, first.event_id)
+
+
+@pytest.mark.parametrize("name", ["correlation_id", "causation_id"])
+def test_an_id_must_be_a_uuid(name: str) -> None:
+    arguments: dict[str, Any] = {name: "not one"}
+    with pytest.raises(TypeError, match=name), event_context(**arguments):
+        pass
+
+
+def test_metadata_is_checked_when_it_is_set() -> None:
+    with pytest.raises(EventPayloadError), event_context(user="a\x00"):
+        pass
+
+
+def test_a_thread_starts_without_context() -> None:
+    seen: list[EventContext] = []
+    with event_context(user="ann"):
+        thread = threading.Thread(target=lambda: seen.append(current_context()))
+        thread.start()
+        thread.join()
+    assert seen == [EventContext()]
+
+
+async def test_tasks_have_contexts_of_their_own() -> None:
+    async def work(user: str) -> Any:
+        with event_context(user=user):
+            await asyncio.sleep(0.001)
+            return current_context().metadata["user"]
+
+    assert await asyncio.gather(*(work(str(number)) for number in range(5))) == ["0", "1", "2", "3", "4"]
