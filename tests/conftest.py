@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -35,18 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """URL of a PostgreSQL server: the one named by SA_EVENTSOURCE_TEST_URL, or else an embedded one."""
     named = os.environ.get("SA_EVENTSOURCE_TEST_URL")
     if named:
         yield named
         return
-    server = EmbeddedServer(tmp_path_factory.mktemp("postgresql"))
-    try:
-        server.stop_waiting_for_the_disk()
-        yield server.url
-    finally:
-        server.stop()
+    # Not in pytest's folder, which is closed to the user that the server runs as where the tests run as root.
+    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        server = EmbeddedServer(Path(folder))
+        try:
+            server.stop_waiting_for_the_disk()
+            yield server.url
+        finally:
+            server.stop()
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 from uuid import UUID
 
-from sqlalchemy.orm import Mapped, declared_attr
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, declared_attr
 from sqlalchemy.orm.attributes import flag_modified, instance_state
 from typing_extensions import TypeVar
 
@@ -16,7 +16,13 @@ from sa_eventsource.aggregates.handlers import Handlers
 from sa_eventsource.aggregates.instance import APPLYING, LOADED, PENDING, READ_ONLY, load_missing_state
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
-from sa_eventsource.exceptions import AggregateIdError, AggregateStateError, NestedEventError, ReadOnlyAggregateError
+from sa_eventsource.exceptions import (
+    AggregateIdError,
+    AggregateStateError,
+    DeclarationError,
+    NestedEventError,
+    ReadOnlyAggregateError,
+)
 from sa_eventsource.mapping import streams_of, tables_on
 from sa_eventsource.types import uuid7
 
@@ -24,6 +30,19 @@ if TYPE_CHECKING:
     from sqlalchemy import Subquery
 
 IdT = TypeVar("IdT", bound=str | UUID | int, default=str)
+
+if TYPE_CHECKING:
+    Id = TypeVar("Id", bound=str | UUID | int)
+
+    class _Id:
+        """The id as type checkers see it: a column on the class, a value on an instance."""
+
+        @overload
+        def __get__(self, instance: None, owner: type[AggregateRoot[Id]]) -> InstrumentedAttribute[Id]: ...
+        @overload
+        def __get__(self, instance: AggregateRoot[Id], owner: type[AggregateRoot[Id]]) -> Id: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
+
 
 class AggregateRoot(Generic[IdT]):
     """Base of classes whose state is made from their events: ``class Order(AggregateRoot, Base)``.
@@ -59,7 +78,7 @@ class AggregateRoot(Generic[IdT]):
     __aggregate_definition__: ClassVar[AggregateDefinition]
 
     if TYPE_CHECKING:
-        id: Mapped[IdT]
+        id = _Id()
         version: Mapped[int]
 
     def __init__(self, *, id: IdT | None = None) -> None:  # noqa: A002 - the attribute's name
@@ -88,6 +107,9 @@ class AggregateRoot(Generic[IdT]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Collect state fields and ``@applies`` methods."""
         _collect(cls)
+        if _inherits_mapping(cls) and "__table__" not in vars(cls):
+            # Mapping a class puts the result of this on it, where its subclasses would find it instead of their own.
+            cls.__table__ = vars(AggregateRoot)["__table__"]  # type: ignore[attr-defined]
         super().__init_subclass__(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -191,9 +213,29 @@ def _collect(cls: type[AggregateRoot[Any]]) -> None:
     if "__state_fields__" not in vars(cls):
         cls.__state_fields__ = StateFields(cls, load_missing_state)
         cls.__event_handlers__ = Handlers(cls)
+        _keep_own_methods(cls)
+
+
+def _keep_own_methods(cls: type[AggregateRoot[Any]]) -> None:
+    # A declarative base brings a constructor, and a dataclass base writes all of these into every class that does not have them:
+    # leave out what was generated, and put what would be inherited then on the class itself.
+    constructor = getattr(getattr(cls, "registry", None), "constructor", None)
+    for name in ("__init__", "__repr__", "__eq__", "__hash__"):
+        if name not in vars(cls):
+            for base in cls.__mro__:
+                method = vars(base).get(name)
+                generated = method is constructor or "__dataclass_params__" in vars(base)
+                if method is not None and (issubclass(base, AggregateRoot) or not generated):
+                    setattr(cls, name, method)
+                    break
 
 
 def _define(cls: Any) -> AggregateDefinition:
+    if "__state_fields__" not in vars(cls) and "__dataclass_params__" in vars(cls):
+        raise DeclarationError(
+            f"{cls.__name__} was made a dataclass by its MappedAsDataclass base before it became an aggregate. Put AggregateRoot "
+            f"first: class {cls.__name__}(AggregateRoot, Base)."
+        )
     _collect(cls)
     definition = AggregateDefinition(
         aggregate_class=cls,

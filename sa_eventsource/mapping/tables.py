@@ -112,39 +112,38 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("aggregate_type", String(MAX_NAME_LENGTH), nullable=False),
         Column("aggregate_id", String(MAX_NAME_LENGTH), nullable=False),
         Column("version", Integer, nullable=False),
-        Column("event_type", String(MAX_NAME_LENGTH), nullable=False, index=True),
+        Column("event_type", String(MAX_NAME_LENGTH), nullable=False),
         Column("event_version", SmallInteger, nullable=False, server_default=text("1")),
         Column("event_data", json, nullable=False),
         Column("metadata", json, nullable=True),
-        Column("occurred_at", UtcDateTime, nullable=False, index=True),
+        Column("occurred_at", UtcDateTime, nullable=False),
         Column("correlation_id", Uuid, nullable=True),
         Column("causation_id", Uuid, nullable=True),
         Column("position", BigInteger, Identity(always=False), nullable=False),
-        Column("transaction_id", TransactionId, nullable=False, server_default=current_transaction_id(), index=True),
+        Column("transaction_id", TransactionId, nullable=False, server_default=current_transaction_id()),
         UniqueConstraint("aggregate_type", "aggregate_id", "version"),
         UniqueConstraint("position"),
         info={_INFO_KEY: "events"},
         **where,
     )
-    Index(
-        None,
-        events.c.correlation_id,
-        postgresql_where=events.c.correlation_id.is_not(None),
-        sqlite_where=events.c.correlation_id.is_not(None),
-    )
+    for name in ("event_type", "occurred_at", "transaction_id"):
+        _index(events.c[name])
+    correlated = events.c.correlation_id.is_not(None)
+    _index(events.c.correlation_id, postgresql_where=correlated, sqlite_where=correlated)
     guard_events(events)
     projections = Table(
         options.projections,
         metadata,
         Column("id", String(MAX_NAME_LENGTH), primary_key=True),
-        Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True, index=True),
+        Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True),
         Column("data", json, nullable=False),
         Column("version", Integer, nullable=False),
         Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
         Column("updated_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
         **where,
     )
-    Index(None, projections.c.data, postgresql_using="gin").ddl_if(dialect="postgresql")
+    _index(projections.c.projection_name)
+    _index(projections.c.data, postgresql_using="gin").ddl_if(dialect="postgresql")
     snapshots = Table(
         options.snapshots,
         metadata,
@@ -168,3 +167,10 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         **where,
     )
     return EventSourceTables(options, events, projections, snapshots, projection_positions)
+
+
+def _index(column: Column[Any], **options: Any) -> Index:
+    """Index one column; SQLAlchemy cannot name it where the metadata has a naming convention without indexes."""
+    table = column.table
+    named = "ix" in table.metadata.naming_convention
+    return Index(None if named else f"ix_{table.name}_{column.name}", column, **options)

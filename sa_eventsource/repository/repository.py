@@ -81,9 +81,9 @@ class EventSourcedRepository(Generic[A]):
         return self._session.get(self._aggregate_class, aggregate_id)
 
     def save(self, aggregate: A) -> None:
-        """Put an aggregate into the session and flush it, so that a conflict shows here and not at commit.
+        """Put an aggregate into the session and flush the session, so that a conflict shows here and not at commit.
 
-        Other pending changes of the session stay pending. The caller commits.
+        The caller commits.
 
         Raises:
             ConcurrencyError: Another transaction has appended to it. Roll back, load it again and decide anew.
@@ -92,7 +92,7 @@ class EventSourcedRepository(Generic[A]):
             EventIdConflictError: The id of one of its events is taken.
         """
         self._session.add(aggregate)
-        self._session.flush([aggregate])
+        self._session.flush()
 
     def load_at_time(self, aggregate_id: Any, moment: datetime) -> A:
         """Rebuild an aggregate as it stood at one moment.

@@ -36,5 +36,5 @@ def lock_aggregate(session: Session, aggregate_class: type[AggregateRoot[Any]], 
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, cast(0, BigInteger)))))
     present = session.identity_map.get(session.identity_key(aggregate_class, aggregate_id))
     if present is not None:
-        session.flush([present])
+        session.flush()
         session.expire(present)

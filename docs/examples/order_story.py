@@ -1,0 +1,467 @@
+"""The story of an order: what ``make demo`` shows.
+
+    python order_story.py [postgresql+psycopg://user@host/database]
+
+An order is placed, paid and shipped; two people change it at once; then the log is asked who did what and why, and what was known
+yesterday; and a snapshot makes a long story short. Every step says how many SQL statements it took, and which. Without a URL it
+runs on an embedded PostgreSQL in a temporary directory; with one, in a schema of its own, dropped at the end.
+"""
+# ruff: noqa: SIM117 - a step is a block of its own, so that what it does reads as an application's code
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from example_server import example_engine, server_version
+from pydantic import BaseModel
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, applies, event_context
+from sa_eventsource.repository import EventSourcedRepository
+from sa_eventsource.session.retry import retry_on_conflict
+from sa_eventsource.types import uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Engine
+
+    from sa_eventsource import RecordedEvent
+
+# -- the domain: what an application writes -----------------------------------------------------------------------------
+
+
+class OrderStatus(StrEnum):
+    """How far an order has come."""
+
+    PLACED = "placed"
+    PAID = "paid"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+
+
+class Line(BaseModel, frozen=True):
+    """So many of one article."""
+
+    article: str
+    quantity: int
+    price: Decimal
+
+
+class OrderPlaced(DomainEvent):
+    """A customer ordered something."""
+
+    customer: str
+    lines: tuple[Line, ...]
+
+
+class OrderPaid(DomainEvent):
+    """The money came."""
+
+    payment_id: str
+
+
+class OrderShipped(DomainEvent):
+    """The parcel left."""
+
+    tracking: str
+
+
+class NoteAdded(DomainEvent):
+    """Somebody wrote something down."""
+
+    text: str
+
+
+class ParcelScanned(DomainEvent):
+    """The parcel was seen somewhere."""
+
+    place: str
+
+
+class OrderDelivered(DomainEvent):
+    """The parcel arrived."""
+
+
+class WrongStatusError(Exception):
+    """The order is not in the state that a step needs."""
+
+
+class Base(DeclarativeBase):
+    """The application's declarative base, as it has one already."""
+
+
+class Order(AggregateRoot, Base):
+    """An order: mapped like any class, stored as its events."""
+
+    __snapshot_frequency__ = 10
+
+    status: OrderStatus = OrderStatus.PLACED
+    customer: str = ""
+    total: Decimal = Decimal(0)
+    notes: tuple[str, ...] = ()
+    last_seen: str | None = None
+
+    @classmethod
+    def place(cls, customer: str, lines: Sequence[Line], *, at: datetime | None = None) -> Order:
+        """Order something."""
+        order = cls()
+        order.apply_event(OrderPlaced(customer=customer, lines=tuple(lines)), occurred_at=at)
+        return order
+
+    def pay(self, payment_id: str, *, at: datetime | None = None) -> None:
+        """Take the money."""
+        self._require(OrderStatus.PLACED)
+        self.apply_event(OrderPaid(payment_id=payment_id), occurred_at=at)
+
+    def ship(self, tracking: str) -> None:
+        """Send the parcel."""
+        self._require(OrderStatus.PAID)
+        self.apply_event(OrderShipped(tracking=tracking))
+
+    def note(self, text: str) -> None:
+        """Write something down."""
+        self.apply_event(NoteAdded(text=text))
+
+    def scan(self, place: str) -> None:
+        """See the parcel pass."""
+        self._require(OrderStatus.SHIPPED)
+        self.apply_event(ParcelScanned(place=place))
+
+    def deliver(self) -> None:
+        """Hand the parcel over."""
+        self._require(OrderStatus.SHIPPED)
+        self.apply_event(OrderDelivered())
+
+    def _require(self, status: OrderStatus) -> None:
+        if self.status is not status:
+            raise WrongStatusError(f"the order is {self.status}, not {status}")
+
+    @applies(OrderPlaced)
+    def _placed(self, event: OrderPlaced) -> None:
+        self.customer = event.customer
+        self.total = sum((line.price * line.quantity for line in event.lines), Decimal(0))
+
+    @applies(OrderPaid)
+    def _paid(self, _: OrderPaid) -> None:
+        self.status = OrderStatus.PAID
+
+    @applies(OrderShipped)
+    def _shipped(self, _: OrderShipped) -> None:
+        self.status = OrderStatus.SHIPPED
+
+    @applies(NoteAdded)
+    def _noted(self, event: NoteAdded) -> None:
+        self.notes = (*self.notes, event.text)
+
+    @applies(ParcelScanned)
+    def _scanned(self, event: ParcelScanned) -> None:
+        self.last_seen = event.place
+
+    @applies(OrderDelivered)
+    def _delivered(self, _: OrderDelivered) -> None:
+        self.status = OrderStatus.DELIVERED
+
+
+# -- the story ---------------------------------------------------------------------------------------------------------
+
+LINES: Final = (Line(article="kettle", quantity=1, price=Decimal("39.90")), Line(article="tea", quantity=4, price=Decimal("4.25")))
+WIDTH: Final = 100
+
+
+class Story:
+    """Tells the steps, and counts the statements of each."""
+
+    def __init__(self, engine: Engine, console: Console) -> None:
+        """Listen to the engine."""
+        self.engine = engine
+        self.console = console
+        self._statements: list[str] = []
+        self._step = 0
+        sqlalchemy_event.listen(engine, "begin", lambda _: self._statements.append("BEGIN"))
+        sqlalchemy_event.listen(engine, "before_cursor_execute", self._executed)
+        sqlalchemy_event.listen(engine, "commit", lambda _: self._statements.append("COMMIT"))
+        sqlalchemy_event.listen(engine, "rollback", lambda _: self._statements.append("ROLLBACK"))
+
+    def tell(self) -> None:
+        """Tell all of it."""
+        order_id = self.place()
+        self.pay(order_id)
+        self.ship(order_id)
+        self.conflict(order_id)
+        self.retry(order_id)
+        self.audit(order_id)
+        self.yesterday(order_id)
+        self.snapshot(order_id)
+
+    def place(self) -> str:
+        """Place the order, two days ago."""
+        with self.step("An order is placed, two days ago", "order = Order.place(...); session.add(order); session.commit()"):
+            two_days_ago = datetime.now(UTC) - timedelta(days=2)
+            with (
+                Session(self.engine) as session,
+                event_context(correlation_id=uuid7(), user="ann", reason="ordered in the web shop"),
+            ):
+                order = Order.place("Ann", LINES, at=two_days_ago)
+                session.add(order)
+                order_id = order.id
+                session.commit()
+        with self.quietly() as session:
+            self.show(session.get_one(Order, order_id))
+        return order_id
+
+    def pay(self, order_id: str) -> None:
+        """Pay it, this morning."""
+        with self.step("It is paid, this morning", "order = session.get(Order, id); order.pay(...); session.commit()"):
+            with Session(self.engine) as session:
+                order = session.get_one(Order, order_id)
+                try:
+                    order.ship("PKG-40020")
+                except WrongStatusError as error:
+                    self.console.print(f"  [yellow]Shipping it before is refused:[/] {error}. That rule is the application's own.")
+                with event_context(caused_by=self.latest(order_id), user="payments", reason="the bank reported a transfer"):
+                    order.pay("PAY-7781", at=datetime.now(UTC) - timedelta(hours=3))
+                session.commit()
+        self.show_stored(order_id)
+
+    def ship(self, order_id: str) -> None:
+        """Ship it, now."""
+        with self.step("It is shipped, now", "order = session.get(Order, id); order.ship(...); session.commit()"):
+            with Session(self.engine) as session:
+                order = session.get_one(Order, order_id)
+                with event_context(caused_by=self.latest(order_id), user="bob", reason="picked and packed"):
+                    order.ship("PKG-40021")
+                session.commit()
+        self.show_stored(order_id)
+
+    def conflict(self, order_id: str) -> None:
+        """Have two sessions change the order at once."""
+        with self.step("Two people change it at once", "two sessions load version 3; both add an event and commit"):
+            with Session(self.engine) as bobs, Session(self.engine) as carols:
+                for_bob, for_carol = bobs.get_one(Order, order_id), carols.get_one(Order, order_id)
+                with event_context(user="bob"):
+                    for_bob.note("ring twice")
+                with event_context(user="carol"):
+                    for_carol.note("leave with the neighbour")
+                bobs.commit()
+                self.console.print("  [green]Bob[/] commits first, and his note is version 4.")
+                try:
+                    carols.commit()
+                except ConcurrencyError as error:
+                    self.console.print(
+                        f"  [red]Carol[/] gets a [bold]ConcurrencyError[/]: expected version {error.expected_version}, "
+                        f"actual version {error.actual_version}. She wrote nothing."
+                    )
+                    carols.rollback()
+        self.show_stored(order_id)
+
+    def retry(self, order_id: str) -> None:
+        """Let Carol try again, and meet Bob once more."""
+        attempts = 0
+
+        @retry_on_conflict()
+        def add_carols_note() -> None:
+            nonlocal attempts
+            attempts += 1
+            with Session(self.engine) as session:
+                order = session.get_one(Order, order_id)
+                if attempts == 1:
+                    self.bob_is_faster(order_id)
+                with event_context(user="carol", reason="the customer called"):
+                    order.note("leave with the neighbour")
+                session.commit()
+
+        with self.step("The same, with @retry_on_conflict", "Bob comes first again; the whole unit of work runs once more"):
+            add_carols_note()
+            self.console.print(f"  [green]Carol[/] has her note in after {attempts} attempts, loaded afresh for the second.")
+        self.show_stored(order_id)
+
+    def bob_is_faster(self, order_id: str) -> None:
+        """Commit a note of Bob's between Carol's reading and writing."""
+        with Session(self.engine) as session, event_context(user="bob", reason="saw the label"):
+            session.get_one(Order, order_id).note("fragile")
+            session.commit()
+
+    def audit(self, order_id: str) -> None:
+        """Ask the log who did what, and why."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for heading in ("", "when (UTC)", "what", "who", "why", "event", "caused by", "correlation"):
+            table.add_column(heading, no_wrap=heading != "why")
+        with self.step("The audit trail: who did what, when and why", "EventSourcedRepository(session, Order).history(id)"):
+            with Session(self.engine) as session:
+                for each in EventSourcedRepository(session, Order).history(order_id):
+                    table.add_row(
+                        str(each.version),
+                        f"{each.occurred_at:%m-%d %H:%M}",
+                        type(each.event).__name__,
+                        str(each.metadata.get("user", "")),
+                        str(each.metadata.get("reason", "")),
+                        short(each.event_id),
+                        short(each.causation_id),
+                        short(each.correlation_id),
+                    )
+        self.console.print(table)
+
+    def yesterday(self, order_id: str) -> None:
+        """Load the order as it stood yesterday."""
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        with self.step("The state as it stood yesterday", "repository.load_at_time(id, yesterday)"):
+            with Session(self.engine) as session:
+                then = EventSourcedRepository(session, Order).load_at_time(order_id, yesterday)
+        self.show(then, "yesterday")
+        self.show_stored(order_id, "today")
+
+    def snapshot(self, order_id: str) -> None:
+        """Pass version 10, and load from there."""
+        with self.step("A snapshot", "version 10 writes one, in the same transaction: Order.__snapshot_frequency__ = 10"):
+            with Session(self.engine) as session, event_context(user="courier"):
+                order = session.get_one(Order, order_id)
+                for place in ("Hamburg", "Hanover", "Kassel", "Frankfurt"):
+                    order.scan(place)
+                session.commit()
+            with Session(self.engine) as session, event_context(user="courier"):
+                order = session.get_one(Order, order_id)
+                order.scan("Mainz")
+                order.deliver()
+                session.commit()
+        with self.step("Loading it again", "session.get(Order, id) reads the snapshot and the events behind it: one statement"):
+            with Session(self.engine) as session:
+                rows = RowCount(self.engine)
+                order = session.get_one(Order, order_id)
+                read = rows.stop()
+                self.console.print(
+                    f"  {order.version} events made this order; loading it read [bold]{read} rows[/]: "
+                    f"the snapshot at version 10 and {read - 1} events."
+                )
+        self.show_stored(order_id)
+
+    # How it is told.
+
+    @contextmanager
+    def step(self, title: str, code: str) -> Iterator[None]:
+        """Tell one step, and its statements afterwards."""
+        self._step += 1
+        self.console.print()
+        self.console.print(Rule(Text(f"{self._step}. {title}", style="bold"), align="left", characters="-", style="dim"))
+        self.console.print(Text(f"  {code}", style="cyan"))
+        self._statements.clear()
+        started = time.perf_counter()
+        yield
+        milliseconds = (time.perf_counter() - started) * 1000
+        between = [each for each in self._statements if each not in {"BEGIN", "COMMIT", "ROLLBACK"}]
+        self.console.print(f"  [bold]{len(between)} SQL statement{'' if len(between) == 1 else 's'}[/], {milliseconds:.1f} ms")
+        for statement in self._statements:
+            self.console.print(Text(f"    {shortened(statement)}", style="dim"), no_wrap=True, overflow="ellipsis")
+
+    @contextmanager
+    def quietly(self) -> Iterator[Session]:
+        """Read something for the telling, which is not counted: it comes after the step."""
+        with Session(self.engine) as session:
+            yield session
+
+    def latest(self, order_id: str) -> RecordedEvent[Any]:
+        """Read the latest event; what comes next was caused by it. In an application, it is the message that is being handled."""
+        counted = list(self._statements)
+        with Session(self.engine) as session:
+            found = EventSourcedRepository(session, Order).history(order_id).backward().first()
+        self._statements[:] = counted
+        if found is None:
+            raise LookupError(order_id)
+        return found
+
+    def show_stored(self, order_id: str, when: str = "now") -> None:
+        """Show an order as the database has it."""
+        with self.quietly() as session:
+            self.show(session.get_one(Order, order_id), when)
+
+    def show(self, order: Order, when: str = "now") -> None:
+        """Show an order."""
+        seen = f", last seen in {order.last_seen}" if order.last_seen else ""
+        notes = f", notes: {'; '.join(order.notes)}" if order.notes else ""
+        self.console.print(
+            f"  [bold green]{when}:[/] order of {order.customer}, [bold]{order.status}[/], total {order.total}, "
+            f"version {order.version}{seen}{notes}"
+        )
+
+    def _executed(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        self._statements.append(statement)
+
+
+class RowCount:
+    """Counts the rows that one statement brings."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Listen until :meth:`stop`."""
+        self._engine = engine
+        self._rows = 0
+        sqlalchemy_event.listen(engine, "after_cursor_execute", self._executed)
+
+    def stop(self) -> int:
+        """Give the number of rows of the last SELECT."""
+        sqlalchemy_event.remove(self._engine, "after_cursor_execute", self._executed)
+        return self._rows
+
+    def _executed(self, _connection: Any, cursor: Any, *_: Any) -> None:
+        self._rows = cursor.rowcount
+
+
+def short(identifier: UUID | None) -> str:
+    """Give the end of an id, which tells it from others: ids made together begin alike."""
+    return f"..{str(identifier)[-4:]}" if identifier is not None else ""
+
+
+def shortened(statement: str) -> str:
+    """Give a statement in one line, without what is the same every time: columns, casts and the names of parameters."""
+    line = " ".join(statement.split())
+    line = re.sub(r"%\((\w+?)(?:_\d+)?\)s(?:::[A-Z]+(?: WITH TIME ZONE)?)?", r":\1", line)
+    line = re.sub(r"SELECT .*? FROM (?=events|json)", "SELECT ... FROM ", line, count=1)
+    line = re.sub(
+        r"^(SELECT .*?) WHERE .* UNION ALL SELECT .*", r"\1 WHERE ... UNION ALL SELECT ... FROM snapshots WHERE ...", line
+    )
+    line = re.sub(r"(?<=INTO events) \(.*?\)|(?<=INTO snapshots) \(.*?\)", "", line)
+    line = re.sub(r"VALUES \(.*\)(?= ON CONFLICT)", "VALUES (...)", line)
+    line = re.sub(r"CAST\((:\w+) AS \w+\)", r"\1", line)
+    return re.sub(r' AS "new"\(.*?\)\)?(?= ON)|\bevents\.(?=\w)', "", line)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and tell the story; 0 if all went well."""
+    parser = argparse.ArgumentParser(description="An order, stored as its events: placed, paid, shipped, and asked about.")
+    parser.add_argument("url", nargs="?", help="a PostgreSQL database to use instead of an embedded server, in a schema of its own")
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
+    started = time.perf_counter()
+    with example_engine(options.url, "order_story_example") as engine:
+        Base.metadata.create_all(engine)
+        ready = time.perf_counter()
+        where = "an embedded server" if options.url is None else "the server given"
+        console.print(
+            f"[bold]The story of an order[/], on PostgreSQL {server_version(engine)}, {where}, ready in {ready - started:.1f} s"
+        )
+        Story(engine, console).tell()
+        told = time.perf_counter()
+    console.print()
+    console.print(
+        f"[bold green]The end.[/] The story took {told - ready:.1f} s, {time.perf_counter() - started:.1f} s with the server."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

