@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,7 +16,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from tests.databases import EmbeddedServer, configure_sqlite, fresh_database
+from tests.databases import DatabasePool, EmbeddedServer, configure_sqlite
 from tests.statement_log import record_statements
 
 settings.register_profile("default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -22,8 +24,34 @@ settings.register_profile("ci", settings.get_profile("default"), derandomize=Fal
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-_POSTGRESQL_FIXTURES = {"postgres_url", "postgres_database_url", "postgres_engine"}
+_POSTGRESQL_FIXTURES = {"postgres_url", "postgres_databases", "postgres_database_url", "postgres_engine"}
 _BOTH = ["postgresql", "sqlite"]
+_SERVER_FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a folder for the embedded server, which the workers of pytest-xdist share."""
+    worker_input = getattr(config, "workerinput", None)
+    # Not in pytest's folder, which is closed to the user that the server runs as where the tests run as root.
+    config.stash[_SERVER_FOLDER] = Path(
+        worker_input["server_folder"] if worker_input else tempfile.mkdtemp(prefix="sa_eventsource_")
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where the embedded server is, or will be."""
+    node.workerinput["server_folder"] = str(node.config.stash[_SERVER_FOLDER])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the embedded server; stop it first where a worker died and left it running."""
+    folder = config.stash.get(_SERVER_FOLDER, None)
+    if folder is None or hasattr(config, "workerinput"):
+        return
+    if (folder / "postmaster.pid").exists():
+        EmbeddedServer(folder).stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,26 +64,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(pytestconfig: pytest.Config) -> Iterator[str]:
     """URL of a PostgreSQL server: the one named by SA_EVENTSOURCE_TEST_URL, or else an embedded one."""
     named = os.environ.get("SA_EVENTSOURCE_TEST_URL")
     if named:
         yield named
         return
-    # Not in pytest's folder, which is closed to the user that the server runs as where the tests run as root.
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        server = EmbeddedServer(Path(folder))
-        try:
-            server.stop_waiting_for_the_disk()
-            yield server.url
-        finally:
-            server.stop()
+    server = EmbeddedServer(pytestconfig.stash[_SERVER_FOLDER])
+    try:
+        server.stop_waiting_for_the_disk()
+        yield server.url
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_url: str) -> Iterator[DatabasePool]:
+    """Empty databases, for tests that need more than one: ``with postgres_databases.database() as url:``."""
+    pool = DatabasePool(postgres_url)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
-def postgres_database_url(postgres_url: str) -> Iterator[str]:
+def postgres_database_url(postgres_databases: DatabasePool) -> Iterator[str]:
     """URL of an empty PostgreSQL database of the test's own."""
-    with fresh_database(postgres_url) as url:
+    with postgres_databases.database() as url:
         yield url
 
 

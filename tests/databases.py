@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, make_url, text
+import psycopg
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks for a directory that containers do not have
@@ -41,25 +42,83 @@ class EmbeddedServer:
         engine.dispose()
 
     def stop(self) -> None:
-        """Stop the server and remove its folder."""
+        """Let go of the server, which stops when no process holds it any more."""
         self._server.cleanup()
 
 
-@contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """Create an empty database for the block, and drop it afterwards, whoever is still connected."""
-    name = f"test_{uuid.uuid4().hex}"
-    admin = create_engine(server_url, isolation_level="AUTOCOMMIT")
-    try:
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
+class DatabasePool:
+    """Empty databases on one server. They are emptied and lent again, which takes a quarter of the time of a new one."""
+
+    def __init__(self, server_url: str) -> None:
+        """Connect to the server's maintenance database."""
+        self._server_url = make_url(server_url)
+        self._admin = _connect(self._server_url)
+        self._empty: list[str] = []
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Lend an empty database for the block: its URL."""
+        name = self._empty.pop() if self._empty else self._create()
+        url = self._server_url.set(database=name)
         try:
-            yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+            yield url.render_as_string(hide_password=False)
         finally:
-            with admin.connect() as connection:
-                connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-    finally:
-        admin.dispose()
+            self._admin.execute(f"ALTER DATABASE {name} RESET ALL".encode())
+            self._admin.execute(_DISCONNECT_ALL, [name])
+            if _empty_out(url):
+                self._empty.append(name)
+            else:
+                self._drop(name)
+
+    def close(self) -> None:
+        """Drop the databases and disconnect."""
+        for name in self._empty:
+            self._drop(name)
+        self._admin.close()
+
+    def _create(self) -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        self._admin.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+        return name
+
+    def _drop(self, name: str) -> None:
+        self._admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+_DISCONNECT_ALL = b"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
+
+_DROP_SCHEMAS = rb"""
+DO $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT nspname FROM pg_namespace WHERE NOT starts_with(nspname, 'pg_') AND nspname <> 'information_schema' LOOP
+        EXECUTE format('DROP SCHEMA %I CASCADE', name);
+    END LOOP;
+    CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
+END $$
+"""
+
+_COUNT_WHAT_NO_SCHEMA_HOLDS = b"""
+SELECT (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_publication)
+     + (SELECT count(*) FROM pg_largeobject_metadata) + (SELECT count(*) FROM pg_default_acl)
+     + (SELECT count(*) FROM pg_extension WHERE extname <> 'plpgsql')
+     + (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database())
+"""
+
+
+def _connect(url: URL) -> psycopg.Connection[Any]:
+    return psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
+
+
+def _empty_out(url: URL) -> bool:
+    """Drop everything in a database; say whether it is as good as new."""
+    with _connect(url) as connection:
+        left = connection.execute(_COUNT_WHAT_NO_SCHEMA_HOLDS).fetchone()
+        if left != (0,):
+            return False
+        connection.execute(_DROP_SCHEMAS)
+        return True
 
 
 def configure_sqlite(engine: Engine) -> None:

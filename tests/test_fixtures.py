@@ -1,9 +1,18 @@
 """The fixtures do what the other tests rely on."""
 
-from sqlalchemy import Engine, inspect, text
+import psycopg
+import pytest
+from sqlalchemy import Engine, create_engine, inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.databases import DatabasePool
 from tests.statement_log import record_statements
+
+_CATALOGUE = """
+SELECT n.nspname, pg_get_userbyid(n.nspowner), n.nspacl::text, current_setting('statement_timeout'),
+       (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid)
+FROM pg_namespace n WHERE NOT starts_with(n.nspname, 'pg_') ORDER BY 1
+"""
 
 
 def test_a_database_is_empty_and_takes_tables(engine: Engine) -> None:
@@ -25,3 +34,55 @@ def test_statements_and_ends_of_transactions_are_recorded(engine: Engine) -> Non
         connection.commit()
     relevant = [entry for entry in log if not entry.startswith(("SAVEPOINT ", "ROLLBACK TO SAVEPOINT ", "BEGIN "))]
     assert [entry for entry in relevant if entry != "BEGIN"] == ["SELECT 1", "SAVEPOINT", "ROLLBACK TO SAVEPOINT", "COMMIT"]
+
+
+def _run(url: str, *statements: str) -> list[tuple[object, ...]]:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        rows = [
+            tuple(row)
+            for statement in statements
+            for row in (result if (result := connection.execute(text(statement))).returns_rows else ())
+        ]
+    engine.dispose()
+    return rows
+
+
+def test_a_database_lent_again_is_as_new(postgres_url: str) -> None:
+    pool = DatabasePool(postgres_url)
+    with pool.database() as url:
+        new = _run(url, _CATALOGUE)
+        name = make_url(url).database
+        forgotten = psycopg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
+        forgotten.execute("CREATE TABLE held (a int)")
+        _run(
+            url,
+            "CREATE TABLE t (a int)",
+            "CREATE SCHEMA billing CREATE TABLE t (a int)",
+            "CREATE TYPE colour AS ENUM ('red')",
+            f"ALTER DATABASE {name} SET statement_timeout = '7s'",
+        )
+    with pool.database() as again:
+        assert again == url
+        assert _run(again, _CATALOGUE) == new
+    with pytest.raises(psycopg.OperationalError):
+        forgotten.execute("SELECT 1")
+    forgotten.close()
+    pool.close()
+
+
+def test_a_database_that_cannot_be_emptied_is_not_lent_again(postgres_url: str) -> None:
+    pool = DatabasePool(postgres_url)
+    with pool.database() as url:
+        _run(url, "CREATE PUBLICATION everything FOR ALL TABLES")
+    with pool.database() as other:
+        assert other != url
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
+    pool.close()
+
+
+def test_two_databases_are_apart(postgres_databases: DatabasePool, postgres_database_url: str) -> None:
+    with postgres_databases.database() as other:
+        _run(other, "CREATE TABLE t (a int)")
+        assert _run(postgres_database_url, "SELECT to_regclass('t')") == [(None,)]

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from sa_eventsource.aggregates.state import StateFields
     from sa_eventsource.mapping import EventSourceTables
 
-_INFO_KEY = "sa_eventsource_aggregate_types"
-
 
 @dataclass(eq=False)
 class AggregateDefinition:
@@ -58,7 +56,7 @@ class AggregateDefinition:
             raise DeclarationError(f"{name} declares ids of {self.id_type!r}; AggregateRoot takes [str], [UUID] or [int]")
         if self.snapshot_frequency is not None and self.snapshot_frequency < 1:
             raise DeclarationError(f"{name}.__snapshot_frequency__ is {self.snapshot_frequency}; it must be 1 or more, or None")
-        claimed: dict[str, type[Any]] = self.tables.events.info.setdefault(_INFO_KEY, {})
+        claimed = self.tables.aggregate_classes
         other = claimed.get(self.aggregate_type, self.aggregate_class)
         if _place(other) != _place(self.aggregate_class):
             raise DeclarationError(

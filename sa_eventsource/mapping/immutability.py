@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 SWITCH = "sa_eventsource.allow_event_changes"
 """The setting that, when ``on`` in a transaction, lets that transaction change or delete events."""
 
-_TRIGGER = "sa_eventsource_immutable"
+TRIGGER = "sa_eventsource_immutable"
+"""Name of the trigger, or its beginning."""
 
 
 def create_statements(table: str, schema: str | None, dialect: str) -> list[str]:
@@ -40,12 +41,12 @@ BEGIN
         USING ERRCODE = 'restrict_violation',
               HINT = 'Append a new event that corrects the old one instead.';
 END $$""",
-            f"CREATE TRIGGER {_TRIGGER} BEFORE UPDATE OR DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION {function}()",
-            f"CREATE TRIGGER {_TRIGGER}_truncate BEFORE TRUNCATE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+            f"CREATE OR REPLACE TRIGGER {TRIGGER} BEFORE UPDATE OR DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION {function}()",
+            f"CREATE OR REPLACE TRIGGER {TRIGGER}_truncate BEFORE TRUNCATE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
         ]
     if dialect == "sqlite":
         return [
-            f"CREATE TRIGGER {_qualified(schema, f'{_TRIGGER}_{table}_{operation.lower()}')} BEFORE {operation} "
+            f"CREATE TRIGGER IF NOT EXISTS {_qualified(schema, f'{TRIGGER}_{table}_{operation.lower()}')} BEFORE {operation} "
             f"ON {_quoted(table)} BEGIN SELECT RAISE(ABORT, 'events are immutable: {operation} refused'); END"
             for operation in ("UPDATE", "DELETE")
         ]
@@ -58,7 +59,7 @@ def drop_statements(table: str, schema: str | None, dialect: str) -> list[str]:
         return [f"DROP FUNCTION IF EXISTS {_qualified(schema, f'{table}_immutable')}() CASCADE"]
     if dialect == "sqlite":
         return [
-            f"DROP TRIGGER IF EXISTS {_qualified(schema, f'{_TRIGGER}_{table}_{operation}')}" for operation in ("update", "delete")
+            f"DROP TRIGGER IF EXISTS {_qualified(schema, f'{TRIGGER}_{table}_{operation}')}" for operation in ("update", "delete")
         ]
     return []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import MetaData
 from sqlalchemy.orm import Mapped, registry
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-_INFO_KEY = "sa_eventsource_event_record"
+    from sqlalchemy import Table
 
 
 class EventRecord:
@@ -45,6 +46,7 @@ class EventRecord:
 
 
 _registry = registry()
+_records: WeakKeyDictionary[Table, type[EventRecord]] = WeakKeyDictionary()
 _registry.map_imperatively(EventRecord, tables_on(MetaData()).events)
 
 
@@ -58,10 +60,8 @@ def event_record(base: Any) -> type[EventRecord]:
         A class mapped to that base's events table; the same one at every call.
     """
     tables: EventSourceTables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
-    info = tables.events.info
-    if _INFO_KEY not in info:
+    if tables.events not in _records:
         record = type("EventRecord", (EventRecord,), {"__doc__": EventRecord.__doc__})
         _registry.map_imperatively(record, tables.events)
-        info[_INFO_KEY] = record
-    found: type[EventRecord] = info[_INFO_KEY]
-    return found
+        _records[tables.events] = record
+    return _records[tables.events]

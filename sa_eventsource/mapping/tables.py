@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Column,
     Identity,
@@ -20,16 +20,18 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping.column_types import MAX_NAME_LENGTH, TransactionId, UtcDateTime, current_transaction_id
+from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, TransactionId, UtcDateTime, current_transaction_id
 from sa_eventsource.mapping.immutability import guard_events
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
 _INFO_KEY = "sa_eventsource"
+
+# Not in Table.info, which Alembic would write into migrations.
+_logs: WeakSet[Table] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class EventSourceTables:
         projections: Rows of read models that have no table of their own.
         snapshots: At most one stored state an aggregate.
         projection_positions: How far each read model has come.
+        aggregate_classes: The aggregate classes that keep their events here, by type name.
     """
 
     options: EventSourceOptions
@@ -68,6 +71,7 @@ class EventSourceTables:
     projections: Table
     snapshots: Table
     projection_positions: Table
+    aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
 
 
 def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> EventSourceTables:
@@ -99,12 +103,11 @@ def find_tables(metadata: MetaData) -> EventSourceTables | None:
 
 def is_events_table(table: object) -> bool:
     """Tell whether *table* is an event log."""
-    return isinstance(table, Table) and table.info.get(_INFO_KEY) == "events"
+    return isinstance(table, Table) and table in _logs
 
 
 def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTables:
     where: dict[str, Any] = {} if options.schema is None else {"schema": options.schema}
-    json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
     events = Table(
         options.events,
         metadata,
@@ -114,8 +117,8 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("version", Integer, nullable=False),
         Column("event_type", String(MAX_NAME_LENGTH), nullable=False),
         Column("event_version", SmallInteger, nullable=False, server_default=text("1")),
-        Column("event_data", json, nullable=False),
-        Column("metadata", json, nullable=True),
+        Column("event_data", DOCUMENT, nullable=False),
+        Column("metadata", DOCUMENT, nullable=True),
         Column("occurred_at", UtcDateTime, nullable=False),
         Column("correlation_id", Uuid, nullable=True),
         Column("causation_id", Uuid, nullable=True),
@@ -123,7 +126,6 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("transaction_id", TransactionId, nullable=False, server_default=current_transaction_id()),
         UniqueConstraint("aggregate_type", "aggregate_id", "version"),
         UniqueConstraint("position"),
-        info={_INFO_KEY: "events"},
         **where,
     )
     for name in ("event_type", "occurred_at", "transaction_id"):
@@ -131,26 +133,27 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     correlated = events.c.correlation_id.is_not(None)
     _index(events.c.correlation_id, postgresql_where=correlated, sqlite_where=correlated)
     guard_events(events)
+    _logs.add(events)
     projections = Table(
         options.projections,
         metadata,
         Column("id", String(MAX_NAME_LENGTH), primary_key=True),
         Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True),
-        Column("data", json, nullable=False),
+        Column("data", DOCUMENT, nullable=False),
         Column("version", Integer, nullable=False),
         Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
         Column("updated_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
         **where,
     )
     _index(projections.c.projection_name)
-    _index(projections.c.data, postgresql_using="gin").ddl_if(dialect="postgresql")
+    _index(projections.c.data, postgresql_using="gin")
     snapshots = Table(
         options.snapshots,
         metadata,
         Column("aggregate_type", String(MAX_NAME_LENGTH), primary_key=True),
         Column("aggregate_id", String(MAX_NAME_LENGTH), primary_key=True),
         Column("version", Integer, nullable=False),
-        Column("state", json, nullable=False),
+        Column("state", DOCUMENT, nullable=False),
         Column("state_fingerprint", String(64), nullable=False),
         Column("occurred_at", UtcDateTime, nullable=False),
         Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
@@ -169,8 +172,8 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     return EventSourceTables(options, events, projections, snapshots, projection_positions)
 
 
-def _index(column: Column[Any], **options: Any) -> Index:
+def _index(column: Column[Any], **options: Any) -> None:
     """Index one column; SQLAlchemy cannot name it where the metadata has a naming convention without indexes."""
     table = column.table
     named = "ix" in table.metadata.naming_convention
-    return Index(None if named else f"ix_{table.name}_{column.name}", column, **options)
+    Index(None if named else f"ix_{table.name}_{column.name}", column, **options)

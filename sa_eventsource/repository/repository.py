@@ -167,16 +167,18 @@ class EventSourcedRepository(Generic[A]):
             EventIdConflictError: An event id is taken.
             EventPayloadError: An event holds a value that would not survive storage.
             UnhandledEventError: The aggregate has no method for an event.
-            ValueError: There are no events, or not as many ids, or *occurred_at* has no time zone.
+            ValueError: There are no events, or not as many ids, *occurred_at* has no time zone, or *expected_version* is negative.
         """
         if not events or (event_ids is not None and len(event_ids) != len(events)):
             raise ValueError("append() takes at least one event, and either no event_ids or one for each event")
         if occurred_at is not None and occurred_at.tzinfo is None:
             raise ValueError(f"occurred_at {occurred_at!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+        if isinstance(expected_version, int) and expected_version < 0:
+            raise ValueError(f"expected_version {expected_version}: versions count from 1, and 0 is a stream without events")
         text_id = self._definition.text_id(aggregate_id)
         present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
         self._session.flush()
-        connection = self._session.connection(bind_arguments={"mapper": inspect(self._aggregate_class)})
+        connection = self._connection()
         moment = occurred_at or datetime.now(UTC)
         ids = event_ids or [uuid7() for _ in events]
         attempt = 0
@@ -185,7 +187,7 @@ class EventSourcedRepository(Generic[A]):
             start = self._start(connection, text_id, ids, expected_version)
             stream = StreamAppend(self._definition.aggregate_type, text_id, start, list(self._pending(events, ids, start, moment)))
             try:
-                self._append(connection, stream)
+                self._append(stream)
             except ConcurrencyError:
                 if expected_version is not ExpectedVersion.ANY or attempt == _ATTEMPTS:
                     raise
@@ -194,8 +196,9 @@ class EventSourcedRepository(Generic[A]):
                 self._session.expire(present)
             return start + len(events)
 
-    def _append(self, connection: Connection, stream: StreamAppend) -> None:
+    def _append(self, stream: StreamAppend) -> None:
         savepoint = self._session.begin_nested()
+        connection = self._connection()  # asked for now: the savepoint is set when its connection is first used
         try:
             append(self._session, connection, self._definition.tables, [stream])
         except (AppendRefusedError, DBAPIError) as error:
@@ -206,12 +209,19 @@ class EventSourcedRepository(Generic[A]):
             raise
         savepoint.commit()
 
+    def _connection(self) -> Connection:
+        return self._session.connection(bind_arguments={"mapper": inspect(self._aggregate_class)})
+
     def _start(self, connection: Connection, text_id: str, ids: Sequence[UUID], expected: Expected) -> int:
         """Tell the version that the events follow."""
-        if isinstance(expected, int):
-            return expected
-        if expected is ExpectedVersion.NO_STREAM:
+        if expected is ExpectedVersion.NO_STREAM or expected == 0:
             return 0
+        if isinstance(expected, int):
+            # The unique constraint finds a stream that is further; one that is not so far would get a hole.
+            actual = current_version(connection, self._definition.tables.events, self._definition.aggregate_type, text_id)
+            if actual < expected:
+                raise ConcurrencyError(self._definition.aggregate_type, text_id, expected_version=expected, actual_version=actual)
+            return expected
         # A repeated append of the same events belongs where they are, so that it is recognised.
         events = self._definition.tables.events
         stored: int | None = connection.scalar(select(events.c.version).where(events.c.event_id == ids[0]))
@@ -237,8 +247,7 @@ class EventSourcedRepository(Generic[A]):
     def _view(self, aggregate_id: Any, *, moment: datetime | None = None, version: int | None = None) -> A:
         text_id = self._definition.text_id(aggregate_id)
         self._session.flush()
-        connection = self._session.connection(bind_arguments={"mapper": inspect(self._aggregate_class)})
-        stream = read_stream(connection, self._definition, text_id, version=version, moment=moment)
+        stream = read_stream(self._connection(), self._definition, text_id, version=version, moment=moment)
         if stream is None:
             raise AggregateNotFoundError(self._definition.aggregate_type, text_id, moment=moment, version=version)
         return past_view(self._aggregate_class, text_id, stream.rows, snapshot=stream.snapshot, contiguous=moment is None)

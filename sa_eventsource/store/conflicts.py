@@ -50,6 +50,10 @@ def raise_explained(
         finally:
             if own_transaction:
                 connection.rollback()
+        if found is None and not own_transaction and len(streams) == 1:
+            # Within a savepoint, REPEATABLE READ and SERIALIZABLE still show the stream as it was when the transaction began.
+            (stream,) = streams
+            found = ConcurrencyError(stream.aggregate_type, stream.aggregate_id, expected_version=stream.expected_version)
         if found is not None:
             raise found from error
     raise error
@@ -67,6 +71,9 @@ def explain(connection: Connection, tables: EventSourceTables, streams: Sequence
         The error to raise: an event id that is taken, a stream that has moved on, or events that are already stored; None when
         nothing stands in the way (any more).
     """
+    found = _clash(streams)
+    if found is not None:
+        return found
     stored = _stored(connection, tables.events, streams)
     repeated: list[StreamAppend] = []
     for stream in streams:
@@ -95,6 +102,29 @@ def explain(connection: Connection, tables: EventSourceTables, streams: Sequence
             )
     for stream in repeated:
         return EventAlreadyAppendedError([event.event_id for event in stream.events], stream.aggregate_type, stream.aggregate_id)
+    return None
+
+
+def _clash(streams: Sequence[StreamAppend]) -> EventSourceError | None:
+    """Find what keeps the streams from being written together: one event id twice, or two instances of one new aggregate."""
+    versions: dict[tuple[str, str], int] = {}
+    ids: dict[Any, dict[str, Any]] = {}
+    for stream in streams:
+        key = stream.aggregate_type, stream.aggregate_id
+        if key in versions:
+            return ConcurrencyError(*key, expected_version=stream.expected_version, actual_version=versions[key])
+        versions[key] = stream.events[-1].version
+        for event in stream.events:
+            row = row_of(stream, event)
+            first = ids.setdefault(event.event_id, row)
+            if first is not row:
+                return EventIdConflictError(
+                    event.event_id,
+                    aggregate_type=first["aggregate_type"],
+                    aggregate_id=first["aggregate_id"],
+                    version=first["version"],
+                    differences=[name for name in COLUMNS if first[name] != row[name]],
+                )
     return None
 
 

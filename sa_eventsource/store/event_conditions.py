@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Self
 
-from sqlalchemy import Text, cast, select
+from sqlalchemy import Text, cast, inspect, select
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy import Row, Table
+    from sqlalchemy.orm import Mapper
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.types import JsonValue
@@ -27,7 +28,8 @@ S = TypeVar("S")
 class EventConditions(Generic[S]):
     """Events of one log that fulfil some conditions. Every method returns a new query; nothing is read until it is asked for.
 
-    Events come in the order of their positions, which keeps each stream in the order of its versions.
+    Events come in the order of their positions, which keeps each stream in the order of its versions. In a session with several
+    binds, the mapper chooses among them: that of the aggregate class asked for.
     """
 
     session: S
@@ -35,6 +37,7 @@ class EventConditions(Generic[S]):
     conditions: tuple[ColumnElement[bool], ...] = ()
     maximum: int | None = None
     descending: bool = False
+    mapper: Mapper[Any] | None = None
 
     def of(self, aggregate_class: type[AggregateRoot[Any]], aggregate_id: Any | None = None) -> Self:
         """Only events of one aggregate, or of all aggregates of a class.
@@ -43,7 +46,7 @@ class EventConditions(Generic[S]):
             AggregateIdError: *aggregate_id* is not of the type declared for the class.
         """
         definition = definition_of(aggregate_class)
-        query = self.where(self.table.c.aggregate_type == definition.aggregate_type)
+        query = replace(self, mapper=inspect(aggregate_class)).where(self.table.c.aggregate_type == definition.aggregate_type)
         return query if aggregate_id is None else query.where(self.table.c.aggregate_id == definition.text_id(aggregate_id))
 
     def from_version(self, version: int) -> Self:
@@ -98,6 +101,11 @@ class EventConditions(Generic[S]):
         if maximum < 0:
             raise ValueError(f"limit({maximum}): pass 0 or more")
         return replace(self, maximum=maximum)
+
+    @property
+    def bind_arguments(self) -> dict[str, Any]:
+        """What tells a session with several binds which to use."""
+        return {} if self.mapper is None else {"mapper": self.mapper}
 
     def statement(self) -> Any:
         """The SELECT that reads them; its rows go to :func:`recorded`."""

@@ -70,7 +70,7 @@ class EventQuery(EventConditions[Session], Generic[E]):
             result.close()
 
     def _execute(self, statement: Any, **options: Any) -> Any:
-        return self.session.execute(statement, execution_options=options)
+        return self.session.execute(statement, execution_options=options, bind_arguments=self.bind_arguments)
 
 
 class AsyncEventQuery(EventConditions[AsyncSession], Generic[E]):
@@ -99,7 +99,8 @@ class AsyncEventQuery(EventConditions[AsyncSession], Generic[E]):
 
     async def stream(self, batch_size: int = 1000) -> AsyncIterator[RecordedEvent[E]]:
         """Read them one after the other in bounded memory. As :meth:`EventQuery.stream`."""
-        result = await self.session.stream(self.statement(), execution_options={"yield_per": batch_size})
+        options = {"yield_per": batch_size}
+        result = await self.session.stream(self.statement(), execution_options=options, bind_arguments=self.bind_arguments)
         try:
             async for row in result:
                 yield recorded(row)
@@ -107,4 +108,4 @@ class AsyncEventQuery(EventConditions[AsyncSession], Generic[E]):
             await result.close()
 
     def _on(self, session: Session) -> EventQuery[E]:
-        return EventQuery(session, self.table, self.conditions, self.maximum, self.descending)
+        return EventQuery(session, self.table, self.conditions, self.maximum, self.descending, self.mapper)

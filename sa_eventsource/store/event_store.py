@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncSession
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Mapper, Session
 
     from sa_eventsource.events import DomainEvent, RecordedEvent
 
@@ -32,15 +32,16 @@ class EventStore:
         Args:
             session: The session whose connection and transaction are used.
             base: The declarative base (or an aggregate class) whose log it is; needed where ``__eventsource__`` names other tables
-                or a schema, or where the session has several binds.
+                or a schema, or where the session has several binds (an aggregate class, where they are by class).
         """
         self._session = session
         self._table: Table = _events_of(base)
+        self._mapper = _mapper_of(base)
 
     @property
     def events(self) -> EventQuery:
         """All events, as a query to narrow down."""
-        return EventQuery(self._session, self._table)
+        return EventQuery(self._session, self._table, mapper=self._mapper)
 
     def get(self, event_id: UUID) -> RecordedEvent[DomainEvent] | None:
         """Read one event by its id; None if there is none.
@@ -54,7 +55,7 @@ class EventStore:
     def last_position(self) -> int:
         """Read the highest position that this transaction can see; 0 for an empty log. Lower ones may yet become visible."""
         statement = select(func.max(self._table.c.position))
-        position: int | None = self._session.scalar(statement)
+        position: int | None = self._session.scalar(statement, bind_arguments=self.events.bind_arguments)
         return position or 0
 
 
@@ -69,7 +70,7 @@ class AsyncEventStore:
     @property
     def events(self) -> AsyncEventQuery:
         """All events, as a query to narrow down."""
-        return AsyncEventQuery(self._session, _events_of(self._base))
+        return AsyncEventQuery(self._session, _events_of(self._base), mapper=_mapper_of(self._base))
 
     async def get(self, event_id: UUID) -> RecordedEvent[DomainEvent] | None:
         """Read one event by its id. As :meth:`EventStore.get`."""
@@ -87,3 +88,11 @@ def _events_of(base: Any) -> Table:
     if isinstance(base, type) and issubclass(base, AggregateRoot):
         return definition_of(base).tables.events
     return tables_on(base.metadata, getattr(base, "__eventsource__", None)).events
+
+
+def _mapper_of(base: Any) -> Mapper[Any] | None:
+    """Find a mapper that leads a session with several binds to the right one."""
+    if base is None:
+        return None
+    own: Mapper[Any] | None = inspect(base, raiseerr=False)
+    return own if own is not None else next(iter(base.registry.mappers), None)
