@@ -87,7 +87,7 @@ class DatabasePool:
 
 _DISCONNECT_ALL = b"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
 
-_DROP_SCHEMAS = rb"""
+_DROP_SCHEMAS = b"""
 DO $$
 DECLARE name text;
 BEGIN

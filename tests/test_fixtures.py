@@ -39,11 +39,8 @@ def test_statements_and_ends_of_transactions_are_recorded(engine: Engine) -> Non
 def _run(url: str, *statements: str) -> list[tuple[object, ...]]:
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        rows = [
-            tuple(row)
-            for statement in statements
-            for row in (result if (result := connection.execute(text(statement))).returns_rows else ())
-        ]
+        results = [connection.execute(text(statement)) for statement in statements]
+        rows = [tuple(row) for row in results[-1]] if results[-1].returns_rows else []
     engine.dispose()
     return rows
 

@@ -38,10 +38,10 @@ def _has_trigger(connection: Connection, events: Table) -> bool:
     if connection.dialect.name == "postgresql":
         name = connection.dialect.identifier_preparer.format_table(events)
         found = text("SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass(:name) AND tgname LIKE :trigger")
-        return connection.scalar(found, {"name": name, "trigger": f"{TRIGGER}%"}) == 2  # noqa: PLR2004 - for rows and for TRUNCATE
+        return bool(connection.scalar(found, {"name": name, "trigger": f"{TRIGGER}%"}) == 2)  # noqa: PLR2004 - rows and TRUNCATE
     if connection.dialect.name == "sqlite":
         found = text("SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name AND name LIKE :trigger")
-        return connection.scalar(found, {"name": events.name, "trigger": f"{TRIGGER}%"}) == 2  # noqa: PLR2004 - UPDATE and DELETE
+        return bool(connection.scalar(found, {"name": events.name, "trigger": f"{TRIGGER}%"}) == 2)  # noqa: PLR2004 - UPDATE, DELETE
     return True
 
 
