@@ -1,0 +1,88 @@
+"""Every ``python`` block of the README and the docs runs, on every database that its page is for, with warnings as errors.
+
+The blocks of a page share one namespace and run from top to bottom, in a process of their own; they find their database in the
+environment variable ``DATABASE_URL``. A page that is for one database says so in a comment: ``<!-- runs on: postgresql -->``, and one
+whose blocks go into files of an application, where they cannot run as they stand: ``<!-- runs on: nothing -->``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DATABASES = ("postgresql", "sqlite")
+
+_BLOCK = re.compile(r"^(?P<indent> *)```(?:python|py)\b[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ *```(\S*)", re.MULTILINE)
+_RUNS_ON = re.compile(r"<!-- runs on: (\w+) -->")
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Find a page's blocks, each behind as many empty lines as put it on its line of the page."""
+    for found in _BLOCK.finditer(text):
+        code = re.sub(f"^{found['indent']}", "", found["code"], flags=re.MULTILINE)
+        yield "\n" * (text.count("\n", 0, found.start()) + 1) + code
+
+
+def cases() -> Iterator[object]:
+    """List each page with code once for each of its databases."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        chosen = _RUNS_ON.search(text)
+        for database in DATABASES if chosen is None else (chosen[1],) if chosen[1] != "nothing" else ():
+            if _BLOCK.search(text):
+                yield pytest.param(page, database, id=f"{page.relative_to(ROOT)}-{database}")
+
+
+@pytest.mark.parametrize(("page", "database"), cases())
+def test_blocks_run(page: Path, database: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Each page runs as a reader would run it."""
+    if database == "postgresql":
+        url = request.getfixturevalue("postgres_database_url")
+    else:
+        url = f"sqlite:///{tmp_path / 'docs.db'}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", __file__, str(page)],
+        env=os.environ | {"DATABASE_URL": url, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_fences_are_of_known_kinds(page: Path) -> None:
+    """A block of a misspelt kind would never run."""
+    kinds = _FENCE.findall(page.read_text(encoding="utf-8"))
+    assert set(kinds[::2]) <= {"python", "console", "sql", "text", "ini", "toml"}
+    assert set(kinds[1::2]) <= {""}
+
+
+def run(page: Path) -> None:
+    """Run the blocks of one page."""
+    from sqlalchemy import Engine
+
+    module = types.ModuleType("page")
+    sys.modules["page"] = module
+    for code in blocks(page.read_text(encoding="utf-8")):
+        exec(compile(code, str(page), "exec", dont_inherit=True), vars(module))  # noqa: S102
+    for value in list(vars(module).values()):
+        if isinstance(value, Engine):
+            value.dispose()
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
