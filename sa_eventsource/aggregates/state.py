@@ -157,10 +157,10 @@ class StateFields:
             try:
                 hints = typing.get_type_hints(self._aggregate_class, include_extras=True)
                 shape = TypedDict(f"{name}State", {each: hints[each] for each in sorted(self.names)}, total=False)  # type: ignore[misc]
-                shape.__pydantic_config__ = ConfigDict(  # type: ignore[attr-defined]
-                    ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings", extra="forbid"
-                )
-                self._adapter = typing.cast("TypeAdapter[dict[str, Any]]", TypeAdapter(shape))
+                config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings", extra="forbid")
+                shape.__pydantic_config__ = config  # type: ignore[attr-defined]
+                # A TypedDict's own settings hold for reading only; those for writing can be given for a union with it.
+                self._adapter = typing.cast("TypeAdapter[dict[str, Any]]", TypeAdapter(shape | None, config=config))
             except (NameError, PydanticSchemaGenerationError) as error:
                 raise DeclarationError(
                     f"{name} takes snapshots, but Pydantic cannot store its state: {error}. Annotate each state field with a type "

@@ -62,6 +62,6 @@ def event_record(base: Any) -> type[EventRecord]:
     tables: EventSourceTables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
     if tables.events not in _records:
         record = type("EventRecord", (EventRecord,), {"__doc__": EventRecord.__doc__})
-        _registry.map_imperatively(record, tables.events)
+        registry().map_imperatively(record, tables.events)  # one of its own: a registry warns of a name that comes twice
         _records[tables.events] = record
     return _records[tables.events]

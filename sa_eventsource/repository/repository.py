@@ -214,13 +214,9 @@ class EventSourcedRepository(Generic[A]):
 
     def _start(self, connection: Connection, text_id: str, ids: Sequence[UUID], expected: Expected) -> int:
         """Tell the version that the events follow."""
-        if expected is ExpectedVersion.NO_STREAM or expected == 0:
+        if expected is ExpectedVersion.NO_STREAM:
             return 0
         if isinstance(expected, int):
-            # The unique constraint finds a stream that is further; one that is not so far would get a hole.
-            actual = current_version(connection, self._definition.tables.events, self._definition.aggregate_type, text_id)
-            if actual < expected:
-                raise ConcurrencyError(self._definition.aggregate_type, text_id, expected_version=expected, actual_version=actual)
             return expected
         # A repeated append of the same events belongs where they are, so that it is recognised.
         events = self._definition.tables.events

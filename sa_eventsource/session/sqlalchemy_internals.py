@@ -95,6 +95,7 @@ def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
         return None
     if options._autoflush:  # noqa: SLF001
         execution.session._autoflush()  # noqa: SLF001
+    mapper._check_configure()  # noqa: SLF001 - compiling the statement would have done it
     return IdentityLoad(mapper, next(iter(parameters.values())), options._refresh_state)  # noqa: SLF001
 
 

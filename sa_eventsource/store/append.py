@@ -5,41 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
-
-from sqlalchemy import DateTime, Text, bindparam, cast, column, func, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import CompileError
 
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
-from sa_eventsource.store.driver_statement import DriverStatement
+from sa_eventsource.store.insert_statements import insert_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.mapping import EventSourceTables
-
-COLUMNS = (
-    "event_id",
-    "aggregate_type",
-    "aggregate_id",
-    "version",
-    "event_type",
-    "event_version",
-    "event_data",
-    "metadata",
-    "occurred_at",
-    "correlation_id",
-    "causation_id",
-)
-"""What an append gives; the database adds position and transaction id."""
-
 
 CONTEXT_KEY = "event_context"
 """Key of ``Session.info`` under which an ``EventContext`` for all events of that session may lie."""
@@ -108,7 +86,7 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
             wait for each other instead of deadlocking.
 
     Raises:
-        AppendRefusedError: A stream has moved on, or an event is stored already.
+        AppendRefusedError: A stream is not at the version expected, or an event is stored already.
         TypeError: ``session.info["event_context"]`` is no ``EventContext``.
         DBAPIError: The database refused the statement, at REPEATABLE READ and SERIALIZABLE also for a stream that has moved on.
     """
@@ -116,13 +94,14 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
     if CONTEXT_KEY in session.info:
         _inherit(session.info[CONTEXT_KEY], streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
-    statements = _statements_for(tables.events, connection.dialect.name)
+    statements = insert_statements(tables.events, connection.dialect.name)
     if len(rows) == 1:
-        result = statements.one.execute(connection, rows[0])
+        statement = statements.first if rows[0]["version"] == 1 else statements.next
+        result = statement.execute(connection, rows[0])
     elif statements.many is None:
-        result = statements.one.execute(connection, rows)
+        result = statements.next.execute(connection, rows)
     else:
-        result = statements.many.execute(connection, {"rows": _as_json(rows)})
+        result = statements.many.execute(connection, {"rows": _as_json(streams, rows)})
     if result.rowcount != len(rows):
         raise AppendRefusedError
     if _listeners:
@@ -144,59 +123,8 @@ def _inherit(outer: object, streams: Sequence[StreamAppend]) -> None:
             event.metadata = merged.metadata
 
 
-@dataclass(slots=True)
-class _Statements:
-    """The INSERT for one event (or one of many parameter sets), and for any number as one JSON parameter."""
-
-    one: DriverStatement
-    many: DriverStatement | None
-
-
-_cache: WeakKeyDictionary[Table, dict[str, _Statements]] = WeakKeyDictionary()
-
-
-def _statements_for(events: Table, dialect: str) -> _Statements:
-    by_dialect = _cache.setdefault(events, {})
-    if dialect not in by_dialect:
-        by_dialect[dialect] = _build(events, dialect)
-    return by_dialect[dialect]
-
-
-def _build(events: Table, dialect: str) -> _Statements:
-    values: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in COLUMNS}
-    if dialect == "postgresql":
-        for name in ("event_data", "metadata"):
-            values[name] = cast(bindparam(name, type_=Text), JSONB)
-        types = {name: events.c[name].type for name in COLUMNS} | {
-            "event_data": JSONB(),
-            "metadata": JSONB(),
-            "occurred_at": DateTime(timezone=True),
-        }
-        rows = (
-            func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
-            .table_valued(*(column(name, types[name]) for name in COLUMNS))
-            .render_derived(name="new", with_types=True)
-        )
-        return _Statements(
-            one=_idempotent(postgresql.insert(events).values(values)),
-            many=_idempotent(postgresql.insert(events).from_select(COLUMNS, select(*(rows.c[name] for name in COLUMNS)))),
-        )
-    if dialect == "sqlite":
-        for name in ("event_data", "metadata"):
-            values[name] = bindparam(name, type_=Text)
-        # One writer at a time: the next position is one more than the last.
-        values["position"] = select(func.coalesce(func.max(events.alias().c.position), 0) + 1).scalar_subquery()
-        return _Statements(one=_idempotent(sqlite.insert(events).values(values)), many=None)
-    raise CompileError(f"sa_eventsource stores events in PostgreSQL or SQLite, not in {dialect}")
-
-
-def _idempotent(statement: postgresql.Insert | sqlite.Insert) -> DriverStatement:
-    """Skip what is stored already instead of failing: the row count tells, and the transaction can still be asked."""
-    return DriverStatement(statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True))
-
-
 def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:
-    """Give the values of :data:`COLUMNS` for one event, payload and metadata as JSON text."""
+    """Give the values of ``COLUMNS`` for one event, payload and metadata as JSON text."""
     event_class = type(event.event)
     return {
         "event_id": event.event_id,
@@ -213,17 +141,19 @@ def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:
     }
 
 
-def _as_json(rows: Sequence[dict[str, Any]]) -> str:
+def _as_json(streams: Sequence[StreamAppend], rows: Sequence[dict[str, Any]]) -> str:
     """Write rows as one JSON array, with payloads taken over as the text they are.
 
-    One text parameter costs a tenth of what psycopg needs for arrays or for a list of VALUES.
+    The first row of a stream that exists names the version it follows, for the INSERT to check.
     """
     quoted = json.dumps
+    follows = {id(stream.events[0]): stream.expected_version for stream in streams if stream.expected_version > 0}
+    events = (event for stream in streams for event in stream.events)
     parts = []
-    for row in rows:
-        optional = ""
+    for event, row in zip(events, rows, strict=True):
+        optional = f',"follows":{follows[id(event)]}' if id(event) in follows else ""
         if row["metadata"] is not None:
-            optional = f',"metadata":{row["metadata"]}'
+            optional += f',"metadata":{row["metadata"]}'
         if row["correlation_id"] is not None:
             optional += f',"correlation_id":"{row["correlation_id"]}"'
         if row["causation_id"] is not None:

@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.exceptions import ConcurrencyError, EventAlreadyAppendedError, EventIdConflictError, EventSourceError
-from sa_eventsource.store.append import COLUMNS, AppendRefusedError, StreamAppend, row_of
+from sa_eventsource.store.append import AppendRefusedError, StreamAppend, row_of
+from sa_eventsource.store.insert_statements import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,9 +51,9 @@ def raise_explained(
         finally:
             if own_transaction:
                 connection.rollback()
-        if found is None and not own_transaction and len(streams) == 1:
-            # Within a savepoint, REPEATABLE READ and SERIALIZABLE still show the stream as it was when the transaction began.
-            (stream,) = streams
+        if found is None and (len(streams) == 1 or isinstance(error, AppendRefusedError)):
+            # At REPEATABLE READ and SERIALIZABLE, the transaction saw another version of the stream than there is now.
+            stream = streams[0]
             found = ConcurrencyError(stream.aggregate_type, stream.aggregate_id, expected_version=stream.expected_version)
         if found is not None:
             raise found from error

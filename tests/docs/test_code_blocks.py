@@ -43,7 +43,7 @@ def cases() -> Iterator[object]:
                 yield pytest.param(page, database, id=f"{page.relative_to(ROOT)}-{database}")
 
 
-@pytest.mark.parametrize(("page", "database"), cases())
+@pytest.mark.parametrize(("page", "database"), list(cases()))
 def test_blocks_run(page: Path, database: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Each page runs as a reader would run it."""
     if database == "postgresql":

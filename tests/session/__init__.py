@@ -1,0 +1,1 @@
+"""Aggregates in a SQLAlchemy session, on real databases."""

@@ -1,0 +1,180 @@
+"""scoped_session, sessions with several binds, Session.info."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Session, scoped_session, sessionmaker
+
+from sa_eventsource import (
+    AggregateRoot,
+    EventContext,
+    EventRecord,
+    EventSourcedRepository,
+    EventStore,
+    applies,
+    event_context,
+    lock_aggregate,
+)
+from tests.databases import configure_sqlite
+from tests.orders import Account, Base, NoteAdded, Order, OrderStatus
+from tests.session.helpers import place_order, stored_events, stored_types
+
+
+class ArchiveBase(DeclarativeBase):
+    """Base of classes that another database holds."""
+
+
+class Archive(AggregateRoot, ArchiveBase):
+    """Notes kept apart."""
+
+    notes: tuple[str, ...] = ()
+
+    @applies(NoteAdded)
+    def _noted(self, event: NoteAdded) -> None:
+        self.notes = (*self.notes, event.text)
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Engine:
+    """Engine on a further database, with the tables of both bases."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'second.db'}")
+    configure_sqlite(engine)
+    Base.metadata.create_all(engine)
+    return engine
+
+
+def test_scoped_session(database: Engine) -> None:
+    registry = scoped_session(sessionmaker(database))
+    order = Order.place()
+    registry.add(order)
+    registry.commit()
+    order_id = order.id
+    assert registry.get(Order, order_id) is order
+    registry.remove()
+    assert registry.get_one(Order, order_id) is not order
+    registry.remove()
+
+
+def test_each_thread_of_a_scoped_session_has_its_own_instances(database: Engine) -> None:
+    registry = scoped_session(sessionmaker(database))
+    order_id = place_order(database)
+    found: list[Order] = []
+
+    def work() -> None:
+        found.append(registry.get_one(Order, order_id))
+        registry.remove()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] is not found[1]
+    assert {order.status for order in found} == {OrderStatus.PLACED}
+
+
+def test_a_subclass_of_session_works_alike(database: Engine) -> None:
+    class AppSession(Session):
+        """An application's own session class."""
+
+    make = sessionmaker(database, class_=AppSession)
+    with make.begin() as session:
+        session.add(Order.place())
+    assert stored_types(database) == ["OrderPlaced"]
+
+
+def test_binds_by_base(database: Engine, second: Engine) -> None:
+    ArchiveBase.metadata.create_all(second, checkfirst=True)
+    archive = Archive()
+    archive.apply_event(NoteAdded(text="old"))
+    order = Order.place()
+    with Session(binds={Base: database, ArchiveBase: second}) as session:
+        session.add_all([archive, order])
+        session.commit()
+        assert (archive.notes, order.status) == (("old",), OrderStatus.PLACED)
+        assert session.scalars(select(Archive)).one() is archive
+        assert EventStore(session, Archive).events.count() == 1
+        assert EventStore(session, Order).events.count() == 1
+        assert EventStore(session, ArchiveBase).last_position() == 1
+        assert EventStore(session).events.of(Archive).count() == 1
+        assert EventSourcedRepository(session, Archive).append(archive.id, [NoteAdded(text="more")], expected_version=1) == 2
+        assert EventSourcedRepository(session, Archive).load_at_version(archive.id, 1).notes == ("old",)
+        lock_aggregate(session, Archive, archive.id)
+        lock_aggregate(session, Order, order.id)
+    assert stored_types(database) == ["OrderPlaced"]
+    assert stored_types(second) == ["NoteAdded"]  # the append was not committed
+
+
+def test_binds_by_class_of_one_base(database: Engine, second: Engine) -> None:
+    order, account = Order.place(), Account.open()
+    with Session(binds={Order: database, Account: second}) as session:
+        session.add_all([order, account])
+        session.commit()
+        assert session.get_one(Order, order.id).status is OrderStatus.PLACED
+        assert session.get_one(Account, account.id).owner == "ann"
+        assert session.scalars(select(Account)).one() is account
+        account.deposit(5)
+        order.pay()
+        session.commit()
+    assert [row[0] for row in stored_events(database)] == ["Order", "Order"]
+    assert [row[0] for row in stored_events(second)] == ["Account", "Account"]
+
+
+def test_a_session_on_a_connection_takes_part_in_its_transaction(database: Engine) -> None:
+    with database.connect() as connection:
+        transaction = connection.begin()
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            session.add(Order.place())
+            session.commit()
+            assert session.scalars(select(Order)).one().status is OrderStatus.PLACED
+        transaction.rollback()
+    assert stored_types(database) == []
+
+
+def test_the_sessions_context_is_stored_with_every_event(database: Engine) -> None:
+    correlation, causation = uuid4(), uuid4()
+    with Session(database) as session:
+        session.info["event_context"] = EventContext(correlation, causation, {"user": "ann", "reason": "call"})
+        order = Order.place()
+        order.pay()
+        session.add(order)
+        session.commit()
+        for record in session.scalars(select(EventRecord)):
+            assert (record.correlation_id, record.causation_id) == (correlation, causation)
+            assert record.metadata == {"user": "ann", "reason": "call"}
+
+
+def test_a_block_of_code_goes_before_the_session_value_by_value(database: Engine) -> None:
+    outer, inner = uuid4(), uuid4()
+    with Session(database) as session:
+        session.info["event_context"] = EventContext(outer, None, {"user": "ann", "tenant": "north"})
+        with event_context(correlation_id=inner, user="ben"):
+            order = Order.place()
+        session.add(order)
+        session.commit()
+        record = session.scalars(select(EventRecord)).one()
+        assert record.correlation_id == inner
+        assert record.metadata == {"user": "ben", "tenant": "north"}
+
+
+def test_the_context_holds_for_append_without_loading(database: Engine) -> None:
+    with Session(database) as session:
+        session.info["event_context"] = EventContext(metadata={"user": "ann"})
+        EventSourcedRepository(session, Order).append("o-1", [NoteAdded(text="x")], expected_version=0)
+        session.commit()
+        assert session.scalars(select(EventRecord)).one().metadata == {"user": "ann"}
+
+
+def test_a_context_of_a_wrong_type_stops_the_flush(database: Engine) -> None:
+    with Session(database) as session:
+        session.info["event_context"] = {"user": "ann"}
+        session.add(Order.place())
+        with pytest.raises(TypeError, match="EventContext"):
+            session.commit()
+        session.rollback()
+    assert stored_types(database) == []

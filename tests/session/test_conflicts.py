@@ -1,0 +1,243 @@
+"""Two writers of one aggregate: who wins, what the loser is told, what is left."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from sa_eventsource import ConcurrencyError, EventSourceError
+from tests.orders import Account, Customer, Order, OrderStatus
+from tests.session.helpers import note_elsewhere, place_order, stored_events, stored_types
+
+LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_loser_learns_both_versions_and_can_go_on(postgres: Engine, level: str) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres.execution_options(isolation_level=level)) as session:
+        order = session.get_one(Order, order_id)
+        note_elsewhere(postgres, order_id)
+        note_elsewhere(postgres, order_id)
+        order.pay()
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        error = caught.value
+        assert (error.aggregate_type, error.aggregate_id) == ("Order", order_id)
+        assert (error.expected_version, error.actual_version) == (1, 3)
+        session.rollback()
+        assert (order.version, order.status) == (3, OrderStatus.PLACED)
+        order.pay()
+        session.commit()
+    assert stored_types(postgres) == ["OrderPlaced", "NoteAdded", "NoteAdded", "OrderPaid"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_two_new_aggregates_with_one_id(postgres: Engine, level: str) -> None:
+    with Session(postgres.execution_options(isolation_level=level)) as session:
+        session.execute(text("SELECT 1"))
+        place_order(postgres, "o-1", notes=1)
+        session.add(Order.place("late", order_id="o-1"))
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        assert (caught.value.expected_version, caught.value.actual_version) == (0, 2)
+        session.rollback()
+        assert session.get_one(Order, "o-1").customer_id == "c-1"
+    assert stored_types(postgres) == ["OrderPlaced", "NoteAdded"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_writer_that_waited_for_the_winner_loses(postgres: Engine, level: str) -> None:
+    order_id = place_order(postgres)
+    errors: list[BaseException] = []
+    loaded = threading.Barrier(2, timeout=10)
+    flushed = threading.Event()
+
+    def lose() -> None:
+        with Session(postgres.execution_options(isolation_level=level)) as session:
+            order = session.get_one(Order, order_id)
+            loaded.wait()
+            assert flushed.wait(10)
+            order.pay("loser")
+            try:
+                session.commit()
+            except BaseException as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    with Session(postgres.execution_options(isolation_level=level)) as session:
+        order = session.get_one(Order, order_id)
+        loaded.wait()
+        order.pay("winner")
+        session.flush()
+        flushed.set()
+        with postgres.connect() as connection:
+            waiting = text(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()"
+            )
+            for _ in range(1000):
+                if connection.execution_options(isolation_level="AUTOCOMMIT").scalar(waiting):
+                    break
+                flushed.wait(0.005)
+        session.commit()
+    thread.join(10)
+    (error,) = errors
+    assert isinstance(error, ConcurrencyError)
+    assert (error.expected_version, error.actual_version) == (1, 2)
+    assert stored_types(postgres) == ["OrderPlaced", "OrderPaid"]
+
+
+def test_a_writer_that_waited_for_a_transaction_that_was_rolled_back_wins(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    done = threading.Event()
+
+    def write() -> None:
+        with Session(postgres) as session:
+            session.get_one(Order, order_id).pay()
+            session.commit()
+            done.set()
+
+    with Session(postgres) as session:
+        session.get_one(Order, order_id).note("undone")
+        session.flush()
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert not done.wait(0.1)
+        session.rollback()
+    thread.join(10)
+    assert done.is_set()
+    assert stored_types(postgres) == ["OrderPlaced", "OrderPaid"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_of_the_transaction_is_written(postgres: Engine, level: str) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres.execution_options(isolation_level=level)) as session:
+        order = session.get_one(Order, order_id)
+        session.add(Customer(id="c-9", email="ann@example.com"))
+        session.flush()
+        note_elsewhere(postgres, order_id)
+        order.pay()
+        session.add_all([Order.place(), Account.open()])
+        with pytest.raises(ConcurrencyError):
+            session.commit()
+        session.rollback()
+        assert session.scalars(select(Customer)).all() == []
+        session.commit()
+    assert stored_types(postgres) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_a_session_that_met_a_conflict_insists_on_a_rollback(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres) as session:
+        order = session.get_one(Order, order_id)
+        note_elsewhere(postgres, order_id)
+        order.pay()
+        with pytest.raises(ConcurrencyError):
+            session.flush()
+        with pytest.raises(Exception, match="rollback"):
+            session.execute(text("SELECT 1"))
+        with pytest.raises(Exception, match="rollback"):
+            session.commit()
+        session.rollback()
+        assert session.scalar(text("SELECT 1")) == 1
+    assert stored_types(postgres) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_a_conflict_found_by_autoflush_is_the_same_error(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres) as session:
+        order = session.get_one(Order, order_id)
+        note_elsewhere(postgres, order_id)
+        order.pay()
+        with pytest.raises(ConcurrencyError):
+            session.scalars(select(Customer)).all()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_within_a_savepoint_only_the_savepoint_is_undone(postgres: Engine, level: str) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres.execution_options(isolation_level=level)) as session:
+        session.add_all([Customer(id="c-1", email="ann@example.com"), Order.place("kept", order_id="kept")])
+        session.flush()
+        order = session.get_one(Order, order_id)
+        note_elsewhere(postgres, order_id)
+        with pytest.raises(ConcurrencyError) as caught, session.begin_nested():  # noqa: PT012
+            session.add(Customer(id="c-2", email="ben@example.com"))
+            order.pay()
+        # Above READ COMMITTED the transaction goes on seeing the stream as it was when it began.
+        assert (caught.value.expected_version, caught.value.actual_version) == (1, 2 if level == "READ COMMITTED" else None)
+        session.commit()
+        assert [customer.id for customer in session.scalars(select(Customer))] == ["c-1"]
+    assert sorted(stored_types(postgres)) == ["NoteAdded", "OrderPlaced", "OrderPlaced"]
+
+
+def test_the_first_of_several_conflicts_is_named(postgres: Engine) -> None:
+    ids = sorted(place_order(postgres) for _ in range(3))
+    with Session(postgres) as session:
+        orders = [session.get_one(Order, order_id) for order_id in ids]
+        note_elsewhere(postgres, ids[1])
+        for order in orders:
+            order.pay()
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        assert caught.value.aggregate_id == ids[1]
+    assert len(stored_events(postgres)) == 4
+
+
+def test_the_error_is_a_stale_data_error(postgres: Engine) -> None:
+    assert issubclass(ConcurrencyError, StaleDataError)
+    assert issubclass(ConcurrencyError, EventSourceError)
+    place_order(postgres, "o-1")
+    with Session(postgres) as session:
+        session.add(Order.place(order_id="o-1"))
+        with pytest.raises(StaleDataError, match=r"Order 'o-1' is at version 1.*version 0.*retry_on_conflict"):
+            session.commit()
+
+
+def test_a_conflict_on_sqlite(sqlite_engine: Engine) -> None:
+    Order.metadata.create_all(sqlite_engine)
+    order_id = place_order(sqlite_engine)
+    with Session(sqlite_engine, expire_on_commit=False) as session:
+        order = session.get_one(Order, order_id)
+        session.commit()
+        note_elsewhere(sqlite_engine, order_id)
+        order.pay()
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        assert (caught.value.expected_version, caught.value.actual_version) == (1, 2)
+        session.rollback()
+        assert order.version == 2
+    assert stored_types(sqlite_engine) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_many_writers_of_one_aggregate_leave_no_gap(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    acknowledged, lost = [], []
+
+    def write(number: int) -> None:
+        for turn in range(5):
+            with Session(postgres) as session:
+                order = session.get_one(Order, order_id)
+                order.note(f"{number}/{turn}")
+                try:
+                    session.commit()
+                except ConcurrencyError:
+                    lost.append(1)
+                else:
+                    acknowledged.append(f"{number}/{turn}")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Session(postgres) as session:
+        assert sorted(session.get_one(Order, order_id).notes) == sorted(acknowledged)
+    assert [version for _, _, version, _ in stored_events(postgres)] == list(range(1, len(acknowledged) + 2))
+    assert len(acknowledged) + len(lost) == 30

@@ -1,0 +1,293 @@
+"""An event id that is stored already: the same event is "already appended", another one a conflict."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from sa_eventsource import (
+    ConcurrencyError,
+    EventAlreadyAppendedError,
+    EventIdConflictError,
+    EventPayloadError,
+    EventSourcedRepository,
+    ExpectedVersion,
+    UnhandledEventError,
+    event_context,
+)
+from sa_eventsource.types import uuid7
+from tests.orders import NoteAdded, Order, OrderPaid, ParcelScanned
+from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
+
+MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+EVENT_ID = UUID("01952f00-0000-7000-8000-000000000001")
+
+
+def _note(order_id: str, text: str = "same", *, event_id: UUID = EVENT_ID, occurred_at: datetime = MOMENT) -> Order:
+    order = Order(id=order_id)
+    order.apply_event(NoteAdded(text=text), event_id=event_id, occurred_at=occurred_at)
+    return order
+
+
+def _store(engine: Engine, order: Order) -> None:
+    with Session(engine) as session:
+        session.add(order)
+        session.commit()
+
+
+def test_the_same_event_again_is_already_appended(database: Engine) -> None:
+    _store(database, _note("o-1"))
+    with Session(database) as session:
+        session.add(_note("o-1"))
+        with pytest.raises(EventAlreadyAppendedError) as caught:
+            session.commit()
+        assert caught.value.event_ids == (EVENT_ID,)
+        assert (caught.value.aggregate_type, caught.value.aggregate_id) == ("Order", "o-1")
+        session.rollback()
+        assert session.get_one(Order, "o-1").notes == ["same"]
+    assert len(stored_events(database)) == 1
+
+
+def test_the_same_moment_in_another_time_zone_is_the_same_content(database: Engine) -> None:
+    _store(database, _note("o-1"))
+    elsewhere = MOMENT.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    with Session(database) as session:
+        session.add(_note("o-1", occurred_at=elsewhere))
+        with pytest.raises(EventAlreadyAppendedError):
+            session.commit()
+
+
+@pytest.mark.parametrize(
+    ("order", "differences"),
+    [
+        (lambda: _note("o-1", "other"), ("event_data",)),
+        (lambda: _note("o-2"), ("aggregate_id",)),
+        (lambda: _note("o-1", occurred_at=MOMENT + timedelta(microseconds=1)), ("occurred_at",)),
+        (lambda: _note("o-3", "other"), ("aggregate_id", "event_data")),
+    ],
+)
+def test_another_event_under_the_id_is_a_conflict_that_names_the_columns(
+    database: Engine, order: Any, differences: tuple[str, ...]
+) -> None:
+    _store(database, _note("o-1"))
+    with Session(database) as session:
+        session.add(order())
+        with pytest.raises(EventIdConflictError) as caught:
+            session.commit()
+        error = caught.value
+        assert error.event_id == EVENT_ID
+        assert (error.aggregate_type, error.aggregate_id, error.version) == ("Order", "o-1", 1)
+        assert error.differences == differences
+        session.rollback()
+    assert len(stored_events(database)) == 1
+
+
+def test_other_metadata_and_type_are_named_too(database: Engine) -> None:
+    _store(database, _note("o-1"))
+    with event_context(user="ann"):
+        order = Order(id="o-1")
+        order.apply_event(OrderPaid(payment_id="p"), event_id=EVENT_ID, occurred_at=MOMENT)
+    with Session(database) as session:
+        session.add(order)
+        with pytest.raises(EventIdConflictError) as caught:
+            session.commit()
+        assert caught.value.differences == ("event_type", "event_data", "metadata")
+
+
+def test_the_same_event_behind_another_one_is_at_another_place(database: Engine) -> None:
+    _store(database, _note("o-1"))
+    with Session(database) as session:
+        order = session.get_one(Order, "o-1")
+        order.apply_event(NoteAdded(text="same"), event_id=EVENT_ID, occurred_at=MOMENT)
+        with pytest.raises(EventIdConflictError) as caught:
+            session.commit()
+        assert caught.value.differences == ("version",)
+    assert len(stored_events(database)) == 1
+
+
+def test_a_batch_that_is_partly_stored_is_never_written_in_part(database: Engine) -> None:
+    _store(database, _note("o-1"))
+    with Session(database) as session:
+        order = _note("o-1")
+        order.apply_event(NoteAdded(text="new"))
+        session.add_all([order, Order.place(order_id="o-2")])
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        assert (caught.value.expected_version, caught.value.actual_version) == (0, 1)
+        session.rollback()
+    assert [row[1:3] for row in stored_events(database)] == [("o-1", 1)]
+
+
+def test_a_stored_stream_beside_a_new_one_is_reported_and_the_new_one_not_written(database: Engine) -> None:
+    _store(database, _note("o-1"))
+    new = Order.place(order_id="o-2")
+    with Session(database) as session:
+        session.add_all([_note("o-1"), new])
+        with pytest.raises(EventAlreadyAppendedError) as caught:
+            session.commit()
+        assert caught.value.aggregate_id == "o-1"
+        session.rollback()
+        session.add(new)
+        session.commit()
+    assert [row[1:3] for row in stored_events(database)] == [("o-1", 1), ("o-2", 1)]
+
+
+def test_one_id_twice_in_a_flush_is_refused(database: Engine) -> None:
+    with Session(database) as session:
+        session.add_all([_note("o-1"), _note("o-2")])
+        with pytest.raises(EventIdConflictError) as caught:
+            session.commit()
+        assert caught.value.event_id == EVENT_ID
+        session.rollback()
+    assert stored_events(database) == []
+
+
+def test_two_new_aggregates_of_one_identity_in_a_flush_are_a_conflict(database: Engine) -> None:
+    with Session(database) as session:
+        session.add_all([Order.place("first", order_id="o-1"), Order.place("second", order_id="o-1")])
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        assert (caught.value.aggregate_id, caught.value.expected_version, caught.value.actual_version) == ("o-1", 0, 1)
+        session.rollback()
+    assert stored_events(database) == []
+
+
+def test_append_with_an_exact_version(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        order = repository.get(order_id)
+        assert repository.append(order_id, [NoteAdded(text="a"), NoteAdded(text="b")], expected_version=1) == 3
+        assert (order.version, order.notes) == (3, ["a", "b"])
+        with pytest.raises(ConcurrencyError) as caught:
+            repository.append(order_id, [NoteAdded(text="c")], expected_version=1)
+        assert (caught.value.expected_version, caught.value.actual_version) == (1, 3)
+        with pytest.raises(ConcurrencyError) as caught:
+            repository.append(order_id, [NoteAdded(text="c")], expected_version=7)
+        assert (caught.value.expected_version, caught.value.actual_version) == (7, 3)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
+
+
+@pytest.mark.parametrize("expected", [0, ExpectedVersion.NO_STREAM])
+def test_append_to_a_stream_that_must_not_exist(database: Engine, expected: Any) -> None:
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        assert repository.append("o-1", [NoteAdded(text="a")], expected_version=expected) == 1
+        with pytest.raises(ConcurrencyError) as caught:
+            repository.append("o-1", [NoteAdded(text="b")], expected_version=expected)
+        assert (caught.value.expected_version, caught.value.actual_version) == (0, 1)
+        session.commit()
+    assert stored_types(database) == ["NoteAdded"]
+
+
+@pytest.mark.parametrize("expected", [1, ExpectedVersion.ANY])
+def test_a_repeated_append_is_already_appended(database: Engine, expected: Any) -> None:
+    order_id = place_order(database)
+    ids = [uuid7(), uuid7()]
+    events = [NoteAdded(text="a"), NoteAdded(text="b")]
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        for _ in range(2):
+            try:
+                repository.append(order_id, events, expected_version=expected, event_ids=ids, occurred_at=MOMENT)
+            except EventAlreadyAppendedError as error:
+                assert error.event_ids == tuple(ids)
+                break
+        else:
+            pytest.fail("the second append was taken")
+        with pytest.raises(EventIdConflictError) as caught:
+            repository.append(order_id, events[::-1], expected_version=expected, event_ids=ids, occurred_at=MOMENT)
+        assert caught.value.differences == ("event_data",)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
+
+
+def test_append_of_a_batch_that_is_partly_stored_writes_nothing(database: Engine) -> None:
+    order_id = place_order(database)
+    first, second = uuid7(), uuid7()
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        repository.append(order_id, [NoteAdded(text="a")], expected_version=1, event_ids=[first], occurred_at=MOMENT)
+        for expected in (1, ExpectedVersion.ANY):
+            with pytest.raises(ConcurrencyError):
+                repository.append(
+                    order_id,
+                    [NoteAdded(text="a"), NoteAdded(text="b")],
+                    expected_version=expected,
+                    event_ids=[first, second],
+                    occurred_at=MOMENT,
+                )
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_a_refused_append_is_undone_alone(database: Engine) -> None:
+    order_id = place_order(database)
+    first = uuid7()
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        repository.append(order_id, [NoteAdded(text="a")], expected_version=1, event_ids=[first], occurred_at=MOMENT)
+        with kinds_of_statements(database) as kinds, pytest.raises(ConcurrencyError):
+            repository.append(
+                order_id, [NoteAdded(text="a"), NoteAdded(text="b")], expected_version=1, event_ids=[first, uuid7()], occurred_at=MOMENT
+            )
+        assert [kind for kind in kinds if kind != "SELECT"] == ["SAVEPOINT", "INSERT", "ROLLBACK TO SAVEPOINT"]
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_append_never_leaves_a_hole(database: Engine) -> None:
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        with pytest.raises(ConcurrencyError) as caught:
+            repository.append("o-1", [NoteAdded(text="a")], expected_version=1)
+        assert (caught.value.expected_version, caught.value.actual_version) == (1, 0)
+        with pytest.raises(ValueError, match="versions count from 1"):
+            repository.append("o-1", [NoteAdded(text="a")], expected_version=-1)
+        session.commit()
+    assert stored_events(database) == []
+
+
+def test_append_checks_its_arguments_and_writes_nothing(database: Engine) -> None:
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        with pytest.raises(ValueError, match="at least one event"):
+            repository.append("o-1", [], expected_version=0)
+        with pytest.raises(ValueError, match="one for each event"):
+            repository.append("o-1", [NoteAdded(text="a")], expected_version=0, event_ids=[])
+        with pytest.raises(ValueError, match="time zone"):
+            repository.append("o-1", [NoteAdded(text="a")], expected_version=0, occurred_at=datetime(2026, 1, 1))  # noqa: DTZ001
+        with pytest.raises(UnhandledEventError):
+            repository.append("o-1", [ParcelScanned(place="hub")], expected_version=0)
+        with pytest.raises(EventPayloadError):
+            repository.append("o-1", [NoteAdded(text="a"), NoteAdded(text="\x00")], expected_version=0)
+        session.commit()
+    assert stored_events(database) == []
+
+
+def test_append_behind_whatever_is_there_from_many_threads(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    versions: list[int] = []
+
+    def work(number: int) -> None:
+        for turn in range(5):
+            with Session(postgres) as session:
+                note = NoteAdded(text=f"{number}/{turn}")
+                repository = EventSourcedRepository(session, Order)
+                versions.append(repository.append(order_id, [note], expected_version=ExpectedVersion.ANY))
+                session.commit()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(versions) == list(range(2, 22))
+    assert [version for _, _, version, _ in stored_events(postgres)] == list(range(1, 22))

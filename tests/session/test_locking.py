@@ -1,0 +1,135 @@
+"""lock_aggregate, and FOR UPDATE, which has no row to lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from sa_eventsource import AggregateIdError, UnitOfWorkBypassError, lock_aggregate
+from tests.orders import Account, Order, OrderStatus
+from tests.session.helpers import note_elsewhere, place_order, stored_types
+
+
+def test_for_update_is_refused_with_advice(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        with pytest.raises(UnitOfWorkBypassError, match=r"lock_aggregate\(session, Order, id\)"):
+            session.get(Order, order_id, with_for_update=True)
+        with pytest.raises(UnitOfWorkBypassError, match="lock_aggregate"):
+            session.scalars(select(Order).with_for_update()).all()
+        with pytest.raises(UnitOfWorkBypassError, match="lock_aggregate"):
+            session.scalars(select(Order).with_for_update(read=True, skip_locked=True)).all()
+        order = session.get_one(Order, order_id)
+        with pytest.raises(UnitOfWorkBypassError, match="lock_aggregate"):
+            session.refresh(order, with_for_update=True)
+        assert order.status is OrderStatus.PLACED
+
+
+def test_a_second_transaction_waits_for_the_lock_and_sees_what_the_first_committed(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    waited: list[float] = []
+    seen: list[int] = []
+    asking = threading.Event()
+
+    def second() -> None:
+        with Session(postgres) as session:
+            asking.set()
+            start = time.monotonic()
+            lock_aggregate(session, Order, order_id)
+            waited.append(time.monotonic() - start)
+            order = session.get_one(Order, order_id)
+            seen.append(order.version)
+            order.note("second")
+            session.commit()
+
+    with Session(postgres) as session:
+        lock_aggregate(session, Order, order_id)
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert asking.wait(10)
+        _wait_for_waiting_lock(postgres)
+        session.get_one(Order, order_id).note("first")
+        session.commit()
+        thread.join(10)
+    assert seen == [2]
+    assert waited
+    assert stored_types(postgres) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
+
+
+def test_locks_of_other_aggregates_are_independent(postgres: Engine) -> None:
+    first_id, second_id = place_order(postgres), place_order(postgres)
+    with Session(postgres) as one, Session(postgres) as other:
+        other.execute(text("SET LOCAL lock_timeout = '2s'"))
+        lock_aggregate(one, Order, first_id)
+        lock_aggregate(other, Order, second_id)
+        lock_aggregate(other, Account, uuid4())
+
+
+def test_a_lock_timeout_is_the_databases_own_error(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres) as one, Session(postgres) as other:
+        lock_aggregate(one, Order, order_id)
+        other.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            lock_aggregate(other, Order, order_id)
+        other.rollback()
+        one.rollback()
+        lock_aggregate(other, Order, order_id)
+
+
+def test_an_aggregate_that_does_not_exist_yet_can_be_locked(postgres: Engine) -> None:
+    with Session(postgres) as one, Session(postgres) as other:
+        lock_aggregate(one, Order, "not-yet")
+        other.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        with pytest.raises(OperationalError):
+            lock_aggregate(other, Order, "not-yet")
+
+
+def test_locking_refreshes_the_instance_that_the_session_has(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres) as session:
+        order = session.get_one(Order, order_id)
+        note_elsewhere(postgres, order_id)
+        lock_aggregate(session, Order, order_id)
+        assert (order.version, order.notes) == (2, ["from elsewhere"])
+
+
+def test_locking_keeps_pending_events_by_writing_them(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = session.get_one(Order, order_id)
+        order.pay()
+        lock_aggregate(session, Order, order_id)
+        assert (order.version, order.status) == (2, OrderStatus.PAID)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPaid"]
+
+
+def test_a_writer_that_does_not_ask_for_the_lock_is_not_held_up(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres) as session:
+        lock_aggregate(session, Order, order_id)
+        note_elsewhere(postgres, order_id)
+    assert stored_types(postgres) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_locking_checks_the_id(database: Engine) -> None:
+    with Session(database) as session, pytest.raises(AggregateIdError):
+        lock_aggregate(session, Order, 3)
+
+
+def _wait_for_waiting_lock(engine: Engine) -> None:
+    """Return as soon as some connection waits for an advisory lock."""
+    deadline = time.monotonic() + 10
+    with engine.connect() as connection:
+        while time.monotonic() < deadline:
+            if connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")):
+                return
+            time.sleep(0.01)
+    raise AssertionError("nobody waits for the lock")

@@ -1,0 +1,289 @@
+"""commit, rollback, savepoints, autoflush, expire_on_commit."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine, inspect, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from sa_eventsource import ConcurrencyError
+from tests.orders import Customer, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
+from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
+
+
+def test_rollback_before_a_flush_leaves_a_new_aggregate_to_be_added_again(database: Engine) -> None:
+    order = Order.place()
+    with Session(database) as session:
+        session.add(order)
+        session.rollback()
+        assert inspect(order).transient
+        assert [type(event) for event in order.pending_events] == [OrderPlaced]
+        session.add(order)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced"]
+
+
+def test_rollback_after_flushes_makes_a_new_aggregate_transient_with_all_its_events(database: Engine) -> None:
+    order = Order.place()
+    order_id = order.id
+    with Session(database) as session:
+        session.add(order)
+        session.flush()
+        order.pay()
+        session.flush()
+        order.note("not flushed")
+        session.rollback()
+        assert inspect(order).transient
+        assert [type(event) for event in order.pending_events] == [OrderPlaced, OrderPaid, NoteAdded]
+        assert (order.id, order.version, order.status, order.notes) == (order_id, 3, OrderStatus.PAID, ["not flushed"])
+    assert stored_events(database) == []
+    with Session(database) as session:
+        session.add(order)
+        session.commit()
+    assert stored_events(database) == [
+        ("Order", order_id, 1, "OrderPlaced"),
+        ("Order", order_id, 2, "OrderPaid"),
+        ("Order", order_id, 3, "NoteAdded"),
+    ]
+
+
+def test_events_keep_their_ids_and_times_through_a_rollback(database: Engine) -> None:
+    order = Order.place()
+    with Session(database) as session:
+        session.add(order)
+        session.flush()
+        before = session.connection().exec_driver_sql("SELECT event_id, occurred_at FROM events").all()
+        session.rollback()
+        session.add(order)
+        session.commit()
+        assert session.connection().exec_driver_sql("SELECT event_id, occurred_at FROM events").all() == before
+
+
+def test_rollback_reloads_a_persistent_aggregate(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = session.get_one(Order, order_id)
+        order.pay()
+        session.flush()
+        order.ship()
+        assert order.version == 3
+        session.rollback()
+        assert order.pending_events == ()
+        assert (order.status, order.version) == (OrderStatus.PLACED, 1)
+        order.note("after all")
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_closing_a_session_discards_what_was_not_committed(database: Engine) -> None:
+    with Session(database) as session:
+        session.add(Order.place())
+        session.flush()
+    assert stored_events(database) == []
+
+
+def test_a_released_savepoint_is_part_of_the_transaction(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = session.get_one(Order, order_id)
+        with session.begin_nested():
+            order.pay()
+        assert (order.status, order.version) == (OrderStatus.PAID, 2)
+        order.ship()
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPaid", "OrderShipped"]
+
+
+def test_a_savepoint_rolled_back_undoes_only_what_happened_in_it(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = session.get_one(Order, order_id)
+        order.note("outside")
+        nested = session.begin_nested()
+        order.pay()
+        session.flush()
+        nested.rollback()
+        assert (order.status, order.version, order.notes) == (OrderStatus.PLACED, 2, ["outside"])
+        order.ship()
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded", "OrderShipped"]
+
+
+def test_a_new_aggregate_of_a_savepoint_rolled_back_is_transient_with_its_events(database: Engine) -> None:
+    with Session(database) as session:
+        kept = Order.place("kept")
+        session.add(kept)
+        nested = session.begin_nested()
+        order = Order.place("undone")
+        session.add(order)
+        session.flush()
+        order.pay()
+        session.flush()
+        nested.rollback()
+        assert inspect(order).transient
+        assert [type(event) for event in order.pending_events] == [OrderPlaced, OrderPaid]
+        assert inspect(kept).persistent
+        session.add(order)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPlaced", "OrderPaid"]
+
+
+def test_a_new_aggregate_changed_in_a_savepoint_rolled_back_keeps_its_first_events(database: Engine) -> None:
+    with Session(database) as session:
+        order = Order.place()
+        session.add(order)
+        session.flush()
+        nested = session.begin_nested()
+        order.pay()
+        session.flush()
+        nested.rollback()
+        assert (order.version, order.status) == (1, OrderStatus.PLACED)
+        session.rollback()
+        assert inspect(order).transient
+        assert [type(event) for event in order.pending_events] == [OrderPlaced]
+        assert (order.version, order.status) == (1, OrderStatus.PLACED)
+        session.add(order)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced"]
+
+
+def test_a_new_aggregate_changed_in_a_released_savepoint_keeps_all_events_when_all_is_rolled_back(database: Engine) -> None:
+    with Session(database) as session:
+        order = Order.place()
+        session.add(order)
+        session.flush()
+        with session.begin_nested():
+            order.pay()
+        with session.begin_nested(), session.begin_nested():
+            order.note("two levels down")
+        session.rollback()
+        assert [type(event) for event in order.pending_events] == [OrderPlaced, OrderPaid, NoteAdded]
+        assert (order.version, order.status, order.notes) == (3, OrderStatus.PAID, ["two levels down"])
+        session.add(order)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPaid", "NoteAdded"]
+
+
+def test_a_released_savepoint_within_one_rolled_back_is_undone(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = session.get_one(Order, order_id)
+        outer = session.begin_nested()
+        with session.begin_nested():
+            order.pay()
+        outer.rollback()
+        assert (order.version, order.status) == (1, OrderStatus.PLACED)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced"]
+
+
+def test_a_conflict_in_a_savepoint_undoes_only_the_savepoint(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres) as session:
+        order = session.get_one(Order, order_id)
+        other = Order.place("kept")
+        session.add(other)
+        session.flush()
+        note_elsewhere(postgres, order_id)
+        with pytest.raises(ConcurrencyError), session.begin_nested():  # noqa: PT012
+            order.pay()
+        assert (order.version, order.notes) == (2, ["from elsewhere"])
+        with session.begin_nested():
+            order.pay()
+        session.commit()
+    assert stored_types(postgres) == ["OrderPlaced", "OrderPlaced", "NoteAdded", "OrderPaid"]
+
+
+def test_a_query_flushes_pending_events_first(database: Engine) -> None:
+    with Session(database) as session:
+        order = Order.place()
+        session.add(order)
+        assert session.scalars(select(Order)).all() == [order]
+        assert order.pending_events == ()
+        order.pay()
+        assert session.execute(select(Order.version)).scalar_one() == 2
+
+
+def test_without_autoflush_a_query_does_not_see_pending_events(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session, session.no_autoflush:
+        session.get_one(Order, order_id).pay()
+        assert session.execute(select(Order.version)).scalar_one() == 1
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPaid"]
+
+
+def test_expire_on_commit_reloads_after_commit(postgres: Engine) -> None:
+    with Session(postgres) as session:
+        order = Order.place()
+        session.add(order)
+        session.commit()
+        assert "status" not in vars(order)
+        note_elsewhere(postgres, inspect(order).identity[0])
+        assert (order.version, order.notes) == (2, ["from elsewhere"])
+
+
+def test_without_expire_on_commit_the_state_stays_and_nothing_is_read(database: Engine) -> None:
+    with Session(database, expire_on_commit=False) as session:
+        order = Order.place()
+        session.add(order)
+        session.commit()
+        with kinds_of_statements(database) as kinds:
+            assert (order.status, order.version, order.notes) == (OrderStatus.PLACED, 1, [])
+            order.pay()
+        assert kinds == []
+        session.commit()
+        assert (order.status, order.version) == (OrderStatus.PAID, 2)
+    assert order.status is OrderStatus.PAID
+    assert stored_types(database) == ["OrderPlaced", "OrderPaid"]
+
+
+def test_without_expire_on_commit_a_stale_aggregate_meets_the_version_check(postgres: Engine) -> None:
+    with Session(postgres, expire_on_commit=False) as session:
+        order = Order.place()
+        session.add(order)
+        session.commit()
+        note_elsewhere(postgres, order.id)
+        order.pay()
+        with pytest.raises(ConcurrencyError):
+            session.commit()
+        session.rollback()
+        order.pay()
+        session.commit()
+    assert stored_types(postgres) == ["OrderPlaced", "NoteAdded", "OrderPaid"]
+
+
+def test_rows_of_the_application_and_events_are_one_transaction(database: Engine) -> None:
+    with Session(database) as session:
+        session.add(Customer(id="c-1", email="ann@example.com"))
+        session.add(Order.place("c-1"))
+        session.rollback()
+        assert session.scalars(select(Customer)).all() == []
+        session.add(Customer(id="c-1", email="ann@example.com"))
+        session.add(Order.place("c-1"))
+        session.commit()
+        assert len(session.scalars(select(Customer)).all()) == 1
+    assert stored_types(database) == ["OrderPlaced"]
+
+
+def test_a_failing_row_of_the_application_undoes_the_events(database: Engine) -> None:
+    with Session(database) as session:
+        session.add(Customer(id="c-1", email="ann@example.com"))
+        session.commit()
+        order = Order.place("c-2")
+        session.add_all([order, Customer(id="c-2", email="ann@example.com")])
+        with pytest.raises(IntegrityError):
+            session.commit()
+        session.rollback()
+        assert inspect(order).transient
+        assert stored_events(database) == []
+        session.add_all([order, Customer(id="c-2", email="ben@example.com")])
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced"]
+
+
+def test_session_begin_commits_at_the_end_of_the_block(database: Engine) -> None:
+    with Session(database) as session, session.begin():
+        session.add(Order.place())
+    assert stored_types(database) == ["OrderPlaced"]
