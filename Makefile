@@ -30,7 +30,7 @@ lint: $(VENV)/.installed  ## check style, types and the layers
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed  ## format and mend what can be mended

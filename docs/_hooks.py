@@ -1,4 +1,4 @@
-"""Small changes to pages while they are built."""
+"""Small changes to pages while they are built."""  # noqa: INP001 - MkDocs loads it by its path
 
 from __future__ import annotations
 

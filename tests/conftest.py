@@ -50,7 +50,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if folder is None or hasattr(config, "workerinput"):
         return
     if (folder / "postmaster.pid").exists():
-        EmbeddedServer(folder).stop()
+        EmbeddedServer(folder).stop_for_all()
     shutil.rmtree(folder, ignore_errors=True)
 
 

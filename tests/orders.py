@@ -254,9 +254,7 @@ class Invoice(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     order_id: Mapped[str]
     customer_id: Mapped[str | None] = mapped_column(ForeignKey("customers.id"))
-    order: Mapped[Order | None] = relationship(
-        Order, primaryjoin=lambda: foreign(Invoice.order_id) == _order_id(), viewonly=True
-    )
+    order: Mapped[Order | None] = relationship(Order, primaryjoin=lambda: foreign(Invoice.order_id) == _order_id(), viewonly=True)
 
 
 def _order_id() -> Any:

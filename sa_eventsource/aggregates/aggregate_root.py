@@ -167,6 +167,7 @@ class AggregateRoot(Generic[IdT]):
             raise NestedEventError(type(self).__name__, type(event).__name__)
         apply = definition.handlers.find(type(event))
         payload = encode(event)
+        time_given = occurred_at is not None
         if occurred_at is None:
             occurred_at = datetime.now(UTC)
         elif occurred_at.tzinfo is None:
@@ -193,6 +194,7 @@ class AggregateRoot(Generic[IdT]):
                 correlation_id=context.correlation_id,
                 causation_id=context.causation_id,
                 metadata=context.metadata,
+                time_given=time_given,
             )
         )
         values["version"] = version

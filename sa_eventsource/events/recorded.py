@@ -65,6 +65,8 @@ class PendingEvent:
         correlation_id: The business transaction it belongs to.
         causation_id: The event that caused it.
         metadata: Who, why, and whatever else was set.
+        time_given: Whether the application said when it happened; a time that was filled in does not tell a repetition from another
+            event.
     """
 
     event: DomainEvent
@@ -75,3 +77,4 @@ class PendingEvent:
     correlation_id: UUID | None
     causation_id: UUID | None
     metadata: Mapping[str, JsonValue]
+    time_given: bool

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound=AggregateRoot[Any])
 
-_ATTEMPTS = 10
+_ATTEMPTS = 100
 
 
 class ExpectedVersion(enum.Enum):
@@ -162,7 +162,8 @@ class EventSourcedRepository(Generic[A]):
             The version of the last event.
 
         Raises:
-            ConcurrencyError: The stream is at another version; with ``ANY``, other writers came first ten times.
+            ConcurrencyError: The stream is at another version; with ``ANY``, other writers came first a hundred times, the
+                isolation level hides them, or only a part of the events is stored already.
             EventAlreadyAppendedError: The same events are stored already at that place. Carry on.
             EventIdConflictError: An event id is taken.
             EventPayloadError: An event holds a value that would not survive storage.
@@ -179,22 +180,24 @@ class EventSourcedRepository(Generic[A]):
         present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
         self._session.flush()
         connection = self._connection()
-        moment = occurred_at or datetime.now(UTC)
         ids = event_ids or [uuid7() for _ in events]
-        attempt = 0
-        while True:
-            attempt += 1
-            start = self._start(connection, text_id, ids, expected_version)
-            stream = StreamAppend(self._definition.aggregate_type, text_id, start, list(self._pending(events, ids, start, moment)))
+        start = -1
+        for attempt in range(1, _ATTEMPTS + 1):
+            previous, start = start, self._start(connection, text_id, ids, expected_version)
+            stream = StreamAppend(
+                self._definition.aggregate_type, text_id, start, list(self._pending(events, ids, start, occurred_at))
+            )
             try:
                 self._append(stream)
             except ConcurrencyError:
-                if expected_version is not ExpectedVersion.ANY or attempt == _ATTEMPTS:
+                # Where the version that was found is the one before, the next attempt would find no other either.
+                if expected_version is not ExpectedVersion.ANY or start == previous or attempt == _ATTEMPTS:
                     raise
-                continue
-            if present is not None:
-                self._session.expire(present)
-            return start + len(events)
+            else:
+                break
+        if present is not None:
+            self._session.expire(present)
+        return start + len(events)
 
     def _append(self, stream: StreamAppend) -> None:
         savepoint = self._session.begin_nested()
@@ -225,8 +228,11 @@ class EventSourcedRepository(Generic[A]):
             return stored - 1
         return current_version(connection, events, self._definition.aggregate_type, text_id)
 
-    def _pending(self, events: Sequence[DomainEvent], ids: Sequence[UUID], start: int, moment: datetime) -> Iterator[PendingEvent]:
+    def _pending(
+        self, events: Sequence[DomainEvent], ids: Sequence[UUID], start: int, moment: datetime | None
+    ) -> Iterator[PendingEvent]:
         context = current_context()
+        now = datetime.now(UTC)
         for version, (event, event_id) in enumerate(zip(events, ids, strict=True), start + 1):
             self._definition.handlers.find(type(event))
             yield PendingEvent(
@@ -234,10 +240,11 @@ class EventSourcedRepository(Generic[A]):
                 payload=encode(event),
                 event_id=event_id,
                 version=version,
-                occurred_at=moment,
+                occurred_at=moment or now,
                 correlation_id=context.correlation_id,
                 causation_id=context.causation_id,
                 metadata=context.metadata,
+                time_given=moment is not None,
             )
 
     def _view(self, aggregate_id: Any, *, moment: datetime | None = None, version: int | None = None) -> A:

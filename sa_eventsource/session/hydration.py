@@ -40,11 +40,20 @@ def _load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
     definition = definition_of(mapper.class_)
     aggregate_id = definition.text_id(load.identity)
     stream = read_stream(session.connection(bind_arguments=execution.bind_arguments), definition, aggregate_id)
-    aggregate: AggregateRoot[Any] | None = None
-    if stream is not None:
-        aggregate = blank(mapper.class_, aggregate_id) if load.refreshed is None else load.refreshed.obj()
+    if stream is None:
+        return loaded_result(load, session, None)
+    aggregate: AggregateRoot[Any] | None
+    if load.refreshed is None:
+        # The autoflush may just have made a new instance with this id persistent.
+        aggregate = session.identity_map.get(mapper.identity_key_from_primary_key((load.identity,)))
         if aggregate is not None:
-            restore(aggregate, aggregate_id, stream.rows, snapshot=stream.snapshot)
+            _ = aggregate.version  # loads it if it is expired
+            return loaded_result(load, session, aggregate)
+        aggregate = blank(mapper.class_, aggregate_id)
+    else:
+        aggregate = load.refreshed.obj()
+    if aggregate is not None:
+        restore(aggregate, aggregate_id, stream.rows, snapshot=stream.snapshot)
     return loaded_result(load, session, aggregate)
 
 

@@ -88,7 +88,10 @@ def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
         return None
     mapper = execution.bind_mapper
     criteria = statement._where_criteria  # noqa: SLF001
-    if mapper is None or len(criteria) != 1 or criteria[0] is not mapper._get_clause[0]:  # noqa: SLF001
+    if mapper is None or len(criteria) != 1:
+        return None
+    # SQLAlchemy 2.0 annotates the mapper's own criterion, 2.1 takes it as it is.
+    if getattr(criteria[0], "_Annotated__element", criteria[0]) is not mapper._get_clause[0]:  # noqa: SLF001
         return None
     options = execution.load_options
     if options._populate_existing or options._identity_token is not None:  # noqa: SLF001
@@ -105,17 +108,18 @@ def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) ->
     Args:
         load: The statement that is answered.
         session: Its session.
-        instance: The instance, its attributes set; None for no row.
+        instance: The instance, its attributes set, new or in the session already; None for no row.
     """
     name = load.mapper.class_.__name__
     if instance is None:
         return IteratorResult(SimpleResultMetaData([name]), iter([]))
     state = instance_state(instance)
     if load.refreshed is None:
-        make_transient_to_detached(instance)
-        session.add(instance)
-        state.manager.dispatch.load(state, None)
-        session.dispatch.loaded_as_persistent(session, state)
+        if state.session is None:
+            make_transient_to_detached(instance)
+            session.add(instance)
+            state.manager.dispatch.load(state, None)
+            session.dispatch.loaded_as_persistent(session, state)
     else:
         state._commit_all(state.dict, session.identity_map)  # noqa: SLF001
         state.manager.dispatch.refresh(state, None, None)

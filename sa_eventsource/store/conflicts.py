@@ -150,5 +150,5 @@ def _differences(stream: StreamAppend, event: PendingEvent, row: Any) -> list[st
     ours = row_of(stream, event)
     ours["event_data"] = json.loads(event.payload)
     ours["metadata"] = dict(event.metadata) or None
-    ours["occurred_at"] = event.occurred_at.astimezone(UTC)
+    ours["occurred_at"] = event.occurred_at.astimezone(UTC) if event.time_given else row.occurred_at
     return [name for name in COLUMNS if ours[name] != getattr(row, name)]

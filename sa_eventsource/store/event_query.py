@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
 from typing_extensions import TypeVar
 
 from sa_eventsource.events import DomainEvent, RecordedEvent
@@ -16,11 +14,14 @@ from sa_eventsource.store.event_conditions import EventConditions, of_types, rec
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from sqlalchemy.ext.asyncio import AsyncSession  # noqa: F401 - named in the base of AsyncEventQuery
+    from sqlalchemy.orm import Session
+
 E = TypeVar("E", bound=DomainEvent, default=DomainEvent)
 F = TypeVar("F", bound=DomainEvent)
 
 
-class EventQuery(EventConditions[Session], Generic[E]):
+class EventQuery(EventConditions["Session"], Generic[E]):
     """Events that fulfil some conditions, read through a ``Session``.
 
     Reading flushes the session first, as any query does, so that the session's own events are there. Iterating reads all at once.
@@ -73,7 +74,7 @@ class EventQuery(EventConditions[Session], Generic[E]):
         return self.session.execute(statement, execution_options=options, bind_arguments=self.bind_arguments)
 
 
-class AsyncEventQuery(EventConditions[AsyncSession], Generic[E]):
+class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
     """Events that fulfil some conditions, read through an ``AsyncSession``: :class:`EventQuery` with ``await``."""
 
     def of_type(self, *event_types: type[F]) -> AsyncEventQuery[F]:

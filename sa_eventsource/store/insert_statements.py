@@ -1,8 +1,8 @@
 """The INSERT into the log, in the forms that a flush needs.
 
 Each skips what is stored already (``ON CONFLICT DO NOTHING``) instead of failing: the row count tells, and the transaction can
-still be asked. Each but the first event of a new stream goes in only behind the version it follows, so that an aggregate whose earlier
-events were never committed leaves no hole.
+still be asked. Each but the first event of a new stream goes in only behind the version it follows, so that an aggregate whose
+earlier events were never committed leaves no hole.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every ``python`` block of the README and the docs runs, on every database that its page is for, with warnings as errors.
 
-The blocks of a page share one namespace and run from top to bottom, in a process of their own; they find their database in the
-environment variable ``DATABASE_URL``. A page that is for one database says so in a comment: ``<!-- runs on: postgresql -->``, and one
-whose blocks go into files of an application, where they cannot run as they stand: ``<!-- runs on: nothing -->``.
+The blocks of a page share one namespace and run from top to bottom, in a process of their own. They find their database in the
+environment variable ``DATABASE_URL``. A page for one database says so in a comment, ``<!-- runs on: postgresql -->``, and one whose
+blocks cannot run as they stand says ``<!-- runs on: nothing -->``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,10 +47,8 @@ def cases() -> Iterator[object]:
 @pytest.mark.parametrize(("page", "database"), list(cases()))
 def test_blocks_run(page: Path, database: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Each page runs as a reader would run it."""
-    if database == "postgresql":
-        url = request.getfixturevalue("postgres_database_url")
-    else:
-        url = f"sqlite:///{tmp_path / 'docs.db'}"
+    fresh_file = f"sqlite:///{tmp_path / 'docs.db'}"
+    url = fresh_file if database == "sqlite" else request.getfixturevalue("postgres_database_url")
     done = subprocess.run(
         [sys.executable, "-W", "error", __file__, str(page)],
         env=os.environ | {"DATABASE_URL": url, "PYTHONPATH": str(ROOT)},
@@ -73,12 +72,10 @@ def test_fences_are_of_known_kinds(page: Path) -> None:
 
 def run(page: Path) -> None:
     """Run the blocks of one page."""
-    from sqlalchemy import Engine
-
     module = types.ModuleType("page")
     sys.modules["page"] = module
     for code in blocks(page.read_text(encoding="utf-8")):
-        exec(compile(code, str(page), "exec", dont_inherit=True), vars(module))  # noqa: S102
+        exec(compile(code, str(page), "exec", dont_inherit=True), vars(module))
     for value in list(vars(module).values()):
         if isinstance(value, Engine):
             value.dispose()

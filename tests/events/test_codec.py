@@ -290,7 +290,7 @@ def test_events_are_frozen_and_refuse_unknown_fields() -> None:
 def test_metadata_comes_back_and_none_is_stored_for_an_empty_one() -> None:
     assert encode_metadata({}) is None
     assert decode_metadata(None) == {}
-    metadata = {"user": "ann", "n": 1, "nested": {"list": [1, None, True, 2.5]}}
+    metadata: dict[str, Any] = {"user": "ann", "n": 1, "nested": {"list": [1, None, True, 2.5]}}
     assert decode_metadata(encode_metadata(metadata)) == metadata
 
 

@@ -167,7 +167,7 @@ def test_within_a_savepoint_only_the_savepoint_is_undone(postgres: Engine, level
         session.flush()
         order = session.get_one(Order, order_id)
         note_elsewhere(postgres, order_id)
-        with pytest.raises(ConcurrencyError) as caught, session.begin_nested():  # noqa: PT012
+        with pytest.raises(ConcurrencyError) as caught, session.begin_nested():
             session.add(Customer(id="c-2", email="ben@example.com"))
             order.pay()
         # Above READ COMMITTED the transaction goes on seeing the stream as it was when it began.

@@ -146,9 +146,9 @@ def test_an_event_of_an_unknown_type_is_named(postgres: Engine) -> None:
         session.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
         session.execute(text("UPDATE events SET event_type = 'orders.Forgotten'"))
         session.commit()
-        with pytest.raises(UnknownEventTypeError, match="orders.Forgotten"):
+        with pytest.raises(UnknownEventTypeError, match=r"orders\.Forgotten"):
             EventStore(session).events.all()
-        with pytest.raises(UnknownEventTypeError, match="orders.Forgotten") as caught:
+        with pytest.raises(UnknownEventTypeError, match=r"orders\.Forgotten") as caught:
             session.get(Order, "o-1")
         assert caught.value.event_id is not None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Engine
@@ -22,7 +22,7 @@ from sa_eventsource import (
     event_context,
 )
 from sa_eventsource.types import uuid7
-from tests.orders import NoteAdded, Order, OrderPaid, ParcelScanned
+from tests.orders import Base, NoteAdded, Order, OrderPaid, ParcelScanned
 from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
 
 MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -236,7 +236,11 @@ def test_a_refused_append_is_undone_alone(database: Engine) -> None:
         repository.append(order_id, [NoteAdded(text="a")], expected_version=1, event_ids=[first], occurred_at=MOMENT)
         with kinds_of_statements(database) as kinds, pytest.raises(ConcurrencyError):
             repository.append(
-                order_id, [NoteAdded(text="a"), NoteAdded(text="b")], expected_version=1, event_ids=[first, uuid7()], occurred_at=MOMENT
+                order_id,
+                [NoteAdded(text="a"), NoteAdded(text="b")],
+                expected_version=1,
+                event_ids=[first, uuid7()],
+                occurred_at=MOMENT,
             )
         assert [kind for kind in kinds if kind != "SELECT"] == ["SAVEPOINT", "INSERT", "ROLLBACK TO SAVEPOINT"]
         session.commit()
@@ -291,3 +295,22 @@ def test_append_behind_whatever_is_there_from_many_threads(postgres: Engine) -> 
         thread.join(60)
     assert sorted(versions) == list(range(2, 22))
     assert [version for _, _, version, _ in stored_events(postgres)] == list(range(1, 22))
+
+
+def test_a_repetition_is_recognised_when_no_time_was_given(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(Order.place(order_id="o-9"))
+        session.commit()
+        repository = EventSourcedRepository(session, Order)
+        ids = [uuid4()]
+        assert repository.append("o-9", [NoteAdded(text="a")], expected_version=1, event_ids=ids) == 2
+        session.commit()
+        for expected in (1, ExpectedVersion.ANY):
+            with pytest.raises(EventAlreadyAppendedError):
+                repository.append("o-9", [NoteAdded(text="a")], expected_version=expected, event_ids=ids)
+    with Session(engine) as session:
+        order = session.get_one(Order, "o-9")
+        order.apply_event(NoteAdded(text="b"), event_id=ids[0])
+        with pytest.raises(EventIdConflictError):
+            session.commit()

@@ -13,6 +13,7 @@ from sa_eventsource import AggregateIdError, UnhandledEventError
 from tests.orders import Account, ExpressOrder, Invoice, Order, OrderStatus, ParcelScanned, Warehouse
 from tests.session.helpers import kinds_of_statements, place_order, selects, stored_events
 
+_TEXT_IDS = ["o-1", "x" * 255, "schräg/日本語 🙂", "O'Brien; --", "1", " "]
 _SOME_ID = UUID("9f1c2d3e-0000-4000-8000-000000000001")
 
 
@@ -109,7 +110,7 @@ def test_a_default_id_is_a_new_uuid_version_7_in_order_of_creation() -> None:
     assert Account().id.version == 7
 
 
-@pytest.mark.parametrize("order_id", ["o-1", "x" * 255, "schräg/日本語 🙂", "O'Brien; --", "1", " "], ids=lambda text: str(len(text)))
+@pytest.mark.parametrize("order_id", _TEXT_IDS, ids=lambda text: f"{len(text)} characters")
 def test_text_ids(database: Engine, order_id: str) -> None:
     place_order(database, order_id)
     with Session(database) as session:

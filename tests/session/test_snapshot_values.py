@@ -48,7 +48,7 @@ SAMPLES: list[dict[str, Any]] = [
     {"colour": Colour.BLUE, "day": date(2026, 2, 28), "pause": timedelta(days=1, microseconds=1)},
     {"part": Part(name="a", price=Decimal("0.10"), parts=(Part(name="b", price=Decimal(2)),))},
     {"pair": (1, "x"), "many": (1, 2, 3), "numbers": {3, 1}, "by_id": {UUID(int=1): [Decimal("1.0")]}},
-    {"text": "Straße 🙂 \\u0000 \" \\", "data": b"\x00\xff", "half": 0.1, "whole": 2**70, "maybe": None},
+    {"text": 'Straße 🙂 \\u0000 " \\', "data": b"\x00\xff", "half": 0.1, "whole": 2**70, "maybe": None},
     {"text": "", "maybe": 5, "many": (), "amount": Decimal("1E+3")},
 ]
 

@@ -45,7 +45,11 @@ def _rows_read(engine: Engine, account_id: Any, **options: Any) -> tuple[int, Ac
     original = dict(definition.handlers._found)
 
     def counting(function: Any) -> Any:
-        return lambda instance, event: (applied.append(event), function(instance, event))
+        def apply(instance: Any, event: Any) -> None:
+            applied.append(event)
+            function(instance, event)
+
+        return apply
 
     definition.handlers._found.update({key: counting(function) for key, function in original.items()})
     try:
@@ -100,13 +104,13 @@ def test_a_savepoint_rolled_back_takes_its_snapshot_with_it(database: Engine) ->
 def test_only_the_tail_is_read(database: Engine, deposits: int, tail: int) -> None:
     account_id = _deposit(database, deposits)
     applied, account = _rows_read(database, account_id)
-    assert (applied, account.balance, account.version) == (tail, deposits, deposits + 1)
+    assert (applied, account.deposits, account.version) == (tail, deposits, deposits + 1)
 
 
 def test_the_tail_after_a_snapshot_is_read(database: Engine) -> None:
     account_id = _deposit(database, 12, flush_each=True)
     applied, account = _rows_read(database, account_id)
-    assert (applied, account.balance, account.deposits, account.version) == (3, 12, 12, 13)
+    assert (applied, account.balance, account.deposits, account.version) == (3, Decimal(12), 12, 13)
 
 
 def test_a_select_of_many_uses_the_snapshots_of_those_that_have_one(database: Engine) -> None:
@@ -134,7 +138,7 @@ def test_a_snapshot_of_another_fingerprint_is_ignored(database: Engine) -> None:
         connection.execute(text("UPDATE snapshots SET state_fingerprint = 'older'"))
     with Session(database) as session:
         account = session.get_one(Account, account_id)
-        assert (account.balance, account.owner, account.version) == (9, "ann", 10)
+        assert (account.balance, account.owner, account.version) == (Decimal(9), "ann", 10)
         assert session.scalars(select(Account)).one().balance == 9
         assert EventSourcedRepository(session, Account).load_at_version(account_id, 10).balance == 9
 

@@ -186,7 +186,7 @@ def test_a_conflict_in_a_savepoint_undoes_only_the_savepoint(postgres: Engine) -
         session.add(other)
         session.flush()
         note_elsewhere(postgres, order_id)
-        with pytest.raises(ConcurrencyError), session.begin_nested():  # noqa: PT012
+        with pytest.raises(ConcurrencyError), session.begin_nested():
             order.pay()
         assert (order.version, order.notes) == (2, ["from elsewhere"])
         with session.begin_nested():
@@ -217,10 +217,11 @@ def test_without_autoflush_a_query_does_not_see_pending_events(database: Engine)
 def test_expire_on_commit_reloads_after_commit(postgres: Engine) -> None:
     with Session(postgres) as session:
         order = Order.place()
+        order_id = order.id
         session.add(order)
         session.commit()
         assert "status" not in vars(order)
-        note_elsewhere(postgres, inspect(order).identity[0])
+        note_elsewhere(postgres, order_id)
         assert (order.version, order.notes) == (2, ["from elsewhere"])
 
 

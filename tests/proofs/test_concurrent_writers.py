@@ -1,0 +1,222 @@
+"""Real threads, processes and connections that write the same aggregates at once, at every isolation level."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, create_engine, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from sa_eventsource import ConcurrencyError, EventRecord
+from sa_eventsource.session.retry import is_conflict
+from sa_eventsource.types import uuid7
+from tests.proofs import ledger as module
+from tests.proofs.ledger import Added, Base, Counter, Ledger, append_all, count_up, transaction_marks
+
+ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+# A writer is a list of transactions; each names its ledgers, how many events go into each, and what becomes of a savepoint.
+transactions = st.tuples(
+    st.sets(st.integers(0, 2), min_size=1, max_size=3),
+    st.integers(1, 3),
+    st.sampled_from(["none", "kept", "dropped", "rolled back"]),
+)
+plans = st.lists(st.lists(transactions, min_size=1, max_size=5), min_size=2, max_size=4)
+
+
+class Outcome:
+    """What one writer was told of its transactions."""
+
+    def __init__(self) -> None:
+        self.committed: list[str] = []
+        self.refused: list[str] = []
+        self.unexpected: list[BaseException] = []
+
+
+def write(
+    engine: Engine, start: threading.Barrier, prefix: str, name: str, plan: list[tuple[set[int], int, str]], out: Outcome
+) -> None:
+    start.wait(timeout=30)
+    for number, (ledgers, events, savepoint) in enumerate(plan):
+        transaction = f"{prefix}{name}.{number}"
+        marks = transaction_marks(transaction, [f"{prefix}{each}" for each in sorted(ledgers)], events)
+        try:
+            with Session(engine) as session:
+                append_all(session, marks, "none" if savepoint == "rolled back" else savepoint)
+                if savepoint == "rolled back":
+                    session.flush()
+                    session.rollback()
+                    out.refused.append(transaction)
+                else:
+                    session.commit()
+                    out.committed.append(transaction)
+        except (ConcurrencyError, OperationalError) as error:
+            if is_conflict(error):
+                out.refused.append(transaction)
+            else:
+                out.unexpected.append(error)
+        except BaseException as error:
+            out.unexpected.append(error)
+
+
+def check_log(engine: Engine, prefix: str, committed: set[str], refused: set[str]) -> None:
+    """Everything that was acknowledged is there, whole; nothing else is; streams have no holes and follow their positions."""
+    with Session(engine) as session:
+        versions: dict[str, list[int]] = defaultdict(list)
+        found: dict[str, list[int]] = defaultdict(list)
+        mine = select(EventRecord).where(EventRecord.aggregate_id.startswith(prefix)).order_by(EventRecord.position)
+        for record in session.scalars(mine):
+            versions[record.aggregate_id].append(record.version)
+            transaction, size, *_ = record.event_data["mark"].split("/")
+            found[transaction].append(int(size))
+        assert set(found) == committed
+        assert not set(found) & refused
+        assert all(len(sizes) == sizes[0] for sizes in found.values())
+        assert all(stream == list(range(1, len(stream) + 1)) for stream in versions.values())
+        for ledger_id, stream in versions.items():
+            assert len(session.get_one(Ledger, ledger_id).marks) == len(stream)
+
+
+@pytest.mark.parametrize("isolation_level", ISOLATION_LEVELS)
+def test_no_acknowledged_event_is_lost_and_no_other_is_there(postgres_engine: Engine, isolation_level: str) -> None:
+    Base.metadata.create_all(postgres_engine)
+    engine = postgres_engine.execution_options(isolation_level=isolation_level)
+    totals = {"committed": 0, "refused": 0}
+
+    @settings(max_examples=settings().max_examples // 2, suppress_health_check=list(HealthCheck))
+    @given(plans)
+    def run(plan: list[list[tuple[set[int], int, str]]]) -> None:
+        prefix = f"{uuid7().hex}-"
+        start = threading.Barrier(len(plan))
+        outcomes = [Outcome() for _ in plan]
+        threads = [
+            threading.Thread(target=write, args=(engine, start, prefix, str(index), each, outcomes[index]))
+            for index, each in enumerate(plan)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        assert [each for outcome in outcomes for each in outcome.unexpected] == []
+        committed = {name for outcome in outcomes for name in outcome.committed}
+        refused = {name for outcome in outcomes for name in outcome.refused}
+        assert len(committed) + len(refused) == sum(map(len, plan))
+        check_log(engine, prefix, committed, refused)
+        totals["committed"] += len(committed)
+        totals["refused"] += len(refused)
+
+    run()
+    assert totals["committed"] > 0
+
+
+@pytest.mark.parametrize("isolation_level", ISOLATION_LEVELS)
+def test_of_two_writers_of_one_version_exactly_one_is_refused(postgres_engine: Engine, isolation_level: str) -> None:
+    Base.metadata.create_all(postgres_engine)
+    engine = postgres_engine.execution_options(isolation_level=isolation_level)
+    for number in range(20):
+        with Session(engine) as session:
+            session.add(ledger := Ledger(id=f"race-{number}"))
+            ledger.enter("first")
+            session.commit()
+        loaded = threading.Barrier(4)
+        results: list[ConcurrencyError | OperationalError | None] = []
+
+        def compete(ledger_id: str = f"race-{number}", together: threading.Barrier = loaded) -> None:
+            with Session(engine) as session:
+                ledger = session.get_one(Ledger, ledger_id)
+                together.wait(timeout=30)
+                ledger.enter("second")
+                try:
+                    session.commit()
+                except (ConcurrencyError, OperationalError) as error:
+                    assert is_conflict(error)
+                    results.append(error)
+                else:
+                    results.append(None)
+
+        threads = [threading.Thread(target=compete) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        assert results.count(None) == 1
+        for error in results:
+            if isinstance(error, ConcurrencyError):
+                assert (error.aggregate_id, error.expected_version) == (f"race-{number}", 1)
+                assert error.actual_version in (2, None)
+        with Session(engine) as session:
+            assert session.get_one(Ledger, f"race-{number}").version == 2
+
+
+@pytest.mark.parametrize("isolation_level", ISOLATION_LEVELS)
+def test_a_counter_that_is_retried_ends_at_the_sum(postgres_engine: Engine, isolation_level: str) -> None:
+    Base.metadata.create_all(postgres_engine)
+    engine = postgres_engine.execution_options(isolation_level=isolation_level)
+    with Session(engine) as session:
+        session.add(counter := Counter(id="counter"))
+        counter.apply_event(Added())
+        session.commit()
+    threads = [threading.Thread(target=count_up, args=(engine, "counter", 10)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    with Session(engine) as session:
+        assert session.get_one(Counter, "counter").total == 41
+
+
+def test_processes_write_the_same_ledgers_without_losing_anything(postgres_database_url: str) -> None:
+    engine = create_engine(postgres_database_url)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(counter := Counter(id="counter"))
+        counter.apply_event(Added())
+        session.commit()
+    processes = []
+    for number, level in enumerate([*ISOLATION_LEVELS, "READ COMMITTED"]):
+        task = {
+            "url": postgres_database_url,
+            "name": f"p{number}",
+            "seed": number,
+            "ledgers": ["a", "b", "c"],
+            "events": 3,
+            "count": 40,
+            "isolation_level": level,
+            "counter": "counter",
+            "times": 5,
+        }
+        command = [sys.executable, "-m", module.__name__, json.dumps(task)]
+        processes.append(subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True))
+    lines = [line for process in processes for line in process.communicate(timeout=120)[0].splitlines()]
+    assert [process.returncode for process in processes] == [0] * 4
+    committed = {line.split()[1] for line in lines if line.startswith("committed")}
+    refused = {line.split()[1] for line in lines if line.startswith("conflict")}
+    assert len(committed) + len(refused) == 160
+    assert committed
+    check_processes(engine, committed, refused)
+    with Session(engine) as session:
+        assert session.get_one(Counter, "counter").total == 21
+    engine.dispose()
+
+
+def check_processes(engine: Engine, committed: set[str], refused: set[str]) -> None:
+    with Session(engine) as session:
+        rows = session.execute(
+            select(EventRecord.event_data["mark"].as_string()).where(EventRecord.aggregate_type == "proofs.Ledger")
+        ).scalars()
+        found: dict[str, list[int]] = defaultdict(list)
+        for mark in rows:
+            transaction, size, *_ = mark.split("/")
+            found[transaction].append(int(size))
+    assert set(found) == committed
+    assert not set(found) & refused
+    assert all(len(sizes) == sizes[0] for sizes in found.values())
