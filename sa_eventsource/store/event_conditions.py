@@ -77,7 +77,11 @@ class EventConditions(Generic[S]):
         """Only events whose metadata has these values, compared as text: ``with_metadata(user="ann")``."""
         query = self
         for key, value in values.items():
-            query = query.where(self.table.c.metadata[key].as_string() == str(value))
+            # The cast is for SQLAlchemy 2.0 on SQLite, which gives numbers as numbers; SQLite knows truth as 1 and 0.
+            stored = cast(self.table.c.metadata[key].as_string(), Text)
+            query = query.where(
+                stored.in_(("true", "1") if value else ("false", "0")) if isinstance(value, bool) else stored == str(value)
+            )
         return query
 
     def after_position(self, position: int) -> Self:

@@ -71,6 +71,8 @@ class EventQuery(EventConditions["Session"], Generic[E]):
             result.close()
 
     def _execute(self, statement: Any, **options: Any) -> Any:
+        if self.session.autoflush:
+            self.session.flush()  # SQLAlchemy 2.0 does not by itself for a statement without entities
         return self.session.execute(statement, execution_options=options, bind_arguments=self.bind_arguments)
 
 
@@ -100,6 +102,8 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
 
     async def stream(self, batch_size: int = 1000) -> AsyncIterator[RecordedEvent[E]]:
         """Read them one after the other in bounded memory. As :meth:`EventQuery.stream`."""
+        if self.session.autoflush:
+            await self.session.flush()
         options = {"yield_per": batch_size}
         result = await self.session.stream(self.statement(), execution_options=options, bind_arguments=self.bind_arguments)
         try:

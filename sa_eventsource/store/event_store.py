@@ -55,6 +55,8 @@ class EventStore:
     def last_position(self) -> int:
         """Read the highest position that this transaction can see; 0 for an empty log. Lower ones may yet become visible."""
         statement = select(func.max(self._table.c.position))
+        if self._session.autoflush:
+            self._session.flush()  # SQLAlchemy 2.0 does not by itself for a statement without entities
         position: int | None = self._session.scalar(statement, bind_arguments=self.events.bind_arguments)
         return position or 0
 

@@ -1,3 +1,4 @@
+# pyright: reportInvalidTypeForm=false
 """FastAPI: an ``AsyncSession`` for each request, and a conflict answered with 409."""
 
 # No "from __future__ import annotations": FastAPI reads the annotations of the functions below, and one names a local.

@@ -31,7 +31,7 @@ class Base(DeclarativeBase):
 class Hero(SQLModel, table=True):
     """An ordinary SQLModel table."""
 
-    __tablename__ = "sqlmodel_heroes"
+    __tablename__ = "sqlmodel_heroes"  # pyright: ignore[reportAssignmentType]
 
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)

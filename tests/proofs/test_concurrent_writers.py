@@ -92,7 +92,10 @@ def test_no_acknowledged_event_is_lost_and_no_other_is_there(postgres_engine: En
     engine = postgres_engine.execution_options(isolation_level=isolation_level)
     totals = {"committed": 0, "refused": 0}
 
-    @settings(max_examples=settings().max_examples // 2, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=settings().max_examples // 2,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
     @given(plans)
     def run(plan: list[list[tuple[set[int], int, str]]]) -> None:
         prefix = f"{uuid7().hex}-"
