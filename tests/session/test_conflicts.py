@@ -6,10 +6,12 @@ import threading
 
 import pytest
 from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from sa_eventsource import ConcurrencyError, EventSourceError
+from sa_eventsource.session.retry import is_conflict
 from tests.orders import Account, Customer, Order, OrderStatus
 from tests.session.helpers import note_elsewhere, place_order, stored_events, stored_types
 
@@ -241,3 +243,20 @@ def test_many_writers_of_one_aggregate_leave_no_gap(postgres: Engine) -> None:
         assert sorted(session.get_one(Order, order_id).notes) == sorted(acknowledged)
     assert [version for _, _, version, _ in stored_events(postgres)] == list(range(1, len(acknowledged) + 2))
     assert len(acknowledged) + len(lost) == 30
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_conflict_of_one_among_several_in_a_savepoint_undoes_it_and_can_be_retried(postgres: Engine, level: str) -> None:
+    first, second = place_order(postgres), place_order(postgres)
+    with Session(postgres.execution_options(isolation_level=level)) as session:
+        orders = [session.get_one(Order, each) for each in (first, second)]
+        note_elsewhere(postgres, second)
+        expected = EventSourceError if level == "READ COMMITTED" else (EventSourceError, OperationalError)
+        with pytest.raises(expected) as caught, session.begin_nested():
+            for order in orders:
+                order.pay()
+        assert is_conflict(caught.value)
+        assert orders[0].status is OrderStatus.PLACED
+        orders[0].ship()
+        session.commit()
+    assert sorted(stored_types(postgres)) == ["NoteAdded", "OrderPlaced", "OrderPlaced", "OrderShipped"]
