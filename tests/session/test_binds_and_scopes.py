@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -40,12 +41,13 @@ class Archive(AggregateRoot, ArchiveBase):
 
 
 @pytest.fixture
-def second(tmp_path: Path) -> Engine:
+def second(tmp_path: Path) -> Iterator[Engine]:
     """Engine on a further database, with the tables of both bases."""
     engine = create_engine(f"sqlite:///{tmp_path / 'second.db'}")
     configure_sqlite(engine)
     Base.metadata.create_all(engine)
-    return engine
+    yield engine
+    engine.dispose()
 
 
 def test_scoped_session(database: Engine) -> None:
