@@ -47,7 +47,7 @@ def raise_explained(
             continue
         own_transaction = not connection.in_transaction()
         try:
-            found = explain(connection, tables, streams)
+            found = explain(connection, tables, streams, behind=isinstance(error, AppendRefusedError))
         finally:
             if own_transaction:
                 connection.rollback()
@@ -60,13 +60,17 @@ def raise_explained(
     raise error
 
 
-def explain(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> EventSourceError | None:
+def explain(
+    connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend], *, behind: bool
+) -> EventSourceError | None:
     """Find out, after the rollback, why an append was refused.
 
     Args:
         connection: A connection that sees what others have committed.
         tables: The tables of the append.
         streams: The streams of the append.
+        behind: Whether a stream that has fewer events than expected may be the reason. It is named only where no other stream has
+            more: one with fewer may just have been flushed before, in what is now rolled back.
 
     Returns:
         The error to raise: an event id that is taken, a stream that has moved on, or events that are already stored; None when
@@ -95,15 +99,29 @@ def explain(connection: Connection, tables: EventSourceTables, streams: Sequence
                 )
         if present == len(stream.events):
             repeated.append(stream)
-    for stream in streams:
-        actual = current_version(connection, tables.events, stream.aggregate_type, stream.aggregate_id)
-        if actual != stream.expected_version and stream not in repeated:
-            return ConcurrencyError(
-                stream.aggregate_type, stream.aggregate_id, expected_version=stream.expected_version, actual_version=actual
-            )
+    unseen = [stream for stream in streams if stream not in repeated]
+    conflict = _conflict(connection, tables.events, unseen, behind=behind)
+    if conflict is not None:
+        return conflict
     for stream in repeated:
         return EventAlreadyAppendedError([event.event_id for event in stream.events], stream.aggregate_type, stream.aggregate_id)
     return None
+
+
+def _conflict(connection: Connection, events: Table, streams: Sequence[StreamAppend], *, behind: bool) -> ConcurrencyError | None:
+    """Find a stream that is at another version than expected, first of all one that has moved on."""
+    fewer: ConcurrencyError | None = None
+    for stream in streams:
+        actual = current_version(connection, events, stream.aggregate_type, stream.aggregate_id)
+        if actual == stream.expected_version:
+            continue
+        conflict = ConcurrencyError(
+            stream.aggregate_type, stream.aggregate_id, expected_version=stream.expected_version, actual_version=actual
+        )
+        if actual > stream.expected_version:
+            return conflict
+        fewer = fewer or conflict
+    return fewer if behind else None
 
 
 def _clash(streams: Sequence[StreamAppend]) -> EventSourceError | None:
