@@ -18,6 +18,9 @@ from sa_eventsource.exceptions import (
     EventSourceError,
     ImmutableEventError,
     NestedEventError,
+    ReadModelChangedError,
+    ReadModelError,
+    ReadModelWriteError,
     ReadOnlyAggregateError,
     SnapshotError,
     UnhandledEventError,
@@ -25,6 +28,8 @@ from sa_eventsource.exceptions import (
     UnknownEventTypeError,
 )
 from sa_eventsource.mapping import EventRecord, EventSourceOptions, event_record
+from sa_eventsource.projections import ReadModelManager, ReadModelStatus
+from sa_eventsource.read_models import ReadModel, fold, handles, load_for_update, map_from_event
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.session import lock_aggregate
 from sa_eventsource.store import AsyncEventQuery, AsyncEventStore, EventQuery, EventStore
@@ -57,6 +62,12 @@ __all__ = [
     "ExpectedVersion",
     "ImmutableEventError",
     "NestedEventError",
+    "ReadModel",
+    "ReadModelChangedError",
+    "ReadModelError",
+    "ReadModelManager",
+    "ReadModelStatus",
+    "ReadModelWriteError",
     "ReadOnlyAggregateError",
     "RecordedEvent",
     "SnapshotError",
@@ -66,6 +77,10 @@ __all__ = [
     "applies",
     "event_context",
     "event_record",
+    "fold",
+    "handles",
+    "load_for_update",
     "lock_aggregate",
+    "map_from_event",
     "upcast",
 ]

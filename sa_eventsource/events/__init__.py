@@ -4,7 +4,7 @@ from sa_eventsource.events.codec import decode, decode_metadata, decoder, encode
 from sa_eventsource.events.context import EventContext, current_context, event_context
 from sa_eventsource.events.domain_event import DomainEvent
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
-from sa_eventsource.events.registry import stored_types
+from sa_eventsource.events.registry import current_class, current_type, stored_types
 from sa_eventsource.events.upcasting import upcast
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "EventContext",
     "PendingEvent",
     "RecordedEvent",
+    "current_class",
     "current_context",
+    "current_type",
     "decode",
     "decode_metadata",
     "decoder",

@@ -64,6 +64,7 @@ class EventSourceTables:
         snapshots: At most one stored state an aggregate.
         projection_positions: How far each read model has come.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
+        read_models: What the library knows of each read model fed from here, by projection name.
     """
 
     options: EventSourceOptions
@@ -72,6 +73,7 @@ class EventSourceTables:
     snapshots: Table
     projection_positions: Table
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
+    read_models: dict[str, Any] = field(default_factory=dict)
 
 
 def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> EventSourceTables:
@@ -140,6 +142,7 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("id", String(MAX_NAME_LENGTH), primary_key=True),
         Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True),
         Column("data", DOCUMENT, nullable=False),
+        Column("positions", DOCUMENT, nullable=True),
         Column("version", Integer, nullable=False),
         Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
         Column("updated_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
@@ -166,6 +169,8 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("last_processed_position", BigInteger, nullable=False, server_default=text("0")),
         Column("last_processed_at", UtcDateTime, nullable=True),
         Column("snapshot_cursor", String, nullable=True),
+        Column("window_end", String, nullable=True),
+        Column("declaration", String(64), nullable=True),
         Column("status", String(32), nullable=False, server_default=text("'running'")),
         **where,
     )

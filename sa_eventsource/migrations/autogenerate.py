@@ -12,6 +12,7 @@ from sa_eventsource.mapping import find_tables
 from sa_eventsource.mapping.column_types import DOCUMENT, AggregateId, TransactionId, UtcDateTime, current_transaction_id
 from sa_eventsource.mapping.immutability import TRIGGER
 from sa_eventsource.migrations.operations import CreateEventImmutability
+from sa_eventsource.read_models.row_types import StoredList, StoredNumber
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -54,7 +55,9 @@ def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[
     if kind == "type" and isinstance(item, AggregateId | TransactionId | UtcDateTime):
         context.imports.add(_IMPORT)
         return f"sa_eventsource.mapping.column_types.{type(item).__name__}()"
-    if kind == "type" and item is DOCUMENT:
+    if kind == "type" and isinstance(item, StoredNumber):
+        return "sa.Numeric()"
+    if kind == "type" and (item is DOCUMENT or isinstance(item, StoredList)):
         context.imports.add(_IMPORT)
         return "sa_eventsource.mapping.column_types.DOCUMENT"
     if kind == "server_default" and isinstance(getattr(item, "arg", None), current_transaction_id):

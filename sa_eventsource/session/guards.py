@@ -14,6 +14,8 @@ from sa_eventsource.mapping import is_events_table
 from sa_eventsource.session.sqlalchemy_internals import asks_for_update, refuse_bulk_writes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import ORMExecuteState
 
 
@@ -23,11 +25,26 @@ def listen() -> None:
     event.listen(Mapper, "mapper_configured", _guard_mapper)
 
 
+def protect_from_statements(kind: type[Any], refuse: Callable[[Session, type[Any], str], None]) -> None:
+    """Have *refuse* called before a session executes an INSERT, UPDATE or DELETE of a mapped class that is a subclass of *kind*.
+
+    It raises unless the statement may go on.
+    """
+    _refusals[kind] = refuse
+
+
+_refusals: dict[type[Any], Callable[[Session, type[Any], str], None]] = {}
+
+
 def _check_statement(state: ORMExecuteState) -> None:
     statement = state.statement
     if isinstance(statement, UpdateBase):
         if is_events_table(statement.table):
             raise UnitOfWorkBypassError(f"a {type(statement).__name__.upper()} of events through the session")
+        mapper = state.bind_mapper
+        for kind, refuse in _refusals.items():
+            if mapper is not None and issubclass(mapper.class_, kind):
+                refuse(state.session, mapper.class_, type(statement).__name__.upper())
     elif (
         state.is_select and asks_for_update(statement) and any(issubclass(each.class_, AggregateRoot) for each in state.all_mappers)
     ):

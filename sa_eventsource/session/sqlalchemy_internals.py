@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Result
-    from sqlalchemy.orm import ORMExecuteState, QueryContext, Session
+    from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, Session
 
 
 @contextmanager
@@ -129,6 +129,11 @@ def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) ->
 def asks_for_update(statement: Any) -> bool:
     """Tell whether a SELECT has ``with_for_update()``; a statement has no public property for it."""
     return getattr(statement, "_for_update_arg", None) is not None
+
+
+def copied(column: MappedColumn[Any]) -> MappedColumn[Any]:
+    """Copy a ``mapped_column()``, as SQLAlchemy does with those of mixins, so that several classes can have it."""
+    return column._copy()  # noqa: SLF001
 
 
 def refuse_bulk_writes(mapper: Mapper[Any], error: Exception) -> None:

@@ -17,7 +17,7 @@ from sa_eventsource.session.sqlalchemy_internals import flush_transaction, regis
 from sa_eventsource.store import AppendRefusedError, StreamAppend, append, raise_explained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import SessionTransaction, UOWTransaction
@@ -35,18 +35,18 @@ def listen() -> None:
 
 def _before_flush(session: Session, _context: UOWTransaction, instances: Sequence[Any] | None) -> None:
     for deleted in session.deleted:
-        _refuse_deletion(deleted)
+        _refuse_protected(session, deleted, "deleting")
     aggregates: list[AggregateRoot[Any]] = []
     for instance in session.new:
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
-        elif isinstance(instance, EventRecord):
-            raise ImmutableEventError("a new EventRecord", "Append events with apply_event() on an aggregate.")
+        else:
+            _refuse_protected(session, instance, "adding")
     for instance in session.dirty:
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
-        elif isinstance(instance, EventRecord) and session.is_modified(instance):
-            raise ImmutableEventError(f"a change to {instance!r}", "Append a new event that corrects it instead.")
+        elif isinstance(instance, _protected) and session.is_modified(instance):
+            _refuse_protected(session, instance, "changing")
     if instances is not None and aggregates:
         chosen = {id(instance) for instance in instances}
         aggregates = [aggregate for aggregate in aggregates if id(aggregate) in chosen]
@@ -54,13 +54,37 @@ def _before_flush(session: Session, _context: UOWTransaction, instances: Sequenc
         _write(session, aggregates)
 
 
-def _refuse_deletion(instance: object) -> None:
-    if isinstance(instance, AggregateRoot):
-        raise ImmutableEventError(
-            f"deleting {instance!r}", "Apply an event that says it is closed or cancelled; session.expunge() undoes the delete()."
-        )
-    if isinstance(instance, EventRecord):
-        raise ImmutableEventError(f"deleting {instance!r}", "Append a new event that corrects it instead.")
+def protect(kind: type[Any], refuse: Callable[[Session, Any, str], None]) -> None:
+    """Have *refuse* called before a flush writes instances of a class, with what is done: adding, changing or deleting them.
+
+    It raises unless the flush may go on.
+    """
+    global _protected  # noqa: PLW0603 - grows while modules are imported
+    _refusals[kind] = refuse
+    _protected = tuple(_refusals)
+
+
+def _refuse_history(_session: Session, instance: Any, deed: str) -> None:
+    advice = (
+        "Append events with apply_event() on an aggregate." if deed == "adding" else "Append a new event that corrects it instead."
+    )
+    raise ImmutableEventError(f"{deed} {instance!r}", advice)
+
+
+def _refuse_deletion(_session: Session, instance: Any, deed: str) -> None:
+    advice = "Apply an event that says it is closed or cancelled; session.expunge() undoes the delete()."
+    raise ImmutableEventError(f"{deed} {instance!r}", advice)
+
+
+_refusals: dict[type[Any], Callable[[Session, Any, str], None]] = {AggregateRoot: _refuse_deletion, EventRecord: _refuse_history}
+_protected: tuple[type[Any], ...] = tuple(_refusals)
+
+
+def _refuse_protected(session: Session, instance: object, deed: str) -> None:
+    if isinstance(instance, _protected):
+        for kind, refuse in _refusals.items():
+            if isinstance(instance, kind):
+                refuse(session, instance, deed)
 
 
 def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]]) -> None:

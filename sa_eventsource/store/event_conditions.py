@@ -113,27 +113,28 @@ class EventConditions(Generic[S]):
 
     def statement(self) -> Any:
         """The SELECT that reads them; its rows go to :func:`recorded`."""
-        columns = self.table.c
-        position = columns.position
-        statement = (
-            select(
-                columns.event_id,
-                columns.aggregate_type,
-                columns.aggregate_id,
-                columns.version,
-                columns.event_type,
-                columns.event_version,
-                cast(columns.event_data, Text).label("event_data"),
-                cast(columns.metadata, Text).label("event_metadata"),
-                columns.occurred_at,
-                columns.correlation_id,
-                columns.causation_id,
-                columns.position,
-            )
-            .where(*self.conditions)
-            .order_by(position.desc() if self.descending else position)
-        )
+        position = self.table.c.position
+        statement = select_events(self.table).where(*self.conditions).order_by(position.desc() if self.descending else position)
         return statement if self.maximum is None else statement.limit(self.maximum)
+
+
+def select_events(table: Table) -> Any:
+    """Build a SELECT of events; its rows go to :func:`recorded`."""
+    columns = table.c
+    return select(
+        columns.event_id,
+        columns.aggregate_type,
+        columns.aggregate_id,
+        columns.version,
+        columns.event_type,
+        columns.event_version,
+        cast(columns.event_data, Text).label("event_data"),
+        cast(columns.metadata, Text).label("event_metadata"),
+        columns.occurred_at,
+        columns.correlation_id,
+        columns.causation_id,
+        columns.position,
+    )
 
 
 def of_types(table: Table, event_types: tuple[type[DomainEvent], ...]) -> ColumnElement[bool]:

@@ -1,0 +1,44 @@
+"""Read models: declared fields, what they mean as a fold in Python, and the same as SQL."""
+
+from sa_eventsource.read_models import guards
+from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition, definition_of
+from sa_eventsource.read_models.expressions import day, month, week, year
+from sa_eventsource.read_models.fields import map_from_event
+from sa_eventsource.read_models.fold import fold
+from sa_eventsource.read_models.handlers import handles, handling, load_for_update
+from sa_eventsource.read_models.read_model import ReadModel
+from sa_eventsource.read_models.reducers import append, count, decrement, first, increment, last, max_, min_, remove, sum_
+from sa_eventsource.read_models.row_store import apply_events
+from sa_eventsource.read_models.strong import call_handler, refused, write_strong_models
+
+guards.guard()
+
+__all__ = [
+    "Consistency",
+    "ReadModel",
+    "ReadModelDefinition",
+    "append",
+    "apply_events",
+    "call_handler",
+    "count",
+    "day",
+    "decrement",
+    "definition_of",
+    "first",
+    "fold",
+    "handles",
+    "handling",
+    "increment",
+    "last",
+    "load_for_update",
+    "map_from_event",
+    "max_",
+    "min_",
+    "month",
+    "refused",
+    "remove",
+    "sum_",
+    "week",
+    "write_strong_models",
+    "year",
+]

@@ -1,0 +1,205 @@
+"""From what a declaration says to sources: names, paths, time parts, functions of the event, run once to see what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.read_models.sources import (
+    ENVELOPE,
+    EnvelopeField,
+    MetadataValue,
+    Operator,
+    Source,
+    TimePart,
+    TimeUnit,
+    calculate,
+    constant,
+    event_field,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sa_eventsource.events import DomainEvent
+    from sa_eventsource.read_models.value_types import ValueType
+
+
+@dataclass(frozen=True)
+class TimePartOf:
+    """A declared time part; made by :func:`day`, :func:`week`, :func:`month` and :func:`year`."""
+
+    unit: TimeUnit
+    source: str
+    zone: str
+
+
+SourceSpec: TypeAlias = "str | TimePartOf | Callable[[Any], Any]"
+"""What ``source=`` takes: a name or path, a time part, or a function of the event."""
+
+
+def day(source: str = "occurred_at", zone: str = "UTC") -> TimePartOf:
+    """The day that a moment falls on.
+
+    Args:
+        source: A moment: what the log knows (``occurred_at``), or a ``datetime`` field of the event.
+        zone: IANA name of the time zone whose days are meant, such as ``"Europe/Amsterdam"``.
+
+    Raises:
+        DeclarationError: There is no such zone.
+    """
+    return _time_part("day", source, zone)
+
+
+def week(source: str = "occurred_at", zone: str = "UTC") -> TimePartOf:
+    """The Monday of the week that a moment falls on. Arguments as for :func:`day`."""
+    return _time_part("week", source, zone)
+
+
+def month(source: str = "occurred_at", zone: str = "UTC") -> TimePartOf:
+    """The first day of the month that a moment falls on. Arguments as for :func:`day`."""
+    return _time_part("month", source, zone)
+
+
+def year(source: str = "occurred_at", zone: str = "UTC") -> TimePartOf:
+    """The first day of the year that a moment falls on. Arguments as for :func:`day`."""
+    return _time_part("year", source, zone)
+
+
+def _time_part(unit: TimeUnit, source: str, zone: str) -> TimePartOf:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise DeclarationError(
+            f"{unit}(zone={zone!r}): no such time zone; write an IANA name, such as 'Europe/Amsterdam'"
+        ) from error
+    return TimePartOf(unit, source, zone)
+
+
+def resolve(spec: Any, event_class: type[DomainEvent], target: ValueType) -> Source:
+    """Turn a declared source into one of an event class.
+
+    Args:
+        spec: A name, a path such as ``address.city`` or ``metadata.user``, a time part, or a function of the event.
+        event_class: The event.
+        target: The type of the field it is for; a metadata value is read as that.
+
+    Raises:
+        DeclarationError: The event has no such field, or the function does what the database cannot.
+    """
+    if isinstance(spec, str):
+        return _by_path(spec, event_class, target)
+    if isinstance(spec, TimePartOf):
+        moment = _by_path(spec.source, event_class, target)
+        if moment.type.kind != "moment":
+            raise DeclarationError(f"{spec.unit}({spec.source!r}) needs a datetime; {event_class.__name__}.{spec.source} is none")
+        return TimePart(spec.unit, moment, spec.zone)
+    if callable(spec):
+        return _traced(spec, event_class, target)
+    raise DeclarationError(f"{spec!r} is no source; write a field's name, a path, day(...), or a function of the event")
+
+
+def has_source(spec: Any, event_class: type[DomainEvent], target: ValueType) -> bool:
+    """Tell whether an event class has what a source names."""
+    try:
+        resolve(spec, event_class, target)
+    except DeclarationError:
+        return False
+    return True
+
+
+def _by_path(path: str, event_class: type[DomainEvent], target: ValueType) -> Source:
+    first, *rest = path.split(".")
+    if first in event_class.model_fields:
+        return event_field(event_class, [first, *rest])
+    if first == "metadata" and rest:
+        if target.kind in ("date", "moment", "uuid") or target.enum is not None or target.item is not None:
+            raise DeclarationError(f"{path} is a JSON value; the field must be a str, int, float, Decimal, bool or dict")
+        return MetadataValue(".".join(rest), target)
+    if first == "aggregate_id" and not rest and target.kind in ("uuid", "integer"):
+        return EnvelopeField(first, target)  # stored as text, read as the aggregate declares its ids
+    if first in ENVELOPE and not rest:
+        return EnvelopeField(first, ENVELOPE[first])
+    return event_field(event_class, [first, *rest])  # says what is there
+
+
+def _traced(function: Callable[[Any], Any], event_class: type[DomainEvent], target: ValueType) -> Source:
+    try:
+        result = function(_Traced(_Root(event_class, target), event_class.__name__))
+    except DeclarationError:
+        raise
+    except Exception as error:
+        raise DeclarationError(
+            f"a source that is a function gets a stand-in for {event_class.__name__} that knows its attributes and +, - and *; "
+            f"it raised {error!r}. Write an @handles method for what needs more."
+        ) from error
+    source = _as_source(result)
+    if source is None:
+        raise DeclarationError(
+            f"the source of a field of {event_class.__name__} gave {result!r}, which is no calculation of its fields"
+        )
+    return source
+
+
+@dataclass(frozen=True)
+class _Root:
+    event_class: type[DomainEvent]
+    target: ValueType
+    path: tuple[str, ...] = ()
+
+
+class _Traced:
+    """Stands for the event, or a value of it, and remembers what is done to it."""
+
+    def __init__(self, what: _Root | Source, text: str) -> None:
+        self._what = what
+        self._text = text
+
+    def __getattr__(self, name: str) -> _Traced:
+        if name.startswith("__") or not isinstance(self._what, _Root):
+            raise AttributeError(name)
+        return _Traced(_Root(self._what.event_class, self._what.target, (*self._what.path, name)), f"{self._text}.{name}")
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def __bool__(self) -> bool:
+        raise DeclarationError(f"{self._text} is not known yet; a source cannot choose by it. Write an @handles method.")
+
+    def __add__(self, other: Any) -> _Traced:
+        return _combine("+", self, other)
+
+    def __radd__(self, other: Any) -> _Traced:
+        return _combine("+", other, self)
+
+    def __sub__(self, other: Any) -> _Traced:
+        return _combine("-", self, other)
+
+    def __rsub__(self, other: Any) -> _Traced:
+        return _combine("-", other, self)
+
+    def __mul__(self, other: Any) -> _Traced:
+        return _combine("*", self, other)
+
+    def __rmul__(self, other: Any) -> _Traced:
+        return _combine("*", other, self)
+
+    def __neg__(self) -> _Traced:
+        return _combine("*", -1, self)
+
+
+def _combine(operator: Operator, left: Any, right: Any) -> _Traced:
+    one, other = _as_source(left), _as_source(right)
+    combined = None if one is None or other is None else calculate(operator, one, other)
+    if combined is None:
+        raise DeclarationError(f"{left!r} {operator} {right!r} cannot be worked out exactly; int, Decimal and str + str can")
+    return _Traced(combined, f"({left!r} {operator} {right!r})")
+
+
+def _as_source(value: Any) -> Source | None:
+    if not isinstance(value, _Traced):
+        return constant(value)
+    what = value._what  # noqa: SLF001 - its own
+    return _by_path(".".join(what.path), what.event_class, what.target) if isinstance(what, _Root) else what

@@ -1,0 +1,148 @@
+"""Mapping a read model's class: to its part of the projections table, or to a table of its own; and its indexes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Index, Integer, select
+from sqlalchemy.orm import mapped_column
+from sqlalchemy.types import NullType
+from typing_extensions import Format, get_annotations
+
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping.column_types import DOCUMENT, UtcDateTime
+from sa_eventsource.read_models.fields import FieldDeclaration
+from sa_eventsource.read_models.row_types import column_type, document_value, quoted, typed_text
+from sa_eventsource.session.sqlalchemy_internals import copied
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Table
+    from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.read_models.definition import ReadModelDefinition
+    from sa_eventsource.read_models.fields import Field, KeyPart
+
+POSITIONS = "_positions"
+"""Column of an own table that keeps which events set the fields; the shared table's is ``positions``."""
+
+_LONGEST_NAME = 63
+
+
+def map_to_projections(definition: ReadModelDefinition) -> None:
+    """Map the class to its rows of the shared table, and declare the indexes that its fields ask for."""
+    cls, table = definition.model, definition.tables.projections
+    for part in definition.parts:
+        if part.declaration.column is not None:
+            raise DeclarationError(f"{cls.__name__}.{part.name} has a column=, but the model no __tablename__")
+    columns = dict(_columns(definition, table))
+    rows = (
+        select(*(column.label(name) for name, column in columns.items()), table.c.version, table.c.created_at, table.c.updated_at)
+        .where(table.c.projection_name == quoted(definition.name))
+        .subquery()
+    )
+    _take_declarations_off(cls, set(columns))
+    cls.__table__ = rows
+    cls.__mapper_args__ = {"primary_key": [rows.c[part.name] for part in definition.key]}
+    only_here = table.c.projection_name == quoted(definition.name)
+    for names, unique in _indexes(definition):
+        name = _index_name(definition.name, names)
+        for former in [each for each in table.indexes if each.name == name]:
+            table.indexes.discard(former)  # the class was made again
+        here: Any = {"postgresql_where": only_here, "sqlite_where": only_here}
+        Index(name, *(columns[each] for each in names), unique=unique, **here)
+
+
+def map_to_own_table(definition: ReadModelDefinition) -> None:
+    """Turn the declarations into columns, for SQLAlchemy to map."""
+    cls = definition.model
+    own_annotations = dict(get_annotations(cls, format=Format.FORWARDREF))
+    for part in definition.key:
+        _put_column(cls, part, nullable=False, primary_key=True)
+        own_annotations.pop(part.name, None)
+    for each in definition.fields:
+        _put_column(cls, each, nullable=each.family not in ("sum", "list"), primary_key=False)
+        own_annotations.pop(each.name, None)
+    cls.__annotations__ = own_annotations
+    if definition.events:
+        cls.version = mapped_column(Integer, nullable=False)
+        cls.created_at = mapped_column(UtcDateTime, nullable=False)
+        cls.updated_at = mapped_column(UtcDateTime, nullable=False)
+        setattr(cls, POSITIONS, mapped_column(POSITIONS, DOCUMENT, nullable=True, deferred=True))
+    several = [
+        Index(_index_name(cls.__tablename__, names), *(vars(cls)[name].column.key or name for name in names))
+        for names in _checked_indexes(definition)
+    ]
+    if several:
+        given = getattr(cls, "__table_args__", None) or ()
+        options = (given,) if isinstance(given, dict) else given
+        cls.__table_args__ = (*several, *options)
+
+
+def _put_column(cls: type[Any], part: KeyPart | Field, *, nullable: bool, primary_key: bool) -> None:
+    declared = part.declaration
+    # A copy, as SQLAlchemy makes for mixins: several classes may inherit the declaration.
+    column = copied(declared.column) if declared.column is not None else mapped_column(nullable=nullable)
+    column.column.index = column.column.index or declared.index or None
+    column.column.unique = column.column.unique or declared.unique or None
+    if isinstance(column.column.type, NullType):
+        column.column.type = column_type(part.type)
+    if primary_key:
+        column.column.primary_key = True
+        column.column.autoincrement = False
+    if primary_key or part.declaration.column is None:
+        column.column.nullable = nullable
+    setattr(cls, part.name, column)
+
+
+def _columns(definition: ReadModelDefinition, table: Table) -> Iterator[tuple[str, ColumnElement[Any]]]:
+    for part in definition.key:
+        single = len(definition.key) == 1 and part.type.kind != "boolean"  # which SQLite does not read from its text
+        yield part.name, typed_text(table.c.id, part.type) if single else document_value(table.c.data, part.name, part.type)
+    for each in definition.fields:
+        yield each.name, document_value(table.c.data, each.name, each.type)
+
+
+def _indexes(definition: ReadModelDefinition) -> Iterator[tuple[tuple[str, ...], bool]]:
+    for part in definition.parts:
+        if part.declaration.index or part.declaration.unique:
+            yield (part.name,), part.declaration.unique
+    for names in _checked_indexes(definition):
+        yield names, False
+    # The shared table's primary key is a text: it serves a key that is one, in SQL too. Not unique, which the primary key is: two
+    # transactions that make a row at once would collide here, where ON CONFLICT does not look.
+    if len(definition.key) > 1 or any(part.type.kind in ("integer", "boolean") for part in definition.key):
+        yield tuple(part.name for part in definition.key), False
+
+
+def _checked_indexes(definition: ReadModelDefinition) -> list[tuple[str, ...]]:
+    known = {part.name for part in definition.parts}
+    for names in definition.model.__indexes__:
+        if isinstance(names, str):
+            raise DeclarationError(
+                f"{definition.model.__name__}.__indexes__ holds {names!r}; write a tuple of names for each index: "
+                f'__indexes__ = (("{names}", ...),)'
+            )
+        for name in names:
+            if name not in known:
+                raise DeclarationError(
+                    f"{definition.model.__name__}.__indexes__ names {name!r}; the fields are {', '.join(sorted(known))}"
+                )
+    return [tuple(names) for names in definition.model.__indexes__]
+
+
+def _index_name(owner: str, names: tuple[str, ...]) -> str:
+    name = "_".join(("ix", owner, *names))
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    return f"{name[:40]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _take_declarations_off(cls: type[Any], names: set[str]) -> None:
+    """Leave SQLAlchemy nothing to map beside the columns of the subquery."""
+    cls.__annotations__ = {name: each for name, each in get_annotations(cls, format=Format.FORWARDREF).items() if name not in names}
+    for name in names:
+        if isinstance(vars(cls).get(name), FieldDeclaration):
+            delattr(cls, name)

@@ -1,0 +1,208 @@
+"""The base class of read models."""
+
+from __future__ import annotations
+
+import typing
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy.orm import Mapped, MappedAsDataclass, MappedColumn
+from typing_extensions import Format, get_annotations
+
+from sa_eventsource.events import DomainEvent
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition
+from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
+from sa_eventsource.read_models.handlers import collect
+from sa_eventsource.read_models.mapped_rows import POSITIONS, map_to_own_table, map_to_projections
+from sa_eventsource.read_models.value_types import ValueType, value_type
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_KEPT = ("version", "created_at", "updated_at")
+_RESERVED = ("metadata", "registry", POSITIONS)
+
+
+class ReadModel:
+    """Base of classes whose rows follow from events: ``class OrderReadModel(ReadModel, Base)``.
+
+    Fields are declared with :func:`~sa_eventsource.read_models.map_from_event`. Rows lie in the shared projections table, or in a
+    table of the model's own where the class has a ``__tablename__``; they are queried like those of any mapped class, and changed
+    by events only.
+
+    Attributes:
+        version: How many events have shaped the row.
+        created_at: The earliest time at which one of them occurred, in UTC.
+        updated_at: The latest.
+    """
+
+    __projection_name__: ClassVar[str]
+    """Name the rows are kept under; the class's name by default."""
+
+    __consistency__: ClassVar[Consistency] = "eventual"
+    """``"strong"``: written in the transaction that writes the events. ``"eventual"``: by catching up."""
+
+    __removed_by__: ClassVar[tuple[type[DomainEvent], ...]] = ()
+    """Events that remove the row. A later event of the stream begins a new one."""
+
+    __indexes__: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Indexes on several fields each, by their names."""
+
+    __read_model_definition__: ClassVar[ReadModelDefinition]
+
+    if TYPE_CHECKING:
+        version: Mapped[int]
+        created_at: Mapped[datetime]
+        updated_at: Mapped[datetime]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Understand the declaration and map the class.
+
+        Raises:
+            DeclarationError: It is wrong. Correct what the message names.
+        """
+        if hasattr(cls, "metadata") and not vars(cls).get("__abstract__", False):
+            _define(cls)
+        super().__init_subclass__(**kwargs)
+
+    def __repr__(self) -> str:
+        """Name the class and the key."""
+        key = ", ".join(f"{part.name}={vars(self).get(part.name)!r}" for part in self.__read_model_definition__.key)
+        return f"<{type(self).__name__} {key}>"
+
+
+def _define(cls: type[Any]) -> None:
+    where = cls.__name__
+    if any("__read_model_definition__" in vars(base) for base in cls.__mro__[1:]):
+        raise DeclarationError(
+            f"{where} inherits from a mapped read model; put what they share into a base with __abstract__ = True"
+        )
+    if issubclass(cls, MappedAsDataclass):
+        raise DeclarationError(
+            f"{where} is on a base that makes dataclasses, but rows are never made by a constructor. Declare it on another base "
+            "with the same metadata: class ReadBase(DeclarativeBase): metadata = Base.metadata"
+        )
+    types, declared = _declared(cls)
+    handlers = collect(cls)
+    has_own_table = "__tablename__" in vars(cls)
+    has_algebra = bool(declared)
+    keys = _keys(cls, types, declared)
+    if has_algebra and not handlers:
+        _refuse_undeclared(cls, {*keys, *declared})
+    removed_by = _removed_by(cls)
+    fields = tuple(understand(where, name, each, types[name]) for name, each in declared.items() if not each.key)
+    setting = _unique(event_class for each in declared.values() for event_class in each.events)
+    clash = [each.__name__ for each in (*setting, *removed_by) if each.__event_type__ in handlers]
+    if clash and has_algebra:
+        raise DeclarationError(f"{where} takes {clash[0]} both by declared fields and by an @handles method; choose one")
+    for event_class in setting:
+        refuse_old(where, event_class)
+    definition = ReadModelDefinition(
+        model=cls,
+        name=vars(cls).get("__projection_name__", where),
+        consistency=cls.__consistency__,
+        tables=tables_on(cls.metadata, getattr(cls, "__eventsource__", None)),
+        has_own_table=has_own_table,
+        key=tuple(understand_key(where, name, each, types[name], (*setting, *removed_by)) for name, each in keys.items()),
+        fields=fields,
+        events={each.__event_type__: each for each in setting if each not in removed_by},
+        removed_by={each.__event_type__: each for each in removed_by},
+        handlers=handlers,
+    )
+    cls.__read_model_definition__ = definition
+    if has_own_table:
+        map_to_own_table(definition)
+    else:
+        map_to_projections(definition)
+
+
+def _keys(cls: type[Any], types: dict[str, ValueType], declared: dict[str, FieldDeclaration]) -> dict[str, FieldDeclaration]:
+    """Take the key fields out of those declared; the aggregate's id if there are none."""
+    keys = {name: each for name, each in declared.items() if each.key}
+    if len(keys) == 1 and any(each.unique for each in keys.values()):
+        raise DeclarationError(
+            f"{cls.__name__}.{next(iter(keys))} is the key, of which each row has its own; leave unique=True out"
+        )
+    if keys or not declared:
+        return keys
+    if isinstance(vars(cls).get("id"), MappedColumn):
+        raise DeclarationError(
+            f"{cls.__name__}.id is a column that no event sets; write id: Mapped[str] = "
+            'map_from_event(key=True, source="aggregate_id", column=mapped_column(...))'
+        )
+    types.setdefault("id", ValueType("text", str))
+    return {"id": map_from_event(key=True, source="aggregate_id")}
+
+
+def _refuse_undeclared(cls: type[Any], known: set[str]) -> None:
+    """Refuse what looks like a field but says nothing of where it comes from."""
+    has_own_table = "__tablename__" in vars(cls)
+    for klass in (cls,) if has_own_table else cls.__mro__:
+        annotations = get_annotations(klass, format=Format.FORWARDREF)
+        names = [name for name, each in annotations.items() if name not in vars(klass) and "Mapped[" in str(each)]
+        if not has_own_table:
+            names += [name for name, value in vars(klass).items() if isinstance(value, MappedColumn)]
+        for name in names:
+            if name not in known and name not in _KEPT:
+                raise DeclarationError(
+                    f"{cls.__name__}.{name} is set by no event; write {name}: Mapped[...] = map_from_event(...), or, in a model "
+                    "with a __tablename__, mapped_column(...) with a default in the database"
+                )
+
+
+def _removed_by(cls: type[Any]) -> tuple[type[DomainEvent], ...]:
+    given: Any = cls.__removed_by__
+    if not (isinstance(given, tuple | list) and all(isinstance(each, type) and issubclass(each, DomainEvent) for each in given)):
+        raise DeclarationError(
+            f"{cls.__name__}.__removed_by__ is {given!r}; write a tuple of events: __removed_by__ = (OrderCancelled,)"
+        )
+    for event_class in given:
+        refuse_old(cls.__name__, event_class)
+    return tuple(given)
+
+
+def _declared(cls: type[Any]) -> tuple[dict[str, ValueType], dict[str, FieldDeclaration]]:
+    """Collect the types and declarations of all fields, those of mixins and abstract bases first."""
+    types: dict[str, ValueType] = {}
+    declared: dict[str, FieldDeclaration] = {}
+    for klass in reversed(cls.__mro__):
+        if klass is ReadModel:
+            continue
+        annotations = get_annotations(klass, format=Format.FORWARDREF)
+        for name, member in vars(klass).items():
+            if isinstance(member, FieldDeclaration):
+                declared.pop(name, None)
+                declared[name] = member
+                types[name] = _type_of(cls, klass, name, annotations.get(name))
+                if name in _RESERVED or name.startswith("__"):
+                    raise DeclarationError(f"{cls.__name__}.{name} is a reserved name; declare the field under another one")
+                if name in _KEPT:
+                    raise DeclarationError(f"{cls.__name__}.{name} is kept by the library; declare the field under another name")
+        if "id" in annotations and "id" not in vars(klass):
+            types["id"] = _type_of(cls, klass, "id", annotations["id"])
+    return types, declared
+
+
+def _type_of(cls: type[Any], owner: type[Any], name: str, annotation: Any) -> ValueType:
+    where = f"{cls.__name__}.{name}"
+    if annotation is None:
+        raise DeclarationError(f"{where} has no annotation; write {name}: Mapped[str] = map_from_event(...)")
+    holder = type(owner.__name__, (), {"__annotations__": {name: annotation}, "__module__": owner.__module__})
+    try:
+        resolved = typing.get_type_hints(holder, localns=dict(vars(owner)), include_extras=True)[name]
+    except NameError as error:
+        raise DeclarationError(f"{where}: {error}. Import what its annotation names at the module's level.") from error
+    if typing.get_origin(resolved) is not Mapped:
+        raise DeclarationError(f"{where} must be annotated Mapped[...], not {resolved!r}")
+    found = value_type(typing.get_args(resolved)[0])
+    if found is None:
+        raise DeclarationError(
+            f"{where}: fields cannot hold {typing.get_args(resolved)[0]!r}. Use str, int, Decimal, float, bool, date, datetime, "
+            "UUID, an Enum of texts or numbers, a list of these, or dict[str, Any] for a JSON document."
+        )
+    return found
+
+
+def _unique(event_classes: typing.Iterable[type[DomainEvent]]) -> tuple[type[DomainEvent], ...]:
+    return tuple(dict.fromkeys(event_classes))

@@ -1,0 +1,106 @@
+"""Rows brought up to date by Python: on SQLite, which has one writer, so that reading, folding and writing back is safe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, or_, select
+from sqlalchemy.dialects import sqlite
+
+from sa_eventsource.read_models.fold import Row, step
+from sa_eventsource.read_models.mapped_rows import POSITIONS
+from sa_eventsource.read_models.value_types import without_decimals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+    from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.events import RecordedEvent
+    from sa_eventsource.read_models.definition import ReadModelDefinition
+
+_BATCH = 200
+"""Rows selected by one statement; SQLite's oldest limit on parameters is 999."""
+
+_Key = tuple[Any, ...]
+
+
+def apply_events(connection: Connection, definition: ReadModelDefinition, events: Sequence[RecordedEvent[Any]]) -> None:
+    """Let events, given in the order of their positions, change the stored rows."""
+    known = {**definition.events, **definition.removed_by}
+    keys = {definition.key_of(each) for each in events if type(each.event).__event_type__ in known} - {None}
+    wanted = [key for key in keys if key is not None]
+    rows: dict[_Key, Row] = {}
+    for start in range(0, len(wanted), _BATCH):
+        rows.update(_load(connection, definition, wanted[start : start + _BATCH]))
+    before = set(rows)
+    for each in events:
+        step(definition, rows, each)
+    for key in before - set(rows):
+        connection.execute(delete(definition.table).where(_is_row(definition, key)))
+    if rows:
+        _save(connection, definition, rows)
+
+
+def _load(connection: Connection, definition: ReadModelDefinition, keys: Iterable[_Key]) -> dict[_Key, Row]:
+    found = connection.execute(select(definition.table).where(or_(*(_is_row(definition, key) for key in keys))))
+    read = _read_own if definition.has_own_table else _read_shared
+    return dict(read(definition, row) for row in found)
+
+
+def _save(connection: Connection, definition: ReadModelDefinition, rows: dict[_Key, Row]) -> None:
+    write = _write_own if definition.has_own_table else _write_shared
+    values = [write(definition, key, row) for key, row in rows.items()]
+    statement = sqlite.insert(definition.table)
+    identity = [column.name for column in definition.table.primary_key]
+    changed = {name: statement.excluded[name] for name in values[0] if name not in identity}
+    connection.execute(statement.on_conflict_do_update(index_elements=identity, set_=changed), values)
+
+
+def _is_row(definition: ReadModelDefinition, key: _Key) -> ColumnElement[bool]:
+    table = definition.table
+    if not definition.has_own_table:
+        return and_(table.c.projection_name == definition.name, table.c.id == definition.row_id(key))
+    columns = definition.model.__mapper__.columns
+    return and_(*(columns[part.name] == value for part, value in zip(definition.key, key, strict=True)))
+
+
+def _read_shared(definition: ReadModelDefinition, row: Any) -> tuple[_Key, Row]:
+    data = row.data
+    key = tuple(part.type.from_json(data[part.name]) for part in definition.key)
+    values = {each.name: each.type.from_json(data[each.name]) if each.name in data else each.initial for each in definition.fields}
+    return key, Row(values, row.version, row.created_at, row.updated_at, set(row.positions or ()))
+
+
+def _write_shared(definition: ReadModelDefinition, key: _Key, row: Row) -> dict[str, Any]:
+    data = {part.name: part.type.to_json(value) for part, value in zip(definition.key, key, strict=True)}
+    data |= {each.name: each.type.to_json(row.values[each.name]) for each in definition.fields}
+    return {
+        "id": definition.row_id(key),
+        "projection_name": definition.name,
+        "data": without_decimals(data),
+        "positions": sorted(row.is_set) or None,
+        "version": row.version,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def _read_own(definition: ReadModelDefinition, row: Any) -> tuple[_Key, Row]:
+    columns = definition.model.__mapper__.columns
+    values = {each.name: row._mapping[columns[each.name]] for each in definition.fields}  # noqa: SLF001 - public in SQLAlchemy
+    key = tuple(row._mapping[columns[part.name]] for part in definition.key)  # noqa: SLF001 - as above
+    return key, Row(values, row.version, row.created_at, row.updated_at, set(row._mapping[POSITIONS] or ()))  # noqa: SLF001
+
+
+def _write_own(definition: ReadModelDefinition, key: _Key, row: Row) -> dict[str, Any]:
+    columns = definition.model.__mapper__.columns
+    return {
+        **{columns[part.name].name: value for part, value in zip(definition.key, key, strict=True)},
+        **{columns[each.name].name: row.values[each.name] for each in definition.fields},
+        POSITIONS: sorted(row.is_set) or None,
+        "version": row.version,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }

@@ -1,0 +1,6 @@
+"""A declaration as SQL for PostgreSQL: one statement that takes events from the log and brings rows up to date."""
+
+from sa_eventsource.read_models.sql.grouping import is_outdated
+from sa_eventsource.read_models.sql.write import WriteStatements, write_statements
+
+__all__ = ["WriteStatements", "is_outdated", "write_statements"]

@@ -1,0 +1,153 @@
+"""Strong models: their rows are written in the transaction that writes the events, by one statement a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+
+from sa_eventsource.events import RecordedEvent
+from sa_eventsource.exceptions import EventSourceError, ReadModelError
+from sa_eventsource.read_models.handlers import handling
+from sa_eventsource.read_models.row_store import apply_events
+from sa_eventsource.read_models.sql import write_statements
+from sa_eventsource.store import on_appended, recorded, select_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.read_models.definition import ReadModelDefinition
+    from sa_eventsource.store import Appended
+
+
+@on_appended
+def write_strong_models(appended: Appended) -> None:
+    """Bring the rows of all strong models up to date with the events that were just appended.
+
+    Models are written in the order of their names, and the rows of each in the order of their keys, so that two transactions that
+    change the same rows wait for each other instead of deadlocking.
+
+    Raises:
+        ReadModelError: A handler raised, or the database refused a row.
+    """
+    types = {type(each.event).__event_type__ for stream in appended.streams for each in stream.events}
+    for _, definition in sorted(appended.tables.read_models.items()):
+        if definition.is_strong and not types.isdisjoint(definition.event_classes):
+            _write(appended, definition, types)
+            _expire(appended.session, definition)
+
+
+def _write(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
+    is_postgresql = appended.connection.dialect.name == "postgresql"
+    try:
+        if is_postgresql and not definition.handlers:
+            _write_by_statement(appended, definition, types)
+            return
+        events = _stored(appended)
+        if not is_postgresql and definition.events:
+            apply_events(appended.connection, definition, events)
+        elif definition.events:
+            _write_by_statement(appended, definition, types)
+    except (IntegrityError, DataError, ProgrammingError) as error:
+        raise refused(definition, list(_as_applied(appended)), error) from error
+    for each in events:
+        call_handler(definition, each, appended.session)
+
+
+def _write_by_statement(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
+    ids = [str(each.event_id) for stream in appended.streams for each in stream.events]
+    statements = write_statements(definition, "id" if len(ids) == 1 else "ids")
+    # psycopg takes longer to write an array
+    parameters = {"event_id": ids[0]} if len(ids) == 1 else {"event_ids": "{" + ",".join(ids) + "}"}
+    if statements.remove is not None and not types.isdisjoint(definition.removed_by):
+        statements.remove.execute(appended.connection, parameters)
+    if not types.isdisjoint(definition.events):
+        statements.write.execute(appended.connection, parameters)
+
+
+def call_handler(definition: ReadModelDefinition, each: RecordedEvent[Any], session: Session) -> None:
+    """Give an event to the handler that takes it, if there is one.
+
+    Raises:
+        ReadModelError: The handler raised something else than an error of the database that a retry may mend.
+    """
+    handler = definition.handlers.get(type(each.event).__event_type__)
+    if handler is None:
+        return
+    try:
+        with handling(session):
+            handler.call(each, session)
+    except Exception as error:
+        if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError):
+            raise
+        raise refused(definition, [each], error) from error
+
+
+def refused(definition: ReadModelDefinition, events: Sequence[RecordedEvent[Any]], error: Exception) -> ReadModelError:
+    """Say which model could not take which events."""
+    known = definition.event_classes
+    taken = [each for each in events if type(each.event).__event_type__ in known]
+    named = [
+        f"{type(each.event).__event_type__} {each.event_id} ({each.aggregate_type} {each.aggregate_id!r} version {each.version})"
+        for each in taken
+    ]
+    reason = error.orig if isinstance(error, DBAPIError) else error
+    return ReadModelError(
+        definition.name, events=named, rows=list(_rows(definition, taken)), reason=f"{type(reason).__name__}: {reason}".strip()
+    )
+
+
+def _rows(definition: ReadModelDefinition, events: Iterable[RecordedEvent[Any]]) -> Iterable[str]:
+    for each in events:
+        if type(each.event).__event_type__ not in definition.handlers:
+            try:
+                key = definition.key_of(each)
+            except (EventSourceError, ValueError, ArithmeticError):
+                continue
+            if key is not None:
+                yield repr(definition.row_id(key))
+
+
+def _as_applied(appended: Appended) -> Iterable[RecordedEvent[Any]]:
+    """The events as they are known here, without asking a transaction that has failed; positions are not."""
+    for stream in appended.streams:
+        for each in stream.events:
+            yield RecordedEvent(
+                event=each.event,
+                event_id=each.event_id,
+                aggregate_type=stream.aggregate_type,
+                aggregate_id=stream.aggregate_id,
+                version=each.version,
+                event_type=type(each.event).__event_type__,
+                event_version=type(each.event).__event_version__,
+                occurred_at=each.occurred_at,
+                correlation_id=each.correlation_id,
+                causation_id=each.causation_id,
+                metadata=each.metadata,
+                position=0,
+            )
+
+
+_BATCH = 500
+
+
+def _stored(appended: Appended) -> list[RecordedEvent[Any]]:
+    """Read the events back, with their positions."""
+    events = appended.tables.events
+    ids = [each.event_id for stream in appended.streams for each in stream.events]
+    found: list[RecordedEvent[Any]] = []
+    for start in range(0, len(ids), _BATCH):
+        statement = select_events(events).where(events.c.event_id.in_(ids[start : start + _BATCH]))
+        found += [recorded(row) for row in appended.connection.execute(statement)]
+    return sorted(found, key=lambda each: each.position)
+
+
+def _expire(session: Session, definition: ReadModelDefinition) -> None:
+    """Have rows that the session has loaded read again; a query would keep what they were."""
+    if definition.handlers:
+        return  # the handlers change them through the session
+    for instance in list(session.identity_map.values()):
+        if isinstance(instance, definition.model):
+            session.expire(instance)
