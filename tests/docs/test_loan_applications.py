@@ -55,13 +55,13 @@ def write_log(path: Path, *stories: str) -> Path:
     return path
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def run(*arguments: str, script: Path = SCRIPT) -> tuple[int, str]:
     """Run the example as its own process with warnings as errors; give its exit status and what it printed."""
     environment = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "XDG_RUNTIME_DIR"}}
     environment |= {"NO_COLOR": "1", "COLUMNS": "160", "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"}
     environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
+        [sys.executable, str(script), *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -97,6 +97,17 @@ def test_the_first_200_applications(postgres_database_url: str) -> None:
     engine = create_engine(postgres_database_url)
     assert "loan_applications_example" not in inspect(engine).get_schema_names()
     engine.dispose()
+
+
+def test_read_models_of_the_first_200_applications(postgres_database_url: str) -> None:
+    """The totals of the read models are those of plain SQL over the events."""
+    script = SCRIPT.with_name("loan_read_models.py")
+    status, output = run(str(real_log()), "--applications", "200", "--url", postgres_database_url, script=script)
+    assert status == 0, output
+    assert "applications in the list: 200 agrees" in output
+    assert "amount requested, by the list: 2,679,561 agrees" in output
+    assert "applications with an outcome: 200 agrees" in output
+    assert "DIFFERS" not in output
 
 
 def test_a_made_up_log(postgres_database_url: str, tmp_path: Path) -> None:

@@ -15,10 +15,17 @@ from sqlalchemy import Engine, inspect, text
 from sa_eventsource.migrations import render_item, template_path
 
 MODELS = """
-from sqlalchemy import Integer, MetaData
+import enum
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Integer, MetaData
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, applies
+from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, ReadModel, applies, map_from_event
+from sa_eventsource.read_models import append, count, day, max_, sum_
 
 
 class Base(DeclarativeBase):
@@ -40,6 +47,63 @@ class Parcel(AggregateRoot, Base):
     @applies(ParcelSent)
     def _sent(self, event: ParcelSent) -> None:
         self.sent = True
+
+
+class Size(enum.Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+class Grade(enum.IntEnum):
+    FIRST = 1
+
+
+class ParcelWeighed(DomainEvent):
+    __event_type__ = "{module}.ParcelWeighed"
+    customer: int
+    label: str
+    weight: Decimal
+    share: float
+    on: date
+    tag: UUID
+    size: Size
+    grade: Grade
+    extra: dict[str, Any]
+
+
+class Parcels(ReadModel, Base):
+    __indexes__ = (("label", "weight"),)
+    id: Mapped[str]
+    label: Mapped[str] = map_from_event(ParcelWeighed, index=True)
+    weight: Mapped[Decimal] = map_from_event(ParcelWeighed, index=True)
+    tag: Mapped[UUID] = map_from_event(ParcelWeighed, unique=True)
+    on: Mapped[date] = map_from_event(ParcelWeighed, index=True)
+    share: Mapped[float] = map_from_event(ParcelWeighed, index=True)
+    size: Mapped[Size] = map_from_event(ParcelWeighed, index=True)
+    sent: Mapped[bool] = map_from_event({{ParcelSent: True}}, index=True)
+
+
+class ParcelsByDay(ReadModel, Base):
+    __projection_name__ = "it's by day, of parcels whose projection has a name that is longer than PostgreSQL's names are"
+    customer: Mapped[int] = map_from_event(ParcelWeighed, key=True)
+    day: Mapped[date] = map_from_event(key=True, source=day())
+    number: Mapped[int] = map_from_event(ParcelWeighed, reduce=count(), index=True)
+
+
+class CustomerParcels(ReadModel, Base):
+    __tablename__ = "customer_parcels"
+    __indexes__ = (("label", "weight"),)
+    customer: Mapped[int] = map_from_event(ParcelWeighed, key=True, column=mapped_column(ForeignKey(Customer.id)))
+    label: Mapped[str] = map_from_event(ParcelWeighed, index=True)
+    labels: Mapped[list[str]] = map_from_event(ParcelWeighed, reduce=append("label"))
+    weight: Mapped[Decimal] = map_from_event(ParcelWeighed, reduce=sum_())
+    share: Mapped[float] = map_from_event(ParcelWeighed)
+    at: Mapped[datetime] = map_from_event(ParcelWeighed, reduce=max_("occurred_at"))
+    on: Mapped[date] = map_from_event(ParcelWeighed)
+    tag: Mapped[UUID] = map_from_event(ParcelWeighed, unique=True)
+    size: Mapped[Size] = map_from_event(ParcelWeighed)
+    grade: Mapped[Grade] = map_from_event(ParcelWeighed)
+    extra: Mapped[dict[str, Any]] = map_from_event(ParcelWeighed)
 """
 
 

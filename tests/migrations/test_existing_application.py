@@ -13,6 +13,11 @@ from sqlalchemy import Engine
 
 from tests.migrations.environment import MODELS, Environment
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
+]
+
 
 def test_one_import_and_one_argument_are_enough(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     module = f"models_{uuid.uuid4().hex}"

@@ -28,6 +28,12 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.migrations.environment import Environment
 
+# Alembic says that it cannot compare indexes on expressions on SQLite, and leaves them alone.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
+]
+
 OTHER_NAMES = """metadata = MetaData(naming_convention={
         "ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"})
     __eventsource__ = EventSourceOptions(schema="history", events="domain_events", snapshots="states")"""

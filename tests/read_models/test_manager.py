@@ -1,0 +1,245 @@
+"""The manager: which models there are, catching up, lag, rebuilding."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from sa_eventsource import (
+    AggregateRoot,
+    DeclarationError,
+    DomainEvent,
+    ReadModel,
+    ReadModelChangedError,
+    ReadModelError,
+    ReadModelManager,
+    RecordedEvent,
+    handles,
+    load_for_update,
+    map_from_event,
+)
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.read_models import count, sum_
+from tests.read_models.shop import Base, Order, OrderList, OrderStats, Paid, Rating, Reviewed, UserOrders
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Engine:
+    """An engine with the shop's tables."""
+    Base.metadata.create_all(engine)
+    return engine
+
+
+def place_orders(engine: Engine, number: int, *, first: int = 0) -> None:
+    with Session(engine) as session:
+        for each in range(first, first + number):
+            session.add(Order.place(f"o-{each:03}", f"c-{each % 9}", "2.50", START + timedelta(days=each % 30)))
+        session.commit()
+
+
+def test_it_lists_the_models_and_what_they_take(shop: Engine) -> None:
+    manager = ReadModelManager(shop, Base)
+    assert manager.models == (Rating, OrderList, OrderStats, UserOrders)
+    status = {each.name: each for each in manager.status()}
+    assert status["order_list"].consistency == "strong"
+    assert set(status["order_list"].event_types) == {"shop.Placed", "shop.Paid", "shop.Withdrawn"}
+    assert status["order_stats"].consistency == "eventual"
+    assert status["order_stats"].event_types == ("shop.Placed",)
+
+
+def test_three_views_of_one_stream_side_by_side(shop: Engine) -> None:
+    place_orders(shop, 100)
+    ReadModelManager(shop, Base).catch_up()
+    with Session(shop) as session:
+        number = {
+            model.__name__: session.scalar(select(func.count()).select_from(model)) for model in (OrderList, UserOrders, OrderStats)
+        }
+        assert number == {"OrderList": 100, "UserOrders": 100, "OrderStats": 30}
+        assert session.scalar(select(func.count()).select_from(tables_on(Base.metadata).projections)) == 230
+        first = session.get_one(OrderStats, date(2026, 1, 1))
+        assert (first.order_count, first.daily_total) == (4, Decimal("10.00"))
+        assert session.scalar(select(func.sum(OrderStats.order_count))) == 100
+
+
+def test_an_eventual_model_follows_when_it_is_told_to(shop: Engine) -> None:
+    manager = ReadModelManager(shop, Base)
+    place_orders(shop, 5)
+    with Session(shop) as session:
+        assert session.scalars(select(OrderStats)).all() == []
+    assert manager.catch_up(OrderStats) == 5
+    assert manager.catch_up(OrderStats) == 0
+    place_orders(shop, 2, first=5)
+    assert manager.catch_up(OrderStats, batch_size=1) == 2
+    with Session(shop) as session:
+        assert session.scalar(select(func.sum(OrderStats.order_count))) == 7
+
+
+def test_the_lag_counts_what_a_model_has_yet_to_take(shop: Engine) -> None:
+    manager = ReadModelManager(sessionmaker(shop), Base)
+    place_orders(shop, 3)
+    (before,) = manager.status(OrderStats)
+    assert before.lag_events == 3
+    assert before.lag_seconds == pytest.approx((datetime.now(UTC) - START).total_seconds(), abs=5)
+    assert before.processed_at is None
+    manager.catch_up()
+    (after,) = manager.status(OrderStats)
+    assert (after.lag_events, after.lag_seconds) == (0, 0.0)
+    assert after.processed_at is not None
+    assert abs(after.processed_at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert [each.lag_events for each in manager.status(OrderList)] == [0]
+
+
+def test_events_that_no_model_takes_are_no_lag(shop: Engine) -> None:
+    manager = ReadModelManager(shop, Base)
+    with Session(shop) as session:
+        session.add(order := Order.place("o-1"))
+        session.commit()
+        manager.catch_up()
+        order.apply_event(Paid())
+        session.commit()
+    assert manager.status(OrderStats)[0].lag_events == 0
+
+
+def test_a_transaction_that_commits_late_is_caught_up_with(postgres_engine: Engine) -> None:
+    """It took the lower position, and becomes visible after the higher one was taken."""
+    Base.metadata.create_all(postgres_engine)
+    manager = ReadModelManager(postgres_engine, Base)
+    with Session(postgres_engine) as slow:
+        slow.add(Order.place("o-slow", "c-slow", "1.00", START))
+        slow.flush()
+        place_orders(postgres_engine, 1, first=7)
+        assert manager.catch_up(OrderStats) == 1
+        assert manager.status(OrderStats)[0].lag_events == 0
+        slow.commit()
+    assert manager.status(OrderStats)[0].lag_events == 1
+    assert manager.catch_up(OrderStats) == 1
+
+
+def test_a_rebuild_makes_the_rows_anew(shop: Engine) -> None:
+    place_orders(shop, 10)
+    manager = ReadModelManager(shop, Base)
+    with shop.begin() as connection:
+        connection.execute(text("DELETE FROM projections WHERE id < 'o-005'"))
+        connection.execute(text("UPDATE projections SET version = 99"))
+    seen: list[int] = []
+    models: tuple[tuple[type[ReadModel], int], ...] = ((OrderList, 10), (OrderStats, 10), (UserOrders, 10))
+    for model, rows in models:
+        assert manager.rebuild(model, progress=seen.append) == 10
+        with Session(shop) as session:
+            found = session.scalars(select(model)).all()
+            assert len(found) == rows
+            assert {row.version for row in found} == {1}
+    assert seen == [10, 10, 10]
+    assert manager.catch_up() == 0
+
+
+def test_a_rebuild_runs_handlers_again(shop: Engine) -> None:
+    with Session(shop) as session:
+        for number in range(5):
+            session.add(order := Order.place(f"o-{number}"))
+            order.apply_event(Reviewed(stars=number % 2 + 4))
+        session.commit()
+    with shop.begin() as connection:
+        connection.execute(text("UPDATE ratings SET number = 77"))
+    assert ReadModelManager(shop, Base).rebuild(Rating) == 5
+    with Session(shop) as session:
+        assert {row.stars: row.number for row in session.scalars(select(Rating))} == {4: 3, 5: 2}
+
+
+class Other(DeclarativeBase):
+    """A base whose models come and go."""
+
+
+class Sold(DomainEvent):
+    """Something was sold."""
+
+    __event_type__ = "manager.Sold"
+    amount: Decimal
+
+
+class Till(AggregateRoot, Other):
+    """Where it was sold."""
+
+    __ignored_events__ = (Sold,)
+
+
+def sell(engine: Engine, amount: str) -> None:
+    with Session(engine) as session:
+        till = session.get(Till, "t")
+        if till is None:
+            session.add(till := Till(id="t"))
+        till.apply_event(Sold(amount=Decimal(amount)))
+        session.commit()
+
+
+def declare(**fields: object) -> type[ReadModel]:
+    """Declare the same model again, as the next release of an application does."""
+    annotations = {name: Mapped[Decimal] if name == "total" else Mapped[int] for name in fields}
+    return type("Takings", (ReadModel, Other), {"__module__": __name__, "__annotations__": annotations, **fields})
+
+
+@pytest.mark.filterwarnings("ignore:This declarative base already contains a class")
+def test_rows_of_another_declaration_must_be_rebuilt(engine: Engine) -> None:
+    before = declare(sold=map_from_event(Sold, reduce=count()))
+    Other.metadata.create_all(engine)
+    manager = ReadModelManager(engine, Other)
+    sell(engine, "1.50")
+    manager.catch_up(before)
+    after = declare(sold=map_from_event(Sold, reduce=count()), total=map_from_event(Sold, reduce=sum_("amount")))
+    sell(engine, "2.00")
+    assert manager.status(after)[0].is_outdated
+    with pytest.raises(ReadModelChangedError, match="rebuild"):
+        manager.catch_up(after)
+    manager.rebuild(after)
+    assert not manager.status(after)[0].is_outdated
+    sell(engine, "3.00")
+    assert manager.catch_up(after) == 1
+    with Session(engine) as session:
+        row = session.scalars(select(after)).one()
+        assert (vars(row)["sold"], vars(row)["total"]) == (3, Decimal("6.50"))
+
+
+class Refusing(ReadModel, Other):
+    """Takes no more than five."""
+
+    __tablename__ = "refusing"
+    __projection_name__ = "refusing"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(default=0)
+
+    @classmethod
+    @handles(Sold)
+    def _sold(cls, event: RecordedEvent[Sold], session: Session) -> None:
+        if event.event.amount > 5:
+            raise ValueError("too much")
+        load_for_update(session, cls, event.aggregate_id).number += 1
+
+
+def test_an_event_that_a_handler_refuses_stops_the_model_where_it_is(engine: Engine) -> None:
+    Other.metadata.create_all(engine)
+    manager = ReadModelManager(engine, Other)
+    for amount in ("1", "2", "9", "3"):
+        sell(engine, amount)
+    with pytest.raises(ReadModelError, match="too much") as caught:
+        manager.catch_up(Refusing, batch_size=1)
+    assert caught.value.model == "refusing"
+    assert "version 3" in caught.value.events[0]
+    assert manager.status(Refusing)[0].lag_events == 2
+    with Session(engine) as session:
+        assert session.get_one(Refusing, "t").number == 2
+    with pytest.raises(ReadModelError, match="too much"):
+        manager.rebuild(Refusing)
+    with Session(engine) as session:
+        assert session.get_one(Refusing, "t").number == 2
+
+
+def test_what_is_no_read_model_is_refused(shop: Engine) -> None:
+    with pytest.raises(DeclarationError, match="Order is not a mapped read model"):
+        ReadModelManager(shop, Base).catch_up(Order)
