@@ -80,7 +80,7 @@ CASES: dict[str, Case] = {"a": one_event, "b": change_ten, "c": load_thousand, "
 
 
 @contextmanager
-def _engine(url: str | None, *, durable: bool) -> Iterator[Engine]:
+def empty_database(url: str | None, *, durable: bool) -> Iterator[Engine]:
     options = {} if durable else {"options": "-csynchronous_commit=off"}
     if url is not None:
         yield create_engine(make_url(url).update_query_dict(options), pool_size=_THREADS)
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--durable", action="store_true", help="wait for the disk at each commit")
     parser.add_argument("--cases", default="abcde")
     arguments = parser.parse_args()
-    with _engine(arguments.url, durable=arguments.durable) as engine:
+    with empty_database(arguments.url, durable=arguments.durable) as engine:
         Base.metadata.create_all(engine)
         dsn = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         contenders: list[Contender] = [RawPsycopg(dsn), PlainOrm(engine), SaEventsource(engine)]
