@@ -1,0 +1,58 @@
+"""Every error that sa_eventsource raises on purpose.
+
+All share :class:`EventSourceError`. Each carries what it knows as fields, builds its own message from them, and says how to
+go on. Where a SQLAlchemy caller already catches an error for the same situation, ours is a subclass of that one.
+"""
+
+from sa_eventsource.exceptions.aggregates import (
+    AggregateIdError,
+    AggregateNotFoundError,
+    AggregateStateError,
+    EmptyAggregateError,
+    NestedEventError,
+    ReadOnlyAggregateError,
+    UnhandledEventError,
+)
+from sa_eventsource.exceptions.appending import (
+    ConcurrencyError,
+    EventAlreadyAppendedError,
+    EventIdConflictError,
+    ImmutableEventError,
+    UnitOfWorkBypassError,
+)
+from sa_eventsource.exceptions.base import EventSourceError
+from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
+from sa_eventsource.exceptions.read_models import ReadModelChangedError, ReadModelError, ReadModelWriteError
+from sa_eventsource.exceptions.reading import (
+    CorruptStreamError,
+    EventDecodeError,
+    EventPayloadError,
+    SnapshotError,
+    UnknownEventTypeError,
+)
+
+__all__ = [
+    "AggregateIdError",
+    "AggregateNotFoundError",
+    "AggregateStateError",
+    "ConcurrencyError",
+    "CorruptStreamError",
+    "DeclarationError",
+    "DuplicateEventTypeError",
+    "EmptyAggregateError",
+    "EventAlreadyAppendedError",
+    "EventDecodeError",
+    "EventIdConflictError",
+    "EventPayloadError",
+    "EventSourceError",
+    "ImmutableEventError",
+    "NestedEventError",
+    "ReadModelChangedError",
+    "ReadModelError",
+    "ReadModelWriteError",
+    "ReadOnlyAggregateError",
+    "SnapshotError",
+    "UnhandledEventError",
+    "UnitOfWorkBypassError",
+    "UnknownEventTypeError",
+]

@@ -1,0 +1,152 @@
+"""Aggregates that are used in a way that cannot work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exc as sa_exc
+
+from sa_eventsource.exceptions.base import EventSourceError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class UnhandledEventError(EventSourceError, TypeError):
+    """An aggregate has no ``@applies`` method for an event.
+
+    Attributes:
+        aggregate_class: Name of the aggregate's class.
+        event_class: Name of the event's class.
+    """
+
+    def __init__(self, aggregate_class: str, event_class: str) -> None:
+        """Build the message from the two classes."""
+        self.aggregate_class = aggregate_class
+        self.event_class = event_class
+        super().__init__(
+            f"{aggregate_class} has no @applies({event_class}) method. Write one, or list {event_class} in "
+            f"{aggregate_class}.__ignored_events__ if it changes no state."
+        )
+
+
+class AggregateIdError(EventSourceError, ValueError):
+    """A value cannot be an aggregate's id.
+
+    Attributes:
+        aggregate_type: The aggregate's stored type name.
+        value: The value refused.
+        reason: Why.
+    """
+
+    def __init__(self, aggregate_type: str, value: object, reason: str) -> None:
+        """Build the message from the value and the reason."""
+        self.aggregate_type = aggregate_type
+        self.value = value
+        self.reason = reason
+        super().__init__(f"{value!r} cannot be the id of a {aggregate_type}: {reason}")
+
+
+class AggregateStateError(EventSourceError, AttributeError):
+    """An attribute of an aggregate was set where its value would be lost at the next load.
+
+    That is a state field outside ``@applies`` methods, or an attribute that is no state field within them.
+
+    Attributes:
+        aggregate_class: Name of the aggregate's class.
+        field: The attribute.
+        declared: Whether it is a state field, ``id`` or ``version``.
+    """
+
+    def __init__(self, aggregate_class: str, field: str, *, declared: bool = True) -> None:
+        """Build the message from the field."""
+        self.aggregate_class = aggregate_class
+        self.field = field
+        self.declared = declared
+        super().__init__(
+            f"{aggregate_class}.{field} can only change in an @applies method: state is rebuilt from events, and a value set "
+            "elsewhere would be lost. Call apply_event() with an event that says what happened."
+            if declared
+            else f"{aggregate_class}.{field} is set by an @applies method but is not a state field, so snapshots would lose it. "
+            f"Annotate it in the class body, such as {field}: int = 0."
+        )
+
+
+class NestedEventError(EventSourceError, TypeError):
+    """An ``@applies`` method applied a further event, which would be applied again at every replay.
+
+    Apply both events in the method that takes the decision, or handle the second one where it belongs.
+
+    Attributes:
+        aggregate_class: Name of the aggregate's class.
+        event_class: Name of the event's class.
+    """
+
+    def __init__(self, aggregate_class: str, event_class: str) -> None:
+        """Build the message from the two classes."""
+        self.aggregate_class = aggregate_class
+        self.event_class = event_class
+        super().__init__(
+            f"{event_class} was applied within an @applies method of {aggregate_class}; those only set state. Apply both events "
+            "in the method that takes the decision."
+        )
+
+
+class EmptyAggregateError(EventSourceError, sa_exc.InvalidRequestError):
+    """A new aggregate without any event was flushed: there is nothing to store.
+
+    Attributes:
+        aggregate_type: The aggregate's stored type name.
+        aggregate_id: Its id, as stored.
+    """
+
+    def __init__(self, aggregate_type: str, aggregate_id: str) -> None:
+        """Build the message from the identity."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        super().__init__(
+            f"{aggregate_type} {aggregate_id!r} has no events, so it cannot be stored. Call apply_event() before session.add(), or "
+            "use session.no_autoflush if a query in between triggered the flush."
+        )
+
+
+class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
+    """There is no such aggregate, or not yet at the moment or version asked for.
+
+    Attributes:
+        aggregate_type: The aggregate's stored type name.
+        aggregate_id: Its id, as stored.
+        moment: The time asked for, if one was.
+        version: The version asked for, if one was.
+    """
+
+    def __init__(
+        self, aggregate_type: str, aggregate_id: str, *, moment: datetime | None = None, version: int | None = None
+    ) -> None:
+        """Build the message from what was asked for."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        self.moment = moment
+        self.version = version
+        when = f" at {moment.isoformat()}" if moment is not None else f" at version {version}" if version is not None else ""
+        super().__init__(f"there is no {aggregate_type} {aggregate_id!r}{when}")
+
+
+class ReadOnlyAggregateError(EventSourceError, sa_exc.InvalidRequestError):
+    """An event was applied to an aggregate as it stood in the past. Load the present one with ``session.get`` first.
+
+    Attributes:
+        aggregate_type: The aggregate's stored type name.
+        aggregate_id: Its id, as stored.
+        version: The version it was loaded at.
+    """
+
+    def __init__(self, aggregate_type: str, aggregate_id: str, version: int) -> None:
+        """Build the message from the identity."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        self.version = version
+        super().__init__(
+            f"this {aggregate_type} {aggregate_id!r} is a view of version {version} and takes no events. "
+            "Load the present one with session.get() and apply the event there."
+        )

@@ -1,0 +1,117 @@
+"""Events that cannot be written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.orm import exc as orm_exc
+
+from sa_eventsource.exceptions.base import EventSourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+
+class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
+    """Another transaction has appended to the stream since it was loaded.
+
+    Nothing of the flush was written. Roll back, load the aggregate again and decide anew; ``retry_on_conflict`` does that.
+
+    Attributes:
+        aggregate_type: The aggregate's stored type name.
+        aggregate_id: Its id, as stored.
+        expected_version: The version the writer had seen; 0 for a new stream.
+        actual_version: The version found, or None where the transaction's isolation level hides the winner from the loser.
+    """
+
+    def __init__(self, aggregate_type: str, aggregate_id: str, *, expected_version: int, actual_version: int | None = None) -> None:
+        """Build the message from the two versions."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        self.expected_version = expected_version
+        self.actual_version = actual_version
+        found = "has moved on" if actual_version is None else f"is at version {actual_version}"
+        super().__init__(
+            f"{aggregate_type} {aggregate_id!r} {found}, but the events were made for version {expected_version}. "
+            "Roll back, load it again and retry (see retry_on_conflict)."
+        )
+
+
+class EventAlreadyAppendedError(EventSourceError, sa_exc.InvalidRequestError):
+    """Every event of a stream in this flush is already stored, with the same id, place and content.
+
+    The work was done by an earlier transaction: roll back and carry on. Nothing was written this time.
+
+    Attributes:
+        event_ids: The events concerned.
+        aggregate_type: The aggregate's stored type name.
+        aggregate_id: Its id, as stored.
+    """
+
+    def __init__(self, event_ids: Sequence[UUID], aggregate_type: str, aggregate_id: str) -> None:
+        """Build the message from the events."""
+        self.event_ids = tuple(event_ids)
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        ids = ", ".join(str(event_id) for event_id in event_ids)
+        super().__init__(
+            f"already appended to {aggregate_type} {aggregate_id!r}: {ids}. An earlier transaction did this work; "
+            "roll back and carry on."
+        )
+
+
+class EventIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
+    """An event id is already stored, with other content or at another place. Nothing was written; use a new id.
+
+    Attributes:
+        event_id: The id.
+        aggregate_type: Type of the stream that holds it.
+        aggregate_id: Id of the stream that holds it.
+        version: Its version there.
+        differences: Names of the columns that differ.
+    """
+
+    def __init__(self, event_id: UUID, *, aggregate_type: str, aggregate_id: str, version: int, differences: Sequence[str]) -> None:
+        """Build the message from the stored event."""
+        self.event_id = event_id
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        self.version = version
+        self.differences = tuple(differences)
+        super().__init__(
+            f"event id {event_id} is already stored as version {version} of {aggregate_type} {aggregate_id!r}, with another "
+            f"{', '.join(differences)}. Give the new event an id of its own."
+        )
+
+
+class ImmutableEventError(EventSourceError, sa_exc.InvalidRequestError):
+    """An attempt to change or delete history: a stored event, or an aggregate as a whole.
+
+    Attributes:
+        subject: What was to be changed.
+    """
+
+    def __init__(self, subject: str, advice: str) -> None:
+        """Build the message from the subject and the advice."""
+        self.subject = subject
+        super().__init__(f"{subject}: events are immutable. {advice}")
+
+
+class UnitOfWorkBypassError(EventSourceError, sa_exc.InvalidRequestError):
+    """An operation would have changed aggregates or events, or locked them, without the unit of work.
+
+    Attributes:
+        operation: What was tried.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        advice: str = "Load the aggregates, call apply_event() on each and commit; "
+        "EventSourcedRepository.append() appends without loading.",
+    ) -> None:
+        """Build the message from the operation."""
+        self.operation = operation
+        super().__init__(f"{operation} passes by the unit of work: no event would be written and no version checked. {advice}")
