@@ -4,6 +4,7 @@ from sa_eventsource.aggregates.aggregate_root import AggregateRoot
 from sa_eventsource.aggregates.definition import AggregateDefinition, definition_of
 from sa_eventsource.aggregates.handlers import applies
 from sa_eventsource.aggregates.instance import (
+    advance,
     blank,
     drop_state,
     is_loaded,
@@ -17,6 +18,7 @@ from sa_eventsource.aggregates.instance import (
 __all__ = [
     "AggregateDefinition",
     "AggregateRoot",
+    "advance",
     "applies",
     "blank",
     "definition_of",

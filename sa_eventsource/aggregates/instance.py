@@ -96,12 +96,20 @@ def restore(
     else:
         version = snapshot[0]
         definition.state.load(values, snapshot[1])
-    values[LOADED] = values[APPLYING] = True
+    values[LOADED] = True
+    values["id"] = definition.typed_id(aggregate_id)
+    values["version"] = version
+    advance(aggregate, aggregate_id, rows, contiguous=contiguous)
+
+
+def advance(aggregate: AggregateRoot[Any], aggregate_id: str, rows: Iterable[Any], *, contiguous: bool = True) -> None:
+    """Apply further stored events to an aggregate, behind its present version. Arguments and errors as for :func:`restore`."""
+    values = vars(aggregate)
+    values[APPLYING] = True
     try:
-        version = definition.replay(aggregate, aggregate_id, rows, version, contiguous=contiguous)
+        version = definition_of(type(aggregate)).replay(aggregate, aggregate_id, rows, values["version"], contiguous=contiguous)
     finally:
         del values[APPLYING]
-    values["id"] = definition.typed_id(aggregate_id)
     values["version"] = version
 
 

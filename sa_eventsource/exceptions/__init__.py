@@ -22,7 +22,14 @@ from sa_eventsource.exceptions.appending import (
 )
 from sa_eventsource.exceptions.base import EventSourceError
 from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
-from sa_eventsource.exceptions.read_models import ReadModelChangedError, ReadModelError, ReadModelWriteError
+from sa_eventsource.exceptions.read_models import (
+    MovedLogError,
+    ReadModelChangedError,
+    ReadModelError,
+    ReadModelLagError,
+    ReadModelWriteError,
+    SubscriptionError,
+)
 from sa_eventsource.exceptions.reading import (
     CorruptStreamError,
     EventDecodeError,
@@ -30,6 +37,7 @@ from sa_eventsource.exceptions.reading import (
     SnapshotError,
     UnknownEventTypeError,
 )
+from sa_eventsource.exceptions.transferring import LogExportError, LogImportError
 
 __all__ = [
     "AggregateIdError",
@@ -46,12 +54,17 @@ __all__ = [
     "EventPayloadError",
     "EventSourceError",
     "ImmutableEventError",
+    "LogExportError",
+    "LogImportError",
+    "MovedLogError",
     "NestedEventError",
     "ReadModelChangedError",
     "ReadModelError",
+    "ReadModelLagError",
     "ReadModelWriteError",
     "ReadOnlyAggregateError",
     "SnapshotError",
+    "SubscriptionError",
     "UnhandledEventError",
     "UnitOfWorkBypassError",
     "UnknownEventTypeError",

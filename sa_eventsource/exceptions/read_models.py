@@ -10,6 +10,7 @@ from sa_eventsource.exceptions.base import EventSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
 
 class ReadModelError(EventSourceError):
@@ -21,24 +22,47 @@ class ReadModelError(EventSourceError):
     Attributes:
         model: The projection's name.
         events: The events, each with type, id and stream.
+        event_ids: Their ids.
         rows: The keys of the rows concerned, as far as known.
         reason: What is wrong.
     """
 
-    def __init__(self, model: str, *, events: Sequence[str], rows: Sequence[str], reason: str) -> None:
+    def __init__(self, model: str, *, events: Sequence[str], event_ids: Sequence[UUID], rows: Sequence[str], reason: str) -> None:
         """Build the message from the events and rows, of which it names the first few."""
         self.model = model
         self.events = tuple(events)
+        self.event_ids = tuple(event_ids)
         self.rows = tuple(rows)
         self.reason = reason
         where = f" in row {_first_few(rows)}" if rows else ""
         super().__init__(f"read model {model!r} cannot take {_first_few(events) or 'a batch of events'}{where}: {reason}")
 
 
+class SubscriptionError(EventSourceError):
+    """The function of a subscription raised.
+
+    What it did in the session's transaction is rolled back, and the event comes again. The cause is the error's ``__cause__``.
+
+    Attributes:
+        subscription: The subscription's name.
+        events: The event, with type, id and stream.
+        event_ids: Its id.
+        reason: What is wrong.
+    """
+
+    def __init__(self, subscription: str, *, events: Sequence[str], event_ids: Sequence[UUID], reason: str) -> None:
+        """Build the message from the event."""
+        self.subscription = subscription
+        self.events = tuple(events)
+        self.event_ids = tuple(event_ids)
+        self.reason = reason
+        super().__init__(f"subscription {subscription!r} cannot take {_first_few(events) or 'a batch of events'}: {reason}")
+
+
 class ReadModelChangedError(EventSourceError):
     """A read model's rows were made under another declaration than the present one.
 
-    Nothing was written. Call ``ReadModelManager.rebuild(model)``, or give the new declaration another ``__projection_name__``.
+    Nothing was written. Call ``EventReplayer.rebuild(model)``, or give the new declaration a new ``__version__``.
 
     Attributes:
         model: The projection's name.
@@ -48,8 +72,54 @@ class ReadModelChangedError(EventSourceError):
         """Build the message from the name."""
         self.model = model
         super().__init__(
-            f"the rows of read model {model!r} were made under another declaration; rebuild it with ReadModelManager.rebuild(), or "
-            "give the new declaration another __projection_name__"
+            f"the rows of read model {model!r} were made under another declaration; rebuild it with EventReplayer.rebuild(), or "
+            "give the new declaration a new __version__"
+        )
+
+
+class ReadModelLagError(EventSourceError, TimeoutError):
+    """A read model has not taken the events of a commit in time.
+
+    They are committed, and it takes them when a worker comes to them: is one running, and is the model's status ``running``? Show
+    the user what is there, wait again, or read the aggregate instead.
+
+    Attributes:
+        model: The projection's name.
+        timeout: How many seconds were waited.
+        lag_events: How many events it has yet to take.
+        lag_seconds: How long ago the first of them occurred.
+    """
+
+    def __init__(self, model: str, timeout: float, lag_events: int, lag_seconds: float) -> None:
+        """Build the message from the figures."""
+        self.model = model
+        self.timeout = timeout
+        self.lag_events = lag_events
+        self.lag_seconds = lag_seconds
+        super().__init__(
+            f"read model {model!r} has not taken the commit's events within {timeout:g} s: it has {lag_events} events to take, the "
+            f"first of which occurred {lag_seconds:.1f} s ago. They are committed. Is a worker running, and the model not stopped?"
+        )
+
+
+class MovedLogError(EventSourceError):
+    """The log was moved here from another database cluster, where its transaction ids and the checkpoints' snapshots had a meaning.
+
+    Nothing was taken: some events might have been skipped, or come twice. A dump that was restored before anybody wrote to it is
+    recognised and set right by itself; this one is not that plain. Run ``sa-eventsource adopt``.
+
+    Attributes:
+        stored: Identifier of the cluster that the checkpoint is of; None if the events alone tell.
+        here: Identifier of the one that answers.
+    """
+
+    def __init__(self, stored: str | None, here: str) -> None:
+        """Build the message from the identifiers."""
+        self.stored = stored
+        self.here = here
+        super().__init__(
+            f"the log was written in another database cluster ({stored or 'unknown'}, not {here}), and which of "
+            "its events came from there is not certain. Run sa-eventsource adopt, which explains what to choose."
         )
 
 

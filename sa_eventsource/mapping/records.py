@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import MetaData
@@ -26,6 +26,7 @@ class EventRecord:
     """
 
     if TYPE_CHECKING:
+        __table__: ClassVar[Table]
         event_id: Mapped[UUID]
         aggregate_type: Mapped[str]
         aggregate_id: Mapped[str]

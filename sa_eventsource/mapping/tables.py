@@ -1,4 +1,4 @@
-"""The four tables, placed on an application's own metadata."""
+"""The library's tables, placed on an application's own metadata."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    Text,
     UniqueConstraint,
     Uuid,
     func,
@@ -43,7 +44,8 @@ class EventSourceOptions:
         events: Name of the event log.
         projections: Name of the read models' shared table.
         snapshots: Name of the snapshots' table.
-        projection_positions: Name of the read models' checkpoints.
+        projection_positions: Name of the checkpoints of read models and subscriptions.
+        parked_events: Name of the table of events that one of them could not take.
     """
 
     schema: str | None = None
@@ -51,6 +53,7 @@ class EventSourceOptions:
     projections: str = "projections"
     snapshots: str = "snapshots"
     projection_positions: str = "projection_positions"
+    parked_events: str = "parked_events"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,8 @@ class EventSourceTables:
         events: The log: one row an event, never changed.
         projections: Rows of read models that have no table of their own.
         snapshots: At most one stored state an aggregate.
-        projection_positions: How far each read model has come.
+        projection_positions: How far each read model and each subscription has come.
+        parked_events: References to the events that one of them could not take and has put aside.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
         read_models: What the library knows of each read model fed from here, by projection name.
     """
@@ -72,6 +76,7 @@ class EventSourceTables:
     projections: Table
     snapshots: Table
     projection_positions: Table
+    parked_events: Table
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
 
@@ -170,15 +175,33 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("last_processed_at", UtcDateTime, nullable=True),
         Column("snapshot_cursor", String, nullable=True),
         Column("window_end", String, nullable=True),
+        Column("cluster", String(32), nullable=True),
         Column("declaration", String(64), nullable=True),
         Column("status", String(32), nullable=False, server_default=text("'running'")),
+        Column("failed_position", BigInteger, nullable=True),
+        Column("attempts", Integer, nullable=False, server_default=text("0")),
+        Column("retry_at", UtcDateTime, nullable=True),
+        Column("error", Text, nullable=True),
         **where,
     )
-    return EventSourceTables(options, events, projections, snapshots, projection_positions)
+    parked_events = Table(
+        options.parked_events,
+        metadata,
+        Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True),
+        Column("position", BigInteger, primary_key=True, autoincrement=False),
+        Column("event_id", Uuid, nullable=False),
+        Column("aggregate_type", String(MAX_NAME_LENGTH), nullable=False),
+        Column("aggregate_id", String(MAX_NAME_LENGTH), nullable=False),
+        Column("error", Text, nullable=True),
+        Column("parked_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
+        **where,
+    )
+    _index(parked_events.c.projection_name, parked_events.c.aggregate_type, parked_events.c.aggregate_id)
+    return EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events)
 
 
-def _index(column: Column[Any], **options: Any) -> None:
-    """Index one column; SQLAlchemy cannot name it where the metadata has a naming convention without indexes."""
-    table = column.table
+def _index(*columns: Column[Any], **options: Any) -> None:
+    """Index columns; SQLAlchemy cannot name it where the metadata has a naming convention without indexes."""
+    table = columns[0].table
     named = "ix" in table.metadata.naming_convention
-    Index(None if named else f"ix_{table.name}_{column.name}", column, **options)
+    Index(None if named else "_".join(("ix", table.name, *(each.name for each in columns))), *columns, **options)

@@ -5,67 +5,60 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sa_eventsource.events import stored_types
-from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
+from sa_eventsource.read_models.consumer import Consumer, check_following, reason_of
 from sa_eventsource.read_models.sources import EnvelopeField
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Table
 
     from sa_eventsource.events import DomainEvent, RecordedEvent
-    from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.read_models.fields import Field, KeyPart
-    from sa_eventsource.read_models.handlers import HandlerMethod
+
+_ROOM_FOR_VERSION_AND_SHARD = 25
 
 Consistency: TypeAlias = Literal["strong", "eventual"]
 
 
-@dataclass(eq=False)
-class ReadModelDefinition:
+@dataclass(eq=False, kw_only=True)
+class ReadModelDefinition(Consumer):
     """One read model: its rows, and what the events do to them.
 
     Attributes:
         model: The class.
-        name: The projection's name.
+        name: The name that its rows and its checkpoint are kept under: the projection's name and, from the second on, the version.
         consistency: ``"strong"`` for rows written with the events, ``"eventual"`` for rows that follow.
-        tables: The tables of its declarative base.
         has_own_table: Whether its rows lie in a table of its own, and not in the shared projections table.
         key: The fields that tell the row, in the order declared.
         fields: The other declared fields.
         events: The event classes that declared fields take, by stored name.
         removed_by: Those that remove the row, by stored name.
-        handlers: ``@handles`` methods by stored name of the event type.
         statements: What has been built for it, kept by those who build it.
     """
 
     model: type[Any]
-    name: str
     consistency: Consistency
-    tables: EventSourceTables
     has_own_table: bool
     key: tuple[KeyPart, ...]
     fields: tuple[Field, ...]
     events: Mapping[str, type[DomainEvent]]
     removed_by: Mapping[str, type[DomainEvent]]
-    handlers: Mapping[str, HandlerMethod] = field(default_factory=dict)
     statements: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what concerns the model as a whole, and claim its name on the metadata.
 
         Raises:
-            DeclarationError: The name is impossible or taken, the consistency unknown, no event feeds it, or what removes rows does
+            DeclarationError: The name is taken, the consistency unknown, no event feeds it, or what removes rows does
                 not fit the rest.
         """
         where = self.model.__name__
-        if not 0 < len(self.name) <= MAX_NAME_LENGTH or "\x00" in self.name:
-            raise DeclarationError(f"{where}.__projection_name__ must have 1 to {MAX_NAME_LENGTH} characters and no NUL")
+        check_following(where, self)
         if self.consistency not in ("strong", "eventual"):
             raise DeclarationError(f'{where}.__consistency__ is {self.consistency!r}; it must be "strong" or "eventual"')
         if not self.events and not self.handlers:
@@ -111,16 +104,41 @@ class ReadModelDefinition:
         """Whether its rows are written in the transaction that writes the events."""
         return self.consistency == "strong"
 
-    @cached_property
-    def event_classes(self) -> dict[str, type[DomainEvent]]:
-        """All event classes that it takes, by stored name."""
-        handled = {name: method.event_class for name, method in self.handlers.items()}
-        return {**self.events, **self.removed_by, **handled}
+    def declared_classes(self) -> Mapping[str, type[DomainEvent]]:
+        """Those that set fields or remove rows."""
+        return {**self.events, **self.removed_by}
 
-    @cached_property
-    def stored_types(self) -> tuple[str, ...]:
-        """All names that its events may be stored under, former ones included."""
-        return tuple(name for event_class in self.event_classes.values() for name in stored_types(event_class))
+    @property
+    def bind_arguments(self) -> dict[str, Any]:
+        """The class chooses among several binds of a session."""
+        return {"mapper": self.model.__mapper__}
+
+    @property
+    def batch_size(self) -> int:
+        """Events in a transaction: more where the database takes them by itself."""
+        return 1_000 if self.handlers else 100_000
+
+    def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> ReadModelError:
+        """Say which of the model's events it could not take, and for which rows."""
+        known = self.event_classes
+        taken = [each for each in events if type(each.event).__event_type__ in known]
+        return ReadModelError(
+            self.name,
+            events=self.named(taken),
+            event_ids=[each.event_id for each in taken],
+            rows=list(self._rows(taken)),
+            reason=reason_of(error),
+        )
+
+    def _rows(self, events: Sequence[RecordedEvent[Any]]) -> Iterator[str]:
+        for each in events:
+            if type(each.event).__event_type__ not in self.handlers:
+                try:
+                    key = self.key_of(each)
+                except (EventSourceError, ValueError, ArithmeticError):
+                    continue
+                if key is not None:
+                    yield repr(self.row_id(key))
 
     def key_of(self, recorded: RecordedEvent[Any]) -> tuple[Any, ...] | None:
         """Get the key of the row that an event belongs to; None if a part of it is None."""
@@ -158,7 +176,7 @@ class ReadModelDefinition:
     @property
     def fingerprint(self) -> str:
         """Digest of the declaration: rows made under another one must be rebuilt."""
-        parts: list[Any] = [self.name, not self.has_own_table, sorted(self.removed_by), sorted(self.handlers)]
+        parts: list[Any] = [self.name, not self.has_own_table, sorted(self.removed_by), sorted(self.handlers), self.shards]
         parts += [(part.name, part.type, sorted(part.sources.items())) for part in self.key]
         parts += [
             (
@@ -171,6 +189,23 @@ class ReadModelDefinition:
             for each in self.fields
         ]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def versioned_name(where: str, name: str, version: int) -> str:
+    """The name that rows and checkpoint of a version are kept under.
+
+    Raises:
+        DeclarationError: The name is impossible.
+    """
+    longest = MAX_NAME_LENGTH - _ROOM_FOR_VERSION_AND_SHARD
+    if not 0 < len(name) <= longest or set(name) & set("\x00#@"):
+        raise DeclarationError(f"{where}.__projection_name__ must have 1 to {longest} characters, and none of #, @ and NUL")
+    return name if version == 1 else f"{name}@{version}"
+
+
+def versioned_table(name: str, version: int) -> str:
+    """The name of a version's own table."""
+    return name if version == 1 else f"{name}_v{version}"
 
 
 def definition_of(model: Any) -> ReadModelDefinition:

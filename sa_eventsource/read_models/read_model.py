@@ -11,7 +11,7 @@ from typing_extensions import Format, get_annotations
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import tables_on
-from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition
+from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition, versioned_name, versioned_table
 from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
 from sa_eventsource.read_models.handlers import collect
 from sa_eventsource.read_models.mapped_rows import POSITIONS, map_to_own_table, map_to_projections
@@ -19,6 +19,8 @@ from sa_eventsource.read_models.value_types import ValueType, value_type
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from sa_eventsource.read_models.consumer import OnError
 
 _KEPT = ("version", "created_at", "updated_at")
 _RESERVED = ("metadata", "registry", POSITIONS)
@@ -42,6 +44,17 @@ class ReadModel:
 
     __consistency__: ClassVar[Consistency] = "eventual"
     """``"strong"``: written in the transaction that writes the events. ``"eventual"``: by catching up."""
+
+    __version__: ClassVar[int] = 1
+    """Version of the declaration. Each has rows of its own, so that a new one is built while the old one serves; that of a model
+    with a ``__tablename__`` has a table of its own, with the version at the end of its name from the second on."""
+
+    __on_error__: ClassVar[OnError] = "stop"
+    """What becomes of an event that an eventual model cannot take after several attempts. ``"stop"``: the model stops there, and
+    says so. ``"park"``: it is put aside, with all later ones of its stream, and the model goes on with the other streams."""
+
+    __shards__: ClassVar[int] = 1
+    """Into how many parts a busy eventual model is split, so that as many workers can work on it; each takes some streams."""
 
     __removed_by__: ClassVar[tuple[type[DomainEvent], ...]] = ()
     """Events that remove the row. A later event of the stream begins a new one."""
@@ -100,7 +113,7 @@ def _define(cls: type[Any]) -> None:
         refuse_old(where, event_class)
     definition = ReadModelDefinition(
         model=cls,
-        name=vars(cls).get("__projection_name__", where),
+        name=versioned_name(where, vars(cls).get("__projection_name__", where), _version(cls)),
         consistency=cls.__consistency__,
         tables=tables_on(cls.metadata, getattr(cls, "__eventsource__", None)),
         has_own_table=has_own_table,
@@ -109,12 +122,22 @@ def _define(cls: type[Any]) -> None:
         events={each.__event_type__: each for each in setting if each not in removed_by},
         removed_by={each.__event_type__: each for each in removed_by},
         handlers=handlers,
+        on_error=cls.__on_error__,
+        shards=cls.__shards__,
     )
     cls.__read_model_definition__ = definition
     if has_own_table:
+        cls.__tablename__ = versioned_table(cls.__tablename__, _version(cls))
         map_to_own_table(definition)
     else:
         map_to_projections(definition)
+
+
+def _version(cls: type[Any]) -> int:
+    version: Any = cls.__version__
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise DeclarationError(f"{cls.__name__}.__version__ is {version!r}; it must be a number from 1 on")
+    return version
 
 
 def _keys(cls: type[Any], types: dict[str, ValueType], declared: dict[str, FieldDeclaration]) -> dict[str, FieldDeclaration]:

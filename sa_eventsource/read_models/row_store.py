@@ -38,13 +38,13 @@ def apply_events(connection: Connection, definition: ReadModelDefinition, events
     for each in events:
         step(definition, rows, each)
     for key in before - set(rows):
-        connection.execute(delete(definition.table).where(_is_row(definition, key)))
+        connection.execute(delete(definition.table).where(is_row(definition, key)))
     if rows:
         _save(connection, definition, rows)
 
 
 def _load(connection: Connection, definition: ReadModelDefinition, keys: Iterable[_Key]) -> dict[_Key, Row]:
-    found = connection.execute(select(definition.table).where(or_(*(_is_row(definition, key) for key in keys))))
+    found = connection.execute(select(definition.table).where(or_(*(is_row(definition, key) for key in keys))))
     read = _read_own if definition.has_own_table else _read_shared
     return dict(read(definition, row) for row in found)
 
@@ -58,7 +58,8 @@ def _save(connection: Connection, definition: ReadModelDefinition, rows: dict[_K
     connection.execute(statement.on_conflict_do_update(index_elements=identity, set_=changed), values)
 
 
-def _is_row(definition: ReadModelDefinition, key: _Key) -> ColumnElement[bool]:
+def is_row(definition: ReadModelDefinition, key: _Key) -> ColumnElement[bool]:
+    """Tell the row of a key."""
     table = definition.table
     if not definition.has_own_table:
         return and_(table.c.projection_name == definition.name, table.c.id == definition.row_id(key))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from sa_eventsource.events import RecordedEvent
-from sa_eventsource.exceptions import EventSourceError, ReadModelError
-from sa_eventsource.read_models.handlers import handling
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import write_statements
 from sa_eventsource.store import on_appended, recorded, select_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from sqlalchemy.orm import Session
 
@@ -51,9 +49,9 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
         elif definition.events:
             _write_by_statement(appended, definition, types)
     except (IntegrityError, DataError, ProgrammingError) as error:
-        raise refused(definition, list(_as_applied(appended)), error) from error
+        raise definition.refused(list(_as_applied(appended)), error) from error
     for each in events:
-        call_handler(definition, each, appended.session)
+        definition.call_handler(each, appended.session)
 
 
 def _write_by_statement(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
@@ -65,49 +63,6 @@ def _write_by_statement(appended: Appended, definition: ReadModelDefinition, typ
         statements.remove.execute(appended.connection, parameters)
     if not types.isdisjoint(definition.events):
         statements.write.execute(appended.connection, parameters)
-
-
-def call_handler(definition: ReadModelDefinition, each: RecordedEvent[Any], session: Session) -> None:
-    """Give an event to the handler that takes it, if there is one.
-
-    Raises:
-        ReadModelError: The handler raised something else than an error of the database that a retry may mend.
-    """
-    handler = definition.handlers.get(type(each.event).__event_type__)
-    if handler is None:
-        return
-    try:
-        with handling(session):
-            handler.call(each, session)
-    except Exception as error:
-        if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError):
-            raise
-        raise refused(definition, [each], error) from error
-
-
-def refused(definition: ReadModelDefinition, events: Sequence[RecordedEvent[Any]], error: Exception) -> ReadModelError:
-    """Say which model could not take which events."""
-    known = definition.event_classes
-    taken = [each for each in events if type(each.event).__event_type__ in known]
-    named = [
-        f"{type(each.event).__event_type__} {each.event_id} ({each.aggregate_type} {each.aggregate_id!r} version {each.version})"
-        for each in taken
-    ]
-    reason = error.orig if isinstance(error, DBAPIError) else error
-    return ReadModelError(
-        definition.name, events=named, rows=list(_rows(definition, taken)), reason=f"{type(reason).__name__}: {reason}".strip()
-    )
-
-
-def _rows(definition: ReadModelDefinition, events: Iterable[RecordedEvent[Any]]) -> Iterable[str]:
-    for each in events:
-        if type(each.event).__event_type__ not in definition.handlers:
-            try:
-                key = definition.key_of(each)
-            except (EventSourceError, ValueError, ArithmeticError):
-                continue
-            if key is not None:
-                yield repr(definition.row_id(key))
 
 
 def _as_applied(appended: Appended) -> Iterable[RecordedEvent[Any]]:

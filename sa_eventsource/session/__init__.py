@@ -1,6 +1,7 @@
 """The unit of work and loading: the only place that listens to SQLAlchemy."""
 
-from sa_eventsource.session import guards, hydration, unit_of_work
+from sa_eventsource.session import commits, guards, hydration, unit_of_work
+from sa_eventsource.session.commits import commit_token, on_committed
 from sa_eventsource.session.guards import protect_from_statements
 from sa_eventsource.session.locking import lock_aggregate
 from sa_eventsource.session.unit_of_work import protect
@@ -8,5 +9,6 @@ from sa_eventsource.session.unit_of_work import protect
 unit_of_work.listen()
 hydration.listen()
 guards.listen()
+commits.listen()
 
-__all__ = ["lock_aggregate", "protect", "protect_from_statements"]
+__all__ = ["commit_token", "lock_aggregate", "on_committed", "protect", "protect_from_statements"]

@@ -8,6 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, object_session
 
 from sa_eventsource.aggregates import AggregateRoot, blank, definition_of, drop_state, is_loaded, restore
+from sa_eventsource.observation import observed
 from sa_eventsource.session.sqlalchemy_internals import after_rows, identity_load, loaded_result
 from sa_eventsource.store import read_stream, read_streams
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Result
     from sqlalchemy.orm import ORMExecuteState, QueryContext
 
+    from sa_eventsource.aggregates import AggregateDefinition
+    from sa_eventsource.observation import Observation
+    from sa_eventsource.session.sqlalchemy_internals import IdentityLoad
     from sa_eventsource.store import StoredStream
 
 
@@ -36,12 +40,19 @@ def _load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
     load = identity_load(execution)
     if load is None:
         return None
+    with observed("load", definition_of(mapper.class_).aggregate_type) as observation:
+        return _loaded_by_id(execution, load, observation)
+
+
+def _loaded_by_id(execution: ORMExecuteState, load: IdentityLoad, observation: Observation) -> Result[Any]:
     session = execution.session
+    mapper: Any = execution.bind_mapper
     definition = definition_of(mapper.class_)
     aggregate_id = definition.text_id(load.identity)
     stream = read_stream(session.connection(bind_arguments=execution.bind_arguments), definition, aggregate_id)
     if stream is None:
         return loaded_result(load, session, None)
+    observation.events = len(stream.rows)
     aggregate: AggregateRoot[Any] | None
     if load.refreshed is None:
         # The autoflush may just have made a new instance with this id persistent.
@@ -78,6 +89,11 @@ def _hydrate(aggregates: Sequence[AggregateRoot[Any]]) -> None:
     if session is None:
         return
     definition = definition_of(type(aggregates[0]))
+    with observed("load", definition.aggregate_type) as observation:
+        observation.events = _hydrate_in(session, definition, aggregates)
+
+
+def _hydrate_in(session: Session, definition: AggregateDefinition, aggregates: Sequence[AggregateRoot[Any]]) -> int:
     connection = session.connection(bind_arguments={"mapper": type(aggregates[0]).__mapper__})  # type: ignore[attr-defined]
     by_id: dict[str, AggregateRoot[Any]] = {definition.text_id(aggregate.id): aggregate for aggregate in aggregates}
     streams: Iterable[StoredStream | None]
@@ -85,6 +101,9 @@ def _hydrate(aggregates: Sequence[AggregateRoot[Any]]) -> None:
         streams = [read_stream(connection, definition, next(iter(by_id)))]
     else:
         streams = read_streams(connection, definition, list(by_id))
+    events = 0
     for stream in streams:
         if stream is not None:
+            events += len(stream.rows)
             restore(by_id[stream.aggregate_id], stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
+    return events

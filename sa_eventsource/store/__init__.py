@@ -6,12 +6,15 @@ from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.event_conditions import recorded, select_events
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.event_store import AsyncEventStore, EventStore
+from sa_eventsource.store.raw_events import NOT_JSON, as_json, event_members, json_object, select_raw_events
 from sa_eventsource.store.replay import StoredStream, read_stream, read_streams
 from sa_eventsource.store.snapshots import write_snapshots
-from sa_eventsource.store.windows import between_positions, current_snapshot, in_window
+from sa_eventsource.store.transfer import ImportedLog, export_events, import_events
+from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
 
 __all__ = [
     "CONTEXT_KEY",
+    "NOT_JSON",
     "AppendRefusedError",
     "Appended",
     "AsyncEventQuery",
@@ -19,18 +22,27 @@ __all__ = [
     "DriverStatement",
     "EventQuery",
     "EventStore",
+    "ImportedLog",
     "StoredStream",
     "StreamAppend",
     "append",
+    "as_json",
     "between_positions",
     "current_snapshot",
     "current_version",
+    "event_members",
+    "export_events",
+    "import_events",
     "in_window",
+    "json_object",
     "on_appended",
     "raise_explained",
     "read_stream",
     "read_streams",
     "recorded",
     "select_events",
+    "select_raw_events",
+    "taken",
+    "visible_in",
     "write_snapshots",
 ]

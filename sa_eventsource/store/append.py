@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.observation import observed
 from sa_eventsource.store.insert_statements import insert_statements
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
         DBAPIError: The database refused the statement, at REPEATABLE READ and SERIALIZABLE also for a stream that has moved on.
     """
     streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id)) if len(streams) > 1 else streams
+    with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
+        observation.events = _append(session, connection, tables, streams)
+
+
+def _append(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> int:
     if CONTEXT_KEY in session.info:
         _inherit(session.info[CONTEXT_KEY], streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
@@ -108,6 +114,7 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
         appended = Appended(session, connection, tables, streams)
         for listener in _listeners:
             listener(appended)
+    return len(rows)
 
 
 def _inherit(outer: object, streams: Sequence[StreamAppend]) -> None:

@@ -5,7 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import BigInteger, Text, Uuid, case, cast, delete, func, literal_column, null, select, tuple_
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    literal_column,
+    null,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from sa_eventsource.read_models.mapped_rows import POSITIONS
@@ -23,18 +38,23 @@ from sa_eventsource.read_models.sql.grouping import (
 )
 from sa_eventsource.read_models.sql.lists import EMPTY, pruned, visible
 from sa_eventsource.read_models.sql.sources import as_json, from_json
-from sa_eventsource.store import DriverStatement, between_positions, in_window
+from sa_eventsource.read_models.sql.streams import ALL_STREAMS, Streams
+from sa_eventsource.store import DriverStatement, between_positions, in_window, taken
 
 if TYPE_CHECKING:
-    from sqlalchemy import Subquery
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection, Subquery
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.read_models.definition import ReadModelDefinition
     from sa_eventsource.read_models.fields import Field
 
-Selection: TypeAlias = Literal["id", "ids", "window", "window from the start"]
-"""Which events: that of parameter ``event_id``; those of ``event_ids``; those between two snapshots (``since``, ``until``) and two
-positions (``after``, ``upto``); or all that ``until`` sees between the positions."""
+Selection: TypeAlias = Literal["id", "ids", "stored ids", "window", "window from the start", "rows", "rows in progress"]
+"""Which events: that of parameter ``event_id``, which was just appended; those of ``event_ids``, likewise; those of ``event_ids``,
+whatever their shape; those between two snapshots (``since``, ``until``) and two positions (``after``, ``upto``); all that ``until``
+sees between the positions; all that a reader at ``since`` has taken which belong to the rows of ``keys``, a JSON array of arrays;
+or that one at ``since`` has taken that has come to ``upto`` on its way to ``until``."""
 
 _LATER_THAN_ANY = literal_column(str(2**63 - 1), BigInteger)
 
@@ -51,27 +71,41 @@ class WriteStatements:
     remove: DriverStatement | None
     write: DriverStatement
 
+    def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
+        """Execute both, with the parameters of the selection."""
+        if self.remove is not None:
+            self.remove.execute(connection, parameters)
+        self.write.execute(connection, parameters)
+
 
 def write_statements(
-    definition: ReadModelDefinition, selection: Selection, *, with_upcasted: bool = False, into_empty: bool = False
+    definition: ReadModelDefinition,
+    selection: Selection,
+    *,
+    streams: Streams = ALL_STREAMS,
+    with_upcasted: bool = False,
+    into_empty: bool = False,
 ) -> WriteStatements:
     """Build, once, the statements for some selection of events.
 
     Args:
         definition: The read model.
         selection: Which events they take.
+        streams: Of which streams.
         with_upcasted: Whether parameter ``upcasted`` has further events, as a JSON array of rows of events.
-        into_empty: Whether the model has no rows yet, so that none needs to be merged.
+        into_empty: Whether the model has none of the rows yet, so that none needs to be merged.
     """
-    key = (selection, with_upcasted, into_empty)
+    key = (selection, streams, with_upcasted, into_empty)
     found: WriteStatements | None = definition.statements.get(key)
     if found is None:
-        found = definition.statements[key] = _build(definition, selection, with_upcasted=with_upcasted, into_empty=into_empty)
+        keyed = with_keys(definition, _selected(definition, selection, streams, with_upcasted=with_upcasted))
+        if selection in ("rows", "rows in progress"):
+            keyed = _of_rows(definition, keyed)
+        found = definition.statements[key] = _build(definition, keyed, into_empty=into_empty)
     return found
 
 
-def _build(definition: ReadModelDefinition, selection: Selection, *, with_upcasted: bool, into_empty: bool) -> WriteStatements:
-    keyed = with_keys(definition, _selected(definition, selection, with_upcasted=with_upcasted))
+def _build(definition: ReadModelDefinition, keyed: Subquery, *, into_empty: bool) -> WriteStatements:
     storage = _OwnTable(definition) if definition.has_own_table else _SharedTable(definition)
     batch = grouped(definition, keyed)
     values = storage.values(batch)
@@ -83,14 +117,30 @@ def _build(definition: ReadModelDefinition, selection: Selection, *, with_upcast
     return WriteStatements(remove, DriverStatement(statement))
 
 
-def _selected(definition: ReadModelDefinition, selection: Selection, *, with_upcasted: bool) -> Subquery:
-    if selection == "id":
-        return appended_event(definition)
-    if selection == "ids":
-        return appended_events(definition)
+def _selected(definition: ReadModelDefinition, selection: Selection, streams: Streams, *, with_upcasted: bool) -> Subquery:
     events = definition.tables.events
-    where = [*in_window(events, has_start=selection == "window"), *between_positions(events)]
+    where = streams.conditions(definition.tables)
+    match selection:
+        case "id":
+            return appended_event(definition)
+        case "ids":
+            return appended_events(definition)
+        case "stored ids":
+            where.append(events.c.event_id == any_(cast(bindparam("event_ids", type_=Text), ARRAY(Uuid))))
+        case "window" | "window from the start":
+            where += [*in_window(events, has_start=selection == "window"), *between_positions(events)]
+        case "rows" | "rows in progress":
+            where.append(taken(events, in_progress=selection == "rows in progress"))
     return stored_events(definition, where, with_upcasted=with_upcasted)
+
+
+def _of_rows(definition: ReadModelDefinition, keyed: Subquery) -> Subquery:
+    """Keep the events of the rows whose keys are parameter ``keys``."""
+    key = func.jsonb_build_array(
+        *(as_json(column, part.type) for part, column in zip(definition.key, key_columns(definition, keyed), strict=True))
+    )
+    wanted = select(func.jsonb_array_elements(cast(bindparam("keys", type_=Text), JSONB)))
+    return select(keyed).where(key.in_(wanted)).subquery("wanted_event")
 
 
 class _SharedTable:

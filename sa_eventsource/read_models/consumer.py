@@ -1,0 +1,131 @@
+"""What read models and subscriptions have in common: they take events from the log, each once and every stream in order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+
+from sa_eventsource.events import stored_types
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.read_models.handlers import handling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.events import DomainEvent, RecordedEvent
+    from sa_eventsource.exceptions import EventSourceError
+    from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.read_models.handlers import HandlerMethod
+
+OnError: TypeAlias = Literal["stop", "park"]
+"""What becomes of an event that cannot be taken after several attempts: all that follows waits behind it, or it is put aside."""
+
+
+MAX_SHARDS = 256
+"""Into how many parts the streams can be dealt out."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Consumer(ABC):
+    """Whatever takes events under one name.
+
+    Attributes:
+        name: The name that its checkpoint is kept under.
+        tables: The tables of the log it follows.
+        handlers: Methods or functions by stored name of the event type.
+        on_error: What becomes of an event that cannot be taken.
+        shards: Into how many parts it is split, each with a checkpoint of its own; streams are dealt out among them.
+    """
+
+    name: str
+    tables: EventSourceTables
+    handlers: Mapping[str, HandlerMethod] = field(default_factory=dict)
+    on_error: OnError = "stop"
+    shards: int = 1
+
+    @cached_property
+    def event_classes(self) -> Mapping[str, type[DomainEvent]]:
+        """All event classes that it takes, by stored name."""
+        return {**self.declared_classes(), **{name: method.event_class for name, method in self.handlers.items()}}
+
+    @abstractmethod
+    def declared_classes(self) -> Mapping[str, type[DomainEvent]]:
+        """The event classes that it takes without a handler, by stored name."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of the declaration: what was done under another one must be done anew."""
+
+    @property
+    @abstractmethod
+    def bind_arguments(self) -> dict[str, Any]:
+        """What tells a session with several binds which to use."""
+
+    @property
+    def starts_now(self) -> bool:
+        """Whether it leaves out what is in the log when it is new."""
+        return False
+
+    @property
+    def batch_size(self) -> int:
+        """Events in a transaction."""
+        return 1_000
+
+    @abstractmethod
+    def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> EventSourceError:
+        """Make the error that says which events could not be taken."""
+
+    @cached_property
+    def stored_types(self) -> tuple[str, ...]:
+        """All names that its events may be stored under, former ones included."""
+        return tuple(name for event_class in self.event_classes.values() for name in stored_types(event_class))
+
+    def call_handler(self, each: RecordedEvent[Any], session: Session) -> None:
+        """Give an event to the handler that takes it, if there is one.
+
+        Raises:
+            ReadModelError: The handler of a read model raised something else than an error of the database that a retry may mend.
+            SubscriptionError: That of a subscription did.
+        """
+        handler = self.handlers.get(type(each.event).__event_type__)
+        if handler is None:
+            return
+        try:
+            with handling(session):
+                handler.call(each, session)
+        except Exception as error:
+            if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError):
+                raise
+            raise self.refused([each], error) from error
+
+    def named(self, events: Sequence[RecordedEvent[Any]]) -> list[str]:
+        """Name the events, for a message."""
+        return [
+            f"{type(one.event).__event_type__} {one.event_id} ({one.aggregate_type} {one.aggregate_id!r} version {one.version})"
+            for one in events
+        ]
+
+
+def check_following(where: str, consumer: Consumer) -> None:
+    """Check how a consumer wants to follow the log.
+
+    Raises:
+        DeclarationError: It cannot.
+    """
+    if consumer.on_error not in ("stop", "park"):
+        raise DeclarationError(f'{where}: on_error is {consumer.on_error!r}; it must be "stop" or "park"')
+    if not isinstance(consumer.shards, int) or not 1 <= consumer.shards <= MAX_SHARDS:
+        raise DeclarationError(f"{where}: shards is {consumer.shards!r}; it must be a number from 1 to {MAX_SHARDS}")
+
+
+def reason_of(error: Exception) -> str:
+    """Say in a line what went wrong; of an error of the database, what the database said."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return f"{type(cause).__name__}: {cause}".strip()
