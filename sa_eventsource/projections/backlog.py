@@ -1,24 +1,26 @@
-"""Which events a read model has yet to take, and how many at a time."""
+"""Which events a follower has yet to take, and how many at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import BigInteger, Text, cast, false, func, literal_column, select
 
+from sa_eventsource.read_models import ReadModelDefinition
 from sa_eventsource.read_models.sql import is_outdated
 from sa_eventsource.store import current_snapshot, in_window, recorded, select_events
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy import Connection
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.projections.checkpoints import Checkpoint
-    from sa_eventsource.read_models import ReadModelDefinition
+    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.read_models import Consumer
+    from sa_eventsource.read_models.sql import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Batch:
         until: The one in which it ends; None on SQLite.
         after: The position behind which the batch begins.
         upto: Its last position.
-        count: How many of the model's events there are.
-        outdated: How many of them are stored under a former name or an older version.
+        count: How many of the follower's events there are.
+        outdated: How many of them are stored under a former name or an older version, and meant for declared fields.
     """
 
     since: str | None
@@ -44,33 +46,64 @@ class Batch:
     @property
     def parameters(self) -> dict[str, Any]:
         """What the conditions on it are executed with."""
-        window = {"until": self.until} if self.since is None else {"since": self.since, "until": self.until}
-        return {**(window if self.until is not None else {}), "after": self.after, "upto": self.upto}
+        return {**_window(self.since, self.until), "after": self.after, "upto": self.upto}
 
 
-def next_batch(connection: Connection, definition: ReadModelDefinition, checkpoint: Checkpoint, limit: int | None) -> Batch:
-    """Find the next events that a model has yet to take, *limit* at most; perhaps none.
+def next_batch(
+    connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int | None, *, before: int | None = None
+) -> Batch:
+    """Find the next events that a follower has yet to take, perhaps none.
 
     On PostgreSQL, a new window is opened where none is being worked off: to what the database shows now.
+
+    Args:
+        connection: In a transaction that holds the follower's checkpoint.
+        follower: The follower.
+        checkpoint: How far it has come.
+        limit: How many at most; None for all.
+        before: The position that they must lie before; None for the end of the window.
     """
-    events = definition.tables.events
+    events = follower.tables.events
     is_postgresql = connection.dialect.name == "postgresql"
-    until, after = checkpoint.until, checkpoint.position
-    if is_postgresql and until is None:
+    since, until, after = checkpoint.since, checkpoint.until, checkpoint.position
+    is_new = is_postgresql and until is None
+    if is_new:
         until, after = _visible_to_others(connection), 0
-    ahead = [events.c.position > after, *_of_model(definition)]
-    parameters: dict[str, Any] = {}
-    if is_postgresql:
-        ahead += in_window(events, has_start=checkpoint.since is not None)
-        parameters = {"until": until} if checkpoint.since is None else {"since": checkpoint.since, "until": until}
-    outdated = is_outdated(definition, events).label("outdated")
-    found = select(events.c.position, outdated).where(*ahead)
+    window = in_window(events, has_start=since is not None) if is_postgresql else []
+    wanted = [*_of_follower(follower), *window]
+    if before is not None:
+        wanted.append(events.c.position < before)
+    outdated = is_outdated(follower.consumer, events) if isinstance(follower.consumer, ReadModelDefinition) else false()
+    found = select(events.c.position, outdated.label("outdated")).where(*wanted)
+    if is_new and since is not None:
+        first, upto, count, number_outdated = _extent(connection, found, _window(since, until))
+        after = 0 if first is None else first - 1
+        if limit is None or count <= limit:
+            return Batch(since, until, after, upto or after, count, number_outdated)
+    found = found.where(events.c.position > after)
     if limit is not None:
         found = found.order_by(events.c.position).limit(limit)
+    _, upto, count, number_outdated = _extent(connection, found, _window(since, until))
+    return Batch(since, until, after, after if upto is None else upto, count, number_outdated)
+
+
+def _extent(connection: Connection, found: Any, parameters: dict[str, Any]) -> Any:
+    """The first and last position, the number, and the number of outdated ones, of some events.
+
+    A window that has just been opened is asked for as a whole before a part of it is. With ``ORDER BY position LIMIT``, or for
+    ``min(position)`` alone, PostgreSQL would walk the index on positions through the whole log, in the belief that it meets an
+    event of the window soon; what lies in the window, the index on transaction ids tells at once.
+    """
     rows = found.subquery()
-    bounds = select(func.max(rows.c.position), func.count(), func.count().filter(rows.c.outdated))
-    upto, count, number_outdated = connection.execute(bounds, parameters).one()
-    return Batch(checkpoint.since, until, after, after if upto is None else upto, count, number_outdated)
+    position = rows.c.position + literal_column("0", BigInteger)
+    bounds = select(func.min(position), func.max(position), func.count(), func.count().filter(rows.c.outdated))
+    return connection.execute(bounds, parameters).one()
+
+
+def _window(since: str | None, until: str | None) -> dict[str, Any]:
+    if until is None:
+        return {}
+    return {"until": until} if since is None else {"since": since, "until": until}
 
 
 def _visible_to_others(connection: Connection) -> str:
@@ -87,52 +120,67 @@ def _visible_to_others(connection: Connection) -> str:
 
 
 def read_batch(
-    connection: Connection, definition: ReadModelDefinition, batch: Batch, *conditions: ColumnElement[bool]
+    connection: Connection, follower: Follower, batch: Batch, streams: Streams, *conditions: ColumnElement[bool]
 ) -> list[RecordedEvent[Any]]:
-    """Read a batch's events, by position.
+    """Read those of a batch's events that are of the given streams and fulfil the conditions, by position.
 
     Raises:
         EventDecodeError: A payload does not fit its class.
         UnknownEventTypeError: No class declares an event's type.
     """
-    events = definition.tables.events
-    where = [events.c.position > batch.after, events.c.position <= batch.upto, *_of_model(definition), *conditions]
-    parameters = {name: value for name, value in batch.parameters.items() if name in ("since", "until")}
-    if batch.until is not None:
-        where += in_window(events, has_start=batch.since is not None)
+    events = follower.tables.events
+    where = [*of_batch(follower, batch), *streams.conditions(follower.tables), *conditions]
     statement = select_events(events).where(*where).order_by(events.c.position)
-    return [recorded(row) for row in connection.execute(statement, parameters)]
+    return [recorded(row) for row in connection.execute(statement, _window(batch.since, batch.until))]
+
+
+def of_batch(follower: Follower, batch: Batch) -> list[ColumnElement[bool]]:
+    """Select a batch's events; the parameters are those of its window."""
+    events = follower.tables.events
+    where = [events.c.position > batch.after, events.c.position <= batch.upto, *_of_follower(follower)]
+    return where if batch.until is None else [*where, *in_window(events, has_start=batch.since is not None)]
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How many events a model has yet to take, and when the first of them occurred."""
+    """How many events a follower has yet to take, and when the first of them occurred."""
 
-    events: int
-    oldest: datetime | None
+    events: int = 0
+    oldest: datetime | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the first of them occurred; 0.0 if there is none."""
+        return 0.0 if self.oldest is None else max(0.0, (datetime.now(UTC) - self.oldest).total_seconds())
+
+    def __add__(self, other: Lag) -> Lag:
+        """Both together."""
+        times = [each for each in (self.oldest, other.oldest) if each is not None]
+        return Lag(self.events + other.events, min(times, default=None))
 
 
-def lag(connection: Connection, definition: ReadModelDefinition, checkpoint: Checkpoint) -> Lag:
-    """Count what a model has yet to take, as far as this transaction sees it."""
-    events = definition.tables.events
+def lag(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Lag:
+    """Count what a follower has yet to take, as far as this transaction sees it."""
+    events = follower.tables.events
     columns = [func.count(), func.min(events.c.occurred_at)]
     if connection.dialect.name != "postgresql":
-        statement = select(*columns).where(events.c.position > checkpoint.position, *_of_model(definition))
+        statement = select(*columns).where(events.c.position > checkpoint.position, *_of_follower(follower))
         return Lag(*connection.execute(statement).one())
-    now = connection.scalar(select(current_snapshot()))
-    windows = [(checkpoint.since, now, 0)]
+    now: str = connection.execute(select(current_snapshot())).scalar_one()
+    windows: list[tuple[str | None, str, int]] = [(checkpoint.since, now, 0)]
     if checkpoint.until is not None:
         windows = [(checkpoint.since, checkpoint.until, checkpoint.position), (checkpoint.until, now, 0)]
-    count, oldest = 0, None
+    total = Lag()
     for since, until, after in windows:
-        conditions = [events.c.position > after, *in_window(events, has_start=since is not None), *_of_model(definition)]
-        parameters = {"until": until} if since is None else {"since": since, "until": until}
-        found: Any = connection.execute(select(*columns).where(*conditions), parameters).one()
-        number, first = found
-        count += number
-        oldest = first if oldest is None or (first is not None and first < oldest) else oldest
-    return Lag(count, oldest)
+        conditions = [events.c.position > after, *in_window(events, has_start=since is not None), *_of_follower(follower)]
+        total += Lag(*connection.execute(select(*columns).where(*conditions), _window(since, until)).one())
+    return total
 
 
-def _of_model(definition: ReadModelDefinition) -> list[ColumnElement[bool]]:
-    return [definition.tables.events.c.event_type.in_(definition.stored_types)]
+def of_consumer(consumer: Consumer) -> ColumnElement[bool]:
+    """Select the events of the types that a consumer takes."""
+    return consumer.tables.events.c.event_type.in_(consumer.stored_types)
+
+
+def _of_follower(follower: Follower) -> list[ColumnElement[bool]]:
+    return [of_consumer(follower.consumer), *follower.streams(without_parked=False).conditions(follower.tables)]

@@ -1,24 +1,28 @@
-"""How far each read model has come: a row of ``projection_positions``, locked while the model is brought further."""
+"""How far each follower has come: a row of ``projection_positions``, locked while the follower is brought further."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
-    from sa_eventsource.read_models import ReadModelDefinition
+    from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.projections.followers import Follower
+
+RUNNING, STOPPED = "running", "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far a model has come.
+    """How far a follower has come.
 
     On PostgreSQL, all that snapshot *since* sees has been processed. While a backlog is worked off in batches, so has what *until*
     sees up to *position*. On SQLite, all up to *position* has.
@@ -27,56 +31,98 @@ class Checkpoint:
         since: The snapshot, as text; None before the first run.
         until: The end of the window that is being worked off; None between windows.
         position: The position reached.
+        cluster: Identifier of the database cluster that the snapshots are of.
         declaration: Fingerprint of the declaration that made the rows; None before the first run.
         processed_at: When it was last brought further.
+        status: ``"running"``, or ``"stopped"`` at an event that cannot be taken.
+        failed_position: Where the event is that could not be taken at the last attempt; None if all went well.
+        attempts: How often it was tried.
+        retry_at: When it is to be tried again; None if there is nothing to retry.
+        error: What went wrong, with the traceback.
     """
 
     since: str | None = None
     until: str | None = None
     position: int = 0
+    cluster: str | None = None
     declaration: str | None = None
     processed_at: datetime | None = None
+    status: str = RUNNING
+    failed_position: int | None = None
+    attempts: int = 0
+    retry_at: datetime | None = None
+    error: str | None = None
+
+    def without_failure(self) -> Checkpoint:
+        """The same, as if nothing had gone wrong."""
+        return replace(self, status=RUNNING, failed_position=None, attempts=0, retry_at=None, error=None)
 
 
-def lock(connection: Connection, definition: ReadModelDefinition) -> Checkpoint:
-    """Wait until no other transaction works on the model, keep others out until this one ends, and read how far it has come."""
-    table = definition.tables.projection_positions
-    is_ours = table.c.projection_name == definition.name
-    take = update(table).where(is_ours).values(status=table.c.status)  # writes nothing new: it locks the row, on SQLite too
-    if connection.execute(take).rowcount == 0:
-        dialect_insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        connection.execute(dialect_insert(table).values(projection_name=definition.name).on_conflict_do_nothing())
-        connection.execute(take)
-    return read(connection, definition)
+_COLUMNS = {
+    "since": "snapshot_cursor",
+    "until": "window_end",
+    "position": "last_processed_position",
+    "processed_at": "last_processed_at",
+}
 
 
-def read(connection: Connection, definition: ReadModelDefinition) -> Checkpoint:
-    """Read how far the model has come, without waiting for those who work on it."""
-    table = definition.tables.projection_positions
-    columns = table.c
-    row = connection.execute(
-        select(
-            columns.snapshot_cursor,
-            columns.window_end,
-            columns.last_processed_position,
-            columns.declaration,
-            columns.last_processed_at,
-        ).where(columns.projection_name == definition.name)
-    ).one_or_none()
+def lock(connection: Connection, follower: Follower, *, wait: bool = True) -> Checkpoint | None:
+    """Read how far a follower has come, and keep all others from it until the transaction ends.
+
+    Args:
+        connection: In a transaction, at READ COMMITTED.
+        follower: The follower. Its row is made if there is none.
+        wait: Whether to wait for another transaction that works on it.
+
+    Returns:
+        The checkpoint; None if another transaction works on it and *wait* is false.
+    """
+    table = follower.tables.projection_positions
+    if connection.dialect.name != "postgresql":
+        # Writes nothing new: it makes the transaction the writer.
+        connection.execute(update(table).where(table.c.projection_name == follower.name).values(status=table.c.status))
+        _make(connection, follower)
+        return read(connection, follower)
+    statement = _select(table, follower).with_for_update(skip_locked=not wait)
+    row = connection.execute(statement).one_or_none()
+    if row is None and (_make(connection, follower) or wait):
+        row = connection.execute(statement).one_or_none()
+    return None if row is None else Checkpoint(*row)
+
+
+def read(connection: Connection, follower: Follower) -> Checkpoint:
+    """Read how far a follower has come, without waiting for those who work on it."""
+    row = connection.execute(_select(follower.tables.projection_positions, follower)).one_or_none()
     return Checkpoint() if row is None else Checkpoint(*row)
 
 
-def save(connection: Connection, definition: ReadModelDefinition, checkpoint: Checkpoint) -> None:
-    """Write how far the model has come, with the time, in the transaction that brought it there."""
-    table = definition.tables.projection_positions
-    connection.execute(
-        update(table)
-        .where(table.c.projection_name == definition.name)
-        .values(
-            snapshot_cursor=checkpoint.since,
-            window_end=checkpoint.until,
-            last_processed_position=checkpoint.position,
-            declaration=checkpoint.declaration,
-            last_processed_at=func.current_timestamp(),
-        )
-    )
+def save(connection: Connection, follower: Follower, checkpoint: Checkpoint, *, made_progress: bool = True) -> None:
+    """Write how far a follower has come, in the transaction that brought it there."""
+    table = follower.tables.projection_positions
+    values: dict[str, Any] = {
+        _COLUMNS.get(each.name, each.name): getattr(checkpoint, each.name)
+        for each in fields(checkpoint)
+        if each.name != "processed_at"
+    }
+    if made_progress:
+        values["last_processed_at"] = func.current_timestamp()
+    connection.execute(update(table).where(table.c.projection_name == follower.name).values(values))
+
+
+def remove(connection: Connection, tables: EventSourceTables, name: str, *, keep: Collection[str] = ()) -> int:
+    """Remove the checkpoints of a consumer and its shards, but for some; tell how many there were."""
+    column = tables.projection_positions.c.projection_name
+    of_consumer = or_(column == name, column.startswith(f"{name}#", autoescape=True))
+    return connection.execute(delete(tables.projection_positions).where(of_consumer, column.not_in(keep))).rowcount
+
+
+def _make(connection: Connection, follower: Follower) -> bool:
+    """Insert the row; tell whether it was not there."""
+    dialect_insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = dialect_insert(follower.tables.projection_positions).values(projection_name=follower.name).on_conflict_do_nothing()
+    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount > 0
+
+
+def _select(table: Table, follower: Follower) -> Any:
+    columns = [table.c[_COLUMNS.get(each.name, each.name)] for each in fields(Checkpoint)]
+    return select(*columns).where(table.c.projection_name == follower.name)

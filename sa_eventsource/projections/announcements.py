@@ -1,0 +1,163 @@
+"""Waking workers by NOTIFY instead of letting them ask: the commit of events is announced after it, and outside of it.
+
+A ``NOTIFY`` in the writer's own transaction would take a lock for all of the cluster at its commit, so that commits wait for each
+other (https://www.postgresql.org/docs/current/sql-notify.html, ``PreCommit_Notify`` in ``async.c``). Here a thread sends it, once
+for all commits of the last milliseconds. What is not announced, because a process died in between, is found by asking.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from sa_eventsource.session import on_committed
+
+if TYPE_CHECKING:
+    from typing import Self
+    from uuid import UUID
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+log = logging.getLogger("sa_eventsource.worker")
+
+CHANNEL = "sa_eventsource"
+
+_BETWEEN_TWO = 0.002
+_AFTER_FAILURE = 1.0
+_LOOK_UP = 0.5
+"""Seconds between an announcement and the next, after a failure, and until a listener looks whether it is to end."""
+
+_announcers: WeakSet[Announcer] = WeakSet()
+
+
+class Announcer:
+    """Announces the commits of events in this process to the workers that listen (``Worker(..., listen=True)``).
+
+    Example::
+
+        with Announcer(engine):
+            serve()
+
+    A thread sends the announcements, over a connection of the engine's pool: no commit waits for one. Start it in the process that
+    writes, after any fork. Several do no harm.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Choose the database.
+
+        Args:
+            engine: An engine for PostgreSQL.
+        """
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._news = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to announce."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="sa_eventsource announcer", daemon=True)
+        self._thread.start()
+        _announcers.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Announce what has been committed, and end."""
+        _announcers.discard(self)
+        self._stopping = True
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def announce(self) -> None:
+        """Let the workers know, soon, that events were committed: for those that were written by other means than a session."""
+        self._news.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._news.wait()
+            self._news.clear()
+            try:
+                with self._engine.connect() as connection:
+                    connection.execute(text(f"NOTIFY {CHANNEL}"))
+            except (DBAPIError, PoolTimeoutError) as error:
+                log.warning("a commit could not be announced: %s", error)
+                time.sleep(0 if self._stopping else _AFTER_FAILURE)
+            time.sleep(_BETWEEN_TWO)
+
+
+@on_committed
+def _announce(_session: Session, _token: UUID) -> None:
+    for each in list(_announcers):
+        each.announce()
+
+
+class Listener:
+    """Hears what is announced, on a connection of its own.
+
+    Attributes:
+        news: Set when there was an announcement; for the reader to clear.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Choose the database.
+
+        Raises:
+            ValueError: The driver is not psycopg.
+        """
+        if engine.dialect.driver != "psycopg":
+            raise ValueError(f"a worker can listen through psycopg only, not through {engine.dialect.name}+{engine.dialect.driver}")
+        self.news = threading.Event()
+        self._engine = engine
+        self._is_connected = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="sa_eventsource listener", daemon=True)
+
+    @property
+    def hears(self) -> bool:
+        """Whether it is connected."""
+        return self._is_connected
+
+    def __enter__(self) -> Self:
+        """Begin to listen."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop listening."""
+        self._stopping = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._listen()
+            except (DBAPIError, PoolTimeoutError, self._engine.dialect.loaded_dbapi.Error) as error:
+                log.warning("announcements cannot be heard, asking instead: %s", error)
+            self._is_connected = False
+            if not self._stopping:
+                time.sleep(_AFTER_FAILURE)
+
+    def _listen(self) -> None:
+        pooled = self._engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        try:
+            connection.autocommit = True
+            connection.execute(f"LISTEN {CHANNEL}")
+            self._is_connected = True
+            self.news.set()  # what was announced before
+            while not self._stopping:
+                for _ in connection.notifies(timeout=_LOOK_UP, stop_after=1):
+                    self.news.set()
+        finally:
+            pooled.close()

@@ -1,0 +1,94 @@
+"""The worker as an asyncio task."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.projections.consumers import chosen_consumers
+from sa_eventsource.projections.failures import RetryPolicy
+from sa_eventsource.projections.followers import Follower, followers_of
+from sa_eventsource.projections.rounds import Pace, Rounds
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Self
+
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+    from sqlalchemy.orm import Session
+
+
+class AsyncWorker:
+    """A :class:`Worker` as an asyncio task, on asynchronous sessions.
+
+    Example::
+
+        async with AsyncWorker(async_sessionmaker(engine), Base):
+            await serve()
+
+    Handlers are plain functions; they get a ``Session`` whose calls do not block the event loop.
+    """
+
+    def __init__(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        base: Any,
+        *,
+        only: Collection[str] | None = None,
+        pace: Pace | None = None,
+        retries: RetryPolicy | None = None,
+    ) -> None:
+        """Choose the database and what to look after.
+
+        Args:
+            sessions: What makes sessions, such as ``async_sessionmaker(engine)``.
+            base: The declarative base.
+            only: Names of read models and subscriptions; None for all.
+            pace: How often to ask for news; None for every 2 to 20 milliseconds.
+            retries: How often an event is tried; None for five times within some 17 seconds.
+
+        Raises:
+            DeclarationError: There is no read model and no subscription of a name.
+        """
+        self._sessions = sessions
+        self._consumers = chosen_consumers(tables_on(base.metadata, getattr(base, "__eventsource__", None)), only)
+        self._pace = pace or Pace()
+        self._retries = retries or RetryPolicy()
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[int] | None = None
+
+    async def run(self) -> int:
+        """Follow the log until :meth:`stop` is called; as :meth:`Worker.run`."""
+        async with self._sessions() as session:
+            followers = await session.run_sync(self._followers)
+        rounds = Rounds(followers, self._pace, self._retries, self._stop.is_set)
+        while not self._stop.is_set():
+            async with self._sessions() as session:
+                pause = await session.run_sync(rounds.wake)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+        return rounds.taken
+
+    def stop(self) -> None:
+        """Have :meth:`run` return after the batch under way. To be called in the event loop."""
+        self._stop.set()
+
+    async def __aenter__(self) -> Self:
+        """Run as a task until the block ends."""
+        self._stop.clear()
+        self._task = asyncio.create_task(self.run(), name="sa_eventsource worker")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop after the batch under way. What ended the task before its time is raised here."""
+        self.stop()
+        if self._task is not None:
+            task, self._task = self._task, None
+            await task
+
+    def _followers(self, session: Session) -> list[Follower]:
+        return [
+            follower for each in self._consumers for follower in followers_of(each, session.get_bind(**each.bind_arguments).dialect)
+        ]

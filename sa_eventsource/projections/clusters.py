@@ -1,0 +1,217 @@
+"""Recognising a log that was moved to another cluster, where transaction ids and snapshots mean nothing, and giving it new ones.
+
+A dump that is restored, or a logical replica, brings the events' transaction ids and the checkpoints' snapshots from the cluster
+they were taken in; the new one counts transactions of its own. Within the old values all is consistent: snapshots of one cluster
+see ever more, so that the checkpoints, in the order of time, cut the log into slices. :func:`renumber` keeps the slices and numbers
+them from 3 on, below every transaction id that a cluster gives out, and the checkpoints with them. All then looks as if it had been
+written by a few transactions long ago: nothing is skipped, nothing comes twice, whoever follows the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Text, cast, func, inspect, select, text
+
+from sa_eventsource.exceptions import MovedLogError
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping.column_types import XID8
+from sa_eventsource.mapping.immutability import SWITCH
+from sa_eventsource.projections.checkpoints import read
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+    from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.projections.checkpoints import Checkpoint
+    from sa_eventsource.projections.followers import Follower
+
+_FIRST = 3
+"""The lowest normal transaction id; a new cluster's first user transactions have some 700."""
+
+_MOST_SLICES = 600
+
+
+def cluster_identifier() -> ColumnElement[str]:
+    """The identifier of the database cluster that answers, as text."""
+    return cast(select(text("system_identifier")).select_from(func.pg_control_system()).scalar_subquery(), Text)
+
+
+def check_cluster(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Checkpoint:
+    """See to it that transaction ids and a checkpoint's snapshots are of the cluster that answers.
+
+    A log that was restored as a whole is given new ones in this transaction.
+
+    Returns:
+        The checkpoint, as it is now, with the cluster's identifier.
+
+    Raises:
+        MovedLogError: They are of another one, and it is not certain which events came with them.
+    """
+    if connection.dialect.name != "postgresql":
+        return checkpoint
+    here: str = connection.execute(select(cluster_identifier())).scalar_one()
+    if checkpoint.cluster == here:
+        return checkpoint
+    tables = follower.tables
+    if checkpoint.cluster is None and not _has_future_transactions(connection, tables):
+        return replace(checkpoint, cluster=here)
+    boundary = _last_restored(connection, tables)
+    if boundary is None:
+        raise MovedLogError(checkpoint.cluster, here)
+    renumber(connection, tables, boundary)
+    return replace(read(connection, follower), cluster=here)
+
+
+def adopt(session: Session, base: Any, *, last_position: int | None = None, keep: bool = False) -> int:
+    """Settle a log that came from another cluster, where that does not happen by itself: what raised ``MovedLogError`` goes on.
+
+    In one transaction, which it commits; writers of events and all followers wait for it. Each event is then still taken once.
+
+    Args:
+        session: A session without a transaction in progress.
+        base: The declarative base.
+        last_position: The last position that was brought here; the events behind it were appended here. None for all.
+        keep: Whether the transaction ids still hold, as after ``pg_upgrade`` or in a physical copy: only the new cluster is noted.
+
+    Returns:
+        The number of events that were given new transaction ids.
+    """
+    tables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+    positions = tables.projection_positions
+    try:
+        connection = session.connection(bind_arguments=any_bind(tables))
+        if connection.dialect.name != "postgresql":
+            return 0
+        changed = 0
+        if keep:
+            here: str = connection.execute(select(cluster_identifier())).scalar_one()
+            connection.execute(positions.update().where(positions.c.cluster.is_not(None)).values(cluster=here))
+        else:
+            name = connection.dialect.identifier_preparer.format_table(tables.events)
+            connection.execute(text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+            newest: int = connection.scalar(select(func.coalesce(func.max(tables.events.c.position), 0))) or 0
+            changed = renumber(connection, tables, newest if last_position is None else last_position)
+        session.commit()
+    finally:
+        session.rollback()
+    return changed
+
+
+def any_bind(tables: EventSourceTables) -> dict[str, Any]:
+    """Lead a session with several binds to the database of a log."""
+    for aggregate in tables.aggregate_classes.values():
+        return {"mapper": inspect(aggregate)}
+    return {"clause": tables.events}
+
+
+def _has_future_transactions(connection: Connection, tables: EventSourceTables) -> bool:
+    """Tell whether events carry transaction ids that this cluster has not given out yet."""
+    newest = select(tables.events.c.transaction_id).order_by(tables.events.c.transaction_id.desc()).limit(1).scalar_subquery()
+    end = func.pg_snapshot_xmax(func.pg_current_snapshot(), type_=XID8)
+    return bool(connection.scalar(select(func.coalesce(cast(newest, XID8) >= end, False))))
+
+
+def _last_restored(connection: Connection, tables: EventSourceTables) -> int | None:
+    """Find the position up to which the log was restored; None if that is not certain.
+
+    It is if all events up to there were written by one transaction of this cluster, as ``COPY`` in a restored dump does, which
+    also gave them transaction ids that are not its own, and all behind carry the id of the transaction that wrote them.
+    """
+    name = connection.dialect.identifier_preparer.format_table(tables.events)
+    connection.execute(text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+    found = connection.execute(
+        text(f"""
+            SELECT max(position),
+                   bool_or(transaction_id::text::numeric % 4294967296 <> xmin::text::numeric),
+                   (SELECT min(position) FROM {name} AS later WHERE later.xmin <> first.xmin),
+                   EXISTS (SELECT 1 FROM {name} AS later
+                           WHERE later.xmin <> first.xmin AND transaction_id::text::numeric % 4294967296 <> xmin::text::numeric)
+            FROM {name} AS first
+            WHERE xmin = (SELECT xmin FROM {name} ORDER BY position LIMIT 1)
+            GROUP BY xmin
+        """)
+    ).one_or_none()
+    if found is None:
+        return 0
+    last, is_of_others, next_written, are_others_behind = found
+    is_certain = is_of_others and not are_others_behind and (next_written is None or next_written > last)
+    return int(last) if is_certain else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """What a checkpoint's snapshot sees, given as the number it gets and the condition in terms of the old values."""
+
+    snapshot: str
+    number: int
+
+
+def renumber(connection: Connection, tables: EventSourceTables, last_position: int) -> int:
+    """Give the events up to a position, and all checkpoints, transaction ids that hold in any cluster.
+
+    One statement updates the events, which the table's trigger otherwise refuses. Writers of events wait until the transaction
+    ends. Vacuum the table afterwards.
+
+    Args:
+        connection: In a transaction, which the caller commits.
+        tables: The tables.
+        last_position: The last position that came with the old transaction ids; events behind it were written here.
+
+    Returns:
+        The number of events that were given new ids.
+    """
+    events, positions = tables.events, tables.projection_positions
+    preparer = connection.dialect.identifier_preparer
+    log, checkpoints = preparer.format_table(events), preparer.format_table(positions)
+    connection.execute(text(f"LOCK TABLE {checkpoints} IN EXCLUSIVE MODE"))
+    connection.execute(text(f"SET LOCAL {SWITCH} = 'on'"))
+    here: str = connection.execute(select(cluster_identifier())).scalar_one()
+    rows: list[Any] = list(
+        connection.execute(
+            select(positions.c.projection_name, positions.c.snapshot_cursor, positions.c.window_end).where(
+                positions.c.cluster.is_distinct_from(here)
+            )
+        )
+    )
+    slices = _in_order({each for row in rows for each in (row.snapshot_cursor, row.window_end) if each is not None})
+    number_of = "CASE " + " ".join(
+        f"WHEN pg_visible_in_snapshot(transaction_id, '{each.snapshot}') THEN '{each.number}'" for each in slices
+    )
+    number_of = f"{number_of} ELSE '{_FIRST + len(slices)}' END" if slices else f"'{_FIRST}'"
+    changed = connection.execute(
+        text(f"UPDATE {log} SET transaction_id = ({number_of})::xid8 WHERE position <= :last"), {"last": last_position}
+    ).rowcount
+    translated = {each.snapshot: f"{each.number + 1}:{each.number + 1}:" for each in slices}
+    for row in rows:
+        connection.execute(
+            positions.update()
+            .where(positions.c.projection_name == row.projection_name)
+            .values(
+                snapshot_cursor=translated.get(row.snapshot_cursor),
+                window_end=translated.get(row.window_end),
+                cluster=here if row.snapshot_cursor or row.window_end else None,
+            )
+        )
+    connection.execute(text(f"SET LOCAL {SWITCH} = 'off'"))
+    return changed
+
+
+def _in_order(snapshots: set[str]) -> list[_Slice]:
+    """Put snapshots of one cluster into the order in which they were taken: each sees all that those before it see.
+
+    Raises:
+        ValueError: There are more than can be numbered.
+    """
+    if len(snapshots) > _MOST_SLICES:
+        raise ValueError(f"{len(snapshots)} different checkpoints; at most {_MOST_SLICES} can be moved to another cluster")
+
+    def age(snapshot: str) -> tuple[int, int, int]:
+        xmin, xmax, running = snapshot.split(":")
+        # Of two snapshots with the same end, the later one has fewer transactions running.
+        return int(xmax), -len([each for each in running.split(",") if each]), int(xmin)
+
+    return [_Slice(snapshot, _FIRST + index) for index, snapshot in enumerate(sorted(snapshots, key=age))]

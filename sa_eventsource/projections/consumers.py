@@ -1,0 +1,41 @@
+"""What follows the log of a declarative base by itself: its eventual read models, and the subscriptions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.projections.subscriptions import subscriptions_on
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.read_models import Consumer
+
+
+def consumers_on(tables: EventSourceTables) -> list[Consumer]:
+    """List all of them by name.
+
+    Raises:
+        DeclarationError: A subscription has the name of a read model.
+    """
+    eventual = [each for _, each in sorted(tables.read_models.items()) if not each.is_strong]
+    return [*eventual, *subscriptions_on(tables)]
+
+
+def chosen_consumers(tables: EventSourceTables, names: Collection[str] | None) -> list[Consumer]:
+    """List those of some names; of None, all.
+
+    Raises:
+        DeclarationError: There is none of a name.
+    """
+    known = {each.name: each for each in consumers_on(tables)}
+    if names is None:
+        return list(known.values())
+    for name in names:
+        if name not in known:
+            raise DeclarationError(
+                f"no eventual read model and no subscription has the name {name!r}; there are: {', '.join(known) or 'none'}"
+            )
+    return [known[name] for name in dict.fromkeys(names)]

@@ -1,0 +1,162 @@
+"""What to do about events that were put aside, and about consumers that have stopped: list, retry, drop, resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, select
+
+from sa_eventsource.projections import checkpoints
+from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.projections.steps import skip_failed, take_step
+from sa_eventsource.projections.taking import begin, take_stored
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.read_models import Consumer
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedStream:
+    """A stream of which a consumer has put events aside.
+
+    Attributes:
+        name: The consumer: a read model or a subscription.
+        aggregate_type: The stream's aggregate type.
+        aggregate_id: The stream's id.
+        event_id: The event that could not be taken.
+        position: Its position.
+        events: How many are put aside, it and those behind it.
+        error: What went wrong, with the traceback.
+        parked_at: When it was put aside, in UTC.
+    """
+
+    name: str
+    aggregate_type: str
+    aggregate_id: str
+    event_id: UUID
+    position: int
+    events: int
+    error: str | None
+    parked_at: datetime
+
+
+def parked_streams(session: Session, consumer: Consumer) -> list[ParkedStream]:
+    """List the streams that a consumer has put aside, the longest waiting first."""
+    parked = consumer.tables.parked_events
+    connection = begin(session, consumer)
+    counted = (
+        select(func.min(parked.c.position).label("first"), func.count().label("number"))
+        .where(parked.c.projection_name == consumer.name)
+        .group_by(parked.c.aggregate_type, parked.c.aggregate_id)
+        .subquery()
+    )
+    statement = (
+        select(
+            parked.c.projection_name,
+            parked.c.aggregate_type,
+            parked.c.aggregate_id,
+            parked.c.event_id,
+            parked.c.position,
+            counted.c.number,
+            parked.c.error,
+            parked.c.parked_at,
+        )
+        .join(counted, counted.c.first == parked.c.position)
+        .where(parked.c.projection_name == consumer.name)
+        .order_by(parked.c.position)
+    )
+    found = [ParkedStream(*row) for row in connection.execute(statement)]
+    session.rollback()
+    return found
+
+
+def retry_stream(session: Session, consumer: Consumer, stream: ParkedStream) -> int:
+    """Let a consumer take what it has put aside of a stream, in order and in one transaction; then the stream goes on.
+
+    Args:
+        session: A session without a transaction in progress.
+        consumer: The consumer.
+        stream: The stream.
+
+    Returns:
+        The number of events taken.
+
+    Raises:
+        ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: One cannot be taken yet. All stay aside.
+    """
+    parked = consumer.tables.parked_events
+    try:
+        connection = begin(session, consumer)
+        _lock_all(connection, consumer)
+        ids = list(connection.scalars(select(parked.c.event_id).where(*_of_stream(consumer, stream)).order_by(parked.c.position)))
+        connection.execute(delete(parked).where(*_of_stream(consumer, stream)))
+        take_stored(session, consumer, ids)
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    session.expunge_all()
+    return len(ids)
+
+
+def drop_stream(session: Session, consumer: Consumer, stream: ParkedStream) -> int:
+    """Forget what a consumer has put aside of a stream: it never takes those events, but the later ones of the stream.
+
+    Returns:
+        The number of events forgotten.
+    """
+    connection = begin(session, consumer)
+    _lock_all(connection, consumer)
+    statement = delete(consumer.tables.parked_events).where(*_of_stream(consumer, stream))
+    number = connection.execute(statement).rowcount
+    session.commit()
+    return number
+
+
+def resume(session: Session, consumer: Consumer, *, skip: bool = False) -> bool:
+    """Have a consumer that stopped at an event go on.
+
+    Args:
+        session: A session without a transaction in progress.
+        consumer: The consumer.
+        skip: Whether to leave the event out for ever, instead of trying it again. It then counts as taken.
+
+    Returns:
+        Whether it had stopped, or was waiting to try an event again.
+    """
+    had_failed = False
+    for follower in followers_of(consumer, session.get_bind(**consumer.bind_arguments).dialect):
+        if skip:
+            while take_step(session, follower, None, heed_failures=True).outcome == "taken":
+                pass
+        connection = begin(session, consumer)
+        checkpoint = checkpoints.lock(connection, follower)
+        if checkpoint is not None and checkpoint.failed_position is not None:
+            had_failed = True
+            if skip:
+                skip_failed(connection, follower, checkpoint)
+            else:
+                checkpoints.save(connection, follower, checkpoint.without_failure(), made_progress=False)
+        session.commit()
+    return had_failed
+
+
+def _lock_all(connection: Connection, consumer: Consumer) -> None:
+    for each in followers_of(consumer, connection.dialect):
+        checkpoints.lock(connection, each)
+
+
+def _of_stream(consumer: Consumer, stream: ParkedStream) -> list[Any]:
+    parked = consumer.tables.parked_events
+    return [
+        parked.c.projection_name == consumer.name,
+        parked.c.aggregate_type == stream.aggregate_type,
+        parked.c.aggregate_id == stream.aggregate_id,
+    ]

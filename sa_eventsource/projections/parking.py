@@ -1,0 +1,61 @@
+"""Events that a consumer could not take, put aside with all later ones of their streams: references, so that upcasters apply."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, exists, insert, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sa_eventsource.projections.backlog import of_batch
+from sa_eventsource.read_models.sql import is_parked
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from sa_eventsource.projections.backlog import Batch
+    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.read_models import Consumer
+
+
+def has_parked(connection: Connection, consumer: Consumer) -> bool:
+    """Tell whether a consumer has put events aside. One that never does is not asked."""
+    if consumer.on_error != "park":
+        return False
+    return bool(connection.scalar(select(exists().where(consumer.tables.parked_events.c.projection_name == consumer.name))))
+
+
+def park(connection: Connection, consumer: Consumer, position: int, error: str) -> None:
+    """Put an event aside, with what went wrong; later ones of its stream follow as their batches come."""
+    events, parked = consumer.tables.events, consumer.tables.parked_events
+    reference = select(
+        literal(consumer.name),
+        events.c.position,
+        events.c.event_id,
+        events.c.aggregate_type,
+        events.c.aggregate_id,
+        literal(error),
+    ).where(events.c.position == position)
+    columns = ["projection_name", "position", "event_id", "aggregate_type", "aggregate_id", "error"]
+    connection.execute(insert(parked).from_select(columns, reference, include_defaults=False))
+
+
+def put_aside(connection: Connection, follower: Follower, batch: Batch) -> None:
+    """Put those events of a batch aside whose streams have others there."""
+    consumer = follower.consumer
+    events, parked = consumer.tables.events, consumer.tables.parked_events
+    reference = select(
+        literal(consumer.name), events.c.position, events.c.event_id, events.c.aggregate_type, events.c.aggregate_id
+    ).where(*of_batch(follower, batch), is_parked(consumer.tables, consumer.name))
+    columns = ["projection_name", "position", "event_id", "aggregate_type", "aggregate_id"]
+    parameters = {name: value for name, value in batch.parameters.items() if name in ("since", "until")}
+    dialect_insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    # The first of them, which failed, is there already.
+    statement = dialect_insert(parked).from_select(columns, reference, include_defaults=False).on_conflict_do_nothing()
+    connection.execute(statement, parameters)
+
+
+def drop_all(connection: Connection, consumer: Consumer) -> None:
+    """Forget all that a consumer has put aside."""
+    parked = consumer.tables.parked_events
+    connection.execute(delete(parked).where(parked.c.projection_name == consumer.name))

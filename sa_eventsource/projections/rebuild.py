@@ -1,0 +1,122 @@
+"""Making a read model's rows anew from the whole log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, text
+
+from sa_eventsource.observation import observed
+from sa_eventsource.projections.backlog import next_batch
+from sa_eventsource.projections.checkpoints import Checkpoint, lock, remove, save
+from sa_eventsource.projections.clusters import check_cluster
+from sa_eventsource.projections.followers import Follower, followers_of
+from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.steps import after
+from sa_eventsource.projections.taking import begin, take
+from sa_eventsource.read_models.handlers import forget_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.read_models import ReadModelDefinition
+
+
+def rebuild(session: Session, definition: ReadModelDefinition, *, progress: Callable[[int], None] | None = None) -> int:
+    """Make a model's rows anew from the whole log, in one transaction: readers see the old rows until it commits.
+
+    For an eventual model, writers go on; what they commit in the meantime is caught up with afterwards. For a strong model,
+    writers of events wait (``LOCK TABLE ... IN SHARE MODE``). What the model has put aside stays there.
+
+    Args:
+        session: A session without a transaction in progress.
+        definition: The model. For one with handlers, all rows of its own table are deleted and the handlers run for every event;
+            what they wrote elsewhere stays.
+        progress: Called with the number of events taken so far, after each batch.
+
+    Returns:
+        The number of events taken.
+
+    Raises:
+        ReadModelError: A handler raised, or the database refused a row. Everything is as it was.
+    """
+    with observed("rebuild", definition.name) as observation:
+        observation.events = _rebuild(session, definition, progress)
+    return observation.events
+
+
+def _rebuild(session: Session, definition: ReadModelDefinition, progress: Callable[[int], None] | None) -> int:
+    try:
+        connection = begin(session, definition)
+        checkpoint = _lock_all(connection, definition)
+        if definition.is_strong and connection.dialect.name == "postgresql":
+            lock_log(connection, definition)
+        connection.execute(_delete_rows(definition))
+        total = _rebuild_rows(session, connection, definition, checkpoint, progress)
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    session.expunge_all()
+    return total
+
+
+def lock_log(connection: Connection, definition: ReadModelDefinition) -> None:
+    """Keep writers of events waiting until the transaction ends."""
+    name = connection.dialect.identifier_preparer.format_table(definition.tables.events)
+    connection.execute(text(f"LOCK TABLE {name} IN SHARE MODE"))
+
+
+def _lock_all(connection: Connection, definition: ReadModelDefinition) -> Checkpoint:
+    """Keep all followers of the model from it; return a checkpoint that has come nowhere, in the cluster that answers."""
+    followers = followers_of(definition, connection.dialect)
+    found = Checkpoint()
+    for follower in followers:
+        found = check_cluster(connection, follower, lock(connection, follower) or Checkpoint())
+    remove(connection, definition.tables, definition.name, keep=[each.name for each in followers])
+    return Checkpoint(cluster=found.cluster)
+
+
+def _rebuild_rows(
+    session: Session,
+    connection: Connection,
+    definition: ReadModelDefinition,
+    checkpoint: Checkpoint,
+    progress: Callable[[int], None] | None,
+) -> int:
+    whole_model = Follower(definition, definition.name)
+    without_parked = has_parked(connection, definition)
+    batch = next_batch(connection, whole_model, checkpoint, None)
+    total = 0
+    if not (batch.outdated or definition.handlers or connection.dialect.name != "postgresql"):
+        take(session, whole_model, batch, without_parked=without_parked, into_empty=True)
+        total = batch.count
+        _report(progress, total)
+    else:
+        checkpoint = replace(checkpoint, until=batch.until)
+        is_last = False
+        while not is_last:
+            batch = next_batch(connection, whole_model, checkpoint, definition.batch_size)
+            take(session, whole_model, batch, without_parked=without_parked)
+            forget_rows(session)
+            total += batch.count
+            _report(progress, total)
+            is_last = batch.count < definition.batch_size
+            checkpoint = replace(checkpoint, position=batch.upto)
+    for each in followers_of(definition, connection.dialect):
+        save(connection, each, after(definition, checkpoint, batch, is_last=True))
+    return total
+
+
+def _report(progress: Callable[[int], None] | None, total: int) -> None:
+    if progress is not None:
+        progress(total)
+
+
+def _delete_rows(definition: ReadModelDefinition) -> Any:
+    statement = delete(definition.table)
+    return statement if definition.has_own_table else statement.where(definition.table.c.projection_name == definition.name)

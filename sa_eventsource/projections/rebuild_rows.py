@@ -1,0 +1,170 @@
+"""Making some rows of a read model anew: those of given keys, or those that the events of a stretch of the log belong to."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, or_, select
+
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.projections.backlog import of_consumer
+from sa_eventsource.projections.checkpoints import Checkpoint, lock
+from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.rebuild import lock_log
+from sa_eventsource.projections.steps import check_declaration
+from sa_eventsource.projections.taking import as_rows, begin
+from sa_eventsource.read_models import apply_events, is_row
+from sa_eventsource.read_models.sql import is_outdated, write_statements
+from sa_eventsource.store import current_snapshot, recorded, select_events, taken
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+    from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.events import RecordedEvent
+    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.read_models import ReadModelDefinition
+
+_Key = tuple[Any, ...]
+
+_DELETED_AT_A_TIME = 200
+_READ_AT_A_TIME = 1_000
+
+
+def rebuild_rows(session: Session, definition: ReadModelDefinition, keys: Collection[_Key]) -> int:
+    """Make the rows of some keys anew, from all events that the model has taken, in one transaction.
+
+    The model is kept from taking others until it commits; for a strong one, writers of events wait.
+
+    Args:
+        session: A session without a transaction in progress.
+        definition: The model, of declared fields only.
+        keys: The keys, each as a tuple of the values of its parts.
+
+    Returns:
+        The number of rows that there are of these keys now.
+
+    Raises:
+        DeclarationError: The model has handlers, which cannot be run for one row.
+        ReadModelChangedError: The rows were made under another declaration.
+    """
+    if definition.handlers:
+        raise DeclarationError(
+            f"{definition.name} has @handles methods, which may write any row: rebuild it as a whole with EventReplayer.rebuild()"
+        )
+    normal = {tuple(part.type.normalise(value) for part, value in zip(definition.key, key, strict=True)) for key in keys}
+    try:
+        connection = begin(session, definition)
+        progress = _progress(connection, definition)
+        _delete(connection, definition, sorted(normal, key=repr))
+        for follower, checkpoint in progress:
+            _write(connection, follower, checkpoint, normal)
+        number = sum(_count(connection, definition, chunk) for chunk in _chunks(sorted(normal, key=repr)))
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    session.expunge_all()
+    return number
+
+
+def keys_between(
+    session: Session,
+    definition: ReadModelDefinition,
+    *,
+    positions: tuple[int, int] | None = None,
+    times: tuple[datetime, datetime] | None = None,
+) -> set[_Key]:
+    """Find the keys of the rows that the events of a stretch of the log belong to.
+
+    Args:
+        session: A session without a transaction in progress.
+        definition: The model.
+        positions: The first and the last position.
+        times: The earliest time, and the one before which events occurred.
+    """
+    events = definition.tables.events
+    where: list[ColumnElement[bool]] = []
+    if positions is not None:
+        where.append(events.c.position.between(*positions))
+    if times is not None:
+        where += [events.c.occurred_at >= times[0], events.c.occurred_at < times[1]]
+    connection = begin(session, definition)
+    found = {definition.key_of(each) for each in _read(connection, definition, where)}
+    session.rollback()
+    return {key for key in found if key is not None}
+
+
+def _progress(connection: Connection, definition: ReadModelDefinition) -> list[tuple[Follower, Checkpoint]]:
+    """Keep all followers of the model from it, and tell how far each has come; a strong one has come to the end."""
+    found = []
+    for follower in followers_of(definition, connection.dialect):
+        checkpoint = lock(connection, follower) or Checkpoint()
+        check_declaration(definition, checkpoint)
+        found.append((follower, checkpoint))
+    if definition.is_strong:
+        if connection.dialect.name == "postgresql":
+            lock_log(connection, definition)
+            now = connection.execute(select(current_snapshot())).scalar_one()
+            return [(follower, Checkpoint(since=now)) for follower, _ in found]
+        last = connection.scalar(select(func.max(definition.tables.events.c.position)))
+        return [(follower, Checkpoint(position=last or 0)) for follower, _ in found]
+    return found
+
+
+def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, keys: set[_Key]) -> None:
+    definition: Any = follower.consumer
+    events = definition.tables.events
+    streams = follower.streams(without_parked=has_parked(connection, definition))
+    if connection.dialect.name != "postgresql":
+        where = [events.c.position <= checkpoint.position, *streams.conditions(definition.tables)]
+        mine = [each for each in _read(connection, definition, where) if definition.key_of(each) in keys]
+        apply_events(connection, definition, mine)
+        return
+    if checkpoint.since is None and checkpoint.until is None:
+        return
+    in_progress = checkpoint.until is not None
+    parameters: dict[str, Any] = {"since": checkpoint.since}
+    if in_progress:
+        parameters |= {"until": checkpoint.until, "upto": checkpoint.position}
+    where = [taken(events, in_progress=in_progress), *streams.conditions(definition.tables), is_outdated(definition, events)]
+    outdated = [each for each in _read(connection, definition, where, parameters) if definition.key_of(each) in keys]
+    parts = definition.key
+    documents = [[part.type.to_json(value) for part, value in zip(parts, key, strict=True)] for key in keys]
+    statements = write_statements(
+        definition, "rows in progress" if in_progress else "rows", streams=streams, with_upcasted=bool(outdated)
+    )
+    # Without its removals: the rows are not there, and what came before a removal is left out by the positions.
+    statements.write.execute(connection, {**parameters, "keys": json.dumps(documents, default=str), "upcasted": as_rows(outdated)})
+
+
+def _read(
+    connection: Connection,
+    definition: ReadModelDefinition,
+    where: Sequence[ColumnElement[bool]],
+    parameters: dict[str, Any] | None = None,
+) -> Iterator[RecordedEvent[Any]]:
+    events = definition.tables.events
+    statement = select_events(events).where(of_consumer(definition), *where).order_by(events.c.position)
+    rows = connection.execute(statement, parameters or {}, execution_options={"yield_per": _READ_AT_A_TIME})
+    return (recorded(row) for row in rows)
+
+
+def _delete(connection: Connection, definition: ReadModelDefinition, keys: Sequence[_Key]) -> None:
+    for chunk in _chunks(keys):
+        connection.execute(delete(definition.table).where(or_(*(is_row(definition, key) for key in chunk))))
+
+
+def _count(connection: Connection, definition: ReadModelDefinition, keys: Sequence[_Key]) -> int:
+    condition = or_(*(is_row(definition, key) for key in keys))
+    return connection.execute(select(func.count()).select_from(definition.table).where(condition)).scalar_one()
+
+
+def _chunks(keys: Sequence[_Key]) -> Iterator[Sequence[_Key]]:
+    return (keys[start : start + _DELETED_AT_A_TIME] for start in range(0, len(keys), _DELETED_AT_A_TIME))

@@ -1,0 +1,153 @@
+"""Replaying the log into read models: rebuilding them whole, or in part, and retiring former versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine, delete
+from sqlalchemy.orm import Session, sessionmaker
+
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.projections.catch_up import catch_up
+from sa_eventsource.projections.checkpoints import remove
+from sa_eventsource.projections.clusters import any_bind
+from sa_eventsource.projections.consumers import consumers_on
+from sa_eventsource.projections.rebuild import rebuild
+from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows
+from sa_eventsource.read_models import definition_of, versioned_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+
+class EventReplayer:
+    """Makes read models anew from the log, while the application runs.
+
+    Example: ``EventReplayer(engine, Base).rebuild(OrderReadModel)``
+
+    Its transactions are its own, on connections of its own.
+    """
+
+    def __init__(self, sessions: Engine | sessionmaker[Session], base: Any) -> None:
+        """Choose the database and the models.
+
+        Args:
+            sessions: An engine, or what makes sessions where these need more than that.
+            base: The declarative base of the models.
+        """
+        self._sessions = sessionmaker(sessions) if isinstance(sessions, Engine) else sessions
+        self._tables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+
+    def catch_up(self, model: type[Any]) -> int:
+        """Let a model take the events that it has not taken yet; return how many. As ``ReadModelManager.catch_up``."""
+        definition = definition_of(model)
+        with self._sessions() as session:
+            return 0 if definition.is_strong else catch_up(session, definition)
+
+    def rebuild(self, model: type[Any], *, progress: Callable[[int], None] | None = None) -> int:
+        """Make a model's rows anew from the whole log, in one transaction: readers see the old rows until it commits.
+
+        Writers go on; what they commit in the meantime is caught up with afterwards, by whoever follows. For a strong model they
+        wait until it is done. Interrupted, all is as it was. What the model has put aside stays there.
+
+        Args:
+            model: The read model.
+            progress: Called with the number of events taken so far.
+
+        Returns:
+            The number of events taken.
+
+        Raises:
+            DeclarationError: *model* is no mapped read model.
+            ReadModelError: A handler raised, or the database refused a row. The old rows are still there.
+        """
+        definition = definition_of(model)
+        with self._sessions() as session:
+            return rebuild(session, definition, progress=progress)
+
+    def rebuild_rows(self, model: type[Any], keys: Iterable[Any]) -> int:
+        """Make some rows anew, from all events that the model has taken, in one transaction.
+
+        Args:
+            model: The read model, of declared fields only.
+            keys: The rows' primary keys, as for ``session.get``: a value each, or a tuple where the key has several parts.
+
+        Returns:
+            The number of rows that there are of these keys now.
+
+        Raises:
+            DeclarationError: *model* is no mapped read model, or has ``@handles`` methods.
+            ReadModelChangedError: The rows were made under another declaration.
+        """
+        definition = definition_of(model)
+        identities = [key if isinstance(key, tuple) else (key,) for key in keys]
+        with self._sessions() as session:
+            return rebuild_rows(session, definition, identities)
+
+    def rebuild_between(
+        self,
+        model: type[Any],
+        *,
+        positions: tuple[int, int] | None = None,
+        times: tuple[datetime, datetime] | None = None,
+    ) -> int:
+        """Make those rows anew that the events of a stretch of the log belong to, in one transaction.
+
+        Each row is made from all its events, not only from those of the stretch.
+
+        Args:
+            model: The read model, of declared fields only.
+            positions: The first and the last position of the stretch.
+            times: The time at which it begins, and the one before which it ends; both aware.
+
+        Returns:
+            The number of rows that were made anew.
+
+        Raises:
+            DeclarationError: *model* is no mapped read model, or has ``@handles`` methods.
+            ValueError: Neither positions nor times are given, or a time is naive.
+            ReadModelChangedError: The rows were made under another declaration.
+        """
+        if positions is None and times is None:
+            raise ValueError("rebuild_between() needs positions=(first, last) or times=(begin, end)")
+        if times is not None and any(each.tzinfo is None for each in times):
+            raise ValueError(f"rebuild_between(times={times}): a time has no time zone; write datetime(..., tzinfo=UTC)")
+        definition = definition_of(model)
+        with self._sessions() as session:
+            keys = keys_between(session, definition, positions=positions, times=times)
+            return rebuild_rows(session, definition, keys)
+
+    def retire(self, name: str, version: int = 1) -> int:
+        """Drop what a former version of a read model, or a subscription that is no longer there, has left behind.
+
+        That is its checkpoint, what it has put aside, and its rows in the shared table, in one transaction. A table or an index of
+        its own goes with the next ``alembic revision --autogenerate``.
+
+        Args:
+            name: Its ``__projection_name__``, or the subscription's name.
+            version: Its ``__version__``.
+
+        Returns:
+            The number of rows that were deleted from the shared table.
+
+        Raises:
+            DeclarationError: The code declares that version. Deploy code that does not, everywhere, before retiring it.
+        """
+        stored = versioned_name("EventReplayer.retire()", name, version)
+        declared = {*self._tables.read_models, *(each.name for each in consumers_on(self._tables))}
+        if stored in declared:
+            raise DeclarationError(
+                f"{name!r} version {version} is what the code declares; only what it no longer declares can be retired"
+            )
+        tables = self._tables
+        projections, parked = tables.projections, tables.parked_events
+        with self._sessions() as session:
+            connection = session.connection(bind_arguments=any_bind(tables))
+            remove(connection, tables, stored)
+            connection.execute(delete(parked).where(parked.c.projection_name == stored))
+            statement = delete(projections).where(projections.c.projection_name == stored)
+            number = connection.execute(statement).rowcount
+            session.commit()
+        return number

@@ -1,0 +1,222 @@
+"""``@subscribe``: functions of an application that are called for each event, at least once, for its side effects."""
+
+from __future__ import annotations
+
+import inspect as python_inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+
+from sqlalchemy import inspect
+
+from sa_eventsource.aggregates import definition_of
+from sa_eventsource.events import DomainEvent
+from sa_eventsource.exceptions import DeclarationError, SubscriptionError
+from sa_eventsource.mapping import MAX_NAME_LENGTH, tables_on
+from sa_eventsource.read_models import Consumer, HandlerMethod, OnError, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.events import RecordedEvent
+    from sa_eventsource.mapping import EventSourceTables
+
+E = TypeVar("E", bound=DomainEvent)
+E2 = TypeVar("E2", bound=DomainEvent)
+Start: TypeAlias = Literal["beginning", "now"]
+Function: TypeAlias = "Callable[[RecordedEvent[E], Session], None]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """What a decorator said."""
+
+    name: str
+    function: Callable[[RecordedEvent[Any], Session], None]
+    event_types: tuple[type[DomainEvent], ...]
+    base: Any
+    start: Start
+    batch_size: int
+    on_error: OnError
+
+    @property
+    def place(self) -> str:
+        """Where the function is."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+
+_subscriptions: dict[str, _Declared] = {}
+
+
+# A type checker would take several classes for their common base, and refuse a function that takes just these.
+@overload
+def subscribe(
+    name: str, first: type[E], /, *, base: Any = ..., start: Start = ..., batch_size: int = ..., on_error: OnError = ...
+) -> Callable[[Function[E]], Function[E]]: ...
+@overload
+def subscribe(
+    name: str,
+    first: type[E],
+    second: type[E2],
+    /,
+    *,
+    base: Any = ...,
+    start: Start = ...,
+    batch_size: int = ...,
+    on_error: OnError = ...,
+) -> Callable[[Function[E | E2]], Function[E | E2]]: ...
+@overload
+def subscribe(
+    name: str, /, *event_types: type[E], base: Any = ..., start: Start = ..., batch_size: int = ..., on_error: OnError = ...
+) -> Callable[[Function[E]], Function[E]]: ...
+def subscribe(
+    name: str,
+    /,
+    *event_types: type[Any],
+    base: Any = None,
+    start: Start = "beginning",
+    batch_size: int = 1,
+    on_error: OnError = "stop",
+) -> Callable[[Function[Any]], Function[Any]]:
+    """Call a function for each event of some types, at least once and every stream in order.
+
+    Example::
+
+        @subscribe("mailer", OrderPlaced)
+        def send_confirmation(placed: RecordedEvent[OrderPlaced], session: Session) -> None:
+            mail(placed.event.customer_id, idempotency_key=str(placed.event_id))
+
+    A :class:`~sa_eventsource.Worker` calls it, once the event is committed, never before. The session's transaction is committed
+    together with how far the subscription has come: what the function writes there counts exactly once. What it does elsewhere is
+    repeated if the process dies, or the commit fails, in between: give the event's id along, so that the other side can tell. It
+    neither commits nor rolls back.
+
+    Args:
+        name: What its progress is kept under. A new name begins anew.
+        *event_types: One or more event classes.
+        base: The declarative base of the log; None for the one whose aggregates have the events.
+        start: Where a new subscription begins: with the first event of the log, or with those that are committed from now on.
+        batch_size: Events in a transaction. With more than one it is faster, and more are repeated if it fails.
+        on_error: What becomes of an event for which the function raises each time. ``"stop"``: the subscription stops there, and
+            says so. ``"park"``: it is put aside, with all later ones of its stream.
+
+    Raises:
+        DeclarationError: The name is taken or impossible, no event type is given, or the function is a coroutine function.
+    """
+    if not event_types or not all(isinstance(each, type) and issubclass(each, DomainEvent) for each in event_types):
+        raise DeclarationError(
+            f'@subscribe takes a name and event classes, such as @subscribe("mailer", OrderPlaced), not {event_types!r}'
+        )
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or set(name) & set("\x00#@"):
+        raise DeclarationError(f"subscription {name!r}: a name has 1 to {MAX_NAME_LENGTH} characters, and none of #, @ and NUL")
+    if on_error not in ("stop", "park"):
+        raise DeclarationError(f'subscription {name!r}: on_error is {on_error!r}; it must be "stop" or "park"')
+    if start not in ("beginning", "now"):
+        raise DeclarationError(f'subscription {name!r}: start is {start!r}; it must be "beginning" or "now"')
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise DeclarationError(f"subscription {name!r}: batch_size is {batch_size!r}; it must be 1 or more")
+
+    def declare(function: Function[Any]) -> Function[Any]:
+        if python_inspect.iscoroutinefunction(function):
+            raise DeclarationError(
+                f"subscription {name!r}: {function.__qualname__} is a coroutine function; write a plain one, which gets a "
+                "Session. From within, asyncio.run() runs a coroutine."
+            )
+        declared = _Declared(name, function, event_types, base, start, batch_size, on_error)
+        other = _subscriptions.get(name, declared)
+        if other.place != declared.place:
+            raise DeclarationError(f"subscription {name!r} is declared twice: by {other.place} and by {declared.place}")
+        _subscriptions[name] = declared
+        return function
+
+    return declare
+
+
+@dataclass(eq=False, kw_only=True)
+class Subscription(Consumer):
+    """A function that follows a log.
+
+    Attributes:
+        start: Where it begins when it is new.
+        events_at_a_time: Events in a transaction.
+        mapper: Of an aggregate whose events it takes; it tells a session with several binds which to use.
+    """
+
+    start: Start
+    events_at_a_time: int
+    mapper: Any
+
+    def __post_init__(self) -> None:
+        """Check the name.
+
+        Raises:
+            DeclarationError: A read model has it.
+        """
+        if self.name in self.tables.read_models:
+            raise DeclarationError(f"subscription {self.name!r} has the name of a read model; choose another")
+
+    def declared_classes(self) -> Mapping[str, type[DomainEvent]]:
+        """None: it is all in the function."""
+        return {}
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for ever: what a function has done cannot be done anew."""
+        return "subscription"
+
+    @property
+    def bind_arguments(self) -> dict[str, Any]:
+        """The aggregate chooses among several binds of a session."""
+        return {"mapper": self.mapper}
+
+    @property
+    def batch_size(self) -> int:
+        """Events in a transaction."""
+        return self.events_at_a_time
+
+    @property
+    def starts_now(self) -> bool:
+        """Whether it leaves out what is there when it is new."""
+        return self.start == "now"
+
+    def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> SubscriptionError:
+        """Say which event could not be taken."""
+        return SubscriptionError(
+            self.name, events=self.named(events), event_ids=[each.event_id for each in events], reason=reason_of(error)
+        )
+
+
+def subscriptions_on(tables: EventSourceTables) -> list[Subscription]:
+    """List the subscriptions that follow a log, by name.
+
+    Raises:
+        DeclarationError: One has the name of a read model.
+    """
+    found = []
+    for _, declared in sorted(_subscriptions.items()):
+        owners = _owners(tables, declared.event_types)
+        if owners and (declared.base is None or tables_on(declared.base.metadata) is tables):
+            handlers = {each.__event_type__: HandlerMethod(each, declared.function) for each in declared.event_types}
+            found.append(
+                Subscription(
+                    name=declared.name,
+                    tables=tables,
+                    handlers=handlers,
+                    on_error=declared.on_error,
+                    start=declared.start,
+                    events_at_a_time=declared.batch_size,
+                    mapper=inspect(owners[0]),
+                )
+            )
+    return found
+
+
+def _owners(tables: EventSourceTables, event_types: tuple[type[DomainEvent], ...]) -> list[type[Any]]:
+    """The aggregates on a log that know one of the events."""
+    lineage = {base for each in event_types for base in each.__mro__}
+    return [
+        aggregate
+        for _, aggregate in sorted(tables.aggregate_classes.items())
+        if not lineage.isdisjoint(definition_of(aggregate).handlers.functions())
+    ]

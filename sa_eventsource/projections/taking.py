@@ -1,0 +1,142 @@
+"""A follower takes a batch of events, in the transaction that its checkpoint is written in."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+
+from sa_eventsource.events import decode_metadata, encode, encode_metadata
+from sa_eventsource.projections.backlog import read_batch
+from sa_eventsource.read_models import ReadModelDefinition, apply_events, handling
+from sa_eventsource.read_models.sql import is_outdated, write_statements
+from sa_eventsource.store import recorded, select_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+    from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.events import RecordedEvent
+    from sa_eventsource.projections.backlog import Batch
+    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.read_models import Consumer
+    from sa_eventsource.read_models.sql import Streams
+
+_STORED_BATCH = 1_000
+
+
+def begin(session: Session, consumer: Consumer) -> Connection:
+    """Begin a transaction that sees, statement by statement, what others have committed."""
+    if session.get_bind(**consumer.bind_arguments).dialect.name != "postgresql":
+        return session.connection(bind_arguments=consumer.bind_arguments)
+    return session.connection(bind_arguments=consumer.bind_arguments, execution_options={"isolation_level": "READ COMMITTED"})
+
+
+def take(session: Session, follower: Follower, batch: Batch, *, without_parked: bool = False, into_empty: bool = False) -> None:
+    """Let a follower take a batch of events.
+
+    Args:
+        session: Whose transaction it is, begun by :func:`begin`.
+        follower: The follower.
+        batch: The events.
+        without_parked: Whether some of them may belong to streams that were put aside, and are not to be taken.
+        into_empty: Whether the read model has no rows yet.
+
+    Raises:
+        ReadModelError: A handler raised, or the database refused a row. Roll back.
+        SubscriptionError: The function of a subscription raised. Roll back.
+        EventDecodeError: A payload does not fit its class. Roll back.
+        UnknownEventTypeError: No class declares an event's type. Roll back.
+    """
+    if not batch.count:
+        return
+    streams = follower.streams(without_parked=without_parked)
+    connection = session.connection(bind_arguments=follower.consumer.bind_arguments)
+    _take(
+        session,
+        follower.consumer,
+        read=lambda: read_batch(connection, follower, batch, streams),
+        write=lambda: _write(connection, follower, batch, streams, into_empty=into_empty),
+    )
+
+
+def take_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUID]) -> None:
+    """Let a consumer take some events, given in the order of their positions. Errors as for :func:`take`."""
+    events = consumer.tables.events
+    connection = session.connection(bind_arguments=consumer.bind_arguments)
+
+    def read(*conditions: ColumnElement[bool]) -> list[RecordedEvent[Any]]:
+        statement = select_events(events).where(events.c.event_id.in_(ids), *conditions).order_by(events.c.position)
+        return [recorded(row) for row in connection.execute(statement)]
+
+    def write() -> None:
+        definition = cast("ReadModelDefinition", consumer)
+        outdated = read(is_outdated(definition, events))
+        parameters = {"event_ids": "{" + ",".join(map(str, ids)) + "}", "upcasted": as_rows(outdated)}
+        write_statements(definition, "stored ids", with_upcasted=bool(outdated)).execute(connection, parameters)
+
+    for start in range(0, len(event_ids), _STORED_BATCH):
+        ids = event_ids[start : start + _STORED_BATCH]
+        _take(session, consumer, read=read, write=write)
+
+
+def _take(session: Session, consumer: Consumer, *, read: Callable[[], list[RecordedEvent[Any]]], write: Callable[[], None]) -> None:
+    """Let declared fields and handlers take events; *read* gets them, *write* is the set-based way on PostgreSQL."""
+    connection = session.connection(bind_arguments=consumer.bind_arguments)
+    in_python = connection.dialect.name != "postgresql"
+    events = read() if consumer.handlers or in_python else []
+    try:
+        if isinstance(consumer, ReadModelDefinition) and consumer.events:
+            if in_python:
+                apply_events(connection, consumer, events)
+            else:
+                write()
+        for each in events:
+            consumer.call_handler(each, session)
+        with handling(session):
+            session.flush()
+    except (IntegrityError, DataError, ProgrammingError) as error:
+        raise consumer.refused(events, error) from error
+
+
+def _write(connection: Connection, follower: Follower, batch: Batch, streams: Streams, *, into_empty: bool) -> None:
+    definition = cast("ReadModelDefinition", follower.consumer)
+    parameters = batch.parameters
+    if batch.outdated:
+        parameters["upcasted"] = as_rows(
+            read_batch(connection, follower, batch, streams, is_outdated(definition, follower.tables.events))
+        )
+    statements = write_statements(
+        definition,
+        "window from the start" if batch.since is None else "window",
+        streams=streams,
+        with_upcasted=batch.outdated > 0,
+        into_empty=into_empty,
+    )
+    statements.execute(connection, parameters)
+
+
+def as_rows(events: list[RecordedEvent[Any]]) -> str:
+    """Write events in their present shape as rows of the log, a JSON array."""
+    return "[" + ",".join(map(_as_row, events)) + "]"
+
+
+def _as_row(each: RecordedEvent[Any]) -> str:
+    row = {
+        "position": each.position,
+        "aggregate_type": each.aggregate_type,
+        "aggregate_id": each.aggregate_id,
+        "version": each.version,
+        "event_id": str(each.event_id),
+        "event_type": type(each.event).__event_type__,
+        "occurred_at": each.occurred_at.isoformat(),
+        "correlation_id": None if each.correlation_id is None else str(each.correlation_id),
+        "causation_id": None if each.causation_id is None else str(each.causation_id),
+        "metadata": decode_metadata(encode_metadata(each.metadata)) or None,
+    }
+    return f'{json.dumps(row)[:-1]}, "event_data": {encode(each.event)}}}'

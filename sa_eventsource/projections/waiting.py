@@ -1,0 +1,182 @@
+"""Reading your own writes: waiting until a read model has taken what a commit wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import and_, exists, false, func, or_, select
+from sqlalchemy.util import await_only
+
+from sa_eventsource.exceptions import ReadModelLagError
+from sa_eventsource.projections import checkpoints
+from sa_eventsource.projections.backlog import Lag, lag, of_consumer
+from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.read_models import definition_of
+from sa_eventsource.session import on_committed
+from sa_eventsource.store import visible_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.read_models import ReadModelDefinition
+
+_SHORTEST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.05
+
+_WANTED = "sa_eventsource.wait_for"
+
+
+def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: float = 5.0) -> None:
+    """Wait until a read model has taken the events of a commit.
+
+    Example::
+
+        session.commit()
+        wait_for(session, OrderReadModel, after=commit_token(session))
+
+    The session is asked for its database only: the question goes over another connection, and a transaction that the session has in
+    progress is left alone; one at REPEATABLE READ does not see the rows before it ends. A strong model need not be waited for. What
+    the model has put aside (``__on_error__ = "park"``) counts as taken.
+
+    Args:
+        session: A session for the database.
+        model: The read model.
+        after: The commit's token, from :func:`~sa_eventsource.commit_token`, or the id of any of its events.
+        timeout: Seconds to wait at most.
+
+    Raises:
+        ReadModelLagError: It has not taken them in time. They are committed, and it will.
+        DeclarationError: *model* is no mapped read model.
+    """
+    definition = definition_of(model)
+    pauses = _pauses(timeout)
+    while not _has_taken(session, definition, after):
+        pause = next(pauses, None)
+        if pause is None:
+            raise _late(session, definition, timeout)
+        time.sleep(pause)
+
+
+async def async_wait_for(session: AsyncSession, model: type[Any], *, after: UUID | str, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - as that of wait_for
+    """Wait, without blocking the event loop, until a read model has taken the events of a commit. As :func:`wait_for`."""
+    definition = definition_of(model)
+    pauses = _pauses(timeout)
+    while not await session.run_sync(_has_taken, definition, after):
+        pause = next(pauses, None)
+        if pause is None:
+            raise await session.run_sync(_late, definition, timeout)
+        await asyncio.sleep(pause)
+
+
+@contextmanager
+def waiting_for(session: Any, *models: type[Any], timeout: float = 5.0) -> Iterator[None]:
+    """Have each commit in the block return only when read models have taken its events.
+
+    Example::
+
+        with waiting_for(session, OrderReadModel):
+            session.add(order)
+            session.commit()
+
+    ``session.info["sa_eventsource.wait_for"] = ((OrderReadModel,), 5.0)`` does the same without a block.
+
+    Args:
+        session: The ``Session`` or ``AsyncSession``.
+        *models: The read models.
+        timeout: Seconds to wait at most, for all of them.
+
+    Raises:
+        ReadModelLagError: From ``commit()``. The events are committed all the same.
+        DeclarationError: One is no mapped read model.
+    """
+    for model in models:
+        definition_of(model)
+    before = session.info.get(_WANTED)
+    session.info[_WANTED] = (models, timeout)
+    try:
+        yield
+    finally:
+        if before is None:
+            session.info.pop(_WANTED, None)
+        else:
+            session.info[_WANTED] = before
+
+
+@on_committed
+def _wait_where_asked(session: Session, token: UUID) -> None:
+    wanted = session.info.get(_WANTED)
+    if wanted is None:
+        return
+    models, timeout = wanted
+    pauses = _pauses(timeout)
+    for model in models:
+        definition = definition_of(model)
+        while not _has_taken(session, definition, token):
+            pause = next(pauses, None)
+            if pause is None:
+                raise _late(session, definition, timeout)
+            if session.get_bind(**definition.bind_arguments).dialect.is_async:
+                await_only(asyncio.sleep(pause))
+            else:
+                time.sleep(pause)
+
+
+def _pauses(timeout: float) -> Iterator[float]:
+    """Pauses in seconds, each twice as long as the one before, until the time is up."""
+    end = time.monotonic() + timeout
+    pause = _SHORTEST_PAUSE
+    while (left := end - time.monotonic()) > 0:
+        yield min(pause, left)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _has_taken(session: Session, definition: ReadModelDefinition, token: UUID | str) -> bool:
+    if definition.is_strong:
+        return True
+    engine = session.get_bind(**definition.bind_arguments).engine
+    event_id = token if isinstance(token, UUID) else UUID(token)
+    with engine.connect() as connection:
+        return all(_follower_has_taken(connection, each, event_id) for each in followers_of(definition, engine.dialect))
+
+
+def _follower_has_taken(connection: Connection, follower: Follower, event_id: UUID) -> bool:
+    """Tell whether no event of the commit is left that the follower is to take."""
+    tables = follower.tables
+    events, positions = tables.events, tables.projection_positions
+    committed = events.alias("committed")
+    if connection.dialect.name == "postgresql":
+        same_commit: Any = events.c.transaction_id == committed.c.transaction_id
+        seen = func.coalesce(visible_in(events, positions.c.snapshot_cursor), false())
+        walked = and_(
+            func.coalesce(visible_in(events, positions.c.window_end), false()),
+            events.c.position <= positions.c.last_processed_position,
+        )
+        has_taken: Any = or_(seen, walked)
+    else:  # one writer at a time: what was committed earlier has the lower position
+        same_commit = events.c.position <= committed.c.position
+        has_taken = events.c.position <= positions.c.last_processed_position
+    progress = exists().where(positions.c.projection_name == follower.name, has_taken).correlate(events)
+    left = exists().where(
+        same_commit, of_consumer(follower.consumer), *follower.streams(without_parked=False).conditions(tables), ~progress
+    )
+    statement = select(left.correlate(committed)).where(committed.c.event_id == event_id)
+    found = connection.execute(statement).scalar_one_or_none()
+    return found is not None and not found
+
+
+def _late(session: Session, definition: ReadModelDefinition, timeout: float) -> ReadModelLagError:
+    behind = Lag()
+    engine = session.get_bind(**definition.bind_arguments).engine
+    with engine.connect() as connection:
+        for each in followers_of(definition, engine.dialect):
+            behind += lag(connection, each, checkpoints.read(connection, each))
+    return ReadModelLagError(definition.name, timeout, behind.events, behind.seconds)

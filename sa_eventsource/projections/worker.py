@@ -1,0 +1,174 @@
+"""The worker: follows the log until it is told to stop, in a thread or in a process of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.projections.announcements import Listener
+from sa_eventsource.projections.consumers import chosen_consumers
+from sa_eventsource.projections.failures import RetryPolicy
+from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.projections.rounds import Pace, Rounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import Self
+
+_LOOK_UP = 0.1
+"""Seconds between two looks whether to stop."""
+
+
+class Worker:
+    """Keeps the eventual read models and the subscriptions of a declarative base up with the log.
+
+    Any number may run, in threads, processes and on machines: each model is worked on by one of them at a time, whoever comes
+    first, and one that dies loses its connection and with it what it held. Each batch is a transaction: what the events do, and how
+    far the model has come.
+
+    An event that cannot be taken is tried again with growing pauses; then the model stops there, or puts the stream aside, as it
+    declares (``__on_error__``). Others go on. While the database cannot be reached, the worker waits for it.
+
+    Example::
+
+        with Worker(engine, Base):  # in a thread
+            serve()
+
+        Worker(engine, Base).run()  # in a process of its own, until it ends
+    """
+
+    def __init__(  # noqa: PLR0913 - most of them have defaults
+        self,
+        sessions: Engine | sessionmaker[Session],
+        base: Any,
+        *,
+        only: Collection[str] | None = None,
+        pace: Pace | None = None,
+        retries: RetryPolicy | None = None,
+        listen: bool = False,
+    ) -> None:
+        """Choose the database and what to look after.
+
+        Args:
+            sessions: An engine, or what makes sessions where these need more than that.
+            base: The declarative base.
+            only: Names of read models and subscriptions; None for all.
+            pace: How often to ask for news; None for every 2 to 20 milliseconds.
+            retries: How often an event is tried; None for five times within some 17 seconds.
+            listen: Whether to be told of commits by an :class:`~sa_eventsource.projections.Announcer` in the processes that write,
+                instead of asking every few milliseconds. It takes a connection, through psycopg and not through a pooler.
+
+        Raises:
+            DeclarationError: There is no read model and no subscription of a name.
+        """
+        self._sessions = sessionmaker(sessions) if isinstance(sessions, Engine) else sessions
+        self._consumers = chosen_consumers(tables_on(base.metadata, getattr(base, "__eventsource__", None)), only)
+        self._pace = pace or Pace()
+        self._retries = retries or RetryPolicy()
+        self._listen = listen
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it looks after."""
+        return tuple(each.name for each in self._consumers)
+
+    def run(self, stop: threading.Event | None = None) -> int:
+        """Follow the log until *stop* is set.
+
+        The batch under way is finished first.
+
+        Args:
+            stop: Set it from a signal handler or another thread; None to run until :meth:`stop`.
+
+        Returns:
+            The number of events taken.
+
+        Raises:
+            ValueError: It is to listen, and the driver is not psycopg.
+            Exception: What no pause mends, such as a missing table. Run it again when that is set right.
+        """
+        wanted = stop or self._stop
+        rounds = self._rounds(wanted.is_set)
+        with Listener(self._engine()) if self._listen else nullcontext() as listener:
+            while not wanted.is_set():
+                rounds.is_listening = listener is not None and listener.hears
+                with self._sessions() as session:
+                    pause = rounds.wake(session)
+                if listener is None:
+                    wanted.wait(pause)
+                else:
+                    _wait_for_news(listener, wanted, pause)
+        return rounds.taken
+
+    def run_once(self) -> int:
+        """Take what there is to take, for a scheduler such as cron.
+
+        Models that another worker is at, that have stopped, or that wait to try an event again are left alone.
+
+        Returns:
+            The number of events taken.
+
+        Raises:
+            OperationalError: The database cannot be reached.
+        """
+        rounds = self._rounds(lambda: False)
+        with self._sessions() as session:
+            rounds.run(session)
+        return rounds.taken
+
+    def stop(self) -> None:
+        """Have :meth:`run` return after the batch under way. May be called from a signal handler."""
+        self._stop.set()
+
+    def __enter__(self) -> Self:
+        """Run in a thread until the block ends."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run_in_thread, name="sa_eventsource worker", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop after the batch under way. What ended the thread before its time is raised here."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # noqa: BLE001 - raised where the block ends
+            self._error = error
+
+    def _engine(self) -> Engine:
+        with self._sessions() as session:
+            return session.get_bind(**self._consumers[0].bind_arguments).engine
+
+    def _rounds(self, stopping: Callable[[], bool]) -> Rounds:
+        with self._sessions() as session:
+            dialects = [session.get_bind(**each.bind_arguments).dialect for each in self._consumers]
+        followers = [
+            follower for each, dialect in zip(self._consumers, dialects, strict=True) for follower in followers_of(each, dialect)
+        ]
+        return Rounds(followers, self._pace, self._retries, stopping)
+
+
+def _wait_for_news(listener: Listener, stop: threading.Event, pause: float) -> None:
+    """Wait for an announcement, or until it is time to ask or to stop."""
+    end = time.monotonic() + pause
+    while not stop.is_set() and (left := end - time.monotonic()) > 0:
+        if listener.news.wait(min(left, _LOOK_UP)):
+            break
+    listener.news.clear()
