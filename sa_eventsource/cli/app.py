@@ -1,0 +1,40 @@
+"""The application: its options, and the modules that bring its commands."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from sa_eventsource.cli import adopt, events, parked, rebuild, run, show, status, transfer
+from sa_eventsource.cli.errors import ReportingGroup
+
+app = typer.Typer(
+    name="sa-eventsource",
+    cls=ReportingGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # errors are reported in one place, as one line
+    help="Run what follows an event log, look into the log, and move it: the command line of sa_eventsource.",
+)
+
+for module in (run, status, rebuild, parked, events, show, transfer, adopt):
+    module.register(app)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+    if wanted:
+        typer.echo(f"sa_eventsource {metadata.version('sa_eventsource')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised, instead of one line.")] = False,
+) -> None:
+    """Take the options that come before the command."""

@@ -1,0 +1,76 @@
+"""What the user sees of an error: one line on stderr, and an exit status.
+
+Status 1: the database, or what is in it, did not allow it. Status 2: the command was called wrongly. A reader that went away, such
+as ``head``, is no error; the status is then the one that shells report for SIGPIPE.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+import typer
+from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
+from typer.core import TyperGroup
+
+from sa_eventsource.exceptions import EventSourceError
+
+FAILED = 1
+CALLED_WRONGLY = 2
+READER_GONE = 141
+
+_UNDEFINED_TABLE = "42P01"
+
+
+class UsageError(Exception):
+    """The command was called wrongly; the message says how to call it."""
+
+
+class ReportingGroup(TyperGroup):
+    """Runs a command and reports its errors; with ``--traceback``, as they are."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_stdout()
+            raise typer.Exit(READER_GONE) from None
+        except (UsageError, EventSourceError, SQLAlchemyError, OSError) as error:
+            if ctx.params.get("traceback"):
+                raise
+            report(describe(error))
+            raise typer.Exit(CALLED_WRONGLY if isinstance(error, UsageError) else FAILED) from None
+        return result
+
+
+def report(message: str) -> None:
+    """Write one line to stderr."""
+    typer.echo(f"error: {message}", err=True)
+
+
+def describe(error: BaseException) -> str:
+    """Say in one line what went wrong."""
+    if isinstance(error, EventSourceError | UsageError | NoResultFound):
+        return _one_line(str(error))
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        message = _one_line(str(error.orig))
+        if getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE or message.startswith("no such table"):
+            return f"{message}; create the tables first, with Base.metadata.create_all() or a migration, or name another database"
+        return message
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return _one_line(str(error)) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _forget_stdout() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would complain about it when it exits."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

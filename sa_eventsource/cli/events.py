@@ -1,0 +1,131 @@
+"""``sa-eventsource events``: the log, as it is stored."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.log_reader import LogReader
+from sa_eventsource.cli.output import Output, padded
+from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
+from sa_eventsource.cli.times import parse_time
+from sa_eventsource.store import event_members, json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row, Table
+    from sqlalchemy.sql import ColumnElement
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("events")(list_events)
+
+
+def list_events(  # noqa: PLR0913 - each is an option
+    base: BaseArgument,
+    *,
+    url: UrlOption = None,
+    aggregate_type: Annotated[str | None, typer.Option(help="Only events of this type of aggregate.")] = None,
+    aggregate_id: Annotated[str | None, typer.Option(help="Only events of the aggregate with this id.")] = None,
+    event_type: Annotated[
+        list[str] | None, typer.Option("--type", help="Only events of this stored type; may be repeated.")
+    ] = None,
+    correlation: Annotated[str | None, typer.Option(metavar="UUID", help="Only events with this correlation id.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only events that occurred then or later (ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only events that occurred then or before (ISO 8601).")] = None,
+    after: Annotated[int | None, typer.Option(metavar="POSITION", help="Only events behind this position.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="No more than this many events.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, with all columns.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as events are committed; end with Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="With --follow: how often to look.")] = 1.0,
+) -> None:
+    """List events in the order of their positions, as they are stored.
+
+    No event class is asked: events of unknown types, and payloads that fit no class, are listed too.
+    """
+    with open_target(base, url) as target:
+        conditions = _conditions(
+            target.tables.events,
+            {"aggregate_type": aggregate_type, "aggregate_id": aggregate_id, "correlation_id": _uuid(correlation)},
+        )
+        columns = target.tables.events.c
+        if event_type:
+            conditions.append(columns.event_type.in_(event_type))
+        first, last = parse_time(since, "--since"), parse_time(until, "--until")
+        if first is not None:
+            conditions.append(columns.occurred_at >= first)
+        if last is not None:
+            conditions.append(columns.occurred_at <= last)
+        if after is not None:
+            conditions.append(columns.position > after)
+        reader = LogReader(target.engine, target.tables.events, conditions, limit)
+        printer = EventPrinter(Output(), as_json=as_json)
+        try:
+            with closing(reader.follow(interval) if follow else reader.read()) as batches:
+                for batch in batches:
+                    printer.print(batch)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+
+
+class EventPrinter:
+    """Prints events, a line each."""
+
+    def __init__(self, output: Output, *, as_json: bool) -> None:
+        """Print to *output*, for people or as JSON."""
+        self._output = output
+        self._as_json = as_json
+        self._widths = [0, 0, 0, 0]
+
+    def print(self, batch: Sequence[Row[Any]]) -> None:
+        """Print a batch and flush."""
+        for row in batch:
+            if self._as_json:
+                self._output.line(json_object({**event_members(row), "transaction_id": str(row.transaction_id)}))
+            else:
+                self._print_for_people(row)
+        self._output.flush()
+
+    def _print_for_people(self, row: Row[Any]) -> None:
+        cells = [
+            str(row.position),
+            row.occurred_at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z"),
+            f"{row.aggregate_type} {row.aggregate_id} v{row.version}",
+            row.event_type if row.event_version == 1 else f"{row.event_type} ({row.event_version})",
+        ]
+        position, moment, stream, name = padded(cells, self._widths)
+        self._output.styled(
+            (f"{position}  ", "bold"),
+            (f"{moment}  ", "cyan"),
+            (f"{stream}  ", "green"),
+            (f"{name}  ", "yellow"),
+            (row.event_data, ""),
+            *((f"  {text}", "dim") for text in context_of(row)),
+        )
+
+
+def context_of(row: Row[Any]) -> list[str]:
+    """Say who and why, as far as an event was stored with it."""
+    found = [] if row.event_metadata is None else [f"metadata {row.event_metadata}"]
+    found += [f"correlation {row.correlation_id}"] if row.correlation_id is not None else []
+    return found + ([f"causation {row.causation_id}"] if row.causation_id is not None else [])
+
+
+def _conditions(events: Table, equal: dict[str, Any]) -> list[ColumnElement[bool]]:
+    return [events.c[name] == value for name, value in equal.items() if value is not None]
+
+
+def _uuid(text: str | None) -> UUID | None:
+    if text is None:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise UsageError(f"--correlation: {text!r} is no UUID") from None

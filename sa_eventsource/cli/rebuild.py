@@ -1,0 +1,99 @@
+"""``sa-eventsource rebuild`` and ``retire``: read models made anew from the log, and former versions dropped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from sqlalchemy import func, select
+
+from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.projections import EventReplayer
+
+if TYPE_CHECKING:
+    from sa_eventsource.read_models import ReadModelDefinition
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The model's __projection_name__.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("rebuild")(rebuild)
+    app.command("retire")(retire)
+
+
+def rebuild(
+    base: BaseArgument,
+    name: NameArgument,
+    *,
+    url: UrlOption = None,
+    key: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Only the row of this primary key, which is a text.")] = None,
+    positions: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="FIRST LAST", help="Only rows of events at these positions.")
+    ] = None,
+) -> None:
+    """Make a read model's rows anew from the log, in one transaction: readers see the old rows until it commits.
+
+    Interrupted, all is as it was. While a strong model is rebuilt, writers of events wait.
+    """
+    with open_target(base, url) as target:
+        definition = _definition(target, name)
+        replayer = EventReplayer(target.engine, target.base)
+        if key or positions:
+            number = (
+                replayer.rebuild_rows(definition.model, key)
+                if key
+                else replayer.rebuild_between(definition.model, positions=positions)
+            )
+            typer.echo(f"rebuilt {number} rows of {name}", err=True)
+            return
+        console = Console(stderr=True)
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        ) as bar:
+            task = bar.add_task(f"rebuilding {name}", total=_number_of_events(target, definition), rate="")
+
+            def show(taken: int) -> None:
+                speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
+                bar.update(task, completed=taken, rate=f"{speed:,.0f}/s" if speed else "")
+
+            taken = replayer.rebuild(definition.model, progress=show)
+        typer.echo(f"rebuilt {name} from {taken} events", err=True)
+
+
+def retire(
+    base: BaseArgument,
+    name: NameArgument,
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="The model's __version__.")] = 1,
+    *,
+    url: UrlOption = None,
+) -> None:
+    """Drop the rows and the checkpoint of a version that the code no longer declares, or of a former subscription."""
+    with open_target(base, url) as target:
+        number = EventReplayer(target.engine, target.base).retire(name, version)
+        typer.echo(f"retired {name} version {version}: {number} rows of the shared table deleted", err=True)
+
+
+def _definition(target: Target, name: str) -> ReadModelDefinition:
+    found: Any = target.tables.read_models.get(name)
+    if found is None:
+        known = ", ".join(sorted(target.tables.read_models)) or "none"
+        raise UsageError(f"there is no read model {name!r}; there are: {known}")
+    return found  # type: ignore[no-any-return]
+
+
+def _number_of_events(target: Target, definition: ReadModelDefinition) -> int:
+    events = target.tables.events
+    with target.engine.connect() as connection:
+        statement = select(func.count()).select_from(events).where(events.c.event_type.in_(definition.stored_types))
+        return connection.execute(statement).scalar_one()

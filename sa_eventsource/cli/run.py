@@ -1,0 +1,64 @@
+"""``sa-eventsource run``: the worker as a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
+from sa_eventsource.projections import Pace, RetryPolicy, Worker
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+log = logging.getLogger("sa_eventsource.worker")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run")(run)
+
+
+def run(  # noqa: PLR0913 - each is an option of the command
+    base: BaseArgument,
+    *,
+    url: UrlOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A model or subscription to look after; all if none.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Take what is there, and end: for cron.")] = False,
+    longest_pause: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Longest time between two looks.")] = 0.02,
+    listen: Annotated[bool, typer.Option("--listen", help="Be told of commits by an Announcer, instead of asking often.")] = False,
+    attempts: Annotated[int, typer.Option(min=1, help="How often an event is tried.")] = RetryPolicy().attempts,
+) -> None:
+    """Keep eventual read models and subscriptions up with the log, until SIGTERM or SIGINT.
+
+    Any number may run, on any machines. The batch under way is finished, or rolled back as a whole.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True))])
+    with open_target(base, url) as target:
+        retries = RetryPolicy(attempts=attempts)
+        pace = Pace(shortest=min(Pace().shortest, longest_pause), longest=longest_pause)
+        worker = Worker(target.engine, target.base, only=only or None, pace=pace, retries=retries, listen=listen)
+        if once:
+            typer.echo(f"took {worker.run_once()} events", err=True)
+            return
+        log.info("following the log for %s", ", ".join(worker.names) or "nobody")
+        stop = threading.Event()
+        _stop_on_signals(stop)
+        log.info("stopped; took %d events", worker.run(stop))
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def ask(number: int, _frame: FrameType | None) -> None:
+        log.info("%s: stopping after the batch under way", signal.Signals(number).name)
+        stop.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, ask)

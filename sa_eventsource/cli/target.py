@@ -1,0 +1,177 @@
+"""What a command works on: the log of a declarative base, in a database."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from sqlalchemy import URL, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.orm import registry
+
+from sa_eventsource.cli.errors import UsageError, describe
+from sa_eventsource.mapping import EventSourceTables, find_tables, tables_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BaseArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:BASE", show_default=False, help="Module and name of the declarative base, such as app.models:Base."
+    ),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="SA_EVENTSOURCE_URL",
+        show_default=False,
+        show_envvar=True,
+        help="SQLAlchemy URL of the database, such as postgresql://user@host/name.",
+    ),
+]
+
+_POSTGRESQL = ("postgresql", "postgres")
+_DIALECTS = ("postgresql", "sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a command works on.
+
+    Attributes:
+        base: The declarative base, or what was named instead.
+        tables: The library's tables on its metadata.
+        engine: An engine for the database.
+    """
+
+    base: Any
+    tables: EventSourceTables
+    engine: Engine
+
+
+@contextmanager
+def open_target(base: str, url: str | None) -> Iterator[Target]:
+    """Import the base and make the engine, whose connections are closed in the end.
+
+    Args:
+        base: ``MODULE:NAME``.
+        url: URL of the database.
+
+    Raises:
+        UsageError: The base cannot be imported or is none, or the URL is missing or names no database that the library knows.
+    """
+    found = import_base(base)
+    tables = tables_of(found, base)
+    engine = make_engine(url)
+    try:
+        yield Target(found, tables, engine)
+    finally:
+        engine.dispose()
+
+
+def import_base(reference: str) -> Any:
+    """Import what ``MODULE:NAME`` names, looking in the current directory first.
+
+    Raises:
+        UsageError: There is no such thing, or its import fails.
+    """
+    module_name, separator, path = reference.partition(":")
+    if not separator or not module_name or not path:
+        raise UsageError(f"{reference!r} does not name a declarative base; write MODULE:NAME, such as app.models:Base")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise UsageError(f"cannot import {module_name!r}: {type(error).__name__}: {describe(error)}") from error
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise UsageError(f"module {module_name!r} has no {path!r}") from None
+    return found
+
+
+def tables_of(base: Any, reference: str) -> EventSourceTables:
+    """Get the library's tables of a declarative base, or of what else has a metadata with them.
+
+    Raises:
+        UsageError: It has no metadata, or one without the library's tables that belongs to no declarative base.
+    """
+    metadata = getattr(base, "metadata", None)
+    if not isinstance(metadata, MetaData):
+        raise UsageError(f"{reference} is no declarative base: it has no metadata")
+    tables = find_tables(metadata)
+    if tables is not None:
+        return tables
+    if not isinstance(getattr(base, "registry", None), registry):
+        raise UsageError(f"{reference} has no event-sourcing tables, and is no declarative base to put them on")
+    # The module of the base alone declares no aggregates; where the log lies is known nevertheless.
+    return tables_on(metadata, getattr(base, "__eventsource__", None))
+
+
+def make_engine(url: str | None) -> Engine:
+    """Make an engine; ``postgresql://`` without a driver means psycopg 3.
+
+    Raises:
+        UsageError: The URL is missing, is none, or names a database or a driver that is not to be used.
+    """
+    if not url:
+        raise UsageError("no database is named; pass --url or set SA_EVENTSOURCE_URL")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise UsageError("the URL cannot be read; write it like postgresql://user@host/name or sqlite:///file.db") from None
+    parsed = _with_driver(parsed)
+    dialect = parsed.get_backend_name()
+    if dialect not in _DIALECTS:
+        raise UsageError(f"events are stored in PostgreSQL or SQLite, not in {dialect}")
+    if dialect == "sqlite":
+        _check_file(parsed)
+    try:
+        engine = create_engine(parsed)
+    except (NoSuchModuleError, ImportError) as error:
+        advice = "install it, such as by pip install 'sa_eventsource[postgresql]'"
+        raise UsageError(f"the driver of {parsed.drivername} is not there ({describe(error)}); {advice}") from error
+    except ArgumentError as error:
+        raise UsageError(f"the URL cannot be used: {describe(error)}") from error
+    if engine.dialect.is_async:
+        raise UsageError(f"{parsed.drivername} is asynchronous; name a driver that is not, such as postgresql+psycopg or sqlite")
+    if dialect == "sqlite":
+        _begin_transactions(engine)
+    return engine
+
+
+def _with_driver(url: URL) -> URL:
+    if url.drivername in _POSTGRESQL:
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "postgresql" and "application_name" not in url.query and url.get_driver_name() == "psycopg":
+        url = url.update_query_dict({"application_name": "sa-eventsource"})
+    return url
+
+
+def _check_file(url: URL) -> None:
+    """Refuse a file that is not there, which SQLite would make."""
+    name = url.database
+    if name and name != ":memory:" and not name.startswith("file:") and not Path(name).exists():
+        raise UsageError(f"there is no file {name!r}")
+
+
+def _begin_transactions(engine: Engine) -> None:
+    """Have SQLite begin a transaction when SQLAlchemy does, so that it sees one state of the database until its end."""
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_alone(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")

@@ -1,0 +1,173 @@
+"""``sa-eventsource export`` and ``sa-eventsource import``: the log into a file, and a file into the log."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.exceptions import LogImportError
+from sa_eventsource.store import ImportedLog, export_events, import_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+_STANDARD = "-"
+_REPORT_EVERY = 500
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("export")(export_log)
+    app.command("import")(import_log)
+
+
+def export_log(
+    base: BaseArgument,
+    *,
+    url: UrlOption = None,
+    output: Annotated[str, typer.Option(metavar="FILE", help="Where to write; - is stdout.")] = _STANDARD,
+) -> None:
+    """Write the log as JSON lines: a header, then each event, in the order of positions, as the log stands now.
+
+    A file appears under its name only when it is complete.
+    """
+    with (
+        open_target(base, url) as target,
+        _connect(target) as connection,
+        _writing(output) as file,
+        _progress("exported") as bar,
+        closing(export_events(connection, target.tables.events)) as lines,
+    ):
+        header = next(lines)
+        file.write(f"{header}\n".encode())
+        total = json.loads(header).get("count")
+        number = 0
+        for number, line in enumerate(lines, 1):
+            file.write(f"{line}\n".encode())
+            if number % _REPORT_EVERY == 0:
+                bar.show(number, total, number)
+        file.flush()
+    typer.echo(f"exported {_events(number)}{'' if output == _STANDARD else f' to {output}'}", err=True)
+
+
+def import_log(
+    base: BaseArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="An export; - is stdin.")],
+    *,
+    url: UrlOption = None,
+) -> None:
+    """Insert the events of an export into the log, all of them or none.
+
+    Events that are there already are skipped. Anything that does not fit, in the file or into the streams of the log, is refused.
+    """
+    with open_target(base, url) as target:
+        with _reading(file) as (source, size), _progress("read") as bar, target.engine.begin() as connection:
+            lines = _Lines(source)
+            done = import_events(
+                connection,
+                target.tables.events,
+                lines,
+                on_progress=lambda done: bar.show(lines.bytes_read, size, done.added + done.skipped),
+            )
+        typer.echo(_summary(done), err=True)
+        strong = sorted(name for name, model in target.tables.read_models.items() if model.is_strong)
+        if done.added and strong:
+            typer.echo(f"strong read models take no part in an import; rebuild them: {', '.join(strong)}", err=True)
+
+
+class _Lines:
+    """The lines of a file in UTF-8, counting bytes."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self.bytes_read = 0
+        self._source = source
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in enumerate(self._source, 1):
+            self.bytes_read += len(line)
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise LogImportError(number, "", f"it is not UTF-8: {error.reason} at byte {error.start + 1}") from error
+
+
+class _Bar:
+    """A progress bar, where there is someone to look at it."""
+
+    def __init__(self, progress: Progress | None, verb: str) -> None:
+        self._progress = progress
+        self._verb = verb
+        self._task = None if progress is None else progress.add_task("", total=None)
+
+    def show(self, completed: int, total: int | None, events: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=completed, total=total, description=f"{self._verb} {_events(events)}")
+
+
+@contextmanager
+def _progress(verb: str) -> Iterator[_Bar]:
+    if not sys.stderr.isatty():
+        yield _Bar(None, verb)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Bar(progress, verb)
+
+
+@contextmanager
+def _connect(target: Target) -> Iterator[Connection]:
+    """Connect so that the whole export sees one state of the database."""
+    with target.engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        yield connection
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[BinaryIO]:
+    """Open what to write to. A file of that name is replaced in the end, or stays as it was."""
+    if name == _STANDARD:
+        yield sys.stdout.buffer
+        return
+    path = Path(name)
+    if path.exists() and not path.is_file():  # a device or a pipe
+        with path.open("wb") as file:
+            yield file
+        return
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
+    """Open what to read, and tell its size in bytes where that is known."""
+    if name == _STANDARD:
+        yield sys.stdin.buffer, None
+        return
+    path = Path(name)
+    with path.open("rb") as file:
+        yield file, path.stat().st_size if path.is_file() else None
+
+
+def _summary(done: ImportedLog) -> str:
+    skipped = f"; {_events(done.skipped)} {'was' if done.skipped == 1 else 'were'} there already" if done.skipped else ""
+    return f"imported {_events(done.added)}{skipped}"
+
+
+def _events(number: int) -> str:
+    return f"{number} event{'' if number == 1 else 's'}"
