@@ -90,7 +90,9 @@ def database(engine: Engine) -> Iterator[Engine]:
 
 def test_one_metadata_has_all_tables() -> None:
     """What creates or migrates SQLModel's tables finds the log's too."""
-    assert {"events", "snapshots", "projections", "projection_positions", "sqlmodel_heroes"} <= set(SQLModel.metadata.tables)
+    assert {"events", "snapshots", "projections", "projection_positions", "parked_events", "sqlmodel_heroes"} <= set(
+        SQLModel.metadata.tables
+    )
 
 
 def test_saves_both_in_one_transaction(database: Engine) -> None:

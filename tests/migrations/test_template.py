@@ -58,7 +58,7 @@ def test_the_first_migration_creates_everything_and_nothing_is_missing_then(envi
     assert "op.create_event_immutability('events')" in script
     assert script.index("op.drop_event_immutability") < script.index("op.drop_table('events')")
     environment.upgrade()
-    assert {"events", "projections", "snapshots", "projection_positions", "customers"} <= environment.left_over()
+    assert {"events", "projections", "snapshots", "projection_positions", "parked_events", "customers"} <= environment.left_over()
     assert environment.difference() == []
     # On SQLite, Alembic takes an identity column for a default that is missing.
     defaults = environment.engine.dialect.name == "postgresql"
@@ -130,7 +130,13 @@ def test_schema_names_and_naming_convention_are_followed(tmp_path: Path, postgre
     assert "op.create_event_immutability('domain_events', schema='history')" in script
     environment.upgrade()
     inspector = inspect(postgres_engine)
-    assert set(inspector.get_table_names("history")) == {"domain_events", "states", "projections", "projection_positions"}
+    assert set(inspector.get_table_names("history")) == {
+        "domain_events",
+        "states",
+        "projections",
+        "projection_positions",
+        "parked_events",
+    }
     assert inspector.get_pk_constraint("domain_events", "history")["name"] == "pk_domain_events"
     assert environment.difference(compare_type=True, compare_server_default=True) == []
     assert "pass" in environment.revise("nothing")

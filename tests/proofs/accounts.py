@@ -18,6 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sa_eventsource import (
     AggregateRoot,
     DomainEvent,
+    EventReplayer,
     EventStore,
     ReadModel,
     ReadModelManager,
@@ -274,7 +275,7 @@ def main() -> None:
                 follow(engine, int(batch_size), names)
             case "rebuild", [name]:
                 say("ready")
-                ReadModelManager(engine, Eventual).rebuild(globals()[name])
+                EventReplayer(engine, Eventual).rebuild(globals()[name])
                 say("done")
 
 

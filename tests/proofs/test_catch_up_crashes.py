@@ -18,7 +18,7 @@ from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from sa_eventsource import ReadModelManager
+from sa_eventsource import EventReplayer, ReadModelManager
 from tests.databases import EmbeddedServer
 from tests.proofs import accounts as module
 from tests.proofs.accounts import (
@@ -121,7 +121,7 @@ def check_whole(engine: Engine, total: int) -> None:
         assert check_rows(engine, Eventual, [LateBalance, LateOwnDay]) == total
         assert check_handled_rows(engine, Eventual, LateHandledBalance) == total
         for model in MODELS:
-            assert ReadModelManager(engine, Eventual).rebuild(model) == total
+            assert EventReplayer(engine, Eventual).rebuild(model) == total
 
 
 def prepare(url: str) -> tuple[Engine, int]:

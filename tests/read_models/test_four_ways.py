@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, insert, select, text
 from sqlalchemy.orm import Session
 
-from sa_eventsource import DomainEvent, EventStore, ReadModelManager, event_context, fold
+from sa_eventsource import DomainEvent, EventReplayer, EventStore, ReadModelManager, event_context, fold
 from sa_eventsource.events import encode
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.types import uuid7
@@ -28,7 +28,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 def _log_tables() -> list[Any]:
-    return [TABLES.events, TABLES.projections, TABLES.snapshots, TABLES.projection_positions]
+    return [TABLES.events, TABLES.projections, TABLES.snapshots, TABLES.projection_positions, TABLES.parked_events]
 
 
 def forget_everything(engine: Engine, *models: type[Any]) -> None:
@@ -36,7 +36,9 @@ def forget_everything(engine: Engine, *models: type[Any]) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = on"))
-            connection.execute(text("TRUNCATE events, projections, snapshots, projection_positions RESTART IDENTITY"))
+            connection.execute(
+                text("TRUNCATE events, projections, snapshots, projection_positions, parked_events RESTART IDENTITY")
+            )
         else:
             for table in _log_tables():
                 if table is not TABLES.events:
@@ -145,20 +147,24 @@ def check_all_ways(
                 model.__table__.create(log)
         manager = ReadModelManager(log, Base)
         store_old(log, old)
-        manager.rebuild(strong)  # what was stored before it was declared
+        EventReplayer(log, Base).rebuild(strong)  # what was stored before it was declared
         for number, _ in enumerate(happen(log, new, commits)):
             if number % 2:
                 manager.catch_up(eventual, batch_size=batch_size)
         manager.catch_up(eventual, batch_size=batch_size)
-        manager.rebuild(rebuilt)
+        EventReplayer(log, Base).rebuild(rebuilt)
         with Session(log) as session:
             meant = fold(strong, EventStore(session, Base).events.all())
             for model in models:
                 assert not differences(session, model, meant)
         assert manager.status(eventual)[0].lag_events == 0
-        manager.rebuild(strong)
+        EventReplayer(log, Base).rebuild(strong)
         with Session(log) as session:
             assert not differences(session, strong, meant)
+        for model in (strong, eventual):
+            assert EventReplayer(log, Base).rebuild_rows(model, list(meant)[::2]) == len(list(meant)[::2])
+            with Session(log) as session:
+                assert not differences(session, model, meant)
     finally:
         forget_everything(log, *models)
 

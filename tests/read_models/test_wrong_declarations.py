@@ -184,7 +184,8 @@ def declare(**namespace: Any) -> type[Any]:
     ("namespace", "words"),
     [
         ({"__consistency__": "later"}, 'must be "strong" or "eventual"'),
-        ({"__projection_name__": ""}, "1 to 255 characters"),
+        ({"__projection_name__": ""}, "1 to 230 characters"),
+        ({"__projection_name__": "orders@2"}, "none of #, @ and NUL"),
         ({"__indexes__": (("number", "nothing"),)}, "names 'nothing'; the fields are id, number"),
         ({"__removed_by__": (Made,), "name": map_from_event(Made, Gone, reduce=count())}, "removes the row and cannot set a field"),
         (

@@ -1,0 +1,74 @@
+"""A log to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+from sa_eventsource import event_context
+from tests.databases import DatabasePool
+from tests.orders import Account, Base, NoteAdded, Order, OrderPaid, OrderPlaced
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+CORRELATION = UUID("11111111-2222-4333-8444-555555555555")
+
+
+@pytest.fixture
+def log(engine: Engine) -> Engine:
+    """Engine on a database of each kind with an order of three events and an account of two, at one hour from each other."""
+    Base.metadata.create_all(engine)
+    fill(engine)
+    return engine
+
+
+@pytest.fixture
+def postgres_log(postgres_engine: Engine) -> Engine:
+    """The same on PostgreSQL only."""
+    Base.metadata.create_all(postgres_engine)
+    fill(postgres_engine)
+    return postgres_engine
+
+
+@pytest.fixture
+def empty(engine: Engine) -> Engine:
+    """Engine on a database of each kind with tables and no events."""
+    Base.metadata.create_all(engine)
+    return engine
+
+
+@pytest.fixture
+def other_postgres(postgres_databases: DatabasePool) -> Iterator[Engine]:
+    """A second PostgreSQL database, with tables and no events."""
+    with postgres_databases.database() as url:
+        engine = create_engine(url)
+        Base.metadata.create_all(engine)
+        yield engine
+        engine.dispose()
+
+
+def fill(engine: Engine) -> None:
+    """Store the events, one transaction each, so that positions follow their times."""
+    with Session(engine) as session:
+        order = Order(id="o-1")
+        with event_context(user="ann", reason="by phone"):
+            order.apply_event(
+                OrderPlaced(customer_id="c-1", lines=(), total=Decimal("56.90")), occurred_at=NOON, event_id=UUID(int=1)
+            )
+        session.add(order)
+        session.commit()
+        with event_context(correlation_id=CORRELATION, causation_id=UUID(int=1)):
+            order.apply_event(NoteAdded(text="ring twice é"), occurred_at=NOON + timedelta(hours=1), event_id=UUID(int=2))
+            session.commit()
+            order.apply_event(OrderPaid(payment_id="p-1"), occurred_at=NOON + timedelta(hours=2), event_id=UUID(int=3))
+            session.commit()
+        account = Account.open(account_id=UUID(int=7))
+        session.add(account)
+        session.commit()
+        account.deposit(Decimal("1.50"))
+        session.commit()

@@ -1,0 +1,320 @@
+"""``sa-eventsource events``: what is listed, how, and following the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from sa_eventsource.cli.log_reader import LogReader
+from sa_eventsource.mapping import tables_on
+from tests.cli.commands import BASE, ROOT, call, fail, start, succeed, url_of
+from tests.orders import Account, Base, Order
+from tests.session.helpers import note_elsewhere, place_order
+
+_INSERT = """
+    INSERT INTO events
+        (event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, metadata, occurred_at {})
+    VALUES (:id, :type, :aggregate_id, :version, :event_type, 1, :data, :metadata, '2026-05-04 12:00:00.000000' {})
+"""
+
+
+def insert_raw(
+    engine: Engine,
+    event_id: UUID,
+    *,
+    data: str,
+    metadata: str | None = None,
+    event_type: str = "gone.Away",
+    aggregate_type: str = "Gone",
+    aggregate_id: str = "x",
+    version: int = 1,
+) -> None:
+    """Store an event as another program would."""
+    with engine.begin() as connection:
+        is_sqlite = connection.dialect.name == "sqlite"
+        position = (", position", ", (SELECT coalesce(max(position), 0) + 1 FROM events)") if is_sqlite else ("", "")
+        connection.execute(
+            text(_INSERT.format(*position)),
+            {
+                "id": event_id.hex if is_sqlite else event_id,
+                "type": aggregate_type,
+                "aggregate_id": aggregate_id,
+                "version": version,
+                "event_type": event_type,
+                "data": data,
+                "metadata": metadata,
+            },
+        )
+
+
+def listed(engine: Engine, *options: str) -> list[dict[str, object]]:
+    """List events as JSON."""
+    output = succeed("events", BASE, "--json", *options, engine=engine).stdout
+    return [json.loads(line, parse_float=Decimal) for line in output.split("\n")[:-1]]
+
+
+def numbers(engine: Engine, *options: str) -> list[object]:
+    """List the positions of the events that are listed."""
+    return [event["position"] for event in listed(engine, *options)]
+
+
+def test_events_come_by_position_with_all_columns(log: Engine) -> None:
+    events = listed(log)
+    assert [event["position"] for event in events] == [1, 2, 3, 4, 5]
+    note = dict(events[1])
+    assert isinstance(note.pop("transaction_id"), int)
+    assert note == {
+        "position": 2,
+        "event_id": str(UUID(int=2)),
+        "aggregate_type": "Order",
+        "aggregate_id": "o-1",
+        "version": 2,
+        "event_type": "orders.NoteAdded",
+        "event_version": 1,
+        "occurred_at": "2026-05-04T13:00:00+00:00",
+        "event_data": {"text": "ring twice é"},
+        "metadata": None,
+        "correlation_id": "11111111-2222-4333-8444-555555555555",
+        "causation_id": str(UUID(int=1)),
+    }
+    assert events[0]["metadata"] == {"user": "ann", "reason": "by phone"}
+
+
+def test_lines_for_people_say_what_when_who_and_why(log: Engine) -> None:
+    first, second, *_ = succeed("events", BASE, engine=log).stdout.splitlines()
+    for expected in ("1 ", "2026-05-04 12:00:00.000Z", "Order o-1 v1", "orders.OrderPlaced", "56.90", '"ann"'):
+        assert expected in first
+    assert "ring twice é" in second
+    assert "correlation 11111111-2222-4333-8444-555555555555" in second
+    assert f"causation {UUID(int=1)}" in second
+
+
+@pytest.mark.parametrize(
+    ("options", "positions"),
+    [
+        (("--aggregate-type", "Order"), [1, 2, 3]),
+        (("--aggregate-type", "Nothing"), []),
+        (("--aggregate-id", str(UUID(int=7))), [4, 5]),
+        (("--type", "orders.OrderPaid"), [3]),
+        (("--type", "orders.OrderPaid", "--type", "orders.MoneyDeposited"), [3, 5]),
+        (("--correlation", "11111111-2222-4333-8444-555555555555"), [2, 3]),
+        (("--aggregate-type", "Order", "--since", "2026-05-04T15:00:00+02:00"), [2, 3]),
+        (("--until", "2026-05-04T13:00:00Z"), [1, 2]),
+        (("--after", "3"), [4, 5]),
+        (("--limit", "2"), [1, 2]),
+        (("--limit", "0"), []),
+        (("--after", "1", "--limit", "1"), [2]),
+    ],
+)
+def test_filters_narrow_the_list(log: Engine, options: tuple[str, ...], positions: list[int]) -> None:
+    assert numbers(log, *options) == positions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--since", "2026-05-04T12:00"), "--since: '2026-05-04T12:00' has no offset; write it, such as 2026-05-04T12:00:00+00:00"),
+        (("--until", "yesterday"), "--until: 'yesterday' is no time in ISO 8601"),
+        (("--correlation", "abc"), "--correlation: 'abc' is no UUID"),
+    ],
+)
+def test_values_that_are_none_are_refused(log: Engine, options: tuple[str, ...], message: str) -> None:
+    assert message in fail("events", BASE, *options, engine=log, status=2)
+
+
+def test_events_that_no_class_can_read_are_listed(log: Engine) -> None:
+    insert_raw(log, UUID(int=8), data='{"price": 1.10, "big": 123456789012345678901234567890}')
+    insert_raw(log, UUID(int=9), data='{"wrong": true}', event_type="orders.OrderPaid", aggregate_id="y")
+    unknown, broken = listed(log)[-2:]
+    assert unknown["event_type"] == "gone.Away"
+    assert unknown["event_data"] == {"price": Decimal("1.10"), "big": 123456789012345678901234567890}
+    assert broken["event_data"] == {"wrong": True}
+    raw = succeed("events", BASE, "--json", "--after", "5", engine=log).stdout
+    assert "1.10" in raw
+    assert "123456789012345678901234567890" in raw
+
+
+def test_what_is_no_json_is_listed_as_text(sqlite_engine: Engine) -> None:
+    Base.metadata.create_all(sqlite_engine)
+    insert_raw(sqlite_engine, UUID(int=8), data='{"half": "a')
+    (event,) = listed(sqlite_engine)
+    assert event["event_data"] is None
+    assert event["not_json"] == {"event_data": '{"half": "a'}
+    assert '{"half": "a' in succeed("events", BASE, engine=sqlite_engine).stdout
+
+
+def test_control_characters_are_shown_and_not_sent(log: Engine) -> None:
+    insert_raw(log, UUID(int=8), data="{}", aggregate_id="\x1b[31mred\nline")
+    *_, last = succeed("events", BASE, engine=log).stdout.splitlines()
+    assert r"\x1b[31mred\nline" in last
+
+
+def test_a_reader_that_goes_away_is_no_error(log: Engine) -> None:
+    with Session(log) as session:
+        account = session.get_one(Account, UUID(int=7))
+        for _ in range(3000):
+            account.deposit(1)
+        session.commit()
+    process = start("events", BASE, "--json", engine=log)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["position"] == 1
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(timeout=60), errors) == (141, "")
+
+
+class Follower:
+    """A process that follows the log."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """Read from its stdout."""
+        self.process = process
+
+    def next_versions(self, number: int) -> list[tuple[str, int]]:
+        """Wait for so many events: id and version of their aggregates."""
+        assert self.process.stdout is not None
+        found = [json.loads(self.process.stdout.readline()) for _ in range(number)]
+        return [(event["aggregate_id"], event["version"]) for event in found]
+
+    def interrupt(self) -> tuple[int, str, str]:
+        """Press Ctrl-C: status, the rest of stdout, stderr."""
+        self.process.send_signal(signal.SIGINT)
+        output, errors = self.process.communicate(timeout=60)
+        return self.process.returncode, output, errors
+
+
+@pytest.fixture
+def follow(log: Engine) -> Iterator[Follower]:
+    """Follow the orders of a log."""
+    process = start("events", BASE, "--json", "--follow", "--interval", "0.05", "--aggregate-type", "Order", engine=log)
+    yield Follower(process)
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def test_following_goes_on_with_what_is_committed_until_interrupted(log: Engine, follow: Follower) -> None:
+    assert follow.next_versions(3) == [("o-1", 1), ("o-1", 2), ("o-1", 3)]
+    note_elsewhere(log, "o-1")
+    assert follow.next_versions(1) == [("o-1", 4)]
+    place_order(log, "o-2", notes=2)
+    assert follow.next_versions(3) == [("o-2", 1), ("o-2", 2), ("o-2", 3)]
+    time.sleep(0.3)
+    assert follow.interrupt() == (0, "", "")
+
+
+def test_following_does_not_pass_over_an_event_that_commits_late(postgres_log: Engine) -> None:
+    process = start("events", BASE, "--json", "--follow", "--interval", "0.05", engine=postgres_log)
+    follower = Follower(process)
+    try:
+        assert len(follower.next_versions(5)) == 5
+        with Session(postgres_log) as slow:
+            late = Order.place(order_id="late")  # draws the lower position, and commits behind the other
+            slow.add(late)
+            slow.flush()
+            place_order(postgres_log, "early")
+            assert follower.next_versions(1) == [("early", 1)]
+            time.sleep(0.3)
+            slow.commit()
+        assert follower.next_versions(1) == [("late", 1)]
+        note_elsewhere(postgres_log, "early")
+        assert follower.next_versions(1) == [("early", 2)]
+        assert follower.interrupt() == (0, "", "")
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_following_ends_when_as_many_as_wanted_are_there(log: Engine) -> None:
+    process = start("events", BASE, "--json", "--follow", "--interval", "0.05", "--limit", "6", engine=log)
+    assert len(Follower(process).next_versions(5)) == 5
+    place_order(log, "o-2", notes=3)
+    output, errors = process.communicate(timeout=60)
+    assert json.loads(output)["aggregate_id"] == "o-2"
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_an_empty_log_lists_nothing(empty: Engine) -> None:
+    result = call("events", BASE, engine=empty)
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_a_window_is_found_by_its_transactions_and_not_by_a_walk_through_the_log(
+    postgres_log: Engine, statements: Callable[[Engine], AbstractContextManager[list[str]]]
+) -> None:
+    events = tables_on(Base.metadata).events
+    reader = LogReader(postgres_log, events)
+    assert [len(batch) for batch in reader.read()] == [5]
+    assert list(reader.read()) == []
+    place_order(postgres_log, "o-2", notes=2)
+    with statements(postgres_log) as log:
+        assert [len(batch) for batch in reader.read()] == [3]
+    (reading,) = [statement for statement in log if "pg_snapshot_xmax" in statement]
+    assert "LIMIT" not in reading
+    assert "SET LOCAL cursor_tuple_fraction = 1" in log
+
+
+def test_a_long_log_is_read_in_pages_without_a_transaction_between_them(postgres_log: Engine) -> None:
+    with Session(postgres_log) as session:
+        account = session.get_one(Account, UUID(int=7))
+        for _ in range(1100):
+            account.deposit(1)
+        session.commit()
+    sizes = []
+    reader = LogReader(postgres_log, tables_on(Base.metadata).events)
+    for batch in reader.read():
+        sizes.append(len(batch))
+        note_elsewhere(postgres_log, "o-1")  # behind what is read, and committed after the reading began
+        with postgres_log.connect() as connection:
+            others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xmin IS NOT NULL"
+            assert connection.scalar(text(f"{others} AND pid <> pg_backend_pid()")) == 0
+    assert sizes == [500, 500, 105]
+    assert [[row.aggregate_id for row in batch] for batch in reader.read()] == [["o-1"] * 3]
+    limited = LogReader(postgres_log, tables_on(Base.metadata).events, remaining=700)
+    assert [len(batch) for batch in limited.read()] == [500, 200]
+    assert list(limited.follow(0)) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_a_terminal_gets_colours_and_what_is_stored_gives_no_commands(log: Engine) -> None:
+    insert_raw(log, UUID(int=8), data='{"a": "[red]b[/red]"}', aggregate_id="\x1b]0;title\x07")
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sa_eventsource.cli", "events", BASE, "--after", "5"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        | {"SA_EVENTSOURCE_URL": url_of(log), "TERM": "xterm-256color"},
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    _, errors = process.communicate(timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 100_000)
+    os.close(ours)
+    assert (process.returncode, errors) == (0, b"")
+    assert b"\x1b[1m6" in shown
+    assert rb"\x1b]0;title\x07" in shown
+    assert b"\x1b]0;" not in shown
+    assert b"[red]b[/red]" in shown
+
+
+def test_a_payload_that_is_nested_deeper_than_python_reads_is_listed(sqlite_engine: Engine) -> None:
+    Base.metadata.create_all(sqlite_engine)
+    deep = '{"a": ' + "[" * 20_000 + "]" * 20_000 + "}"
+    insert_raw(sqlite_engine, UUID(int=8), data=deep)
+    assert deep in succeed("events", BASE, "--json", engine=sqlite_engine).stdout

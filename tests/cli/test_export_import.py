@@ -1,0 +1,316 @@
+"""``export_events`` and ``import_events``: what goes out comes in again, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from sa_eventsource import ImportedLog, LogExportError, LogImportError, export_events, import_events
+from sa_eventsource.store import as_json
+from tests.cli.commands import BASE, succeed
+from tests.cli.exported_lines import HEADER, exactly, in_lines, line
+from tests.cli.logs import EVENTS, exported, imported, refused
+from tests.cli.test_events import insert_raw
+from tests.orders import Base, NoteAdded, Order
+from tests.session.helpers import note_elsewhere, stored_events
+
+# --- round trips ---
+
+_texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+_numbers = st.one_of(
+    st.integers(min_value=-(10**60), max_value=10**60).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30)
+    .map(lambda number: f"{number:f}")
+    .filter(lambda digits: len(digits) < 5000 and not (digits.startswith("-") and not digits.strip("-0."))),
+)
+_documents = st.recursive(
+    st.one_of(_numbers, _texts.map(as_json), _texts.map(json.dumps), st.sampled_from(["true", "false", "null"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+        st.dictionaries(_texts, inner, max_size=3).map(
+            lambda items: "{" + ",".join(f"{as_json(key)}:{value}" for key, value in items.items()) + "}"
+        ),
+    ),
+    max_leaves=8,
+)
+_objects = st.dictionaries(_texts, _documents, max_size=4).map(
+    lambda items: "{" + ",".join(f"{as_json(key)}: {value}" for key, value in items.items()) + "}"
+)
+_zones = st.integers(min_value=-720, max_value=840).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+_names = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=255)
+
+
+@st.composite
+def _logs(draw: st.DrawFn) -> list[dict[str, str]]:
+    streams = draw(st.lists(st.tuples(_names, _names), min_size=1, max_size=3, unique=True))
+    versions = dict.fromkeys(streams, 0)
+    events = []
+    for number, (stream, event_id) in enumerate(
+        draw(st.lists(st.tuples(st.sampled_from(streams), st.uuids()), max_size=8, unique_by=lambda each: each[1]))
+    ):
+        versions[stream] += 1
+        moment = draw(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=_zones))  # noqa: DTZ001
+        events.append(
+            {
+                "position": str(number * 3),
+                "event_id": as_json(str(event_id)),
+                "aggregate_type": as_json(stream[0]),
+                "aggregate_id": as_json(stream[1]),
+                "version": str(versions[stream]),
+                "event_type": as_json(draw(_names)),
+                "event_version": str(draw(st.integers(min_value=1, max_value=2**15 - 1))),
+                "occurred_at": as_json(moment.astimezone(UTC).isoformat()),
+                "event_data": draw(_objects),
+                "metadata": draw(st.one_of(st.just("null"), _objects)),
+                "correlation_id": draw(st.one_of(st.just("null"), st.uuids().map(lambda each: as_json(str(each))))),
+                "causation_id": draw(st.one_of(st.just("null"), st.uuids().map(lambda each: as_json(str(each))))),
+            }
+        )
+    return events
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(events=_logs(), batch_size=st.integers(min_value=1, max_value=4))
+def test_what_is_imported_is_exported_to_the_last_digit(empty: Engine, events: list[dict[str, str]], batch_size: int) -> None:
+    lines = in_lines(events)
+    with empty.connect() as connection:
+        try:
+            done = import_events(connection, EVENTS, lines, batch_size=batch_size)
+            assert done == ImportedLog(len(events), 0)
+            first, *rest = export_events(connection, EVENTS)
+            assert [exactly(each) for each in rest] == [exactly(each) for each in lines[1:]]
+            again = import_events(connection, EVENTS, [first, *rest], batch_size=batch_size)
+            assert again == ImportedLog(0, len(events))
+        finally:
+            connection.rollback()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=20)
+@given(events=_logs())
+def test_a_log_goes_from_one_database_to_the_other_and_back(
+    postgres_log: Engine, sqlite_engine: Engine, events: list[dict[str, str]]
+) -> None:
+    Base.metadata.create_all(sqlite_engine)
+    with postgres_log.connect() as source, sqlite_engine.connect() as target:
+        try:
+            import_events(source, EVENTS, in_lines(events))
+            out = list(export_events(source, EVENTS))
+            import_events(target, EVENTS, out)
+            assert [exactly(each) for each in list(export_events(target, EVENTS))[1:]] == [exactly(each) for each in out[1:]]
+            assert import_events(source, EVENTS, list(export_events(target, EVENTS))).added == 0
+        finally:
+            source.rollback()
+            target.rollback()
+
+
+def test_an_imported_aggregate_lives_on(log: Engine, other_postgres: Engine) -> None:
+    lines = exported(log)
+    assert imported(other_postgres, lines) == ImportedLog(5, 0)
+    with Session(other_postgres) as session:
+        order = session.get_one(Order, "o-1")
+        assert (order.version, order.total, order.notes) == (3, Decimal("56.90"), ["ring twice é"])
+        order.note("moved")
+        session.commit()
+        assert stored_events(other_postgres)[-1] == ("Order", "o-1", 4, "NoteAdded")
+    assert [exactly(each) for each in exported(other_postgres)[1:6]] == [exactly(each) for each in lines[1:]]
+
+
+def test_positions_are_new_and_in_the_same_order(log: Engine) -> None:
+    place = [line(number, position=str(number * 100), aggregate_id=f'"n-{9 - number}"', version="1") for number in range(10, 15)]
+    imported(log, [HEADER, *place])
+    with log.connect() as connection:
+        found = connection.execute(text("SELECT position, aggregate_id FROM events WHERE position > 5 ORDER BY position")).all()
+    assert [row.aggregate_id for row in found] == [f"n-{9 - number}" for number in range(10, 15)]
+    assert all(row.position < 100 for row in found)
+
+
+# --- exporting ---
+
+
+def test_an_export_reads_through_a_server_side_cursor(postgres_log: Engine) -> None:
+    with postgres_log.connect() as connection:
+        lines = export_events(connection, EVENTS, batch_size=2)
+        next(lines)
+        next(lines)
+        assert connection.scalar(text("SELECT count(*) FROM pg_cursors")) == 1
+        lines.close()
+        assert connection.scalar(text("SELECT count(*) FROM pg_cursors")) == 0
+
+
+@pytest.mark.parametrize(("level", "count"), [("READ COMMITTED", None), ("REPEATABLE READ", 5), ("SERIALIZABLE", 5)])
+def test_the_header_counts_only_where_the_count_stays_true(postgres_log: Engine, level: str, count: int | None) -> None:
+    with postgres_log.connect().execution_options(isolation_level=level) as connection:
+        first = json.loads(next(export_events(connection, EVENTS)))
+    assert first.get("count") == count
+    assert (first["format"], first["format_version"]) == ("sa_eventsource.events", 1)
+    assert datetime.fromisoformat(first["exported_at"]).utcoffset() == timedelta(0)
+
+
+def test_a_part_of_the_log_can_be_exported(log: Engine) -> None:
+    with log.connect() as connection:
+        _, *lines = export_events(connection, EVENTS, EVENTS.c.aggregate_type == "Account")
+    assert [json.loads(each)["version"] for each in lines] == [1, 2]
+
+
+@pytest.mark.parametrize("field", ["event_data", "metadata"])
+def test_what_is_no_json_cannot_be_exported(sqlite_engine: Engine, field: str) -> None:
+    Base.metadata.create_all(sqlite_engine)
+    insert_raw(
+        sqlite_engine, UUID(int=8), data="{" if field == "event_data" else "{}", metadata="NaN" if field == "metadata" else None
+    )
+    with pytest.raises(LogExportError) as caught:
+        exported(sqlite_engine)
+    assert (caught.value.event_id, caught.value.position, caught.value.field) == (UUID(int=8), 1, field)
+
+
+def test_a_payload_that_was_stored_over_several_lines_is_one_line(sqlite_engine: Engine) -> None:
+    Base.metadata.create_all(sqlite_engine)
+    insert_raw(sqlite_engine, UUID(int=8), data='{\r\n  "a": "b\\nc"\n}')
+    _, only = exported(sqlite_engine)
+    assert "\n" not in only
+    assert json.loads(only)["event_data"] == {"a": "b\nc"}
+
+
+# --- what is there already ---
+
+
+def test_an_import_can_be_repeated(log: Engine) -> None:
+    assert imported(log, exported(log), batch_size=2) == ImportedLog(0, 5)
+
+
+def test_an_import_adds_what_is_missing(empty: Engine) -> None:
+    imported(empty, [HEADER, line(1), line(2)])
+    assert imported(empty, [HEADER, line(1), line(2), line(3), line(4)]) == ImportedLog(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("stored", "again"),
+    [
+        ('{"a":1.5,"b":2}', '{"b":2.0,"a":1.50}'),
+        ('{"a":"é"}', '{ "a" : "\\u00e9" }'),
+        ('{"a":100}', '{"a":1e2}'),
+    ],
+)
+def test_the_same_content_in_other_words_is_the_same(empty: Engine, stored: str, again: str) -> None:
+    imported(empty, [HEADER, line(1, event_data=stored)])
+    assert imported(empty, [HEADER, line(1, event_data=again, occurred_at='"2026-05-04T14:00:00.123456+02:00"')]).skipped == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_an_event_that_comes_twice_is_taken_once(empty: Engine, batch_size: int) -> None:
+    assert imported(empty, [HEADER, line(1), line(1, position="2")], batch_size=batch_size) == ImportedLog(1, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("event_data", '{"text":"other"}'),
+        ("event_data", '{"text":1}'),
+        ("metadata", "{}"),
+        ("aggregate_id", '"o-2"'),
+        ("occurred_at", '"2026-05-04T12:00:00.123457Z"'),
+        ("correlation_id", f'"{UUID(int=5)}"'),
+    ],
+)
+def test_an_event_id_with_other_content_is_refused(empty: Engine, batch_size: int, field: str, value: str) -> None:
+    number, place, reason = refused(empty, HEADER, line(1), line(1, position="2", **{field: value}), batch_size=batch_size)
+    assert (number, place) == (3, "event_id")
+    assert reason == f"{UUID(int=1)} is there already, as version 1 of Order 'o-1', with another {field}"
+
+
+def test_true_is_not_one(empty: Engine) -> None:
+    imported(empty, [HEADER, line(1, event_data='{"a":true}')])
+    assert refused(empty, HEADER, line(1, event_data='{"a":1}'))[:2] == (2, "event_id")
+
+
+# --- streams ---
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+@pytest.mark.parametrize(
+    ("events", "number", "reason"),
+    [
+        ((line(1), line(3)), 3, "Order 'o-1' is at version 1, so that version 2 must come next, not 3"),
+        ((line(2),), 2, "Order 'o-1' is at version 0, so that version 1 must come next, not 2"),
+        ((line(1), line(2), line(3, version="2")), 4, "Order 'o-1' has another event at version 2 already, and is at version 2"),
+    ],
+)
+def test_versions_must_follow_one_another(
+    empty: Engine, batch_size: int, events: tuple[str, ...], number: int, reason: str
+) -> None:
+    assert refused(empty, HEADER, *events, batch_size=batch_size) == (number, "version", reason)
+
+
+def test_versions_must_follow_what_is_stored(log: Engine) -> None:
+    assert refused(log, HEADER, line(9, version="3")) == (
+        2,
+        "version",
+        "Order 'o-1' has another event at version 3 already, and is at version 3",
+    )
+    assert refused(log, HEADER, line(9, version="5"))[2] == "Order 'o-1' is at version 3, so that version 4 must come next, not 5"
+    assert imported(log, [HEADER, line(9, version="4")]) == ImportedLog(1, 0)
+
+
+def test_a_writer_that_comes_between_is_noticed(postgres_log: Engine) -> None:
+    with Session(postgres_log) as session, ThreadPoolExecutor(1) as threads:
+        order = Order(id="o-2")
+        order.apply_event(NoteAdded(text="between"))
+        session.add(order)
+        session.flush()  # not visible to the import, which waits for it
+        lines = [HEADER, line(9, version="4"), line(10, version="1", aggregate_id='"o-2"')]
+        result = threads.submit(imported, postgres_log, lines)
+        with postgres_log.connect() as connection:
+            while not connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                assert not result.done()
+        session.commit()
+        with pytest.raises(LogImportError, match="line 3, version: another transaction is writing to Order 'o-2'"):
+            result.result(timeout=30)
+    assert ("Order", "o-1", 4, "NoteAdded") not in stored_events(postgres_log)
+
+
+def test_empty_lines_are_passed_over_but_counted(empty: Engine) -> None:
+    assert imported(empty, [HEADER, "", line(1), "\n"]).added == 1
+    assert refused(empty, HEADER, "", line(2, version="9"))[0] == 3
+
+
+def test_progress_is_told_batch_by_batch(empty: Engine) -> None:
+    told: list[ImportedLog] = []
+    note: Callable[[ImportedLog], object] = told.append
+    with empty.begin() as connection:
+        import_events(connection, EVENTS, [HEADER, *(line(number) for number in range(1, 6))], batch_size=2, on_progress=note)
+    assert [done.added for done in told] == [2, 4, 5]
+
+
+def test_long_lines_are_sent_in_smaller_batches(empty: Engine) -> None:
+    told: list[ImportedLog] = []
+    long = as_json({"text": "x" * 3_000_000})
+    with empty.begin() as connection:
+        lines = [HEADER, *(line(number, event_data=long) for number in range(1, 5))]
+        import_events(connection, EVENTS, lines, on_progress=told.append)
+    assert [done.added for done in told] == [3, 4]
+
+
+def test_streams_that_are_no_longer_remembered_are_asked_for_again(empty: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sa_eventsource.store.transfer._KNOWN_STREAMS", 1)
+    events = [
+        line(number, aggregate_id=f'"o-{number % 3}"', version=str(number // 3 + 1), event_id=f'"{UUID(int=number + 1)}"')
+        for number in range(12)
+    ]
+    assert imported(empty, [HEADER, *events], batch_size=2) == ImportedLog(12, 0)
+
+
+def test_what_the_library_reads_is_what_was_imported(empty: Engine) -> None:
+    imported(empty, [HEADER, line(1)])
+    note_elsewhere(empty, "o-1")
+    assert '"hello"' in succeed("show", BASE, "Order", "o-1", engine=empty).stdout

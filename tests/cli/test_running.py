@@ -1,0 +1,213 @@
+"""Running, watching and mending what follows a log, from the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from sa_eventsource import RetryPolicy, Worker
+from tests.cli.commands import call, fail, start, succeed
+from tests.projections import bank
+from tests.projections.bank import Account, Balance, Base, Noted, deposit, totals
+
+BANK = "tests.projections.bank:Base"
+MODELS = ["balance", "branch_total", "declared_parking", "parking", "stopping"]
+
+
+@pytest.fixture
+def banked(engine: Engine) -> Iterator[Engine]:
+    Base.metadata.create_all(engine)
+    bank._Refusing.mended = False
+    yield engine
+    bank._Refusing.mended = False
+
+
+def wait_until(reached: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def fail_at_once(engine: Engine) -> None:
+    """Let both models that refuse a negative amount come to one."""
+    deposit(engine, "a", 1)
+    deposit(engine, "b", -5, 3)
+    Worker(engine, Base, retries=RetryPolicy(attempts=1, first_pause=0)).run_once()
+
+
+def statuses(engine: Engine, *, exit_code: int = 0) -> dict[str, dict[str, Any]]:
+    result = call("status", BANK, "--json", engine=engine)
+    assert result.exit_code == exit_code, result.output
+    return {each["name"]: each for each in json.loads(result.stdout)["consumers"]}
+
+
+def test_once_takes_what_is_there(banked: Engine) -> None:
+    deposit(banked, "a", 1, 2)
+    assert "took 2 events" in succeed("run", BANK, "--once", "--only", "balance", engine=banked).stderr
+    assert totals(banked, Balance) == {"a": 3}
+    assert "took 0 events" in succeed("run", BANK, "--once", "--only", "balance", engine=banked).stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_follows_until_a_signal_stops_it(postgres_engine: Engine, number: signal.Signals) -> None:
+    Base.metadata.create_all(postgres_engine)
+    process = start("run", BANK, "--only", "balance", engine=postgres_engine)
+    try:
+        deposit(postgres_engine, "a", 1)
+        wait_until(lambda: totals(postgres_engine, Balance) == {"a": 1})
+        deposit(postgres_engine, "a", 2)
+        wait_until(lambda: totals(postgres_engine, Balance) == {"a": 3})
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert f"{number.name}: stopping" in errors
+    assert "took 2 events" in errors
+
+
+def test_a_killed_workers_share_is_taken_over(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    deposit(postgres_engine, "a", 1)
+    Worker(postgres_engine, Base).run_once()
+    with postgres_engine.connect() as gate:
+        gate.execute(text("SELECT * FROM projections WHERE id = 'a' FOR UPDATE"))
+        deposit(postgres_engine, "a", 2)
+        process = start("run", BANK, "--only", "balance", engine=postgres_engine)
+        with postgres_engine.connect() as watch:
+            wait_until(lambda: watch.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+        process.kill()
+        process.communicate(timeout=60)
+        gate.rollback()
+    with Worker(postgres_engine, Base, only=["balance"]):
+        wait_until(lambda: totals(postgres_engine, Balance) == {"a": 3})
+
+
+def test_an_unknown_name_is_refused(banked: Engine) -> None:
+    assert "no eventual read model and no subscription has the name 'x'" in fail(
+        "run", BANK, "--once", "--only", "x", engine=banked, status=1
+    )
+
+
+def test_the_status_tells_how_far_each_has_come(banked: Engine) -> None:
+    deposit(banked, "a", 1, 2)
+    before = statuses(banked)
+    assert sorted(before) == MODELS
+    assert {each["state"] for each in before.values()} == {"new"}
+    assert {each["lag_events"] for each in before.values()} == {2}
+    Worker(banked, Base).run_once()
+    after = statuses(banked)
+    assert {(each["state"], each["lag_events"], each["lag_seconds"]) for each in after.values()} == {("running", 0, 0.0)}
+    assert {each["position"] for name, each in after.items() if name != "branch_total"} == {2}
+    table = succeed("status", BANK, engine=banked).stdout
+    assert "balance" in table
+    assert "running" in table
+
+
+def test_the_status_says_what_is_wrong(banked: Engine) -> None:
+    fail_at_once(banked)
+    found = statuses(banked, exit_code=1)
+    assert (found["stopping"]["state"], found["stopping"]["lag_events"]) == ("stopped", 2)
+    assert "ValueError: negative: -5" in found["stopping"]["error"]
+    assert (found["parking"]["state"], found["parking"]["parked_events"]) == ("running", 2)
+    document = json.loads(call("status", BANK, "--json", engine=banked).stdout)
+    assert [each.split()[0] for each in document["problems"]] == ["parking", "stopping"]
+    shown = call("status", BANK, engine=banked)
+    assert shown.exit_code == 1
+    assert "parking has put 2 events aside" in shown.stdout
+
+
+def test_a_lag_above_the_allowed_is_a_problem(banked: Engine) -> None:
+    deposit(banked, "a", 1)
+    assert call("status", BANK, engine=banked).exit_code == 0
+    assert call("status", BANK, "--max-lag", "1000", engine=banked).exit_code == 0
+    result = call("status", BANK, "--max-lag", "0", engine=banked)
+    assert result.exit_code == 1
+    assert "balance is 0." in result.stdout
+
+
+def test_the_status_names_the_oldest_transaction(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    with Session(postgres_engine) as open_one:
+        open_one.add(account := Account(id="a"))
+        account.apply_event(Noted(note="x"))
+        open_one.flush()
+        document = json.loads(succeed("status", BANK, "--json", engine=postgres_engine).stdout)
+        own = open_one.scalar(text("SELECT pg_backend_pid()"))
+        assert document["oldest_transaction"]["process_id"] == own
+        assert f"process {own}" in succeed("status", BANK, engine=postgres_engine).stdout
+
+
+def test_a_model_is_rebuilt(banked: Engine) -> None:
+    deposit(banked, "a", 1, 2)
+    deposit(banked, "b", 4)
+    Worker(banked, Base).run_once()
+    with banked.begin() as connection:
+        connection.execute(text("DELETE FROM projections"))
+    assert "rebuilt 1 rows of balance" in succeed("rebuild", BANK, "balance", "--key", "b", engine=banked).stderr
+    assert totals(banked, Balance) == {"b": 4}
+    assert "rebuilt 1 rows" in succeed("rebuild", BANK, "balance", "--positions", "1", "1", engine=banked).stderr
+    assert totals(banked, Balance) == {"a": 3, "b": 4}
+    assert "rebuilt balance from 3 events" in succeed("rebuild", BANK, "balance", engine=banked).stderr
+    assert totals(banked, Balance) == {"a": 3, "b": 4}
+    assert "there is no read model 'x'; there are: balance," in fail("rebuild", BANK, "x", engine=banked, status=2)
+
+
+def test_a_former_version_is_retired(banked: Engine) -> None:
+    deposit(banked, "a", 1)
+    Worker(banked, Base).run_once()
+    with banked.begin() as connection:
+        connection.execute(text("UPDATE projections SET projection_name = 'old' WHERE projection_name = 'balance'"))
+    assert "retired old version 1: 1 rows" in succeed("retire", BANK, "old", engine=banked).stderr
+    assert "is what the code declares" in fail("retire", BANK, "balance", engine=banked, status=1)
+
+
+def test_what_was_put_aside_is_listed_retried_and_dropped(banked: Engine) -> None:
+    fail_at_once(banked)
+    listed = [json.loads(line) for line in succeed("parked", "list", BANK, "--json", engine=banked).stdout.splitlines()]
+    assert [(each["name"], each["aggregate_id"], each["events"]) for each in listed] == [("parking", "b", 2)]
+    assert "negative: -5" in succeed("parked", "list", BANK, "--errors", engine=banked).stdout
+    refused = call("parked", "retry", BANK, "parking", engine=banked)
+    assert refused.exit_code == 1
+    assert "bank.Account b: read model 'parking' cannot take" in refused.stderr
+    bank._Refusing.mended = True
+    assert "bank.Account b: took 2 events" in succeed("parked", "retry", BANK, "parking", "--id", "b", engine=banked).stderr
+    assert totals(banked, bank.Parking) == {"a": 1, "b": -2}
+    assert "parking has put nothing aside" in fail("parked", "retry", BANK, "parking", engine=banked, status=2)
+    bank._Refusing.mended = False
+    deposit(banked, "c", -1)
+    Worker(banked, Base, only=["parking"], retries=RetryPolicy(attempts=1)).run_once()
+    assert "nothing of 'b' aside" in fail("parked", "drop", BANK, "parking", "--id", "b", engine=banked, status=2)
+    assert "bank.Account c: dropped 1 events" in succeed("parked", "drop", BANK, "parking", engine=banked).stderr
+    assert succeed("parked", "list", BANK, "--json", engine=banked).stdout == ""
+    assert "there is no eventual read model and no subscription 'x'" in fail("parked", "drop", BANK, "x", engine=banked, status=2)
+
+
+def test_what_has_stopped_is_resumed(banked: Engine) -> None:
+    fail_at_once(banked)
+    assert "stopping goes on" in succeed("resume", BANK, "stopping", "--skip", engine=banked).stderr
+    assert "stopping had not stopped" in succeed("resume", BANK, "stopping", engine=banked).stderr
+    succeed("run", BANK, "--once", "--only", "stopping", engine=banked)
+    assert totals(banked, bank.Stopping) == {"a": 1, "b": 3}
+
+
+def test_the_status_is_watched_until_it_is_interrupted(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    process = start("status", BANK, "--watch", "0.2", engine=postgres_engine)
+    try:
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode in (0, 130), errors
+    assert "Traceback" not in errors
+    assert output is not None

@@ -1,0 +1,150 @@
+"""The replayer: rows made anew in part, former versions retired, two releases side by side."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from sa_eventsource import DeclarationError, EventReplayer, ReadModelChangedError, ReadModelManager, Worker
+from tests.projections import bank
+from tests.projections.bank import Account, Balance, Base, BranchTotal, Deposited, deposit, totals
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    """A log of 12 accounts, deposits a day apart, that all models have taken."""
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        for number in range(12):
+            session.add(account := Account(id=f"a-{number:02}"))
+            for amount in (1, 2):
+                account.apply_event(
+                    Deposited(amount=amount, branch=f"b-{number % 3}"), occurred_at=START + timedelta(days=number, hours=amount)
+                )
+        session.commit()
+    Worker(engine, Base).run_once()
+    return engine
+
+
+def damage(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text('UPDATE projections SET version = 99, data = \'{"branch": "x", "total": 99, "number": 7}\''))
+
+
+def versions(engine: Engine, model: type[Any]) -> dict[Any, int]:
+    with Session(engine) as session:
+        return {session.identity_key(instance=row)[1][0]: row.version for row in session.query(model)}
+
+
+def test_a_single_row_is_made_anew(filled: Engine) -> None:
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE projections SET version = 99"))
+    assert EventReplayer(filled, Base).rebuild_rows(Balance, ["a-03"]) == 1
+    found = versions(filled, Balance)
+    assert found.pop("a-03") == 2
+    assert set(found.values()) == {99}
+    assert totals(filled, Balance)["a-03"] == 3
+
+
+def test_a_row_that_many_streams_feed_is_made_anew_from_every_part(filled: Engine) -> None:
+    damage(filled)
+    with filled.begin() as connection:
+        connection.execute(text("DELETE FROM projections WHERE projection_name = 'branch_total' AND id = 'b-1'"))
+    assert EventReplayer(filled, Base).rebuild_rows(BranchTotal, ["b-0", "b-1"]) == 2
+    with Session(filled) as session:
+        for branch in ("b-0", "b-1"):
+            row = session.get_one(BranchTotal, branch)
+            assert (row.branch, row.number, row.total, row.version) == (branch, 8, 12, 8)
+
+
+def test_a_row_that_no_event_gives_goes(filled: Engine) -> None:
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE projections SET id = 'ghost' WHERE id = 'a-03'"))
+    assert EventReplayer(filled, Base).rebuild_rows(Balance, ["ghost", "a-03"]) == 1
+    assert "ghost" not in totals(filled, Balance)
+
+
+def test_the_rows_of_a_stretch_of_positions_are_made_anew(filled: Engine) -> None:
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE projections SET version = 99"))
+    assert EventReplayer(filled, Base).rebuild_between(Balance, positions=(3, 5)) == 2
+    assert {key for key, version in versions(filled, Balance).items() if version == 2} == {"a-01", "a-02"}
+
+
+def test_the_rows_of_a_stretch_of_time_are_made_anew(filled: Engine) -> None:
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE projections SET version = 99"))
+    begin = START + timedelta(days=4)
+    assert EventReplayer(filled, Base).rebuild_between(Balance, times=(begin, begin + timedelta(days=2))) == 2
+    assert {key for key, version in versions(filled, Balance).items() if version == 2} == {"a-04", "a-05"}
+
+
+def test_events_that_the_model_has_not_taken_are_left_to_it(filled: Engine) -> None:
+    deposit(filled, "a-03", 10)
+    assert EventReplayer(filled, Base).rebuild_rows(Balance, ["a-03"]) == 1
+    assert totals(filled, Balance)["a-03"] == 3
+    assert ReadModelManager(filled, Base).catch_up(Balance) == 1
+    assert totals(filled, Balance)["a-03"] == 13
+
+
+def test_in_the_midst_of_a_window_too(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    deposit(postgres_engine, "a", 1)
+    worker = Worker(postgres_engine, Base, only=["stopping"])
+    deposit(postgres_engine, "a", 2, -5, 7)
+    worker.run_once()
+    with postgres_engine.begin() as connection:  # as if the declared model had been interrupted there
+        table = "projection_positions"
+        columns = "snapshot_cursor, window_end, last_processed_position, cluster"
+        connection.execute(text(f"INSERT INTO {table} (projection_name, {columns}) SELECT 'balance', {columns} FROM {table}"))
+        progress = connection.execute(text("SELECT * FROM projection_positions WHERE projection_name = 'balance'")).one()
+    assert (progress.window_end is not None, progress.last_processed_position) == (True, 2)
+    assert EventReplayer(postgres_engine, Base).rebuild_rows(Balance, ["a"]) == 1
+    assert totals(postgres_engine, Balance) == {"a": 3}
+    ReadModelManager(postgres_engine, Base).catch_up(Balance)
+    assert totals(postgres_engine, Balance) == {"a": 5}
+
+
+def test_a_model_that_has_taken_nothing_gets_no_rows(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    deposit(engine, "a", 1)
+    assert EventReplayer(engine, Base).rebuild_rows(Balance, ["a"]) == 0
+    assert totals(engine, Balance) == {}
+
+
+def test_what_cannot_be_rebuilt_in_part_is_refused(filled: Engine) -> None:
+    replayer = EventReplayer(filled, Base)
+    with pytest.raises(DeclarationError, match="has @handles methods"):
+        replayer.rebuild_rows(bank.Stopping, ["a-03"])
+    with pytest.raises(ValueError, match=r"needs positions=\(first, last\)"):
+        replayer.rebuild_between(Balance)
+    with pytest.raises(ValueError, match="has no time zone"):
+        replayer.rebuild_between(Balance, times=(datetime(2026, 1, 1), datetime(2026, 1, 2)))  # noqa: DTZ001
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE projection_positions SET declaration = 'old'"))
+    with pytest.raises(ReadModelChangedError):
+        replayer.rebuild_rows(Balance, ["a-03"])
+
+
+def test_retiring_drops_what_a_version_has_left(filled: Engine) -> None:
+    with filled.begin() as connection:
+        connection.execute(text("UPDATE projections SET projection_name = 'gone@2' WHERE projection_name = 'balance'"))
+        connection.execute(text("UPDATE projection_positions SET projection_name = 'gone@2' WHERE projection_name = 'balance'"))
+        connection.execute(text("UPDATE projection_positions SET projection_name = 'gone@2#1/2' WHERE projection_name = 'parking'"))
+    assert EventReplayer(filled, Base).retire("gone", 2) == 12
+    with filled.connect() as connection:
+        for table in ("projections", "projection_positions", "parked_events"):
+            statement = text(f"SELECT count(*) FROM {table} WHERE projection_name LIKE 'gone%'")
+            assert connection.scalar(statement) == 0
+
+
+def test_what_the_code_declares_is_not_retired(filled: Engine) -> None:
+    with pytest.raises(DeclarationError, match="'balance' version 1 is what the code declares"):
+        EventReplayer(filled, Base).retire("balance")
+    assert len(totals(filled, Balance)) == 12

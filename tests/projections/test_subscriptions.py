@@ -1,0 +1,190 @@
+"""Subscriptions: an application's own functions are called for each event, at least once and every stream in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, RecordedEvent, applies
+from sa_eventsource.projections import RetryPolicy, Worker, subscribe
+
+
+class Base(DeclarativeBase):
+    """Base of a shop whose mails are sent by a subscription."""
+
+
+class OtherBase(DeclarativeBase):
+    """A log of its own."""
+
+
+class Ordered(DomainEvent):
+    """Something was ordered."""
+
+    __event_type__ = "subscriptions.Ordered"
+    what: str
+
+
+class Cancelled(DomainEvent):
+    """It is no longer wanted."""
+
+    __event_type__ = "subscriptions.Cancelled"
+
+
+class Basket(AggregateRoot[str], Base):
+    """What was ordered together."""
+
+    __aggregate_type__ = "subscriptions.Basket"
+    __ignored_events__ = (Ordered, Cancelled)
+
+
+class OtherBasket(AggregateRoot[str], OtherBase):
+    """On another log."""
+
+    __aggregate_type__ = "subscriptions.OtherBasket"
+
+    @applies(Ordered)
+    def _ordered(self, event: Ordered) -> None: ...
+
+
+sent: list[tuple[str, str]] = []
+failing: set[str] = set()
+
+
+@subscribe("mailer", Ordered, base=Base)
+def send(ordered: RecordedEvent[Ordered], session: Session) -> None:
+    if ordered.event.what in failing:
+        raise RuntimeError("the mail server refuses it")
+    sent.append((ordered.aggregate_id, ordered.event.what))
+    session.execute(text("INSERT INTO mails VALUES (:what)"), {"what": ordered.event.what})
+
+
+@subscribe("audit", Ordered, Cancelled, start="now", batch_size=100, on_error="park", base=Base)
+def audit(event: RecordedEvent[Ordered | Cancelled], session: Session) -> None:
+    if isinstance(event.event, Ordered) and event.event.what in failing:
+        raise RuntimeError("not for the books")
+    sent.append(("audit", type(event.event).__name__))
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Iterator[Engine]:
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE mails (what VARCHAR(255))"))
+    sent.clear()
+    failing.clear()
+    yield engine
+    failing.clear()
+
+
+def order(engine: Engine, basket_id: str, *what: str) -> None:
+    with Session(engine) as session:
+        basket = session.get(Basket, basket_id)
+        if basket is None:
+            session.add(basket := Basket(id=basket_id))
+        for each in what:
+            basket.apply_event(Ordered(what=each))
+        session.commit()
+
+
+def mails(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return sorted(connection.scalars(text("SELECT what FROM mails")))
+
+
+def run(engine: Engine, *names: str, attempts: int = 2) -> int:
+    return Worker(engine, Base, only=names or None, retries=RetryPolicy(attempts=attempts, first_pause=0)).run_once()
+
+
+def test_the_function_is_called_for_each_event_in_order(shop: Engine) -> None:
+    order(shop, "a", "pen", "ink")
+    order(shop, "b", "cup")
+    assert run(shop, "mailer") == 3
+    assert sent == [("a", "pen"), ("a", "ink"), ("b", "cup")]
+    assert run(shop, "mailer") == 0
+    assert mails(shop) == ["cup", "ink", "pen"]
+
+
+def test_what_it_writes_through_the_session_is_rolled_back_where_it_fails(shop: Engine) -> None:
+    order(shop, "a", "pen", "ink", "cup")
+    failing.add("ink")
+    run(shop, "mailer")
+    assert mails(shop) == ["pen"]
+    failing.clear()
+    with shop.begin() as connection:
+        assert connection.scalar(text("SELECT status FROM projection_positions")) == "stopped"
+        connection.execute(text("UPDATE projection_positions SET status = 'running'"))
+    run(shop, "mailer")
+    assert mails(shop) == ["cup", "ink", "pen"]
+    assert sent == [("a", "pen"), ("a", "ink"), ("a", "cup")]
+
+
+def test_one_that_starts_now_leaves_out_what_is_there(shop: Engine) -> None:
+    order(shop, "a", "pen")
+    assert run(shop, "audit") == 0
+    order(shop, "a", "ink")
+    with Session(shop) as session:
+        session.get_one(Basket, "a").apply_event(Cancelled())
+        session.commit()
+    assert run(shop, "audit") == 2
+    assert sent == [("audit", "Ordered"), ("audit", "Cancelled")]
+
+
+def test_one_that_parks_goes_on_with_other_streams(shop: Engine) -> None:
+    run(shop, "audit")
+    failing.add("ink")
+    order(shop, "a", "pen", "ink", "cup")
+    order(shop, "b", "jug")
+    run(shop, "audit")
+    assert len(sent) == 3, "pen comes again: it was in the batch that failed"
+    with shop.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM parked_events")) == 2
+
+
+def test_it_follows_the_log_of_its_base_only(shop: Engine) -> None:
+    assert {"mailer", "audit"} <= set(Worker(shop, Base).names)
+    assert not {"mailer", "audit"} & set(Worker(shop, OtherBase).names)
+
+
+def test_without_a_base_it_follows_each_log_whose_aggregates_know_the_event(shop: Engine) -> None:
+    @subscribe("everywhere", Ordered)
+    def note(event: RecordedEvent[Ordered], session: Session) -> None: ...
+
+    assert "everywhere" in Worker(shop, Base).names
+    assert "everywhere" in Worker(shop, OtherBase).names
+
+    @subscribe("only cancelled", Cancelled)
+    def note_cancelled(event: RecordedEvent[Cancelled], session: Session) -> None: ...
+
+    assert "only cancelled" not in Worker(shop, OtherBase).names
+
+
+def _function(event: RecordedEvent[Any], session: Session) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("x",), {}, "takes a name and event classes"),
+        (("x", "Ordered"), {}, "takes a name and event classes"),
+        (("", Ordered), {}, "1 to 255 characters"),
+        (("x#1", Ordered), {}, "none of #, @ and NUL"),
+        (("x", Ordered), {"start": "later"}, '"beginning" or "now"'),
+        (("x", Ordered), {"batch_size": 0}, "must be 1 or more"),
+        (("x", Ordered), {"on_error": "ignore"}, '"stop" or "park"'),
+        (("mailer", Ordered), {}, r"declared twice: by .*send and by .*_function"),
+    ],
+)
+def test_a_wrong_declaration_is_refused(arguments: Any, options: Any, message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        subscribe(*arguments, **options)(_function)
+
+
+def test_a_coroutine_function_is_refused() -> None:
+    async def later(event: RecordedEvent[Ordered], session: Session) -> None: ...
+
+    with pytest.raises(DeclarationError, match="is a coroutine function"):
+        subscribe("x", Ordered)(later)  # type: ignore[arg-type]

@@ -1,0 +1,295 @@
+"""The worker: follows by itself, in a thread, as a task or once; several share the models out; trouble passes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
+
+from sa_eventsource import DeclarationError, ReadModelManager
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.projections import Announcer, AsyncWorker, Pace, RetryPolicy, Worker
+from sa_eventsource.projections.consumers import chosen_consumers
+from sa_eventsource.projections.followers import Follower, followers_of
+from sa_eventsource.projections.steps import take_step
+from tests.projections import bank
+from tests.projections.bank import Account, Balance, Base, BranchTotal, Noted, branch_count, deposit, totals
+
+NAMES = ("balance", "branch_total", "declared_parking", "parking", "stopping")
+
+
+@pytest.fixture
+def bank_engine(engine: Engine) -> Engine:
+    Base.metadata.create_all(engine)
+    return engine
+
+
+@pytest.fixture
+def postgres_bank(postgres_engine: Engine) -> Engine:
+    Base.metadata.create_all(postgres_engine)
+    return postgres_engine
+
+
+@pytest.fixture(autouse=True)
+def _not_mended() -> Iterator[None]:
+    bank._Refusing.mended = False
+    yield
+    bank._Refusing.mended = False
+
+
+def wait_until(reached: Callable[[], object], what: str = "nothing happens", seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, what
+        time.sleep(0.002)
+
+
+def followers_on(engine: Engine) -> list[Follower]:
+    return [
+        each for consumer in chosen_consumers(tables_on(Base.metadata), None) for each in followers_of(consumer, engine.dialect)
+    ]
+
+
+def test_it_looks_after_all_eventual_models_of_the_base(bank_engine: Engine) -> None:
+    assert set(NAMES) <= set(Worker(bank_engine, Base).names)
+    assert Worker(bank_engine, Base, only=["balance"]).names == ("balance",)
+    with pytest.raises(DeclarationError, match="no eventual read model and no subscription has the name 'x'; there are: balance, "):
+        Worker(bank_engine, Base, only=["x"])
+
+
+def test_in_a_thread_it_follows_what_is_committed(bank_engine: Engine) -> None:
+    for number in range(5):
+        deposit(bank_engine, f"a-{number}", 1, 2)
+    with Worker(bank_engine, Base, pace=Pace(longest=0.2)):
+        if bank_engine.dialect.name == "postgresql":  # on SQLite, a writer may find the database locked
+            deposit(bank_engine, "a-4", 3)
+        expected = 11 if bank_engine.dialect.name == "postgresql" else 10
+        wait_until(lambda: len(totals(bank_engine, Balance)) == 5)
+        wait_until(lambda: branch_count(bank_engine) == expected)
+    assert not [each for each in threading.enumerate() if "sa_eventsource" in each.name]
+    deposit(bank_engine, "late", 7)
+    assert "late" not in totals(bank_engine, Balance)
+
+
+async def test_as_a_task_it_follows_what_is_committed(async_engine: AsyncEngine) -> None:
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    sessions = async_sessionmaker(async_engine)
+    async with AsyncWorker(sessions, Base):
+        async with sessions() as session:
+            session.add(account := Account(id="a"))
+            account.apply_event(bank.Deposited(amount=3))
+            await session.commit()
+        async with asyncio.timeout(20):
+            while True:
+                async with sessions() as session:
+                    row = await session.get(Balance, "a")
+                    if row is not None:
+                        assert row.total == 3
+                        break
+                await asyncio.sleep(0.01)
+
+
+def test_run_once_takes_what_is_there_and_returns(bank_engine: Engine) -> None:
+    deposit(bank_engine, "a", 1, 2, 3)
+    worker = Worker(sessionmaker(bank_engine), Base, only=["balance", "branch_total"])
+    assert worker.run_once() == 6
+    assert worker.run_once() == 0
+    assert totals(bank_engine, Balance) == {"a": 6}
+
+
+@pytest.mark.parametrize("way", ["run_once", "catch_up"])
+def test_a_backlog_that_was_left_halfway_does_not_hide_what_came_after_it(postgres_bank: Engine, way: str) -> None:
+    for number in range(3):
+        deposit(postgres_bank, f"a-{number}", 1)
+    (follower,) = (each for each in followers_on(postgres_bank) if each.name == "balance")
+    with Session(postgres_bank) as session:
+        assert take_step(session, follower, 2).events == 2
+    deposit(postgres_bank, "later", 7)
+    if way == "run_once":
+        assert Worker(postgres_bank, Base, only=["balance"]).run_once() == 2
+    else:
+        assert ReadModelManager(postgres_bank, Base).catch_up(Balance) == 2
+    assert totals(postgres_bank, Balance)["later"] == 7
+
+
+def test_it_stops_after_the_batch_under_way(postgres_bank: Engine) -> None:
+    """The batch waits for a row that somebody else holds; told to stop, the worker commits it and takes no other."""
+    deposit(postgres_bank, "a", 1)
+    Worker(postgres_bank, Base).run_once()
+    with postgres_bank.connect() as other:
+        other.execute(text("SELECT * FROM projections WHERE projection_name = 'balance' FOR UPDATE"))
+        worker = Worker(postgres_bank, Base, only=["balance", "stopping"])
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        deposit(postgres_bank, "a", 2)
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        with postgres_bank.connect() as watch:
+            wait_until(lambda: watch.scalar(waiting))
+        worker.stop()
+        thread.join(0.2)
+        assert thread.is_alive()
+        other.rollback()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert totals(postgres_bank, Balance) == {"a": 3}
+
+
+def test_several_workers_share_the_models_and_count_each_event_once(postgres_bank: Engine) -> None:
+    workers = [Worker(postgres_bank, Base) for _ in range(4)]
+    for each in workers:
+        each.__enter__()
+    for number in range(60):
+        deposit(postgres_bank, f"a-{number % 13}", 1, branch=f"b-{number % 3}")
+    wait_until(lambda: branch_count(postgres_bank) == 60)
+    wait_until(lambda: sum(totals(postgres_bank, Balance).values()) == 60)
+    wait_until(lambda: sum(totals(postgres_bank, bank.Parking).values()) == 60)
+    for each in workers:
+        each.__exit__()
+    assert branch_count(postgres_bank) == 60
+    assert ReadModelManager(postgres_bank, Base).catch_up() == 0
+
+
+def test_a_model_that_another_worker_is_at_is_left_to_it(postgres_bank: Engine) -> None:
+    deposit(postgres_bank, "a", 1)
+    Worker(postgres_bank, Base).run_once()
+    deposit(postgres_bank, "a", 1)
+    with postgres_bank.connect() as other:
+        other.execute(text("SELECT * FROM projection_positions WHERE projection_name = 'balance' FOR UPDATE"))
+        Worker(postgres_bank, Base).run_once()
+    assert totals(postgres_bank, Balance) == {"a": 1}
+    assert branch_count(postgres_bank) == 2
+    Worker(postgres_bank, Base).run_once()
+    assert totals(postgres_bank, Balance) == {"a": 2}
+
+
+def test_a_split_model_keeps_a_checkpoint_for_each_part(postgres_bank: Engine) -> None:
+    for number in range(40):
+        deposit(postgres_bank, f"a-{number}", 1)
+    with postgres_bank.connect() as other:
+        Worker(postgres_bank, Base).run_once()
+        deposit(postgres_bank, "a-0", 1)
+        other.execute(text("SELECT * FROM projection_positions WHERE projection_name <> 'branch_total#1/4' FOR UPDATE"))
+        assert Worker(postgres_bank, Base, only=["branch_total"]).run_once() in (0, 1)
+    Worker(postgres_bank, Base).run_once()
+    assert branch_count(postgres_bank) == 41
+    with postgres_bank.connect() as connection:
+        rows = connection.execute(text("SELECT projection_name FROM projection_positions WHERE projection_name LIKE 'branch%'"))
+        assert sorted(rows.scalars()) == [f"branch_total#{number}/4" for number in (1, 2, 3, 4)]
+
+
+def test_lost_connections_are_waited_out(postgres_bank: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "sa_eventsource.worker")
+    cut = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    pooled = postgres_bank.execution_options(isolation_level="AUTOCOMMIT")
+    with Worker(postgres_bank, Base), pooled.connect() as killer:
+        deposit(postgres_bank, "a", 1)
+        wait_until(lambda: totals(postgres_bank, Balance) == {"a": 1})
+        killer.execute(cut)
+        wait_until(lambda: any("cannot be worked with" in each.message for each in caplog.records))
+        wait_until(lambda: _works(lambda: deposit(postgres_bank, "a", 2)))
+        wait_until(lambda: totals(postgres_bank, Balance) == {"a": 3})
+
+
+def _works(action: Callable[[], Any]) -> bool:
+    try:
+        action()
+    except Exception:
+        return False
+    return True
+
+
+def test_what_no_pause_mends_ends_the_worker(engine: Engine) -> None:
+    expected = ProgrammingError if engine.dialect.name == "postgresql" else OperationalError
+    with pytest.raises(expected, match=r"projection_positions|events"):
+        Worker(engine, Base).run()
+
+
+def test_what_ended_the_thread_is_raised_where_the_block_ends(postgres_engine: Engine) -> None:
+    worker = Worker(postgres_engine, Base)
+    with pytest.raises(ProgrammingError), worker:
+        wait_until(lambda: not worker._thread or not worker._thread.is_alive())
+
+
+def test_events_that_nobody_takes_write_nothing(postgres_bank: Engine, statements: Any) -> None:
+    """A quiet poll is one statement; a checkpoint is not written for each transaction of others."""
+    deposit(postgres_bank, "a", 1)
+    with Session(postgres_bank) as session:
+        rounds = Worker(postgres_bank, Base, only=["balance"], pace=Pace(every_follower=1000))._rounds(lambda: False)
+        rounds.wake(session)
+        with statements(postgres_bank) as log:
+            rounds.wake(session)
+        assert len([each for each in log if each not in ("BEGIN", "ROLLBACK", "BEGIN (implicit)")]) == 1
+        with Session(postgres_bank) as other:
+            other.get_one(Account, "a").apply_event(Noted(note="x"))
+            other.commit()
+        with statements(postgres_bank) as log:
+            rounds.wake(session)
+        assert not [each for each in log if each.startswith(("UPDATE", "INSERT"))]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shortest": 0}, {"shortest": 2, "longest": 1}, {"every_follower": 0}, {"longest_outage": 0.0001}]
+)
+def test_a_pace_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="pauses are above 0"):
+        Pace(**wrong)
+
+
+def test_a_retry_policy_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="attempts must be 1 or more"):
+        RetryPolicy(attempts=0)
+    assert [RetryPolicy().pause(attempt).total_seconds() for attempt in (1, 2, 3, 4)] == [0.2, 0.8, 3.2, 12.8]
+
+
+def test_branches_are_counted_by_every_shard(postgres_bank: Engine) -> None:
+    for number in range(30):
+        deposit(postgres_bank, f"a-{number}", number, branch="x" if number % 2 else "y")
+    Worker(postgres_bank, Base).run_once()
+    with Session(postgres_bank) as session:
+        rows = {row.branch: (row.number, row.total) for row in session.query(BranchTotal)}
+    assert rows == {"x": (15, sum(range(1, 30, 2))), "y": (15, sum(range(0, 30, 2)))}
+
+
+def test_a_worker_that_listens_is_woken_by_an_announcement(postgres_bank: Engine) -> None:
+    """It asks once in a thousand seconds; what wakes it is the announcer."""
+    seldom = Pace(listening=1000, every_follower=1000)
+    with Announcer(postgres_bank), Worker(postgres_bank, Base, only=["balance"], pace=seldom, listen=True):
+        deposit(postgres_bank, "a", 1)
+        wait_until(lambda: totals(postgres_bank, Balance) == {"a": 1})
+        time.sleep(1)
+        for amount in (2, 3, 4):
+            deposit(postgres_bank, "a", amount)
+        wait_until(lambda: totals(postgres_bank, Balance) == {"a": 10})
+
+
+def test_a_listener_that_is_cut_off_asks_until_it_hears_again(postgres_bank: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    with Worker(postgres_bank, Base, only=["balance"], listen=True), Announcer(postgres_bank):
+        deposit(postgres_bank, "a", 1)
+        wait_until(lambda: totals(postgres_bank, Balance) == {"a": 1})
+        cut = text(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        )
+        with postgres_bank.connect() as killer:
+            wait_until(lambda: killer.scalar(cut))
+        wait_until(lambda: "announcements cannot be heard" in caplog.text)
+        deposit(postgres_bank, "a", 2)
+        wait_until(lambda: totals(postgres_bank, Balance) == {"a": 3})
+
+
+def test_only_psycopg_can_listen(sqlite_engine: Engine) -> None:
+    Base.metadata.create_all(sqlite_engine)
+    with pytest.raises(ValueError, match=r"through psycopg only, not through sqlite\+pysqlite"):
+        Worker(sqlite_engine, Base, listen=True).run()
