@@ -58,6 +58,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from sa_eventsource import (
     DomainEvent,
     EventRecord,
+    EventReplayer,
     ReadModel,
     ReadModelManager,
     RecordedEvent,
@@ -193,7 +194,7 @@ def build(engine: Engine, console: Console) -> None:
     manager = ReadModelManager(engine, Base)
     for model in manager.models:
         start = time.perf_counter()
-        taken = manager.rebuild(model)
+        taken = EventReplayer(engine, Base).rebuild(model)
         seconds = time.perf_counter() - start
         console.print(f"{model.__name__}: {taken:,} events in {seconds:.2f} s, {taken / seconds:,.0f} a second.")
 
