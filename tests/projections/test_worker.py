@@ -21,6 +21,7 @@ from sa_eventsource.projections import Announcer, AsyncWorker, Pace, RetryPolicy
 from sa_eventsource.projections.consumers import chosen_consumers
 from sa_eventsource.projections.followers import Follower, followers_of
 from sa_eventsource.projections.steps import take_step
+from tests.databases import WAITING
 from tests.projections import bank
 from tests.projections.bank import Account, Balance, Base, BranchTotal, Noted, branch_count, deposit, totals
 
@@ -132,9 +133,8 @@ def test_it_stops_after_the_batch_under_way(postgres_bank: Engine) -> None:
         thread = threading.Thread(target=worker.run)
         thread.start()
         deposit(postgres_bank, "a", 2)
-        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
         with postgres_bank.connect() as watch:
-            wait_until(lambda: watch.scalar(waiting))
+            wait_until(lambda: watch.scalar(text(WAITING)))
         worker.stop()
         thread.join(0.2)
         assert thread.is_alive()

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from sa_eventsource import EventReplayer, ReadModelManager
-from tests.databases import EmbeddedServer
+from tests.databases import WAITING, EmbeddedServer
 from tests.proofs import accounts as module
 from tests.proofs.accounts import (
     Eventual,
@@ -36,7 +36,6 @@ from tests.proofs.accounts import (
 MODELS = (LateBalance, LateOwnDay, LateHandledBalance)
 
 HOLD = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN new; END'"
-WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
@@ -218,7 +217,7 @@ def test_a_rebuild_that_is_killed_leaves_the_old_rows(postgres_database_url: str
         if end == "kill":
             rebuild.kill()
         else:
-            gate.execute(text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted"))
+            gate.execute(text(WAITING.replace("count(*)", "pg_terminate_backend(pid)")))
             rebuild.wait()
         assert rebuild.lines == ["ready"]
     wait_until_alone(engine)

@@ -29,6 +29,7 @@ from sa_eventsource import (
     handles,
     load_for_update,
 )
+from tests.databases import WAITING
 from tests.proofs import accounts as module
 from tests.proofs.accounts import (
     STRONG_MODELS,
@@ -57,7 +58,6 @@ ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 IS_LATE = """SELECT min(position) FILTER (WHERE transaction_id = pg_current_xact_id())
     < max(position) FILTER (WHERE transaction_id <> pg_current_xact_id()) FROM events"""
 
-WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 HOLD_INSERTS = [
     "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN new; END'",

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from sa_eventsource import AggregateIdError, UnitOfWorkBypassError, lock_aggregate
+from tests.databases import WAITING
 from tests.orders import Account, Order, OrderStatus
 from tests.session.helpers import note_elsewhere, place_order, stored_types
 
@@ -129,7 +130,7 @@ def _wait_for_waiting_lock(engine: Engine) -> None:
     deadline = time.monotonic() + 10
     with engine.connect() as connection:
         while time.monotonic() < deadline:
-            if connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")):
+            if connection.scalar(text(WAITING)):
                 return
             time.sleep(0.01)
     raise AssertionError("nobody waits for the lock")
