@@ -51,6 +51,7 @@ from sa_eventsource.read_models import ReadModel, fold, handles, load_for_update
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.session import commit_token, lock_aggregate
 from sa_eventsource.store import AsyncEventQuery, AsyncEventStore, EventQuery, EventStore, ImportedLog, export_events, import_events
+from sa_eventsource.verification import Finding, Verification, verify
 
 __all__ = [
     "AggregateIdError",
@@ -82,6 +83,7 @@ __all__ = [
     "EventSourcedRepository",
     "EventStore",
     "ExpectedVersion",
+    "Finding",
     "ImmutableEventError",
     "ImportedLog",
     "LogExportError",
@@ -103,6 +105,7 @@ __all__ = [
     "UnhandledEventError",
     "UnitOfWorkBypassError",
     "UnknownEventTypeError",
+    "Verification",
     "Worker",
     "applies",
     "async_wait_for",
@@ -118,6 +121,7 @@ __all__ = [
     "map_from_event",
     "subscribe",
     "upcast",
+    "verify",
     "wait_for",
     "waiting_for",
 ]

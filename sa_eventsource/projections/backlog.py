@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Text, cast, false, func, literal_column, sele
 
 from sa_eventsource.read_models import ReadModelDefinition
 from sa_eventsource.read_models.sql import is_outdated
-from sa_eventsource.store import current_snapshot, in_window, recorded, select_events
+from sa_eventsource.store import current_snapshot, in_window, recorded, select_events, taken
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -139,6 +139,22 @@ def of_batch(follower: Follower, batch: Batch) -> list[ColumnElement[bool]]:
     events = follower.tables.events
     where = [events.c.position > batch.after, events.c.position <= batch.upto, *_of_follower(follower)]
     return where if batch.until is None else [*where, *in_window(events, has_start=batch.since is not None)]
+
+
+def of_taken(follower: Follower, checkpoint: Checkpoint, streams: Streams) -> tuple[list[ColumnElement[bool]], dict[str, Any]]:
+    """Select the events of the given streams that a follower has taken.
+
+    Returns:
+        The conditions, and the parameters to execute them with.
+    """
+    events = follower.tables.events
+    where = [of_consumer(follower.consumer), *streams.conditions(follower.tables)]
+    if checkpoint.since is None and checkpoint.until is None:
+        return [*where, events.c.position <= checkpoint.position], {}
+    parameters: dict[str, Any] = {"since": checkpoint.since}
+    if checkpoint.until is not None:
+        parameters |= {"until": checkpoint.until, "upto": checkpoint.position}
+    return [*where, taken(events, in_progress=checkpoint.until is not None)], parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Column, Connection, Table
 
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.projections.followers import Follower
@@ -96,6 +96,13 @@ def read(connection: Connection, follower: Follower) -> Checkpoint:
     return Checkpoint() if row is None else Checkpoint(*row)
 
 
+def all_of(connection: Connection, tables: EventSourceTables) -> list[tuple[str, Checkpoint]]:
+    """Read all checkpoints of a log, with the names that they are kept under, by name."""
+    table = tables.projection_positions
+    rows = connection.execute(select(table.c.projection_name, *_columns(table)).order_by(table.c.projection_name))
+    return [(name, Checkpoint(*values)) for name, *values in rows]
+
+
 def save(connection: Connection, follower: Follower, checkpoint: Checkpoint, *, made_progress: bool = True) -> None:
     """Write how far a follower has come, in the transaction that brought it there."""
     table = follower.tables.projection_positions
@@ -124,5 +131,8 @@ def _make(connection: Connection, follower: Follower) -> bool:
 
 
 def _select(table: Table, follower: Follower) -> Any:
-    columns = [table.c[_COLUMNS.get(each.name, each.name)] for each in fields(Checkpoint)]
-    return select(*columns).where(table.c.projection_name == follower.name)
+    return select(*_columns(table)).where(table.c.projection_name == follower.name)
+
+
+def _columns(table: Table) -> list[Column[Any]]:
+    return [table.c[_COLUMNS.get(each.name, each.name)] for each in fields(Checkpoint)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, or_, select
 
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.projections.backlog import of_consumer
+from sa_eventsource.projections.backlog import of_consumer, of_taken
 from sa_eventsource.projections.checkpoints import Checkpoint, lock
 from sa_eventsource.projections.followers import followers_of
 from sa_eventsource.projections.parking import has_parked
@@ -17,7 +17,7 @@ from sa_eventsource.projections.steps import check_declaration
 from sa_eventsource.projections.taking import as_rows, begin
 from sa_eventsource.read_models import apply_events, is_row
 from sa_eventsource.read_models.sql import is_outdated, write_statements
-from sa_eventsource.store import current_snapshot, recorded, select_events, taken
+from sa_eventsource.store import current_snapshot, recorded, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -90,7 +90,7 @@ def keys_between(
         times: The earliest time, and the one before which events occurred.
     """
     events = definition.tables.events
-    where: list[ColumnElement[bool]] = []
+    where = [of_consumer(definition)]
     if positions is not None:
         where.append(events.c.position.between(*positions))
     if times is not None:
@@ -122,18 +122,15 @@ def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, k
     definition: Any = follower.consumer
     events = definition.tables.events
     streams = follower.streams(without_parked=has_parked(connection, definition))
+    where, parameters = of_taken(follower, checkpoint, streams)
     if connection.dialect.name != "postgresql":
-        where = [events.c.position <= checkpoint.position, *streams.conditions(definition.tables)]
         mine = [each for each in _read(connection, definition, where) if definition.key_of(each) in keys]
         apply_events(connection, definition, mine)
         return
     if checkpoint.since is None and checkpoint.until is None:
         return
     in_progress = checkpoint.until is not None
-    parameters: dict[str, Any] = {"since": checkpoint.since}
-    if in_progress:
-        parameters |= {"until": checkpoint.until, "upto": checkpoint.position}
-    where = [taken(events, in_progress=in_progress), *streams.conditions(definition.tables), is_outdated(definition, events)]
+    where.append(is_outdated(definition, events))
     outdated = [each for each in _read(connection, definition, where, parameters) if definition.key_of(each) in keys]
     parts = definition.key
     documents = [[part.type.to_json(value) for part, value in zip(parts, key, strict=True)] for key in keys]
@@ -151,7 +148,7 @@ def _read(
     parameters: dict[str, Any] | None = None,
 ) -> Iterator[RecordedEvent[Any]]:
     events = definition.tables.events
-    statement = select_events(events).where(of_consumer(definition), *where).order_by(events.c.position)
+    statement = select_events(events).where(*where).order_by(events.c.position)
     rows = connection.execute(statement, parameters or {}, execution_options={"yield_per": _READ_AT_A_TIME})
     return (recorded(row) for row in rows)
 

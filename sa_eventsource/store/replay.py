@@ -45,13 +45,14 @@ class StoredStream:
     rows: Sequence[tuple[int, str, int, str, str]]
 
 
-def read_stream(
+def read_stream(  # noqa: PLR0913 - by keyword
     connection: Connection,
     definition: AggregateDefinition,
     aggregate_id: str,
     *,
     version: int | None = None,
     moment: datetime | None = None,
+    from_start: bool = False,
 ) -> StoredStream | None:
     """Read one aggregate's events, from its latest usable snapshot on.
 
@@ -61,11 +62,12 @@ def read_stream(
         aggregate_id: Its id as stored.
         version: Read up to this version, included.
         moment: Read the events that occurred up to this time, included.
+        from_start: Whether to leave snapshots aside.
 
     Returns:
         The stream, or None if nothing is there (up to then).
     """
-    for stream in _read(connection, definition, [aggregate_id], version=version, moment=moment):
+    for stream in _read(connection, definition, [aggregate_id], version=version, moment=moment, from_start=from_start):
         return stream
     return None
 
@@ -76,13 +78,14 @@ def read_streams(connection: Connection, definition: AggregateDefinition, aggreg
         yield from _read(connection, definition, aggregate_ids[start : start + _BATCH])
 
 
-def _read(
+def _read(  # noqa: PLR0913 - by keyword
     connection: Connection,
     definition: AggregateDefinition,
     aggregate_ids: Sequence[str],
     *,
     version: int | None = None,
     moment: datetime | None = None,
+    from_start: bool = False,
 ) -> Iterator[StoredStream]:
     parameters: dict[str, Any] = {"aggregate_type": definition.aggregate_type}
     if len(aggregate_ids) == 1:
@@ -93,7 +96,7 @@ def _read(
         parameters["until_version"] = version
     if moment is not None:
         parameters["until_moment"] = moment
-    if definition.snapshot_frequency is not None:
+    if definition.snapshot_frequency is not None and not from_start:
         parameters["fingerprint"] = definition.fingerprint
     rows = _statement(definition, frozenset(parameters)).execute(connection, parameters).all()
     for aggregate_id, group in groupby(rows, key=_identifier):

@@ -1,0 +1,84 @@
+"""Is the log itself whole? Versions without a hole, positions in their order, types that the code knows, ids of this cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, or_, select, type_coerce
+
+from sa_eventsource.events import current_class
+from sa_eventsource.exceptions import UnknownEventTypeError
+from sa_eventsource.mapping.column_types import XID8
+from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sqlalchemy import Connection
+
+    from sa_eventsource.mapping import EventSourceTables
+
+
+def check_streams(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find streams whose versions do not count from 1 on, or whose positions are not in the order of the versions."""
+    events = tables.events
+    stream, by_version = (events.c.aggregate_type, events.c.aggregate_id), events.c.version
+    each = select(
+        events.c.aggregate_type,
+        events.c.aggregate_id,
+        events.c.version,
+        events.c.position,
+        func.coalesce(func.lag(events.c.version).over(partition_by=stream, order_by=by_version), 0).label("version_before"),
+        func.lag(events.c.position).over(partition_by=stream, order_by=by_version).label("position_before"),
+    ).subquery()
+    is_wrong = or_(each.c.version != each.c.version_before + 1, each.c.position < each.c.position_before)
+    ordered = select(each).where(is_wrong).order_by(each.c.aggregate_type, each.c.aggregate_id, each.c.version)
+    for row in connection.execute(ordered.limit(MOST_FINDINGS)):
+        subject = f"{row.aggregate_type} {row.aggregate_id!r}"
+        if row.version != row.version_before + 1:
+            after = f"after version {row.version_before}" if row.version_before else "at its beginning"
+            yield Finding(
+                "streams", subject, f"version {row.version} stands {after}: events are missing. Restore them from a backup."
+            )
+        else:
+            yield Finding(
+                "streams",
+                subject,
+                f"version {row.version} has position {row.position}, and the version before it {row.position_before}: whoever "
+                "reads by position takes them in the wrong order",
+            )
+
+
+def check_event_types(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find event types, and versions of them, that the code does not know."""
+    events = tables.events
+    found = select(events.c.event_type, func.max(events.c.event_version), func.count()).group_by(events.c.event_type)
+    for name, version, number in connection.execute(found.order_by(events.c.event_type)):
+        try:
+            event_class = current_class(name, version)
+        except UnknownEventTypeError:
+            message = f"no class declares the type, which {number} events have; import the module of its class"
+            yield Finding("event types", name, message)
+            continue
+        if version > event_class.__event_version__:
+            yield Finding(
+                "event types",
+                name,
+                f"there are events of version {version}, and the code, which is older, knows {event_class.__event_version__}",
+            )
+
+
+def check_transactions(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find events with transaction ids that this cluster has yet to give out: they were moved here."""
+    if connection.dialect.name != "postgresql":
+        return
+    events = tables.events
+    end = type_coerce(func.pg_snapshot_xmax(func.pg_current_snapshot()), XID8)
+    number = connection.scalar(select(func.count()).select_from(events).where(type_coerce(events.c.transaction_id, XID8) >= end))
+    if number:
+        yield Finding(
+            "transactions",
+            tables.events.name,
+            f"{number} events have transaction ids of another database cluster; a worker that starts renumbers them, or says "
+            "why not (sa-eventsource adopt)",
+        )

@@ -1,0 +1,141 @@
+"""Are a read model's rows what its declaration makes of the log?"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from heapq import merge
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.projections.backlog import of_consumer, of_taken
+from sa_eventsource.projections.checkpoints import Checkpoint, read
+from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.read_models.fold import Row, step
+from sa_eventsource.read_models.sources import EnvelopeField
+from sa_eventsource.store import current_snapshot, recorded, select_events
+from sa_eventsource.verification.findings import Finding, shown
+from sa_eventsource.verification.reading import BY_THE_WAY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from sqlalchemy import Connection, Result
+    from sqlalchemy import Row as StoredEvent
+
+    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.read_models import ReadModelDefinition
+    from sa_eventsource.verification.findings import Progress
+    from sa_eventsource.verification.sample import Sample
+
+_Key = tuple[Any, ...]
+
+
+def reason_not_to_compare(connection: Connection, definition: ReadModelDefinition) -> str | None:
+    """Tell why a model's rows cannot be compared with a fold; None if they can."""
+    if definition.handlers:
+        return "it has @handles methods, which a fold leaves out"
+    checkpoints = [read(connection, each) for each in followers_of(definition, connection.dialect)]
+    if any(each.declaration not in (None, definition.fingerprint) for each in checkpoints):
+        return "its rows were made under another declaration"
+    return None
+
+
+class RowCheck:
+    """Compares the rows of a read model with the fold of the events that it has taken.
+
+    Attributes:
+        compared: How many rows were compared: those in the table, and those that should be.
+    """
+
+    def __init__(self, connection: Connection, definition: ReadModelDefinition) -> None:
+        """Choose the model, and the transaction, which must see one state of the database."""
+        self._connection = connection
+        self._definition = definition
+        self.compared = 0
+
+    def findings(self, sample: Sample, progress: Progress) -> Generator[Finding, None, None]:
+        """Find rows that differ, are missing, or are not in the log."""
+        definition = self._definition
+        stored = [getattr(definition.model, name) for name in self._names]
+        total = self._connection.scalar(select(func.count()).select_from(select(*stored).subquery())) or 0
+        is_chosen = sample.of(total)
+        try:
+            folded = self._fold(is_chosen, progress)
+        except EventSourceError as error:
+            yield Finding("read models", definition.name, f"its events cannot be read: {error}")
+            return
+        with self._connection.execute(select(*stored), execution_options={"yield_per": BY_THE_WAY}) as rows:
+            for values in rows:
+                key = tuple(part.type.normalise(value) for part, value in zip(definition.key, values, strict=False))
+                if is_chosen(definition.row_id(key)):
+                    self.compared += 1
+                    yield from self._compare(key, values, folded.pop(key, None))
+        self.compared += len(folded)
+        for key in folded:
+            yield self._finding(key, "is missing from the table, and the log makes it")
+
+    def _compare(self, key: _Key, values: Sequence[Any], row: Row | None) -> Generator[Finding, None, None]:
+        if row is None:
+            yield self._finding(key, "is in the table, and the log makes no such row")
+            return
+        made = (*key, *(row.values[each.name] for each in self._definition.fields), row.version, row.created_at, row.updated_at)
+        for name, is_now, is_made in zip(self._names, values, made, strict=True):
+            if is_now != is_made or type(is_now) is not type(is_made):
+                yield self._finding(key, f"{name} is {shown(is_now)}, and the log makes it {shown(is_made)}")
+
+    @property
+    def _names(self) -> list[str]:
+        return [*(part.name for part in self._definition.parts), "version", "created_at", "updated_at"]
+
+    def _finding(self, key: _Key, message: str) -> Finding:
+        name = self._definition.name
+        return Finding("read models", f"{name} {shown(self._definition.row_id(key))}", f"{message}. Rebuild it: {name}.")
+
+    def _fold(self, is_chosen: Callable[[str], bool], progress: Progress) -> dict[_Key, Row]:
+        """Fold the events of the chosen rows that the model has taken, in the order of their positions."""
+        definition = self._definition
+        events = definition.tables.events
+        total = self._connection.scalar(select(func.count()).select_from(events).where(of_consumer(definition)))
+        rows: dict[_Key, Row] = {}
+        with ExitStack() as results:
+            taken = [results.enter_context(self._taken(*each)) for each in self._checkpoints()]
+            for number, each in enumerate(merge(*taken, key=attrgetter("position")), 1):
+                if self._may_be_chosen(each, is_chosen):
+                    event = recorded(each)
+                    key = definition.key_of(event)
+                    if key is not None and is_chosen(definition.row_id(key)):
+                        step(definition, rows, event)
+                if number % BY_THE_WAY == 0:
+                    progress(definition.name, number, total)
+        progress(definition.name, total or 0, total)
+        return rows
+
+    def _may_be_chosen(self, event: StoredEvent[Any], is_chosen: Callable[[str], bool]) -> bool:
+        """Leave out, without reading its payload, an event of another stream where each stream has a row."""
+        parts = self._definition.key
+        if len(parts) > 1 or any(source != EnvelopeField("aggregate_id", parts[0].type) for source in parts[0].sources.values()):
+            return True
+        key = parts[0].type.normalise(parts[0].type.python(event.aggregate_id))
+        return is_chosen(self._definition.row_id((key,)))
+
+    def _checkpoints(self) -> list[tuple[Follower, Checkpoint]]:
+        """Tell how far each follower has come; a strong model has come to the end."""
+        definition = self._definition
+        followers = followers_of(definition, self._connection.dialect)
+        if not definition.is_strong:
+            return [(each, read(self._connection, each)) for each in followers]
+        if self._connection.dialect.name == "postgresql":
+            now = self._connection.execute(select(current_snapshot())).scalar_one()
+            return [(each, Checkpoint(since=now)) for each in followers]
+        last = self._connection.scalar(select(func.max(definition.tables.events.c.position)))
+        return [(each, Checkpoint(position=last or 0)) for each in followers]
+
+    def _taken(self, follower: Follower, checkpoint: Checkpoint) -> Result[Any]:
+        streams = follower.streams(without_parked=has_parked(self._connection, self._definition))
+        conditions, parameters = of_taken(follower, checkpoint, streams)
+        statement = select_events(follower.tables.events).where(*conditions).order_by(follower.tables.events.c.position)
+        return self._connection.execute(statement, parameters, execution_options={"yield_per": BY_THE_WAY})

@@ -1,0 +1,99 @@
+"""Verifying a log and what follows it, while the application runs."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.projections.clusters import any_bind
+from sa_eventsource.verification import checkpoints, log, snapshots
+from sa_eventsource.verification.findings import Finding, Verification, first_of
+from sa_eventsource.verification.reading import one_state
+from sa_eventsource.verification.rows import RowCheck, reason_not_to_compare
+from sa_eventsource.verification.sample import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from sqlalchemy import Connection
+
+    from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.verification.findings import Progress
+
+_CHECKS: dict[str, Callable[[Connection, EventSourceTables], Any]] = {
+    "streams": log.check_streams,
+    "event types": log.check_event_types,
+    "transactions": log.check_transactions,
+    "checkpoints": checkpoints.check_checkpoints,
+    "parked events": checkpoints.check_parked,
+    "snapshots": snapshots.check_versions,
+}
+
+
+def verify(  # noqa: PLR0913 - by keyword
+    sessions: Engine | sessionmaker[Session],
+    base: Any,
+    *,
+    sample: int | None = None,
+    seed: int | None = None,
+    only: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check that the log is whole, and that snapshots, checkpoints and read models are what it makes them.
+
+    That is: each stream's versions count from 1 without a hole, in the order of their positions; the code knows all event types;
+    transaction ids, checkpoints and parked events belong to this cluster and this log; no snapshot is ahead of its stream or
+    differs from the fold of its events; each row of a read model is the fold of the events that the model has taken, and none is
+    missing. Read models with ``@handles`` methods cannot be compared: what they mean is only told by running them.
+
+    Everything is read in transactions that change nothing and lock nothing, and each sees one state of the database, so that the
+    application and the workers may go on. Memory is needed for the rows that are compared.
+
+    Example: ``assert verify(engine, Base).is_sound``
+
+    Args:
+        sessions: An engine, or what makes sessions where these need more than that.
+        base: The declarative base.
+        sample: About how many snapshots and rows of each class to compare with the fold; None for all.
+        seed: What to draw the sample with; None for another one each time.
+        only: Names of the read models to compare; None for all.
+        progress: Called with what is checked, how many of it are done, and how many there are.
+
+    Returns:
+        What was found.
+    """
+    make = sessionmaker(sessions) if isinstance(sessions, Engine) else sessions
+    tables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+    drawn = Sample(sample, random.getrandbits(32) if seed is None else seed)
+    show = progress or _show_nothing
+    found: list[Finding] = []
+    with make() as session:
+        for name, check in _CHECKS.items():
+            show(name, 0, None)
+            with one_state(session, any_bind(tables)) as connection:
+                found += first_of(check(connection, tables))
+        with one_state(session, any_bind(tables)) as connection:
+            states = snapshots.StateCheck(connection, tables)
+            found += first_of(states.findings(drawn, show))
+        rows: dict[str, int] = {}
+        not_compared: dict[str, str] = {}
+        for name, definition in sorted(tables.read_models.items()):
+            if only is not None and name not in only:
+                continue
+            with one_state(session, definition.bind_arguments) as connection:
+                reason = reason_not_to_compare(connection, definition)
+                if reason is not None:
+                    not_compared[name] = reason
+                    continue
+                check_of_rows = RowCheck(connection, definition)
+                found += first_of(check_of_rows.findings(drawn, show))
+                rows[name] = check_of_rows.compared
+    return Verification(tuple(found), states.compared, rows, not_compared, drawn.seed)
+
+
+def _show_nothing(_what: str, _done: int, _total: int | None) -> None:
+    pass

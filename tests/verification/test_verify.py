@@ -1,0 +1,298 @@
+"""Verifying finds what is wrong, and nothing where nothing is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from sa_eventsource import Worker, verify
+from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.projections.steps import take_step
+from sa_eventsource.read_models import definition_of
+from tests.cli.commands import call, fail, succeed
+from tests.verification.damage import COMPARED, Articles, Base, Basket, Bought, buy, execute, fill
+
+HERE = "tests.verification.damage:Base"
+
+
+@pytest.fixture
+def log(engine: Engine) -> Engine:
+    fill(engine)
+    return engine
+
+
+def found(engine: Engine, **options: Any) -> list[str]:
+    return [str(each) for each in verify(engine, Base, **options).findings]
+
+
+def test_nothing_is_found_where_nothing_is_wrong(log: Engine) -> None:
+    verification = verify(log, Base)
+    assert verification.findings == ()
+    assert verification.is_sound
+    assert verification.rows == {"articles": 3, "baskets": 4, "per_day": 4}
+    assert verification.snapshots == 4
+    assert verification.not_compared == {"by_hand": "it has @handles methods, which a fold leaves out"}
+
+
+def test_an_empty_log_is_sound(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    assert verify(engine, Base).findings == ()
+
+
+def test_what_is_put_aside_or_half_taken_is_no_difference(postgres_engine: Engine) -> None:
+    fill(postgres_engine)
+    buy(postgres_engine, "b-1", 2**40, 4)
+    buy(postgres_engine, "b-2", 8, 9)
+    Worker(postgres_engine, Base, only=["per_day"]).run_once()
+    definition = definition_of(Articles)
+    with Session(postgres_engine) as session:
+        for follower in followers_of(definition, postgres_engine.dialect)[:2]:
+            take_step(session, follower, 1)
+    with postgres_engine.connect() as connection:
+        parked = connection.scalar(text("SELECT count(*) FROM parked_events"))
+        windows = connection.scalar(text("SELECT count(*) FROM projection_positions WHERE window_end IS NOT NULL"))
+    assert (parked, windows) != (0, 0)
+    assert found(postgres_engine) == []
+
+
+def test_a_missing_version_is_found(log: Engine) -> None:
+    execute(log, "DELETE FROM events WHERE aggregate_id = 'b-1' AND version = 3")
+    (first, *_) = found(log, only=[])
+    assert first == (
+        "streams: verified.Basket 'b-1': version 4 stands after version 2: events are missing. Restore them from a backup."
+    )
+
+
+def test_a_missing_beginning_is_found(log: Engine) -> None:
+    execute(log, "DELETE FROM events WHERE aggregate_id = 'b-1' AND version <= 2")
+    assert "version 3 stands at its beginning" in found(log, only=[])[0]
+
+
+def test_positions_against_the_order_of_versions_are_found(log: Engine) -> None:
+    execute(
+        log,
+        "UPDATE events SET position = -position WHERE aggregate_id = 'b-2' AND version IN (4, 5)",
+        "UPDATE events SET position = (SELECT max(-position) + min(-position) FROM events WHERE position < 0) + position"
+        " WHERE position < 0",
+    )
+    (only,) = found(log, only=[])
+    assert only.startswith("streams: verified.Basket 'b-2': version 5 has position")
+
+
+def test_an_unknown_event_type_is_found(log: Engine) -> None:
+    execute(log, "UPDATE events SET event_type = 'gone.Away' WHERE version = 6")
+    assert "event types: gone.Away: no class declares the type, which 1 events have; import the module of its class" in found(log)
+
+
+def test_an_event_of_a_newer_version_is_found(log: Engine) -> None:
+    execute(log, "UPDATE events SET event_version = 7 WHERE version = 6")
+    lines = found(log)
+    assert "event types: verified.Bought: there are events of version 7, and the code, which is older, knows 1" in lines
+
+
+def test_a_payload_that_cannot_be_read_is_found_and_the_other_models_are_compared(log: Engine) -> None:
+    execute(log, "UPDATE events SET event_data = '{}' WHERE aggregate_id = 'b-3' AND version = 1")
+    verification = verify(log, Base)
+    assert {each.subject for each in verification.findings if each.check == "read models"} == {"articles", "baskets", "per_day"}
+    assert {each.subject for each in verification.findings if each.check == "snapshots"} == {"verified.Basket 'b-3'"}
+
+
+def test_transaction_ids_of_another_cluster_are_found(postgres_engine: Engine) -> None:
+    fill(postgres_engine)
+    execute(postgres_engine, "UPDATE events SET transaction_id = '99999999999'::xid8 WHERE version = 6")
+    assert any(each.startswith("transactions: events: 1 events have transaction ids of another") for each in found(postgres_engine))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("cluster = '4711'", "it is of database cluster 4711"),
+        ("snapshot_cursor = '99999999990:99999999999:'", "its snapshot is from the future"),
+    ],
+)
+def test_checkpoints_of_another_cluster_or_time_are_found(postgres_engine: Engine, change: str, message: str) -> None:
+    fill(postgres_engine)
+    execute(postgres_engine, f"UPDATE projection_positions SET {change} WHERE projection_name = 'per_day'")
+    assert any(each.startswith(f"checkpoints: per_day: {message}") for each in found(postgres_engine, only=[]))
+
+
+def test_a_checkpoint_ahead_of_the_log_is_found(log: Engine) -> None:
+    execute(log, "UPDATE projection_positions SET last_processed_position = 4711 WHERE projection_name = 'per_day'")
+    assert any(each.startswith("checkpoints: per_day: it is ahead of the log: at position 4711") for each in found(log, only=[]))
+
+
+def test_another_declaration_is_found_and_its_rows_are_not_compared(log: Engine) -> None:
+    execute(log, "UPDATE projection_positions SET declaration = 'other' WHERE projection_name = 'per_day'")
+    verification = verify(log, Base)
+    assert [each.subject for each in verification.findings] == ["per_day"]
+    assert verification.not_compared["per_day"] == "its rows were made under another declaration"
+
+
+def test_a_checkpoint_of_what_is_not_declared_is_a_warning(log: Engine) -> None:
+    execute(log, "INSERT INTO projection_positions (projection_name) VALUES ('former@2')")
+    verification = verify(log, Base)
+    assert [(each.subject, each.is_warning) for each in verification.findings] == [("former@2", True)]
+    assert verification.is_sound
+
+
+def test_parked_events_that_are_not_in_the_log_are_found(log: Engine) -> None:
+    execute(
+        log,
+        "INSERT INTO parked_events (projection_name, position, event_id, aggregate_type, aggregate_id) "
+        "SELECT 'per_day', position, event_id, aggregate_type, 'elsewhere' FROM events WHERE version = 6",
+    )
+    (only,) = found(log, only=[])
+    assert only.endswith("is in the log at another place")
+
+
+def test_a_parked_event_that_is_gone_is_found(log: Engine) -> None:
+    execute(
+        log,
+        "INSERT INTO parked_events (projection_name, position, event_id, aggregate_type, aggregate_id) "
+        "SELECT 'per_day', position, event_id, aggregate_type, aggregate_id FROM events WHERE version = 6",
+        "DELETE FROM events WHERE version = 6",
+    )
+    assert any(each.endswith("is not in the log") for each in found(log, only=[]))
+
+
+def test_a_snapshot_ahead_of_its_stream_is_found(log: Engine) -> None:
+    execute(log, "UPDATE snapshots SET version = 9 WHERE aggregate_id = 'b-1'")
+    assert any(
+        each.startswith("snapshots: verified.Basket 'b-1': it is of version 9, and the stream ends at 5") for each in found(log)
+    )
+
+
+def test_a_snapshot_of_a_stream_that_is_gone_is_found(log: Engine) -> None:
+    execute(log, "DELETE FROM events WHERE aggregate_id = 'b-1'")
+    assert any("it is of version 5, and the stream ends at 0" in each for each in found(log))
+
+
+def test_a_snapshot_with_another_state_is_found(log: Engine) -> None:
+    state = json.dumps({"total": 99, "articles": ["article 1"]})
+    execute(log, "UPDATE snapshots SET state = :state WHERE aggregate_id = 'b-1'", parameters={"state": state})
+    lines = found(log, only=[])
+    assert lines[0].startswith("snapshots: verified.Basket 'b-1': articles is ('article 1',) in the snapshot of version 5, and the")
+    assert lines[1].startswith(
+        "snapshots: verified.Basket 'b-1': total is 99 in the snapshot of version 5, and the events make it 15"
+    )
+
+
+def test_a_snapshot_that_the_code_would_not_use_is_left_out(log: Engine) -> None:
+    execute(log, "UPDATE snapshots SET state = '{}', state_fingerprint = 'former' WHERE aggregate_id = 'b-1'")
+    verification = verify(log, Base)
+    assert verification.findings == ()
+    assert verification.snapshots == 3
+
+
+def test_a_row_that_differs_is_found(log: Engine) -> None:
+    execute(log, "UPDATE per_day SET latest = 99 WHERE basket = 'b-1'")
+    (only,) = found(log)
+    assert only.startswith("read models: per_day '[")
+    assert only.endswith("latest is 99, and the log makes it 5. Rebuild it: per_day.")
+
+
+def test_a_row_in_the_shared_table_that_differs_is_found(log: Engine) -> None:
+    cast = "::jsonb" if log.dialect.name == "postgresql" else ""
+    data = json.dumps({"id": "b-1", "first": "article 1", "total": 15, "articles": ["article 1", "article 2", "article 0"]})
+    execute(log, f"UPDATE projections SET data = CAST(:data AS TEXT){cast} WHERE id = 'b-1'", parameters={"data": data})
+    (only,) = found(log)
+    assert only.startswith(
+        "read models: baskets 'b-1': articles is ['article 1', 'article 2', 'article 0'], and the log makes it ["
+    )
+
+
+def test_a_missing_row_is_found(log: Engine) -> None:
+    execute(log, "DELETE FROM projections WHERE projection_name = 'articles' AND id = 'article 2'")
+    assert found(log) == [
+        "read models: articles 'article 2': is missing from the table, and the log makes it. Rebuild it: articles."
+    ]
+
+
+def test_a_row_that_no_event_made_is_found(log: Engine) -> None:
+    execute(log, "UPDATE per_day SET basket = 'b-9' WHERE basket = 'b-1'")
+    messages = sorted(each.partition(": ")[2].partition("]': ")[2] for each in found(log))
+    assert messages == [
+        "is in the table, and the log makes no such row. Rebuild it: per_day.",
+        "is missing from the table, and the log makes it. Rebuild it: per_day.",
+    ]
+
+
+def test_an_event_that_was_skipped_is_found(log: Engine) -> None:
+    """As if a follower had come past it: the checkpoint says that it was taken."""
+    execute(log, "UPDATE projection_positions SET last_processed_position = (SELECT max(position) FROM events)")
+    if log.dialect.name == "postgresql":
+        execute(log, "UPDATE projection_positions SET snapshot_cursor = CAST(pg_current_snapshot() AS TEXT), window_end = NULL")
+    names = {each.partition(": ")[2].partition(" ")[0] for each in found(log)}
+    assert names == {"articles", "per_day"}
+
+
+def test_of_many_findings_the_first_hundred_are_kept(engine: Engine) -> None:
+    fill(engine, baskets=120)
+    execute(engine, "DELETE FROM projections WHERE projection_name = 'baskets'")
+    assert len(found(engine, only=["baskets"])) == 100
+
+
+def test_a_sample_compares_about_as_many_as_asked_for_and_a_seed_draws_the_same(engine: Engine) -> None:
+    fill(engine, baskets=200)
+    execute(engine, "UPDATE per_day SET latest = 99")
+    verification = verify(engine, Base, sample=50, seed=5)
+    assert 20 <= verification.rows["baskets"] <= 80
+    assert 20 <= verification.rows["per_day"] <= 80
+    assert 20 <= verification.snapshots <= 80
+    assert len(verification.findings) == verification.rows["per_day"]
+    assert verify(engine, Base, sample=50, seed=5) == verification
+    assert verify(engine, Base, sample=50, seed=6) != verification
+    assert verify(engine, Base, sample=50).seed != verify(engine, Base, sample=50).seed
+
+
+def test_progress_is_told(log: Engine) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    verify(log, Base, progress=lambda what, done, total: told.append((what, done, total)))
+    assert ("streams", 0, None) in told
+    assert ("snapshots of verified.Basket", 4, 4) in told
+    assert ("baskets", 21, 21) in told
+
+
+def test_nothing_is_locked_and_nothing_written(postgres_engine: Engine) -> None:
+    """Beside an open transaction of a writer and one of a follower, which hold locks."""
+    fill(postgres_engine)
+    with Session(postgres_engine) as writer, Session(postgres_engine) as follower:
+        writer.get_one(Basket, "b-1").apply_event(Bought(article="late", price=1))
+        writer.flush()
+        follower.execute(text("SELECT * FROM projection_positions FOR UPDATE"))
+        assert found(postgres_engine) == []
+
+
+def test_the_command_says_that_all_is_well(log: Engine) -> None:
+    result = succeed("verify", HERE, engine=log)
+    assert "nothing is wrong" in result.stdout
+    assert "by_hand: not compared: it has @handles methods" in result.stdout
+    for name in COMPARED:
+        assert f"{name}: " in result.stdout
+
+
+def test_the_command_says_what_is_wrong_by_its_status_too(log: Engine) -> None:
+    execute(log, "UPDATE per_day SET latest = 99", "INSERT INTO projection_positions (projection_name) VALUES ('former')")
+    result = call("verify", HERE, "--all", engine=log)
+    assert result.exit_code == 1
+    assert "WRONG   read models: per_day" in result.stdout
+    assert "warning checkpoints: former" in result.stdout
+    assert "4 things are wrong" in result.stdout
+
+
+def test_the_command_gives_json(log: Engine) -> None:
+    document = json.loads(succeed("verify", HERE, "--json", "--sample", "2", "--seed", "3", "--only", "baskets", engine=log).stdout)
+    assert document["is_sound"] is True
+    assert document["findings"] == []
+    assert list(document["rows"]) == ["baskets"]
+    assert document["seed"] == 3
+
+
+def test_the_command_names_the_models_that_there_are(log: Engine) -> None:
+    assert "there is no read model 'nothing'; there are: articles, baskets" in fail(
+        "verify", HERE, "--only", "nothing", engine=log, status=2
+    )
