@@ -116,10 +116,10 @@ class RowCheck:
 
     def _may_be_chosen(self, event: StoredEvent[Any], is_chosen: Callable[[str], bool]) -> bool:
         """Leave out, without reading its payload, an event of another stream where each stream has a row."""
-        parts = self._definition.key
-        if len(parts) > 1 or any(source != EnvelopeField("aggregate_id", parts[0].type) for source in parts[0].sources.values()):
+        first, *others = self._definition.key
+        if others or any(source != EnvelopeField("aggregate_id", first.type) for source in first.sources.values()):
             return True
-        key = parts[0].type.normalise(parts[0].type.python(event.aggregate_id))
+        key = first.type.normalise(first.type.python(event.aggregate_id))
         return is_chosen(self._definition.row_id((key,)))
 
     def _checkpoints(self) -> list[tuple[Follower, Checkpoint]]:
