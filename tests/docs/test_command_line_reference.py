@@ -1,0 +1,35 @@
+"""The reference of the command line names every command and every option."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from sa_eventsource.cli import app
+
+PAGE = (Path(__file__).parents[2] / "docs/reference/command-line.md").read_text(encoding="utf-8")
+
+
+def commands(group: Any, path: str = "sa-eventsource") -> Iterator[tuple[str, Any]]:
+    """List the commands, those of groups too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*each, id=each[0]) for each in commands(typer.main.get_command(app))])
+def test_each_command_is_there_with_its_options(name: str, command: Any) -> None:
+    heading = f" `{name}`\n"
+    assert heading in PAGE
+    section = PAGE.partition(heading)[2].partition("\n## ")[0].partition("\n### ")[0]
+    for parameter in command.params:
+        for option in parameter.opts:
+            if option.startswith("-"):
+                assert f"`{option}" in section, option
+    assert command.help.splitlines()[0] in section
