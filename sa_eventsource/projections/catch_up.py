@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sa_eventsource.arguments import whole_number
 from sa_eventsource.projections.followers import followers_of
 from sa_eventsource.projections.steps import take_step
 
@@ -33,6 +34,8 @@ def catch_up(session: Session, consumer: Consumer, *, batch_size: int | None = N
         ReadModelChangedError: The rows were made under another declaration.
         MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
     """
+    if batch_size is not None:
+        batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
     total = 0
     for follower in followers_of(consumer, session.get_bind(**consumer.bind_arguments).dialect):
         step = take_step(session, follower, batch_size)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
+from sa_eventsource.arguments import version_number
 from sa_eventsource.events import PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
 from sa_eventsource.store import AppendRefusedError, EventStore, StreamAppend, append, current_version, raise_explained, read_stream
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound=AggregateRoot[Any])
 
 _ATTEMPTS = 100
+_EXPECTED = (
+    "the version that the stream has (versions count from 1, and 0 is a stream without events), ExpectedVersion.NO_STREAM or "
+    "ExpectedVersion.ANY"
+)
 
 
 class ExpectedVersion(enum.Enum):
@@ -119,10 +124,10 @@ class EventSourcedRepository(Generic[A]):
 
         Raises:
             AggregateNotFoundError: It never had so many events.
+            TypeError: *version* is no whole number.
             ValueError: *version* is less than 1.
         """
-        if version < 1:
-            raise ValueError(f"version {version}: versions count from 1")
+        version = version_number("version", version, minimum=1, meaning="a version; versions count from 1")
         view = self._view(aggregate_id, version=version)
         if view.version != version:
             raise AggregateNotFoundError(self._definition.aggregate_type, self._definition.text_id(aggregate_id), version=version)
@@ -168,14 +173,16 @@ class EventSourcedRepository(Generic[A]):
             EventIdConflictError: An event id is taken.
             EventPayloadError: An event holds a value that would not survive storage.
             UnhandledEventError: The aggregate has no method for an event.
+            TypeError: *expected_version* is neither a whole number nor an ``ExpectedVersion``. Turn the text of an ``If-Match``
+                header into a number first.
             ValueError: There are no events, or not as many ids, *occurred_at* has no time zone, or *expected_version* is negative.
         """
         if not events or (event_ids is not None and len(event_ids) != len(events)):
             raise ValueError("append() takes at least one event, and either no event_ids or one for each event")
         if occurred_at is not None and occurred_at.tzinfo is None:
             raise ValueError(f"occurred_at {occurred_at!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
-        if isinstance(expected_version, int) and expected_version < 0:
-            raise ValueError(f"expected_version {expected_version}: versions count from 1, and 0 is a stream without events")
+        if not isinstance(expected_version, ExpectedVersion):
+            expected_version = version_number("expected_version", expected_version, minimum=0, meaning=_EXPECTED)
         text_id = self._definition.text_id(aggregate_id)
         present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
         self._session.flush()
@@ -217,10 +224,8 @@ class EventSourcedRepository(Generic[A]):
 
     def _start(self, connection: Connection, text_id: str, ids: Sequence[UUID], expected: Expected) -> int:
         """Tell the version that the events follow."""
-        if expected is ExpectedVersion.NO_STREAM:
-            return 0
-        if isinstance(expected, int):
-            return expected
+        if expected is not ExpectedVersion.ANY:
+            return 0 if isinstance(expected, ExpectedVersion) else expected
         # A repeated append of the same events belongs where they are, so that it is recognised.
         events = self._definition.tables.events
         stored: int | None = connection.scalar(select(events.c.version).where(events.c.event_id == ids[0]))

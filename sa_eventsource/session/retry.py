@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import ConcurrencyError
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def retry_on_conflict(*, attempts: int = 5, initial_wait: float = 0.01, max_wait
 
     Raises:
         ConcurrencyError: The last attempt lost as well. The last attempt's own error is raised, whichever it is.
+        TypeError: *attempts* is no whole number.
         ValueError: *attempts* is less than 1.
     """
-    if attempts < 1:
-        raise ValueError(f"retry_on_conflict(attempts={attempts}): pass 1 or more")
+    attempts = whole_number("attempts", attempts, minimum=1, meaning="how often to run the function at most, 1 or more")
     decorator: Any = retry(
         retry=retry_if_exception(is_conflict),
         stop=stop_after_attempt(attempts),

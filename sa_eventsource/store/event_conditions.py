@@ -9,6 +9,7 @@ from sqlalchemy import Text, cast, inspect, select
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.arguments import version_number, whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from sa_eventsource.types import JsonValue
 
 S = TypeVar("S")
+
+_VERSION = "a version; versions count from 1, and 0 is before the first event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,17 @@ class EventConditions(Generic[S]):
         return query if aggregate_id is None else query.where(self.table.c.aggregate_id == definition.text_id(aggregate_id))
 
     def from_version(self, version: int) -> Self:
-        """Only events from this version of their stream on, which is included."""
-        return self.where(self.table.c.version >= version)
+        """Only events from this version of their stream on, which is included.
+
+        Raises:
+            TypeError: *version* is no whole number.
+            ValueError: *version* is negative.
+        """
+        return self.where(self.table.c.version >= version_number("version", version, minimum=0, meaning=_VERSION))
 
     def to_version(self, version: int) -> Self:
-        """Only events up to this version of their stream, which is included."""
-        return self.where(self.table.c.version <= version)
+        """Only events up to this version of their stream, which is included. Errors as for :meth:`from_version`."""
+        return self.where(self.table.c.version <= version_number("version", version, minimum=0, meaning=_VERSION))
 
     def occurred_from(self, moment: datetime) -> Self:
         """Only events that occurred at this moment or later. It needs a time zone."""
@@ -85,8 +93,14 @@ class EventConditions(Generic[S]):
         return query
 
     def after_position(self, position: int) -> Self:
-        """Only events behind this position of the log, which is not included."""
-        return self.where(self.table.c.position > position)
+        """Only events behind this position of the log, which is not included. 0 is before the first.
+
+        Raises:
+            TypeError: *position* is no whole number.
+            ValueError: *position* is negative.
+        """
+        wanted = whole_number("position", position, minimum=0, meaning="a position in the log; 0 is before the first event")
+        return self.where(self.table.c.position > wanted)
 
     def where(self, *conditions: ColumnElement[bool]) -> Self:
         """Only events for which these SQL conditions on the events table hold."""
@@ -100,11 +114,10 @@ class EventConditions(Generic[S]):
         """No more than this many.
 
         Raises:
+            TypeError: *maximum* is no whole number.
             ValueError: *maximum* is negative.
         """
-        if maximum < 0:
-            raise ValueError(f"limit({maximum}): pass 0 or more")
-        return replace(self, maximum=maximum)
+        return replace(self, maximum=whole_number("maximum", maximum, minimum=0, meaning="how many events at most, 0 or more"))
 
     @property
     def bind_arguments(self) -> dict[str, Any]:

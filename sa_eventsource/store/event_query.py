@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from sqlalchemy import func, select
 from typing_extensions import TypeVar
 
+from sa_eventsource.arguments import whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent
 from sa_eventsource.store.event_conditions import EventConditions, of_types, recorded
 
@@ -61,8 +62,9 @@ class EventQuery(EventConditions["Session"], Generic[E]):
         The cursor lives in the session's transaction: iterate before committing. Errors as for :meth:`all`.
 
         Args:
-            batch_size: Rows fetched at a time.
+            batch_size: Rows fetched at a time, 1 or more.
         """
+        batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many rows to fetch at a time, 1 or more")
         result = self._execute(self.statement(), yield_per=batch_size)
         try:
             for row in result:
@@ -102,6 +104,7 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
 
     async def stream(self, batch_size: int = 1000) -> AsyncIterator[RecordedEvent[E]]:
         """Read them one after the other in bounded memory. As :meth:`EventQuery.stream`."""
+        batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many rows to fetch at a time, 1 or more")
         if self.session.autoflush:
             await self.session.flush()
         options = {"yield_per": batch_size}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text, tuple_
 
+from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError, LogImportError
 from sa_eventsource.store.export_format import ImportedEvent, header, read_event, read_header
 from sa_eventsource.store.insert_statements import COLUMNS, insert_statements
@@ -66,6 +67,7 @@ def export_events(
     Raises:
         LogExportError: SQLite holds a payload that is no JSON.
     """
+    batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
     count: int | None = None
     if _sees_one_state(connection):
         count = connection.scalar(select(func.count()).select_from(events_table).where(*where))
@@ -111,6 +113,7 @@ def import_events(
         LogImportError: A line does not fit the format or the log, or the file has more or fewer events than its header says.
         CompileError: The database is neither PostgreSQL nor SQLite.
     """
+    batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
     target = _Target(connection, events_table)
     numbered = ((number, line) for number, line in enumerate(lines, 1) if number == 1 or line.strip())
     first = next(numbered, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select, text
@@ -252,3 +253,9 @@ def test_an_event_that_a_handler_refuses_stops_the_model_where_it_is(engine: Eng
 def test_what_is_no_read_model_is_refused(shop: Engine) -> None:
     with pytest.raises(DeclarationError, match="Order is not a mapped read model"):
         ReadModelManager(shop, Base).catch_up(Order)
+
+
+@pytest.mark.parametrize("value", ["9", 0, -1, True, 1.5])
+def test_catching_up_in_batches_of_no_number_is_refused(shop: Engine, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="batch_size must be how many events"):
+        ReadModelManager(shop, Base).catch_up(batch_size=value)

@@ -124,7 +124,7 @@ def test_an_empty_log(database: Engine) -> None:
 
 
 def test_a_negative_limit_is_refused(database: Engine) -> None:
-    with Session(database) as session, pytest.raises(ValueError, match="pass 0 or more"):
+    with Session(database) as session, pytest.raises(ValueError, match="0 or more"):
         EventStore(session).events.limit(-1)
 
 

@@ -1,0 +1,46 @@
+"""Checks of arguments that would be misunderstood in silence where they are of another type than the one declared."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+MAX_VERSION = 2**31 - 1
+"""The highest version that a stream can have: the column is an ``integer``."""
+
+_MAX_POSITION = 2**63 - 1
+
+
+def whole_number(name: str, value: Any, *, minimum: int, meaning: str, maximum: int = _MAX_POSITION) -> int:
+    """Take an argument that must be a whole number, as ``range()`` does: an ``int``, or what has ``__index__`` (as NumPy's have).
+
+    Args:
+        name: The argument's name, for the message.
+        value: What the caller gave.
+        minimum: The smallest number that makes sense.
+        meaning: What is wanted, for the message: "a version; versions count from 1".
+        maximum: The highest number that the database can hold there.
+
+    Returns:
+        The number as a plain ``int``.
+
+    Raises:
+        TypeError: *value* is no whole number; texts, floats, ``Decimal``, ``None`` and ``bool`` are not.
+        ValueError: *value* is below *minimum* or above *maximum*.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be {meaning}, not {value!r}, which is of type {type(value).__name__}")
+    if number < minimum:
+        raise ValueError(f"{name} must be {meaning}, not {number}")
+    if number > maximum:
+        raise ValueError(f"{name} must be {meaning}, not {number}; the highest possible is {maximum}")
+    return number
+
+
+def version_number(name: str, value: Any, *, minimum: int, meaning: str) -> int:
+    """Take an argument that must be a version. As :func:`whole_number`."""
+    return whole_number(name, value, minimum=minimum, meaning=meaning, maximum=MAX_VERSION)
