@@ -6,13 +6,14 @@ from sa_eventsource.aggregates.handlers import applies
 from sa_eventsource.aggregates.instance import (
     advance,
     blank,
+    books_of,
     drop_state,
-    is_loaded,
     past_view,
-    pending_of,
+    rebase,
     restore,
     rewind,
-    set_pending,
+    set_session_side,
+    take_written,
 )
 
 __all__ = [
@@ -21,12 +22,13 @@ __all__ = [
     "advance",
     "applies",
     "blank",
+    "books_of",
     "definition_of",
     "drop_state",
-    "is_loaded",
     "past_view",
-    "pending_of",
+    "rebase",
     "restore",
     "rewind",
-    "set_pending",
+    "set_session_side",
+    "take_written",
 ]

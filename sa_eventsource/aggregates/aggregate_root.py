@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates.definition import AggregateDefinition, definition_of
 from sa_eventsource.aggregates.handlers import Handlers
-from sa_eventsource.aggregates.instance import APPLYING, LOADED, PENDING, READ_ONLY, load_missing_state
+from sa_eventsource.aggregates.instance import BOOKS, Books, books_of, drop_half_changed_state, load_missing_state, session_side
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import (
@@ -101,7 +101,7 @@ class AggregateRoot(Generic[IdT]):
         values = vars(self)
         values["id"] = value
         values["version"] = 0
-        values[LOADED] = True
+        values[BOOKS] = Books(is_loaded=True)
         definition.state.reset(values)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -119,7 +119,8 @@ class AggregateRoot(Generic[IdT]):
             AggregateStateError: The value would be lost at the next load.
         """
         values = self.__dict__
-        if APPLYING in values:
+        books: Books | None = values.get(BOOKS)
+        if books is not None and books.is_applying:
             if name in self.__state_fields__.names:
                 values[name] = value
                 return
@@ -138,8 +139,12 @@ class AggregateRoot(Generic[IdT]):
 
         @declared_attr.directive
         def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy calls it with the class
-            """Name the primary key, and keep a subclass of an aggregate a type of its own."""
-            return {"primary_key": [cls.__table__.c.id], **({"concrete": True} if _inherits_mapping(cls) else {})}
+            """Name the primary key, and keep a subclass of an aggregate a type of its own.
+
+            Without batches, a flush does not look for tables of a class that it has no instance to write of.
+            """
+            inherited = {"concrete": True} if _inherits_mapping(cls) else {}
+            return {"primary_key": [cls.__table__.c.id], "batch": False, **inherited}
 
     def apply_event(self, event: DomainEvent, *, occurred_at: datetime | None = None, event_id: UUID | None = None) -> None:
         """Change the state by an event, and keep the event for the next flush.
@@ -159,11 +164,11 @@ class AggregateRoot(Generic[IdT]):
             NestedEventError: It was called by an ``@applies`` method.
             ValueError: *occurred_at* has no time zone.
         """
-        values = vars(self)
         definition = definition_of(type(self))
-        if READ_ONLY in values:
+        books = books_of(self)
+        if books.is_read_only:
             raise ReadOnlyAggregateError(definition.aggregate_type, definition.text_id(self.id), self.version)
-        if APPLYING in values:
+        if books.is_applying:
             raise NestedEventError(type(self).__name__, type(event).__name__)
         apply = definition.handlers.find(type(event))
         payload = encode(event)
@@ -172,37 +177,44 @@ class AggregateRoot(Generic[IdT]):
             occurred_at = datetime.now(UTC)
         elif occurred_at.tzinfo is None:
             raise ValueError(f"occurred_at {occurred_at!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
-        version = self.version + 1
-        values[APPLYING] = True
-        try:
-            apply(self, event)
-        finally:
-            del values[APPLYING]
+        if not books.is_loaded:
+            load_missing_state(self)
+            books = books_of(self)  # loading begins new ones
+        state = instance_state(self)
+        is_attached = state.session_id is not None
+        if is_attached:
+            session_side().check_active(self)
         context = current_context()
-        pending: list[PendingEvent] | None = values.get(PENDING)
-        if not pending:
-            pending = values[PENDING] = []
-            if instance_state(self).key is not None:
-                flag_modified(self, "version")
-        pending.append(
-            PendingEvent(
-                event=event,
-                payload=payload,
-                event_id=event_id if event_id is not None else uuid7(),
-                version=version,
-                occurred_at=occurred_at,
-                correlation_id=context.correlation_id,
-                causation_id=context.causation_id,
-                metadata=context.metadata,
-                time_given=time_given,
-            )
+        pending = PendingEvent(
+            event=event,
+            payload=payload,
+            event_id=event_id if event_id is not None else uuid7(),
+            version=self.version + 1,
+            occurred_at=occurred_at,
+            correlation_id=context.correlation_id,
+            causation_id=context.causation_id,
+            metadata=context.metadata,
+            time_given=time_given,
         )
-        values["version"] = version
+        books.is_applying = True
+        try:
+            apply(self, pending.read_back())
+        except BaseException:
+            drop_half_changed_state(self)
+            raise
+        finally:
+            books.is_applying = False
+        books.pending.append(pending)
+        vars(self)["version"] = pending.version
+        if is_attached:
+            session_side().keep(self)
+        elif state.key is not None:
+            flag_modified(self, "version")  # as a detached entity's change does
 
     @property
     def pending_events(self) -> tuple[DomainEvent, ...]:
         """The events applied since the last flush, oldest first."""
-        return tuple(each.event for each in vars(self).get(PENDING, ()))
+        return tuple(each.event for each in books_of(self).pending)
 
     def __repr__(self) -> str:
         """Name the class, the id and the version, without loading anything."""

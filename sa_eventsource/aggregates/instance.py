@@ -5,7 +5,8 @@ Functions rather than methods, so that they neither show on an application's cla
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.orm import object_session
 from sqlalchemy.orm.attributes import instance_state, manager_of_class
@@ -15,45 +16,77 @@ from typing_extensions import TypeVar
 from sa_eventsource.aggregates.definition import definition_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.orm import Session
 
     from sa_eventsource.aggregates.aggregate_root import AggregateRoot
     from sa_eventsource.events import PendingEvent
 
 A = TypeVar("A", bound="AggregateRoot[Any]")
 
-# Keys of an instance's __dict__ that are the library's own.
-PENDING = "_pending_events"
-APPLYING = "_applying"
-LOADED = "_state_loaded"
-READ_ONLY = "_read_only"
+BOOKS = "_sa_eventsource"
+"""The one key of an instance's ``__dict__`` that is the library's own."""
 
 
-def pending_of(aggregate: AggregateRoot[Any]) -> list[PendingEvent]:
-    """Get the events an aggregate keeps for the next flush, oldest first."""
-    pending: list[PendingEvent] = vars(aggregate).get(PENDING, [])
-    return pending
+@dataclass(slots=True)
+class Books:
+    """What the library keeps with one instance.
+
+    Attributes:
+        pending: The events applied since the last flush, oldest first.
+        is_loaded: Whether the state fields have been set from events, or by the constructor.
+        is_applying: Whether an ``@applies`` method is at work.
+        is_read_only: Whether this is a view of the past, which takes no events.
+    """
+
+    pending: list[PendingEvent] = field(default_factory=list)
+    is_loaded: bool = False
+    is_applying: bool = False
+    is_read_only: bool = False
 
 
-def set_pending(aggregate: AggregateRoot[Any], pending: list[PendingEvent]) -> None:
-    """Replace the events an aggregate keeps for the next flush."""
-    if pending:
-        vars(aggregate)[PENDING] = pending
-    else:
-        vars(aggregate).pop(PENDING, None)
+class SessionSide(Protocol):
+    """What a session does for the instances in it; the layer of sessions provides it."""
+
+    def check_active(self, aggregate: AggregateRoot[Any]) -> None:
+        """Refuse an event that the session's transaction could no longer write."""
+
+    def keep(self, aggregate: AggregateRoot[Any]) -> None:
+        """Hold an aggregate, strongly, until its first pending event is written or discarded."""
+
+    def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
+        """Set the state from the events that are stored before the first pending one."""
+
+
+_session_side: list[SessionSide] = []
+
+
+def set_session_side(side: SessionSide) -> None:
+    """Say who acts for the sessions."""
+    _session_side[:] = [side]
+
+
+def session_side() -> SessionSide:
+    """Get who acts for the sessions."""
+    return _session_side[0]
+
+
+def books_of(aggregate: AggregateRoot[Any]) -> Books:
+    """Get what the library keeps with an instance."""
+    values = vars(aggregate)
+    try:
+        books: Books = values[BOOKS]
+    except KeyError:
+        books = values[BOOKS] = Books()
+    return books
 
 
 def drop_state(aggregate: AggregateRoot[Any]) -> None:
     """Forget state and pending events, so that the next read of a state field loads the aggregate."""
     values = vars(aggregate)
     aggregate.__state_fields__.drop(values)
-    values.pop(PENDING, None)
-    values.pop(LOADED, None)
-
-
-def is_loaded(aggregate: AggregateRoot[Any]) -> bool:
-    """Tell whether the state fields have been set from events, or by the constructor."""
-    return LOADED in vars(aggregate)
+    values.pop(BOOKS, None)
 
 
 def blank(aggregate_class: type[A], aggregate_id: str) -> A:
@@ -74,6 +107,8 @@ def restore(
 ) -> None:
     """Set an aggregate's state and version from stored events, discarding what it had.
 
+    On an error the aggregate has no state: the next read of a field loads it again.
+
     Args:
         aggregate: The instance.
         aggregate_id: Its id as stored.
@@ -87,46 +122,74 @@ def restore(
         UnknownEventTypeError: No class declares an event's type.
         UnhandledEventError: The aggregate has no method for an event.
     """
+    vars(aggregate).pop(BOOKS, None)
+    _start(aggregate, aggregate_id, snapshot)
+    advance(aggregate, aggregate_id, rows, contiguous=contiguous)
+
+
+def _start(aggregate: AggregateRoot[Any], aggregate_id: str, snapshot: tuple[int, str] | None) -> None:
     definition = definition_of(type(aggregate))
     values = vars(aggregate)
-    values.pop(PENDING, None)
     if snapshot is None:
-        version = 0
         definition.state.reset(values)
     else:
-        version = snapshot[0]
         definition.state.load(values, snapshot[1])
-    values[LOADED] = True
     values["id"] = definition.typed_id(aggregate_id)
-    values["version"] = version
-    advance(aggregate, aggregate_id, rows, contiguous=contiguous)
+    values["version"] = 0 if snapshot is None else snapshot[0]
 
 
 def advance(aggregate: AggregateRoot[Any], aggregate_id: str, rows: Iterable[Any], *, contiguous: bool = True) -> None:
     """Apply further stored events to an aggregate, behind its present version. Arguments and errors as for :func:`restore`."""
-    values = vars(aggregate)
-    values[APPLYING] = True
+    values, books = vars(aggregate), books_of(aggregate)
+    books.is_loaded = books.is_applying = True
     try:
         version = definition_of(type(aggregate)).replay(aggregate, aggregate_id, rows, values["version"], contiguous=contiguous)
+    except BaseException:
+        drop_half_changed_state(aggregate)
+        raise
     finally:
-        del values[APPLYING]
+        books.is_applying = False
     values["version"] = version
+
+
+def drop_half_changed_state(aggregate: AggregateRoot[Any]) -> None:
+    """Forget the state alone, and keep pending events: an ``@applies`` method left it half changed."""
+    aggregate.__state_fields__.drop(vars(aggregate))
+    books_of(aggregate).is_loaded = False
 
 
 def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[PendingEvent]) -> None:
     """Make an aggregate new again: its state follows from *pending*, which it keeps for the next flush."""
-    definition = definition_of(type(aggregate))
-    values = vars(aggregate)
-    definition.state.reset(values)
-    values["id"] = definition.typed_id(aggregate_id)
-    values[LOADED] = values[APPLYING] = True
+    _start(aggregate, aggregate_id, None)
+    books_of(aggregate).pending = pending
+    replay_pending(aggregate)
+
+
+def rebase(aggregate: AggregateRoot[Any], aggregate_id: str, rows: Iterable[Any], snapshot: tuple[int, str] | None) -> None:
+    """Set the state from the events stored before the pending ones, and from these. Arguments and errors as for :func:`restore`."""
+    _start(aggregate, aggregate_id, snapshot)
+    advance(aggregate, aggregate_id, rows)
+    replay_pending(aggregate)
+
+
+def replay_pending(aggregate: AggregateRoot[Any]) -> None:
+    """Apply the pending events to a state that does not have them.
+
+    They are read from their payloads: the objects that were applied may have changed since, in a list that a handler took over.
+    """
+    books = books_of(aggregate)
+    find = definition_of(type(aggregate)).handlers.find
+    books.is_loaded = books.is_applying = True
     try:
-        for each in pending:
-            definition.handlers.find(type(each.event))(aggregate, each.event)
+        for each in books.pending:
+            find(type(each.event))(aggregate, each.read_back())
+    except BaseException:
+        drop_half_changed_state(aggregate)
+        raise
     finally:
-        del values[APPLYING]
-    values["version"] = pending[-1].version if pending else 0
-    set_pending(aggregate, pending)
+        books.is_applying = False
+    if books.pending:
+        vars(aggregate)["version"] = books.pending[-1].version
 
 
 def past_view(
@@ -140,22 +203,32 @@ def past_view(
     """Make an aggregate as it stood once. It belongs to no session and takes no events. Arguments as for :func:`restore`."""
     aggregate = blank(aggregate_class, aggregate_id)
     restore(aggregate, aggregate_id, rows, snapshot=snapshot, contiguous=contiguous)
-    vars(aggregate)[READ_ONLY] = True
+    books_of(aggregate).is_read_only = True
     return aggregate
 
 
 def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
-    """Have the session load an aggregate whose state is not there; nothing if it was never stored.
+    """Load an aggregate whose state is not there; nothing if it was never stored.
 
     Raises:
         DetachedInstanceError: It belongs to no session.
     """
-    values = vars(aggregate)
-    if LOADED in values or instance_state(aggregate).key is None:
+    values, books = vars(aggregate), books_of(aggregate)
+    if books.is_loaded:
         return
-    if "version" in values:
+    if instance_state(aggregate).key is None:
+        if "id" in values:  # else its constructor has not come so far
+            _start(aggregate, definition_of(type(aggregate)).text_id(values["id"]), None)
+            replay_pending(aggregate)
+    elif "version" not in values:
+        _ = aggregate.version
+    else:
         session = object_session(aggregate)
         if session is None:
             raise DetachedInstanceError(f"{aggregate!r} is not bound to a Session; its state cannot be loaded")
-        session.expire(aggregate, ["version"])
-    _ = aggregate.version
+        session_side().reload_state(session, aggregate)
+
+
+def take_written(aggregate: AggregateRoot[Any], written: Sequence[PendingEvent]) -> None:
+    """Take the events that are in the log now off the pending ones. Those applied while they were written stay."""
+    del books_of(aggregate).pending[: len(written)]

@@ -78,3 +78,11 @@ class PendingEvent:
     causation_id: UUID | None
     metadata: Mapping[str, JsonValue]
     time_given: bool
+
+    def read_back(self) -> DomainEvent:
+        """Read the event from its payload, as a later load does.
+
+        What gets it shares nothing with the object that was applied, which the application may still change: a list in it, say.
+        """
+        again: DomainEvent = type(self.event).__pydantic_validator__.validate_json(self.payload)
+        return again

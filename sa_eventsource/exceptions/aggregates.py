@@ -150,3 +150,23 @@ class ReadOnlyAggregateError(EventSourceError, sa_exc.InvalidRequestError):
             f"this {aggregate_type} {aggregate_id!r} is a view of version {version} and takes no events. "
             "Load the present one with session.get() and apply the event there."
         )
+
+
+class InactiveTransactionError(EventSourceError, sa_exc.InvalidRequestError):
+    """An event was applied when the session's transaction could not write it any more.
+
+    The transaction is prepared or committed, as in an ``after_commit`` hook, or a flush has failed in it. Apply the event in
+    ``before_commit`` or earlier, or in the next transaction; after a failed flush, roll back first. The aggregate is unchanged.
+
+    Attributes:
+        aggregate: The aggregate, as its ``repr``.
+    """
+
+    def __init__(self, aggregate: str) -> None:
+        """Build the message from the aggregate."""
+        self.aggregate = aggregate
+        super().__init__(
+            f"{aggregate} takes no event now: the session's transaction is prepared, committed or has failed, and no flush would "
+            "write it. Apply it before the commit (a before_commit hook is the last moment), or in the next transaction; after a "
+            "failed flush, roll back first."
+        )

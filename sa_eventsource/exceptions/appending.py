@@ -39,6 +39,24 @@ class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
         )
 
 
+class AutocommitError(EventSourceError, sa_exc.InvalidRequestError):
+    """Events were to be written on a connection in autocommit mode, where a commit that fails leaves a part of its work behind.
+
+    Nothing was written. Use an engine or a connection without ``isolation_level="AUTOCOMMIT"`` for sessions that write.
+
+    Attributes:
+        url: The database, without the password.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Build the message from the address."""
+        self.url = url
+        super().__init__(
+            f"the connection to {url} is in autocommit mode: events and the rows that belong to them would not be written together "
+            'or not at all. Leave isolation_level="AUTOCOMMIT" off the engine or connection of sessions that write.'
+        )
+
+
 class EventAlreadyAppendedError(EventSourceError, sa_exc.InvalidRequestError):
     """Every event of a stream in this flush is already stored, with the same id, place and content.
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from sa_eventsource.events import RecordedEvent
+from sa_eventsource.read_models.definition import definition_of
+from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import write_statements
+from sa_eventsource.session import on_savepoint_undone
 from sa_eventsource.store import on_appended, recorded, select_events
 
 if TYPE_CHECKING:
@@ -105,4 +108,12 @@ def _expire(session: Session, definition: ReadModelDefinition) -> None:
         return  # the handlers change them through the session
     for instance in list(session.identity_map.values()):
         if isinstance(instance, definition.model):
+            session.expire(instance)
+
+
+@on_savepoint_undone
+def expire_strong_models(session: Session) -> None:
+    """Have all rows of strong models read again: a savepoint in which they were written, and perhaps read, is rolled back."""
+    for instance in list(session.identity_map.values()):
+        if isinstance(instance, ReadModel) and definition_of(type(instance)).is_strong:
             session.expire(instance)

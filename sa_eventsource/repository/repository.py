@@ -192,7 +192,11 @@ class EventSourcedRepository(Generic[A]):
         for attempt in range(1, _ATTEMPTS + 1):
             previous, start = start, self._start(connection, text_id, ids, expected_version)
             stream = StreamAppend(
-                self._definition.aggregate_type, text_id, start, list(self._pending(events, ids, start, occurred_at))
+                self._definition.aggregate_type,
+                text_id,
+                start,
+                list(self._pending(events, ids, start, occurred_at)),
+                identity_key=self._session.identity_key(self._aggregate_class, aggregate_id),
             )
             try:
                 self._append(stream)

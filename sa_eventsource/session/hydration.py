@@ -5,35 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session, object_session
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, blank, definition_of, drop_state, is_loaded, restore
+from sa_eventsource.aggregates import AggregateRoot, blank, books_of, definition_of, drop_state, rebase, restore
 from sa_eventsource.observation import observed
-from sa_eventsource.session.sqlalchemy_internals import after_rows, identity_load, loaded_result
+from sa_eventsource.session import ledger
+from sa_eventsource.session.sqlalchemy_internals import after_rows, identity_load, loaded_result, statement_options
 from sa_eventsource.store import read_stream, read_streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Result
-    from sqlalchemy.orm import ORMExecuteState, QueryContext
+    from sqlalchemy.orm import InstanceState, ORMExecuteState, QueryContext
 
-    from sa_eventsource.aggregates import AggregateDefinition
     from sa_eventsource.observation import Observation
     from sa_eventsource.session.sqlalchemy_internals import IdentityLoad
     from sa_eventsource.store import StoredStream
 
 
 def listen() -> None:
-    """Put the hooks on every aggregate class, present and future."""
+    """Put the hooks on every session and every aggregate class, present and future."""
     event.listen(Session, "do_orm_execute", _load_by_id)
     event.listen(AggregateRoot, "load", _loaded, propagate=True)
     event.listen(AggregateRoot, "refresh", _refreshed, propagate=True)
-    event.listen(AggregateRoot, "expire", _expired, propagate=True)
+    # SQLAlchemy lets go of an instance before it tells that it is expired: there may be no instance any more.
+    event.listen(AggregateRoot, "expire", _expired, propagate=True, raw=True)
 
 
 def _load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
-    """Answer ``session.get`` and the reload of an expired instance from its events alone: they tell id and version too."""
+    """Answer ``session.get`` and the reload of an expired instance from its events alone: they tell id and version too.
+
+    Only where nobody else listens and nothing else is asked for; all else goes SQLAlchemy's own way.
+    """
     mapper = execution.bind_mapper
     if mapper is None or not issubclass(mapper.class_, AggregateRoot) or not execution.is_select:
         return None
@@ -64,8 +69,13 @@ def _loaded_by_id(execution: ORMExecuteState, load: IdentityLoad, observation: O
     else:
         aggregate = load.refreshed.obj()
     if aggregate is not None:
-        restore(aggregate, aggregate_id, stream.rows, snapshot=stream.snapshot)
+        _restore(session, aggregate, stream)
     return loaded_result(load, session, aggregate)
+
+
+def _restore(session: Session, aggregate: AggregateRoot[Any], stream: StoredStream) -> None:
+    ledger.discard(session, instance_state(aggregate))
+    restore(aggregate, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
 
 
 def _loaded(aggregate: AggregateRoot[Any], context: QueryContext | None) -> None:
@@ -74,36 +84,67 @@ def _loaded(aggregate: AggregateRoot[Any], context: QueryContext | None) -> None
 
 
 def _refreshed(aggregate: AggregateRoot[Any], context: QueryContext | None, attributes: Iterable[str] | None) -> None:
-    if attributes is None or "version" in attributes or not is_loaded(aggregate):
+    if attributes is None or "version" in attributes or not books_of(aggregate).is_loaded:
         _loaded(aggregate, context)
 
 
-def _expired(aggregate: AggregateRoot[Any], attributes: Iterable[str] | None) -> None:
-    if attributes is None or "version" in attributes:
+def _expired(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+    aggregate = state.obj()
+    if aggregate is not None and (attributes is None or "version" in attributes):
         drop_state(aggregate)
+        if state.session is not None:
+            ledger.discard(state.session, state)
 
 
-def _hydrate(aggregates: Sequence[AggregateRoot[Any]]) -> None:
-    """Rebuild aggregates of one class in one session."""
-    session = object_session(aggregates[0])
-    if session is None:
-        return
+def _hydrate(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]]) -> None:
+    """Rebuild aggregates of one class, which a statement has brought into its session.
+
+    One that cannot be read is expired, and leaves the others as they should be.
+    """
     definition = definition_of(type(aggregates[0]))
+    unread = {definition.text_id(vars(aggregate)["id"]): aggregate for aggregate in aggregates}
+    failure: Exception | None = None
     with observed("load", definition.aggregate_type) as observation:
-        observation.events = _hydrate_in(session, definition, aggregates)
+        try:
+            for stream in _streams(context, aggregates, list(unread)):
+                observation.events += len(stream.rows)
+                try:
+                    _restore(context.session, unread[stream.aggregate_id], stream)
+                except Exception as error:  # noqa: BLE001 - raised below, behind the others
+                    failure = failure or error
+                else:
+                    del unread[stream.aggregate_id]
+            if failure is not None:
+                raise failure
+        finally:
+            for aggregate in unread.values():
+                context.session.expire(aggregate)
 
 
-def _hydrate_in(session: Session, definition: AggregateDefinition, aggregates: Sequence[AggregateRoot[Any]]) -> int:
-    connection = session.connection(bind_arguments={"mapper": type(aggregates[0]).__mapper__})  # type: ignore[attr-defined]
-    by_id: dict[str, AggregateRoot[Any]] = {definition.text_id(aggregate.id): aggregate for aggregate in aggregates}
-    streams: Iterable[StoredStream | None]
-    if len(by_id) == 1:
-        streams = [read_stream(connection, definition, next(iter(by_id)))]
+def _streams(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]], ids: Sequence[str]) -> Iterable[StoredStream]:
+    definition = definition_of(type(aggregates[0]))
+    connection = context.session.connection(bind_arguments=dict(context.bind_arguments))
+    options = statement_options(context)
+    if len(ids) > 1:
+        yield from read_streams(connection, definition, ids, options=options)
+        return
+    stream = read_stream(connection, definition, ids[0], options=options)
+    if stream is not None:
+        yield stream
+
+
+def reload_state(session: Session, aggregate: AggregateRoot[Any]) -> None:
+    """Set the state of an aggregate that has lost it from the log, and from its pending events, which it keeps."""
+    pending = books_of(aggregate).pending
+    if not pending:
+        session.expire(aggregate, ["version"])
+        _ = aggregate.version
+        return
+    definition = definition_of(type(aggregate))
+    connection = session.connection(bind_arguments={"mapper": instance_state(aggregate).mapper})
+    aggregate_id = definition.text_id(aggregate.id)
+    stream = read_stream(connection, definition, aggregate_id, version=pending[0].version - 1)
+    if stream is None:
+        rebase(aggregate, aggregate_id, (), None)
     else:
-        streams = read_streams(connection, definition, list(by_id))
-    events = 0
-    for stream in streams:
-        if stream is not None:
-            events += len(stream.rows)
-            restore(by_id[stream.aggregate_id], stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
-    return events
+        rebase(aggregate, aggregate_id, stream.rows, stream.snapshot)

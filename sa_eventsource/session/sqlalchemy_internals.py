@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Result
-    from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, Session
+    from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, Session, UOWTransaction
+
+
+_FLUSH_EVENTS = ("before_flush", "after_flush", "after_flush_postexec")
+_ROW_EVENTS = ("before_insert", "before_update", "after_insert", "after_update")
+
+
+def is_heard_elsewhere(session: Session) -> bool:
+    """Tell whether anyone but this library listens to a session's flushes. The library has one listener for two of the events."""
+    dispatch = session.dispatch
+    return len(dispatch.before_flush) > 1 or len(dispatch.after_flush) > 0 or len(dispatch.after_flush_postexec) > 1
+
+
+def has_work(session: Session) -> bool:
+    """Tell whether a flush that has come to its end of ``before_flush`` goes on, and ends in ``after_flush_postexec``."""
+    return not session._is_clean()  # noqa: SLF001
 
 
 @contextmanager
@@ -25,7 +40,8 @@ def flush_transaction(session: Session) -> Iterator[None]:
     """Do what a flush does around its statements: on an error, roll back to the enclosing savepoint or the start.
 
     After that the session refuses to go on until ``rollback()``, and says why. ``before_flush`` runs outside the flush's own such
-    block, so a failure there would leave half of a flush to be committed.
+    block, so a failure there would leave half of a flush to be committed; within that block, what went wrong can be asked for
+    after the rollback, before the error is raised.
     """
     try:
         yield
@@ -38,13 +54,99 @@ def flush_transaction(session: Session) -> Iterator[None]:
 def register_persistent(session: Session, states: set[InstanceState[Any]]) -> None:
     """Do what a flush does after its statements: new and changed instances become persistent and clean.
 
-    The events of all aggregates are written in ``before_flush`` by one statement; sending the instances through the unit of work
-    as well, which has no table to write for them, would take a quarter of a commit's time.
+    Before other rows are written, so that what follows from the events finds the instances in the session. Sending them through
+    the unit of work as well, which has no table to write for them, would take a quarter of a commit's time: that is only done
+    where somebody else listens.
     """
     session._register_persistent(states)  # noqa: SLF001
 
 
-def after_rows(context: QueryContext, key: Any, act: Callable[[list[Any]], None], instance: Any) -> None:
+class RowHooks:
+    """The listeners to a mapper's rows (``before_insert`` and the like), which SQLAlchemy calls where it writes the rows."""
+
+    def __init__(self, session: Session) -> None:
+        """Bind to a session, whose connections the listeners get."""
+        self._session = session
+
+    def concern(self, state: InstanceState[Any]) -> bool:
+        """Tell whether there are any for an instance's mapper."""
+        dispatch = state.mapper.dispatch
+        return any(getattr(dispatch, name) for name in _ROW_EVENTS)
+
+    def before(self, state: InstanceState[Any], *, is_new: bool) -> None:
+        """Call those that are called before a row is written."""
+        self._call(state, "before_insert" if is_new else "before_update")
+
+    def after(self, state: InstanceState[Any], *, is_new: bool) -> None:
+        """Call those that are called after a row has been written."""
+        self._call(state, "after_insert" if is_new else "after_update")
+
+    def _call(self, state: InstanceState[Any], name: str) -> None:
+        mapper = state.mapper
+        listeners = getattr(mapper.dispatch, name)
+        if listeners:
+            listeners(mapper, self._session.connection(bind_arguments={"mapper": mapper}), state)
+
+
+class PendingFlush:
+    """A flush whose ``before_flush`` hooks run."""
+
+    def __init__(self, context: UOWTransaction) -> None:
+        """Wrap what the hooks are given."""
+        self._context: Any = context
+        self.session: Session = self._context.session
+
+    def before_rows(self, act: Callable[[PendingFlush], None]) -> None:
+        """Have *act* called once all ``before_flush`` hooks have run and all that is to be written is known, before the first row.
+
+        This is the stage at which relationships add what they cascade to; no public event has it. *act* may use the session as a
+        ``before_flush`` hook may.
+        """
+        self._context.presort_actions["sa_eventsource"] = _BeforeRows(self, act)
+
+    def states(self) -> list[tuple[InstanceState[Any], bool]]:
+        """List what the flush is about to write, with whether it is deleted."""
+        return [(state, is_deleted) for state, (is_deleted, is_listed_only) in self._context.states.items() if not is_listed_only]
+
+    def leave_out(self, state: InstanceState[Any]) -> None:
+        """Have the flush write no row for an instance, which it makes persistent and clean all the same."""
+        self._context.remove_state_actions(state)
+
+    def take_in_what_came_up(self) -> None:
+        """Have the flush write also what has been added, changed or deleted since it began, but for its own instances."""
+        session: Any = self.session
+        for state in [*session._new, *session._dirty_states]:  # noqa: SLF001
+            if state not in self._context.states and not _has_no_table(state) and state not in session._deleted:  # noqa: SLF001
+                self._context.register_object(state)
+        for state in session._deleted:  # noqa: SLF001
+            if state not in self._context.states:
+                self._context.register_object(state, isdelete=True)
+
+
+def _has_no_table(state: InstanceState[Any]) -> bool:
+    return isinstance(state.mapper.__dict__.get("_sorted_tables"), _Refusing)
+
+
+class _BeforeRows:
+    def __init__(self, flush: PendingFlush, act: Callable[[PendingFlush], None]) -> None:
+        self._flush = flush
+        self._act: Callable[[PendingFlush], None] | None = act
+
+    def execute(self, _context: UOWTransaction) -> bool:
+        """Act once; tell SQLAlchemy that there may be more to write."""
+        act, self._act = self._act, None
+        if act is None:
+            return False
+        session: Any = self._flush.session
+        session._warn_on_events = False  # noqa: SLF001 - no row is being written yet
+        try:
+            act(self._flush)
+        finally:
+            session._warn_on_events = True  # noqa: SLF001
+        return True
+
+
+def after_rows(context: QueryContext, key: Any, act: Callable[[QueryContext, list[Any]], None], instance: Any) -> None:
     """Have *act* called with all instances given under *key*, once the rows of the statement (or of a ``yield_per`` batch) are in.
 
     This is how ``selectinload`` comes by its moment; no public event has it.
@@ -56,14 +158,27 @@ def after_rows(context: QueryContext, key: Any, act: Callable[[list[Any]], None]
 
 
 class _AfterRows:
-    def __init__(self, act: Callable[[list[Any]], None]) -> None:
+    def __init__(self, act: Callable[[QueryContext, list[Any]], None]) -> None:
         self._act = act
         self.instances: list[Any] = []
 
-    def invoke(self, _context: QueryContext, _path: Any) -> None:
+    def invoke(self, context: QueryContext, _path: Any) -> None:
         instances, self.instances = self.instances, []
         if instances:
-            self._act(instances)
+            self._act(context, instances)
+
+
+_OPTIONS_OF_ROWS = frozenset({"autoflush", "identity_token", "max_row_buffer", "populate_existing", "stream_results", "yield_per"})
+"""Execution options that say how the rows of one statement are fetched and made into instances."""
+
+
+def statement_options(context: QueryContext) -> dict[str, Any]:
+    """Get the execution options that an application gave with a statement, for a further one that belongs to it."""
+    return {
+        name: value
+        for name, value in context.execution_options.items()
+        if not str(name).startswith("_") and name not in _OPTIONS_OF_ROWS
+    }
 
 
 class IdentityLoad(NamedTuple):
@@ -80,8 +195,29 @@ class IdentityLoad(NamedTuple):
     refreshed: InstanceState[Any] | None
 
 
+def _is_plain(execution: ORMExecuteState) -> bool:
+    """Tell whether a statement asks for nothing but its rows, and nobody but this library listens to it or to what it loads."""
+    mapper = execution.bind_mapper
+    if mapper is None or len(execution.session.dispatch.do_orm_execute) > _OWN_STATEMENT_LISTENERS:
+        return False
+    dispatch = mapper.class_manager.dispatch
+    return (
+        len(dispatch.load) <= 1
+        and len(dispatch.refresh) <= 1
+        and all(name in _ALWAYS_GIVEN for name in execution.execution_options)
+        and len(execution.bind_arguments) == len(_BIND_ARGUMENTS & execution.bind_arguments.keys())
+    )
+
+
+_OWN_STATEMENT_LISTENERS = 2
+_ALWAYS_GIVEN = frozenset({"_sa_orm_load_options", "_result_disable_adapt_to_context"})
+_BIND_ARGUMENTS = frozenset({"clause", "mapper"})
+
+
 def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
     """Recognise a load by primary key that asks for nothing else; None for every other statement."""
+    if not _is_plain(execution):
+        return None
     statement: Any = execution.statement
     parameters = execution.parameters
     if type(parameters) is not dict or len(parameters) != 1 or statement._with_options or statement._for_update_arg is not None:  # noqa: SLF001

@@ -1,39 +1,49 @@
-"""Saving: a flush writes the events of all new and changed aggregates with one INSERT, or nothing."""
+"""Saving: a flush writes the events of all new and changed aggregates with one INSERT, or nothing.
+
+The events go in after the application's own ``before_flush`` hooks have run and before the first row of another entity. Where
+nobody else listens to flushes, that is the moment of our own hook, and aggregates need not go through SQLAlchemy's unit of work,
+which has no table to write for them. Otherwise they do, so that every hook sees them as it sees any entity, and the events are
+written when the unit of work has collected what it is about to write.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, definition_of, pending_of, rewind, set_pending
+from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, take_written
 from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError
 from sa_eventsource.mapping import EventRecord
-from sa_eventsource.session.sqlalchemy_internals import flush_transaction, register_persistent
-from sa_eventsource.store import AppendRefusedError, StreamAppend, append, raise_explained
+from sa_eventsource.session import ledger
+from sa_eventsource.session.sqlalchemy_internals import (
+    PendingFlush,
+    RowHooks,
+    flush_transaction,
+    has_work,
+    is_heard_elsewhere,
+    register_persistent,
+)
+from sa_eventsource.store import AppendRefusedError, StreamAppend, insert_events, raise_explained, tell_listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
-    from sqlalchemy.orm import SessionTransaction, UOWTransaction
+    from sqlalchemy.orm import InstanceState, UOWTransaction
 
     from sa_eventsource.mapping import EventSourceTables
 
 
 def listen() -> None:
-    """Put the hooks on every session, present and future."""
-    event.listen(Session, "before_flush", _before_flush)
-    event.listen(Session, "persistent_to_transient", _became_transient)
-    event.listen(Session, "after_soft_rollback", _after_soft_rollback)
-    event.listen(Session, "after_transaction_end", _after_transaction_end)
+    """Put the hook on every session, present and future; first, to see whether there are others."""
+    event.listen(Session, "before_flush", _before_flush, insert=True)
 
 
-def _before_flush(session: Session, _context: UOWTransaction, instances: Sequence[Any] | None) -> None:
+def _before_flush(session: Session, context: UOWTransaction, instances: Sequence[Any] | None) -> None:
     for deleted in session.deleted:
         _refuse_protected(session, deleted, "deleting")
     aggregates: list[AggregateRoot[Any]] = []
@@ -47,11 +57,36 @@ def _before_flush(session: Session, _context: UOWTransaction, instances: Sequenc
             aggregates.append(instance)
         elif isinstance(instance, _protected) and session.is_modified(instance):
             _refuse_protected(session, instance, "changing")
-    if instances is not None and aggregates:
-        chosen = {id(instance) for instance in instances}
-        aggregates = [aggregate for aggregate in aggregates if id(aggregate) in chosen]
-    if aggregates:
+    hooks = RowHooks(session)
+    if instances is not None or is_heard_elsewhere(session) or any(hooks.concern(instance_state(each)) for each in aggregates):
+        PendingFlush(context).before_rows(_write_in_flush)
+    elif aggregates:
         _write(session, aggregates)
+        if not has_work(session):
+            ledger.end_flush(session)
+
+
+def _write_in_flush(flush: PendingFlush) -> None:
+    session = flush.session
+    aggregates: list[AggregateRoot[Any]] = []
+    for state, is_deleted in flush.states():
+        instance = state.obj()
+        if isinstance(instance, AggregateRoot) and not is_deleted:
+            aggregates.append(instance)
+            flush.leave_out(state)
+        elif isinstance(instance, _protected):
+            deed = "deleting" if is_deleted else "adding" if state.key is None else "changing"
+            if deed != "changing" or session.is_modified(instance):
+                _refuse_protected(session, instance, deed)
+    if aggregates:
+        hooks = RowHooks(session)
+        states = [(instance_state(each), instance_state(each).key is None) for each in aggregates]
+        for state, is_new in states:
+            hooks.before(state, is_new=is_new)
+        _write(session, aggregates)
+        flush.take_in_what_came_up()
+        for state, is_new in states:
+            hooks.after(state, is_new=is_new)
 
 
 def protect(kind: type[Any], refuse: Callable[[Session, Any, str], None]) -> None:
@@ -88,66 +123,48 @@ def _refuse_protected(session: Session, instance: object, deed: str) -> None:
 
 
 def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]]) -> None:
+    """Write the events, make the aggregates persistent, and write what follows from the events.
+
+    A handler of a read model that asks the session for an aggregate gets the instance that is being written, not another one.
+    """
     groups: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
-    written: list[StreamAppend] = []
+    written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
     try:
         with flush_transaction(session):
+            ledger.ledger_of(session).is_flushing = True
             for aggregate in aggregates:
-                stream = _stream(aggregate)
+                state = instance_state(aggregate)
+                stream = _stream(aggregate, state)
                 if stream is None:
                     continue
-                definition = definition_of(type(aggregate))
-                connection = session.connection(bind_arguments={"mapper": instance_state(aggregate).mapper})
-                groups.setdefault((connection, definition.tables), []).append(stream)
-                written.append(stream)
-            for (connection, tables), streams in groups.items():
-                append(session, connection, tables, streams)
+                connection = _connection(session, state, aggregate)
+                groups.setdefault((connection, definition_of(type(aggregate)).tables), []).append(stream)
+                written.append((state, stream, state.key is None))
+            appended = [insert_events(session, connection, tables, streams) for (connection, tables), streams in groups.items()]
             register_persistent(session, {instance_state(aggregate) for aggregate in aggregates})
+            for each in appended:
+                tell_listeners(each)
     except (AppendRefusedError, DBAPIError) as error:
         raise_explained(error, [(connection, tables, streams) for (connection, tables), streams in groups.items()])
-    transaction = session.get_nested_transaction() or session.get_transaction()
-    log = _flushed.setdefault(session, [])
-    for stream in written:
-        log.append((transaction, stream))
-        set_pending(stream.aggregate, [])
+    for state, stream, is_new in written:
+        ledger.record_flushed(session, state, stream, is_new=is_new)
+        take_written(stream.aggregate, stream.events)
+        if not books_of(stream.aggregate).pending:
+            ledger.discard(session, state)
 
 
-def _stream(aggregate: AggregateRoot[Any]) -> StreamAppend | None:
+def _connection(session: Session, state: InstanceState[Any], aggregate: AggregateRoot[Any]) -> Connection:
+    if session.connection_callable is not None:  # a sharded session chooses by the instance
+        return session.connection_callable(state.mapper, aggregate)
+    return session.connection(bind_arguments={"mapper": state.mapper})
+
+
+def _stream(aggregate: AggregateRoot[Any], state: InstanceState[Any]) -> StreamAppend | None:
     definition = definition_of(type(aggregate))
-    pending = pending_of(aggregate)
+    pending = tuple(books_of(aggregate).pending)
     aggregate_id = definition.text_id(vars(aggregate)["id"])
     if not pending:
-        if instance_state(aggregate).key is None:
+        if state.key is None:
             raise EmptyAggregateError(definition.aggregate_type, aggregate_id)
         return None
     return StreamAppend(definition.aggregate_type, aggregate_id, pending[0].version - 1, pending, aggregate)
-
-
-# Events that a session has flushed but not committed, with the transaction or savepoint they were flushed in: a new aggregate that
-# a rollback makes transient again gets them back, as any entity keeps its attributes, and can be added to a session once more.
-_flushed: WeakKeyDictionary[Session, list[tuple[SessionTransaction | None, StreamAppend]]] = WeakKeyDictionary()
-
-
-def _became_transient(session: Session, instance: object) -> None:
-    if isinstance(instance, AggregateRoot):
-        streams = [stream for _, stream in _flushed.get(session, ()) if stream.aggregate is instance]
-        if streams:
-            unflushed = pending_of(instance)
-            rewind(instance, streams[0].aggregate_id, [each for stream in streams for each in stream.events] + list(unflushed))
-
-
-def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None:
-    log = _flushed.get(session)
-    if log:
-        log[:] = [entry for entry in log if not any(each is previous for each in _with_parents(entry[0]))]
-
-
-def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        _flushed.pop(session, None)
-
-
-def _with_parents(transaction: SessionTransaction | None) -> Iterable[SessionTransaction]:
-    while transaction is not None:
-        yield transaction
-        transaction = transaction.parent

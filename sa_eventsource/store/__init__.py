@@ -1,6 +1,15 @@
 """The event log: appending, reading back what aggregates are rebuilt from, snapshots, queries."""
 
-from sa_eventsource.store.append import CONTEXT_KEY, Appended, AppendRefusedError, StreamAppend, append, on_appended
+from sa_eventsource.store.append import (
+    CONTEXT_KEY,
+    Appended,
+    AppendRefusedError,
+    StreamAppend,
+    append,
+    insert_events,
+    on_appended,
+    tell_listeners,
+)
 from sa_eventsource.store.conflicts import current_version, raise_explained
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.event_conditions import recorded, select_events
@@ -34,6 +43,7 @@ __all__ = [
     "export_events",
     "import_events",
     "in_window",
+    "insert_events",
     "json_object",
     "on_appended",
     "raise_explained",
@@ -43,6 +53,7 @@ __all__ = [
     "select_events",
     "select_raw_events",
     "taken",
+    "tell_listeners",
     "visible_in",
     "write_snapshots",
 ]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import EventContext, encode_metadata
-from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.exceptions import AutocommitError, EventSourceError
 from sa_eventsource.observation import observed
+from sa_eventsource.store.connections import is_in_autocommit
 from sa_eventsource.store.insert_statements import insert_statements
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class StreamAppend:
         expected_version: The version that the first event follows.
         events: The events, by version.
         aggregate: The aggregate they come from; None when appended without one.
+        identity_key: Then the key under which a session may have it.
     """
 
     aggregate_type: str
@@ -41,6 +43,7 @@ class StreamAppend:
     expected_version: int
     events: Sequence[PendingEvent]
     aggregate: Any = None
+    identity_key: Any = None
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ def on_appended(listener: Callable[[Appended], None]) -> Callable[[Appended], No
 
 
 def append(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> None:
-    """Write the events of one or more streams in one statement.
+    """Write the events of one or more streams in one statement, and tell the listeners.
 
     On any error the caller must roll the transaction, or its savepoint, back: a part of the events may have been written. It then
     asks :func:`~sa_eventsource.store.conflicts.raise_explained` what went wrong.
@@ -88,15 +91,34 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
 
     Raises:
         AppendRefusedError: A stream is not at the version expected, or an event is stored already.
+        AutocommitError: The connection is in autocommit mode.
         TypeError: ``session.info["event_context"]`` is no ``EventContext``.
         DBAPIError: The database refused the statement, at REPEATABLE READ and SERIALIZABLE also for a stream that has moved on.
     """
+    tell_listeners(insert_events(session, connection, tables, streams))
+
+
+def insert_events(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> Appended:
+    """Do the first half of :func:`append`: write the events.
+
+    Returns:
+        What :func:`tell_listeners` takes.
+    """
     streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id)) if len(streams) > 1 else streams
+    if is_in_autocommit(connection):
+        raise AutocommitError(repr(connection.engine.url))
     with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
-        observation.events = _append(session, connection, tables, streams)
+        observation.events = _insert(session, connection, tables, streams)
+    return Appended(session, connection, tables, streams)
 
 
-def _append(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> int:
+def tell_listeners(appended: Appended) -> None:
+    """Do the second half of :func:`append`: what is to be written with the events."""
+    for listener in _listeners:
+        listener(appended)
+
+
+def _insert(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> int:
     if CONTEXT_KEY in session.info:
         _inherit(session.info[CONTEXT_KEY], streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
@@ -110,10 +132,6 @@ def _append(session: Session, connection: Connection, tables: EventSourceTables,
         result = statements.many.execute(connection, {"rows": _as_json(streams, rows)})
     if result.rowcount != len(rows):
         raise AppendRefusedError
-    if _listeners:
-        appended = Appended(session, connection, tables, streams)
-        for listener in _listeners:
-            listener(appended)
     return len(rows)
 
 

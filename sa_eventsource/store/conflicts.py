@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.exceptions import ConcurrencyError, EventAlreadyAppendedError, EventIdConflictError, EventSourceError
 from sa_eventsource.store.append import AppendRefusedError, StreamAppend, row_of
+from sa_eventsource.store.connections import after_rollback
 from sa_eventsource.store.insert_statements import COLUMNS
 
 if TYPE_CHECKING:
@@ -43,14 +44,8 @@ def raise_explained(
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) != _SERIALIZATION_FAILURE:
         raise error
     for connection, tables, streams in groups:
-        if connection.closed or connection.invalidated:
-            continue
-        own_transaction = not connection.in_transaction()
-        try:
-            found = explain(connection, tables, streams, behind=isinstance(error, AppendRefusedError))
-        finally:
-            if own_transaction:
-                connection.rollback()
+        with after_rollback(connection) as usable:
+            found = None if usable is None else explain(usable, tables, streams, behind=isinstance(error, AppendRefusedError))
         if found is None and (len(streams) == 1 or isinstance(error, AppendRefusedError)):
             # At REPEATABLE READ and SERIALIZABLE, the transaction saw another version of the stream than there is now.
             stream = streams[0]

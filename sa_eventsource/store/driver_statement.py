@@ -24,11 +24,21 @@ class DriverStatement:
         self._statement = statement
         self._compiled: dict[type[Dialect], tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]] = {}
 
-    def execute(self, connection: Connection, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> CursorResult[Any]:
-        """Execute with one or many sets of parameters."""
+    def execute(
+        self,
+        connection: Connection,
+        parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> CursorResult[Any]:
+        """Execute with one or many sets of parameters, and with the execution options of the statement that it belongs to."""
         dialect = connection.dialect
-        if dialect.driver not in ("psycopg", "psycopg_async") or "schema_translate_map" in connection.get_execution_options():
-            return connection.execute(self._statement, parameters)
+        if (
+            options
+            or dialect.driver not in ("psycopg", "psycopg_async")
+            or "schema_translate_map" in connection.get_execution_options()
+        ):
+            return connection.execute(self._statement, parameters, execution_options=options or {})
         kind = type(dialect)
         if kind not in self._compiled:
             self._compiled[kind] = self._compile(dialect)

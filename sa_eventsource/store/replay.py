@@ -14,7 +14,7 @@ from sa_eventsource.mapping.column_types import UtcDateTime
 from sa_eventsource.store.driver_statement import DriverStatement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Result, Row
@@ -53,6 +53,7 @@ def read_stream(  # noqa: PLR0913 - by keyword
     version: int | None = None,
     moment: datetime | None = None,
     from_start: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> StoredStream | None:
     """Read one aggregate's events, from its latest usable snapshot on.
 
@@ -63,19 +64,28 @@ def read_stream(  # noqa: PLR0913 - by keyword
         version: Read up to this version, included.
         moment: Read the events that occurred up to this time, included.
         from_start: Whether to leave snapshots aside.
+        options: Execution options of the statement that it belongs to.
 
     Returns:
         The stream, or None if nothing is there (up to then).
     """
-    for stream in _read(connection, definition, [aggregate_id], version=version, moment=moment, from_start=from_start):
+    for stream in _read(
+        connection, definition, [aggregate_id], version=version, moment=moment, from_start=from_start, options=options
+    ):
         return stream
     return None
 
 
-def read_streams(connection: Connection, definition: AggregateDefinition, aggregate_ids: Sequence[str]) -> Iterator[StoredStream]:
+def read_streams(
+    connection: Connection,
+    definition: AggregateDefinition,
+    aggregate_ids: Sequence[str],
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[StoredStream]:
     """Read many aggregates' events, some hundred aggregates a statement."""
     for start in range(0, len(aggregate_ids), _BATCH):
-        yield from _read(connection, definition, aggregate_ids[start : start + _BATCH])
+        yield from _read(connection, definition, aggregate_ids[start : start + _BATCH], options=options)
 
 
 def _read(  # noqa: PLR0913 - by keyword
@@ -86,6 +96,7 @@ def _read(  # noqa: PLR0913 - by keyword
     version: int | None = None,
     moment: datetime | None = None,
     from_start: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[StoredStream]:
     parameters: dict[str, Any] = {"aggregate_type": definition.aggregate_type}
     if len(aggregate_ids) == 1:
@@ -98,7 +109,7 @@ def _read(  # noqa: PLR0913 - by keyword
         parameters["until_moment"] = moment
     if definition.snapshot_frequency is not None and not from_start:
         parameters["fingerprint"] = definition.fingerprint
-    rows = _statement(definition, frozenset(parameters)).execute(connection, parameters).all()
+    rows = _statement(definition, frozenset(parameters)).execute(connection, parameters, options=options).all()
     for aggregate_id, group in groupby(rows, key=_identifier):
         yield _stream(aggregate_id, list(group))
 
@@ -116,8 +127,10 @@ class _ManyStreams:
     def __init__(self, statement: Any) -> None:
         self._statement = statement
 
-    def execute(self, connection: Connection, parameters: dict[str, Any]) -> Result[Any]:
-        return connection.execute(self._statement, parameters)
+    def execute(
+        self, connection: Connection, parameters: dict[str, Any], *, options: Mapping[str, Any] | None = None
+    ) -> Result[Any]:
+        return connection.execute(self._statement, parameters, execution_options=options or {})
 
 
 _cache: WeakKeyDictionary[EventSourceTables, dict[frozenset[str], DriverStatement | _ManyStreams]] = WeakKeyDictionary()

@@ -1,0 +1,34 @@
+"""What instances of aggregates ask of the session they are in, which they know only by its protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import object_session
+
+from sa_eventsource.session import hydration, ledger
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.aggregates import AggregateRoot
+
+
+class SessionSide:
+    """Acts for the sessions: see :class:`sa_eventsource.aggregates.instance.SessionSide`."""
+
+    def check_active(self, aggregate: AggregateRoot[Any]) -> None:
+        """Refuse an event that the session's transaction could no longer write."""
+        session = object_session(aggregate)
+        if session is not None:
+            ledger.check_active(session, aggregate)
+
+    def keep(self, aggregate: AggregateRoot[Any]) -> None:
+        """Hold an aggregate until its pending events are written or discarded."""
+        session = object_session(aggregate)
+        if session is not None:
+            ledger.keep(session, aggregate)
+
+    def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
+        """Set the state from the events that are stored before the first pending one."""
+        hydration.reload_state(session, aggregate)

@@ -1,0 +1,273 @@
+"""What a session owes the log and what it has written, kept as it happens: nothing of it is found again in the session's dirty set.
+
+The invariant: no commit returns while an instance in the session holds events that are not in the log. An aggregate with pending
+events is held here, strongly, and flagged as modified, without which SQLAlchemy takes the session for clean and flushes nothing.
+What is applied while a flush runs is flagged when it has ended: a flag set meanwhile would be reset. What is applied when no flush
+can follow any more, between ``prepare()`` and the end of the commit, is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import flag_modified, instance_state
+
+from sa_eventsource.aggregates import AggregateRoot, books_of, rewind
+from sa_eventsource.exceptions import InactiveTransactionError
+from sa_eventsource.store import on_appended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.orm import InstanceState, SessionTransaction
+
+    from sa_eventsource.events import PendingEvent
+    from sa_eventsource.store import Appended, StreamAppend
+
+
+@dataclass(slots=True)
+class Written:
+    """What was appended in one transaction or savepoint, and in the savepoints within it that were released.
+
+    Attributes:
+        last_event: Id of the last event.
+        streams: Identity keys of aggregates that were appended to without their instance; only in a savepoint, since the rollback
+            of a transaction expires all instances.
+        new: The instances that are new in the transaction and had events flushed; likewise.
+    """
+
+    last_event: UUID | None = None
+    streams: set[Any] = field(default_factory=set)
+    new: WeakSet[InstanceState[Any]] = field(default_factory=WeakSet)
+
+
+@dataclass(slots=True)
+class Flushed:
+    """Events of one instance that a transaction wrote.
+
+    Attributes:
+        by: The savepoint or transaction whose rollback undoes it.
+        aggregate_id: The instance's id as stored; the instance itself may be expired.
+        events: The events.
+    """
+
+    by: SessionTransaction
+    aggregate_id: str
+    events: Sequence[PendingEvent]
+
+
+@dataclass(slots=True, eq=False)
+class Ledger:
+    """What one session owes and has written.
+
+    Attributes:
+        pending: The aggregates with pending events.
+        is_flushing: Whether a flush is at work, and resets the flags of what is modified meanwhile.
+        written: What was appended, by the transaction or savepoint that would undo it.
+        flushed: The events of each instance that the transaction made persistent: a rollback that makes it transient gives them
+            back, as any entity keeps its attributes. Weak: what the session and the application have let go is let go here.
+    """
+
+    pending: dict[InstanceState[Any], AggregateRoot[Any]] = field(default_factory=dict)
+    is_flushing: bool = False
+    written: dict[SessionTransaction, Written] = field(default_factory=dict)
+    flushed: WeakKeyDictionary[InstanceState[Any], list[Flushed]] = field(default_factory=WeakKeyDictionary)
+
+
+_ledgers: WeakKeyDictionary[Session, Ledger] = WeakKeyDictionary()
+_undone: list[Callable[[Session], None]] = []
+
+
+def listen() -> None:
+    """Put the hooks on every session, present and future."""
+    event.listen(Session, "after_attach", _after_attach)
+    for name in ("persistent_to_detached", "pending_to_transient"):
+        event.listen(Session, name, _left, raw=True)
+    event.listen(Session, "persistent_to_transient", _became_transient)
+    event.listen(Session, "before_commit", _before_commit)
+    event.listen(Session, "after_flush_postexec", _after_flush_postexec)
+    event.listen(Session, "after_rollback", _after_rollback)
+    event.listen(Session, "after_transaction_end", _after_transaction_end)
+
+
+def ledger_of(session: Session) -> Ledger:
+    """Get a session's ledger."""
+    ledger = _ledgers.get(session)
+    if ledger is None:
+        ledger = _ledgers[session] = Ledger()
+    return ledger
+
+
+def on_savepoint_undone(listener: Callable[[Session], None]) -> Callable[[Session], None]:
+    """Have *listener* called when a savepoint is rolled back in which events were appended."""
+    _undone.append(listener)
+    return listener
+
+
+def check_active(session: Session, aggregate: AggregateRoot[Any]) -> None:
+    """Refuse an event that no flush could write any more.
+
+    Raises:
+        InactiveTransactionError: The session's transaction is prepared or committed, or a flush has failed in it.
+    """
+    if not session.is_active:
+        raise InactiveTransactionError(repr(aggregate))
+
+
+def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:
+    """Hold an aggregate that has pending events until they are written or discarded."""
+    ledger = ledger_of(session)
+    state = instance_state(aggregate)
+    ledger.pending[state] = aggregate
+    if not ledger.is_flushing:
+        _flag(state, aggregate)
+
+
+def discard(session: Session, state: InstanceState[Any]) -> None:
+    """Let go of an aggregate whose pending events are written or discarded."""
+    ledger = _ledgers.get(session)
+    if ledger is not None:
+        ledger.pending.pop(state, None)
+
+
+def end_flush(session: Session) -> None:
+    """Flag what was applied while a flush was at work, for the next one."""
+    ledger = _ledgers.get(session)
+    if ledger is not None:
+        ledger.is_flushing = False
+        for state, aggregate in ledger.pending.items():
+            _flag(state, aggregate)
+
+
+def _flag(state: InstanceState[Any], aggregate: AggregateRoot[Any]) -> None:
+    if state.key is not None and not state.modified and "version" in state.dict:
+        flag_modified(aggregate, "version")
+
+
+@on_appended
+def _record(appended: Appended) -> None:
+    """Note what was just appended in the session's transaction, or in its innermost savepoint."""
+    session, streams = appended.session, appended.streams
+    transaction = innermost(session)
+    ledger = ledger_of(session)
+    written = ledger.written.setdefault(transaction, Written())
+    written.last_event = streams[-1].events[-1].event_id
+    if transaction.nested:
+        written.streams.update(stream.identity_key for stream in streams if stream.identity_key is not None)
+
+
+def record_flushed(session: Session, state: InstanceState[Any], stream: StreamAppend, *, is_new: bool) -> None:
+    """Keep the events of an instance that a rollback would make transient."""
+    ledger = ledger_of(session)
+    if is_new or state in ledger.flushed:
+        transaction = innermost(session)
+        ledger.flushed.setdefault(state, []).append(Flushed(transaction, stream.aggregate_id, stream.events))
+        if transaction.nested:
+            ledger.written.setdefault(transaction, Written()).new.add(state)
+
+
+def settle(session: Session) -> UUID | None:
+    """Settle what was written when a transaction is committed or a savepoint released.
+
+    Returns:
+        The id of the transaction's last event; None if it wrote none, and for a savepoint.
+    """
+    ledger = _ledgers.get(session)
+    if ledger is None:
+        return None
+    transaction = innermost(session)
+    written = ledger.written.pop(transaction, None)
+    if written is None:
+        return None
+    if not transaction.nested:
+        return written.last_event
+    outer = _boundary(transaction.parent)
+    into = ledger.written.setdefault(outer, Written())
+    into.last_event = written.last_event or into.last_event
+    if outer.nested:
+        into.streams |= written.streams
+        into.new |= written.new
+        for state in written.new:
+            for flushed in ledger.flushed.get(state, ()):
+                flushed.by = outer if flushed.by is transaction else flushed.by
+    return None
+
+
+def innermost(session: Session) -> SessionTransaction:
+    """Get the savepoint that a session is in, or else its transaction."""
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    if transaction is None:
+        raise AssertionError("asked for outside any transaction")
+    return transaction
+
+
+def _boundary(transaction: SessionTransaction | None) -> SessionTransaction:
+    while transaction is not None and transaction.parent is not None and not transaction.nested:
+        transaction = transaction.parent
+    if transaction is None:
+        raise AssertionError("a savepoint lies in a transaction")
+    return transaction
+
+
+def _after_attach(session: Session, instance: object) -> None:
+    if isinstance(instance, AggregateRoot) and books_of(instance).pending:
+        keep(session, instance)
+
+
+def _left(session: Session, state: InstanceState[Any]) -> None:
+    discard(session, state)
+
+
+def _became_transient(session: Session, instance: object) -> None:
+    if isinstance(instance, AggregateRoot):
+        ledger = ledger_of(session)
+        state = instance_state(instance)
+        flushed = ledger.flushed.pop(state, [])
+        ledger.pending.pop(state, None)
+        if flushed:
+            events = [one for each in flushed for one in each.events]
+            rewind(instance, flushed[0].aggregate_id, events + books_of(instance).pending)
+
+
+def _before_commit(session: Session) -> None:
+    end_flush(session)
+
+
+def _after_flush_postexec(session: Session, _context: object) -> None:
+    end_flush(session)
+
+
+def _after_rollback(session: Session) -> None:
+    """Expire, when a savepoint is rolled back, what was read after events had been appended in it."""
+    ledger = _ledgers.get(session)
+    savepoint = session.get_nested_transaction()
+    if ledger is None:
+        return
+    ledger.is_flushing = False
+    written = None if savepoint is None else ledger.written.pop(savepoint, None)
+    if written is None:
+        return
+    for state in written.new:
+        flushed = ledger.flushed.get(state)
+        if flushed and flushed[0].by is not savepoint:  # else it becomes transient in a moment, and gets all of them back
+            ledger.flushed[state] = [each for each in flushed if each.by is not savepoint]
+    for key in written.streams:
+        aggregate = session.identity_map.get(key)
+        if aggregate is not None:
+            session.expire(aggregate)
+    if written.last_event is not None:
+        for listener in _undone:
+            listener(session)
+
+
+def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+    ledger = _ledgers.get(session)
+    if ledger is not None:
+        ledger.written.pop(transaction, None)
+        if transaction.parent is None:
+            ledger.flushed.clear()

@@ -1,0 +1,52 @@
+"""In which state a connection is: whether it writes in a transaction, and where to ask questions when its transaction is gone."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_AUTOCOMMIT = "AUTOCOMMIT"
+
+
+def is_in_autocommit(connection: Connection) -> bool:
+    """Tell whether each statement on a connection is a transaction of its own.
+
+    SQLAlchemy knows what it was told; the driver's connection knows what a ``connect`` or ``checkout`` hook has set. A SQLite
+    connection whose ``isolation_level`` is None is in a transaction when a ``begin`` hook has begun one, as SQLAlchemy's recipe for
+    SQLite does.
+    """
+    option = connection.get_execution_options().get("isolation_level")
+    if option is not None:
+        return bool(option == _AUTOCOMMIT)
+    driver: Any = connection.connection.dbapi_connection
+    if connection.dialect.name == "sqlite":
+        return getattr(driver, "isolation_level", "") is None and not getattr(driver, "in_transaction", True)
+    return getattr(driver, "autocommit", False) is True
+
+
+@contextmanager
+def after_rollback(connection: Connection) -> Iterator[Connection | None]:
+    """Give a connection on which to find out why a transaction failed, once it is rolled back; None where there is none.
+
+    What is begun for it ends with the block. Where the application holds the transaction (``with engine.begin() as connection``),
+    SQLAlchemy lets nothing more run on that connection until its block ends; a second ``Connection`` on the same connection of the
+    driver may, and sees what others have committed.
+    """
+    if connection.closed or connection.invalidated:
+        yield None
+        return
+    if connection.in_transaction():
+        yield connection
+        return
+    aside = Connection(connection.engine, connection=connection.connection)
+    try:
+        with aside.begin() as transaction:
+            yield aside
+            transaction.rollback()
+    finally:
+        del aside  # not closed: that would give the driver's connection back to the pool
