@@ -192,7 +192,7 @@ def test_a_lock_timeout_is_no_conflict(postgres: Engine) -> None:
 
 @pytest.mark.parametrize("attempts", [0, -1])
 def test_attempts_must_be_positive(attempts: int) -> None:
-    with pytest.raises(ValueError, match="pass 1 or more"):
+    with pytest.raises(ValueError, match="1 or more, not"):
         retry_on_conflict(attempts=attempts)
 
 
