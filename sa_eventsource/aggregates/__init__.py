@@ -15,10 +15,12 @@ from sa_eventsource.aggregates.instance import (
     set_session_side,
     take_written,
 )
+from sa_eventsource.aggregates.state_field import StateField
 
 __all__ = [
     "AggregateDefinition",
     "AggregateRoot",
+    "StateField",
     "advance",
     "applies",
     "blank",

@@ -18,35 +18,13 @@ from pydantic_core import PydanticSerializationError, PydanticUndefined
 from sqlalchemy.orm import Mapped
 from typing_extensions import TypedDict
 
+from sa_eventsource.aggregates.state_field import StateField
 from sa_eventsource.exceptions import DeclarationError, SnapshotError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _NOT_STATE = frozenset({"id", "version"})
-
-
-class StateField:
-    """Stands on the class for one state field; reached only while the instance has no value for it."""
-
-    def __init__(self, name: str, default: FieldInfo | None, load: Callable[[Any], None]) -> None:
-        """Keep the declaration, and the function that loads an instance's state."""
-        self.name = name
-        self.default = default
-        self._load = load
-
-    def __get__(self, instance: Any, owner: type[Any]) -> Any:
-        """Load the aggregate and return the value; on the class, return this declaration."""
-        if instance is None:
-            return self
-        values = vars(instance)
-        self._load(instance)
-        try:
-            return values[self.name]
-        except KeyError:
-            raise AttributeError(
-                f"{owner.__name__}.{self.name} has no default and no event has set it yet", name=self.name, obj=instance
-            ) from None
 
 
 class StateFields:
@@ -149,7 +127,7 @@ class StateFields:
                 default = None
             else:
                 default = FieldInfo(default=present)
-            setattr(self._aggregate_class, name, StateField(name, default, load))
+            setattr(self._aggregate_class, name, StateField(self._aggregate_class.__name__, name, default, load))
 
     def _typed(self) -> TypeAdapter[dict[str, Any]]:
         if self._adapter is None:

@@ -12,6 +12,8 @@ from sa_eventsource.exceptions.aggregates import (
     InactiveTransactionError,
     NestedEventError,
     ReadOnlyAggregateError,
+    StateFieldAttributeError,
+    StateFieldQueryError,
     UnhandledEventError,
 )
 from sa_eventsource.exceptions.appending import (
@@ -68,6 +70,8 @@ __all__ = [
     "ReadModelWriteError",
     "ReadOnlyAggregateError",
     "SnapshotError",
+    "StateFieldAttributeError",
+    "StateFieldQueryError",
     "SubscriptionError",
     "UnhandledEventError",
     "UnitOfWorkBypassError",

@@ -72,6 +72,41 @@ class AggregateStateError(EventSourceError, AttributeError):
         )
 
 
+class StateFieldQueryError(EventSourceError, sa_exc.ArgumentError, sa_exc.InvalidRequestError):
+    """A state field was used in a statement, such as ``select(Order).where(Order.status == "paid")``.
+
+    State is made from events in Python; the database has no column of it. Query a read model that keeps it, see the how-to "Find
+    aggregates by their state".
+
+    Attributes:
+        aggregate_class: Name of the aggregate's class.
+        field: The state field.
+    """
+
+    def __init__(self, aggregate_class: str, field: str) -> None:
+        """Build the message from the field."""
+        self.aggregate_class = aggregate_class
+        self.field = field
+        super().__init__(
+            f"{aggregate_class}.{field} is a state field: it is made from events in Python, so the database cannot filter, sort or "
+            f"select by it. Keep it in a read model, {field}: Mapped[...] = map_from_event(..., index=True), and query that one. "
+            'See "Find aggregates by their state" in the how-to guides.'
+        )
+
+
+class StateFieldAttributeError(StateFieldQueryError, AttributeError):
+    """Something that only a column has was asked of a state field, such as ``Order.status.label("state")``.
+
+    Attributes:
+        attribute: What was asked for.
+    """
+
+    def __init__(self, aggregate_class: str, field: str, attribute: str) -> None:
+        """Build the message from the field."""
+        self.attribute = attribute
+        super().__init__(aggregate_class, field)
+
+
 class NestedEventError(EventSourceError, TypeError):
     """An ``@applies`` method applied a further event, which would be applied again at every replay.
 

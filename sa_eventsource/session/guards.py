@@ -8,10 +8,10 @@ from sqlalchemy import event
 from sqlalchemy.orm import Mapper, Session, object_session
 from sqlalchemy.sql.dml import UpdateBase
 
-from sa_eventsource.aggregates import AggregateRoot
+from sa_eventsource.aggregates import AggregateRoot, StateField
 from sa_eventsource.exceptions import UnitOfWorkBypassError
 from sa_eventsource.mapping import is_events_table
-from sa_eventsource.session.sqlalchemy_internals import asks_for_update, refuse_bulk_writes
+from sa_eventsource.session.sqlalchemy_internals import asks_for_update, refuse_bulk_writes, refuse_inspection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ def listen() -> None:
     """Put the hooks on every session and every aggregate class, present and future."""
     event.listen(Session, "do_orm_execute", _check_statement)
     event.listen(Mapper, "mapper_configured", _guard_mapper)
+    refuse_inspection(StateField, StateField.__clause_element__)
 
 
 def protect_from_statements(kind: type[Any], refuse: Callable[[Session, type[Any], str], None]) -> None:

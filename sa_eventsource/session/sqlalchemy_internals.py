@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sqlalchemy import inspection
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import InstanceState, Mapper, make_transient_to_detached
@@ -265,6 +266,14 @@ def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) ->
 def asks_for_update(statement: Any) -> bool:
     """Tell whether a SELECT has ``with_for_update()``; a statement has no public property for it."""
     return getattr(statement, "_for_update_arg", None) is not None
+
+
+def refuse_inspection(kind: type[Any], refuse: Callable[[Any], Any]) -> None:
+    """Have *refuse* called, which raises, where SQLAlchemy asks what an instance of *kind* is: as a loader option, a bound value.
+
+    It is how SQLAlchemy's own classes are told to ``inspect()``, and an error of ours can be raised nowhere else.
+    """
+    inspection._inspects(kind)(refuse)  # noqa: SLF001
 
 
 def copied(column: MappedColumn[Any]) -> MappedColumn[Any]:
