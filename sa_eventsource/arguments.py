@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import operator
+import typing
+from datetime import datetime
 from typing import Any
+
+from sa_eventsource.types import TimeAxis
 
 MAX_VERSION = 2**31 - 1
 """The highest version that a stream can have: the column is an ``integer``."""
 
 _MAX_POSITION = 2**63 - 1
+_AXES = typing.get_args(TimeAxis)
 
 
 def whole_number(name: str, value: Any, *, minimum: int, meaning: str, maximum: int = _MAX_POSITION) -> int:
@@ -44,3 +49,30 @@ def whole_number(name: str, value: Any, *, minimum: int, meaning: str, maximum: 
 def version_number(name: str, value: Any, *, minimum: int, meaning: str) -> int:
     """Take an argument that must be a version. As :func:`whole_number`."""
     return whole_number(name, value, minimum=minimum, meaning=meaning, maximum=MAX_VERSION)
+
+
+def check_moment(name: str, value: Any) -> None:
+    """Refuse what is no moment.
+
+    Args:
+        name: The argument's name, for the message.
+        value: What the caller gave.
+
+    Raises:
+        TypeError: *value* is no ``datetime``.
+        ValueError: It has no time zone.
+    """
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} must be a datetime with a time zone, such as datetime.now(UTC), not {value!r}")
+    if value.utcoffset() is None:
+        raise ValueError(f"{name} {value!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+
+
+def check_axis(value: Any) -> None:
+    """Refuse what is no time axis.
+
+    Raises:
+        ValueError: *value* is neither ``"occurred"`` nor ``"recorded"``.
+    """
+    if value not in _AXES:
+        raise ValueError(f'axis must be "occurred" (when it happened) or "recorded" (when it was written to the log), not {value!r}')

@@ -87,7 +87,7 @@ def observe_lag(manager: ReadModelManager, meter_provider: MeterProvider | None 
         return [Observation(each.lag_seconds, {"consumer": each.name, "state": each.state}) for each in manager.status()]
 
     meter.create_observable_gauge("sa_eventsource.lag.events", [lag_events], "{event}", "Events that are yet to be taken.")
-    meter.create_observable_gauge("sa_eventsource.lag.time", [lag_time], "s", "How long ago the oldest of them occurred.")
+    meter.create_observable_gauge("sa_eventsource.lag.time", [lag_time], "s", "How long ago the oldest of them was recorded.")
 
 
 def _described(observed: observation.Observation) -> dict[str, str | int]:

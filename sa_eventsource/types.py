@@ -1,10 +1,10 @@
-"""Small types that every layer shares: JSON values, ids that sort by time."""
+"""Small types that every layer shares: JSON values, time axes, ids that sort by time."""
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 """A value that JSON can hold."""
+
+TimeAxis: TypeAlias = Literal["occurred", "recorded"]
+"""One of an event's two times: when it happened (as it was then), or when it was written to the log (as we knew it then)."""
 
 
 def uuid7() -> UUID:

@@ -12,7 +12,7 @@ from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.log_reader import LogReader
 from sa_eventsource.cli.output import Output, padded
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
-from sa_eventsource.cli.times import parse_time
+from sa_eventsource.cli.times import Axis, for_people, is_late, parse_time
 from sa_eventsource.store import event_members, json_object
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ def list_events(  # noqa: PLR0913 - each is an option
         list[str] | None, typer.Option("--type", help="Only events of this stored type; may be repeated.")
     ] = None,
     correlation: Annotated[str | None, typer.Option(metavar="UUID", help="Only events with this correlation id.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only events that occurred then or later (ISO 8601).")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only events that occurred then or before (ISO 8601).")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only events of then or later (ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only events of then or before (ISO 8601).")] = None,
+    axis: Annotated[
+        Axis, typer.Option(help="Whether --since and --until mean when events occurred, or when they were recorded.")
+    ] = Axis.OCCURRED,
     after: Annotated[int | None, typer.Option(metavar="POSITION", help="Only events behind this position.")] = None,
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="No more than this many events.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, with all columns.")] = False,
@@ -58,10 +61,11 @@ def list_events(  # noqa: PLR0913 - each is an option
         if event_type:
             conditions.append(columns.event_type.in_(event_type))
         first, last = parse_time(since, "--since"), parse_time(until, "--until")
+        moment = columns[f"{axis.value}_at"]
         if first is not None:
-            conditions.append(columns.occurred_at >= first)
+            conditions.append(moment >= first)
         if last is not None:
-            conditions.append(columns.occurred_at <= last)
+            conditions.append(moment <= last)
         if after is not None:
             conditions.append(columns.position > after)
         reader = LogReader(target.engine, target.tables.events, conditions, limit)
@@ -96,7 +100,7 @@ class EventPrinter:
     def _print_for_people(self, row: Row[Any]) -> None:
         cells = [
             str(row.position),
-            row.occurred_at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z"),
+            for_people(row.occurred_at),
             f"{row.aggregate_type} {row.aggregate_id} v{row.version}",
             row.event_type if row.event_version == 1 else f"{row.event_type} ({row.event_version})",
         ]
@@ -112,8 +116,9 @@ class EventPrinter:
 
 
 def context_of(row: Row[Any]) -> list[str]:
-    """Say who and why, as far as an event was stored with it."""
-    found = [] if row.event_metadata is None else [f"metadata {row.event_metadata}"]
+    """Say who and why, as far as an event was stored with it, and when it was recorded, if that was not when it happened."""
+    found = [f"recorded {for_people(row.recorded_at)}"] if is_late(row.occurred_at, row.recorded_at) else []
+    found += [f"metadata {row.event_metadata}"] if row.event_metadata is not None else []
     found += [f"correlation {row.correlation_id}"] if row.correlation_id is not None else []
     return found + ([f"causation {row.causation_id}"] if row.causation_id is not None else [])
 

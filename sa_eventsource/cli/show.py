@@ -13,9 +13,9 @@ from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.events import context_of
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
-from sa_eventsource.cli.times import parse_time
+from sa_eventsource.cli.times import Axis, for_people, parse_time
 from sa_eventsource.exceptions import AggregateIdError, AggregateNotFoundError
-from sa_eventsource.store import as_json, event_members, json_object, select_raw_events
+from sa_eventsource.store import as_json, event_members, json_object, known_at, select_raw_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.types import TimeAxis
 
 
 _UNSET = "(unset)"
@@ -41,6 +42,9 @@ def show(  # noqa: PLR0913 - each is an argument or an option
     *,
     url: UrlOption = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="As it stood then, that moment included (ISO 8601).")] = None,
+    axis: Annotated[
+        Axis, typer.Option(help="With --at: as it was then (occurred), or as it was known then (recorded).")
+    ] = Axis.OCCURRED,
     version: Annotated[int | None, typer.Option(min=1, metavar="N", help="As it stood after its first N events.")] = None,
     as_json_object: Annotated[bool, typer.Option("--json", help="Print one JSON object: events, changes, state.")] = False,
 ) -> None:
@@ -50,12 +54,14 @@ def show(  # noqa: PLR0913 - each is an argument or an option
     """
     if at is not None and version is not None:
         raise UsageError("pass --at or --version, not both")
+    if at is None and axis is not Axis.OCCURRED:
+        raise UsageError(f"--axis {axis.value} says what --at means; pass --at TIME too")
     moment = parse_time(at, "--at")
     with open_target(base, url) as target:
         definition = _definition(target.tables, aggregate_type)
         text_id = _text_id(definition, aggregate_id)
         with target.engine.connect() as connection:
-            history = read_history(connection, definition, text_id, moment=moment, version=version)
+            history = read_history(connection, definition, text_id, moment=moment, axis=axis.value, version=version)
         (_print_json if as_json_object else _print_for_people)(Output(), history)
 
 
@@ -75,7 +81,7 @@ class History:
         definition: The aggregate's class.
         aggregate_id: Its id as stored.
         rows: Its events by version.
-        whole: Whether each version must be there; a history up to some time may have holes.
+        whole: Whether each version must be there; what had happened by some time may have holes.
         state: The state fields after the events that :meth:`steps` has come to, as JSON texts by name.
     """
 
@@ -114,15 +120,16 @@ class History:
         return {name: _as_text(values[name]) for name in self._names() if name in values}
 
 
-def read_history(
+def read_history(  # noqa: PLR0913 - by keyword
     connection: Connection,
     definition: AggregateDefinition,
     aggregate_id: str,
     *,
     moment: datetime | None = None,
+    axis: TimeAxis = "occurred",
     version: int | None = None,
 ) -> History:
-    """Read an aggregate's events, up to a moment or a version, which is included.
+    """Read an aggregate's events, up to a moment or a version, which is included. *axis* says which of their times *moment* is.
 
     Raises:
         AggregateNotFoundError: There are none, or not so many.
@@ -132,13 +139,13 @@ def read_history(
         events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == aggregate_id
     )
     if moment is not None:
-        statement = statement.where(events.c.occurred_at <= moment)
+        statement = statement.where(known_at(events, definition.aggregate_type, aggregate_id, moment, axis))
     if version is not None:
         statement = statement.where(events.c.version <= version)
     rows = connection.execute(statement.order_by(events.c.version)).all()
     if not rows or (version is not None and rows[-1].version != version):
-        raise AggregateNotFoundError(definition.aggregate_type, aggregate_id, moment=moment, version=version)
-    return History(definition, aggregate_id, rows, whole=moment is None)
+        raise AggregateNotFoundError(definition.aggregate_type, aggregate_id, moment=moment, axis=axis, version=version)
+    return History(definition, aggregate_id, rows, whole=moment is None or axis == "recorded")
 
 
 def _definition(tables: EventSourceTables, aggregate_type: str) -> AggregateDefinition:
@@ -162,9 +169,8 @@ def _text_id(definition: AggregateDefinition, text: str) -> str:
 def _print_for_people(output: Output, history: History) -> None:
     output.styled((f"{history.definition.aggregate_type} {history.aggregate_id}", "bold"))
     for row, changes in history.steps():
-        moment = row.occurred_at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
         output.styled()
-        output.styled((f"v{row.version}  ", "bold"), (f"{moment}  ", "cyan"), (row.event_type, "yellow"))
+        output.styled((f"v{row.version}  ", "bold"), (f"{for_people(row.occurred_at)}  ", "cyan"), (row.event_type, "yellow"))
         for context in context_of(row):
             output.styled((f"    {context}", "dim"))
         for name, change in changes.items():

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import enum
+from datetime import datetime, timedelta
 
 from sa_eventsource.cli.errors import UsageError
+
+
+class Axis(enum.Enum):
+    """Which of an event's two times an option means."""
+
+    OCCURRED = "occurred"
+    RECORDED = "recorded"
+
+
+_LATE = timedelta(seconds=1)
+
+
+def for_people(moment: datetime) -> str:
+    """Write a time in UTC, to the millisecond."""
+    return moment.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+
+
+def is_late(occurred_at: datetime, recorded_at: datetime) -> bool:
+    """Tell whether an event was recorded at another time than it happened, as far as people care."""
+    return abs(recorded_at - occurred_at) >= _LATE
 
 
 def parse_time(text: str | None, option: str) -> datetime | None:

@@ -31,7 +31,8 @@ class RecordedEvent(Generic[E_co]):
         version: Its place in the stream, from 1.
         event_type: The name it was stored under.
         event_version: The version it was stored with, before any upcasting.
-        occurred_at: When it happened, in UTC.
+        occurred_at: When it happened, in UTC: the time that the application gave.
+        recorded_at: When it was written to the log, in UTC, by the database's clock.
         correlation_id: The business transaction it belongs to.
         causation_id: The event that caused it.
         metadata: Who, why, and whatever else was set.
@@ -46,6 +47,7 @@ class RecordedEvent(Generic[E_co]):
     event_type: str
     event_version: int
     occurred_at: datetime
+    recorded_at: datetime
     correlation_id: UUID | None
     causation_id: UUID | None
     metadata: Mapping[str, JsonValue]

@@ -153,17 +153,27 @@ class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
         aggregate_id: Its id, as stored.
         moment: The time asked for, if one was.
         version: The version asked for, if one was.
+        axis: Which of the events' times *moment* is: ``occurred`` or ``recorded``.
     """
 
     def __init__(
-        self, aggregate_type: str, aggregate_id: str, *, moment: datetime | None = None, version: int | None = None
+        self,
+        aggregate_type: str,
+        aggregate_id: str,
+        *,
+        moment: datetime | None = None,
+        version: int | None = None,
+        axis: str = "occurred",
     ) -> None:
         """Build the message from what was asked for."""
         self.aggregate_type = aggregate_type
         self.aggregate_id = aggregate_id
         self.moment = moment
         self.version = version
-        when = f" at {moment.isoformat()}" if moment is not None else f" at version {version}" if version is not None else ""
+        self.axis = axis
+        when = f" at version {version}" if version is not None else ""
+        if moment is not None:
+            when = f" {'at' if axis == 'occurred' else 'recorded by'} {moment.isoformat()}"
         super().__init__(f"there is no {aggregate_type} {aggregate_id!r}{when}")
 
 

@@ -87,7 +87,7 @@ class ReadModelLagError(EventSourceError, TimeoutError):
         model: The projection's name.
         timeout: How many seconds were waited.
         lag_events: How many events it has yet to take.
-        lag_seconds: How long ago the first of them occurred.
+        lag_seconds: How long ago the first of them was recorded.
     """
 
     def __init__(self, model: str, timeout: float, lag_events: int, lag_seconds: float) -> None:
@@ -97,8 +97,9 @@ class ReadModelLagError(EventSourceError, TimeoutError):
         self.lag_events = lag_events
         self.lag_seconds = lag_seconds
         super().__init__(
-            f"read model {model!r} has not taken the commit's events within {timeout:g} s: it has {lag_events} events to take, the "
-            f"first of which occurred {lag_seconds:.1f} s ago. They are committed. Is a worker running, and the model not stopped?"
+            f"read model {model!r} has not taken the commit's events within {timeout:g} s: it has {lag_events} events to take, "
+            f"the first of which was recorded {lag_seconds:.1f} s ago. They are committed. "
+            "Is a worker running, and the model not stopped?"
         )
 
 

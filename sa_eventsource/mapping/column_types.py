@@ -1,4 +1,4 @@
-"""Column types that SQLAlchemy does not bring: an aggregate's id as text, times in UTC, PostgreSQL's 64-bit transaction id."""
+"""Column types and defaults that SQLAlchemy does not bring: ids as text, times in UTC, transaction ids, the database's clock."""
 
 from __future__ import annotations
 
@@ -147,3 +147,26 @@ def _no_transaction_id(element: current_transaction_id, compiler: SQLCompiler, *
 @compiles(current_transaction_id, "postgresql")
 def _postgresql_transaction_id(element: current_transaction_id, compiler: SQLCompiler, **_: Any) -> str:
     return "pg_current_xact_id()"
+
+
+class database_clock(GenericFunction[datetime]):  # noqa: N801 - SQLAlchemy's naming of SQL functions
+    """What the database's clock shows while it writes a row, not when the transaction began."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(database_clock)
+def _standard_clock(element: database_clock, compiler: SQLCompiler, **_: Any) -> str:
+    return "CURRENT_TIMESTAMP"
+
+
+@compiles(database_clock, "postgresql")
+def _postgresql_clock(element: database_clock, compiler: SQLCompiler, **_: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(database_clock, "sqlite")
+def _sqlite_clock(element: database_clock, compiler: SQLCompiler, **_: Any) -> str:
+    # SQLite counts milliseconds. Six digits, as SQLAlchemy writes times there, so that they compare as text.
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"

@@ -40,6 +40,7 @@ class EventRecord:
         causation_id: Mapped[UUID | None]
         position: Mapped[int]
         transaction_id: Mapped[int]
+        recorded_at: Mapped[datetime]
 
     def __repr__(self) -> str:
         """Name the event and its place."""

@@ -23,7 +23,14 @@ from sqlalchemy import (
 )
 
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, TransactionId, UtcDateTime, current_transaction_id
+from sa_eventsource.mapping.column_types import (
+    DOCUMENT,
+    MAX_NAME_LENGTH,
+    TransactionId,
+    UtcDateTime,
+    current_transaction_id,
+    database_clock,
+)
 from sa_eventsource.mapping.immutability import guard_events
 
 if TYPE_CHECKING:
@@ -131,6 +138,7 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("causation_id", Uuid, nullable=True),
         Column("position", BigInteger, Identity(always=False), nullable=False),
         Column("transaction_id", TransactionId, nullable=False, server_default=current_transaction_id()),
+        Column("recorded_at", UtcDateTime, nullable=False, server_default=database_clock()),
         UniqueConstraint("aggregate_type", "aggregate_id", "version"),
         UniqueConstraint("position"),
         **where,

@@ -9,7 +9,14 @@ from alembic.util import DispatchPriority
 from sqlalchemy import Connection, MetaData, text
 
 from sa_eventsource.mapping import find_tables
-from sa_eventsource.mapping.column_types import DOCUMENT, AggregateId, TransactionId, UtcDateTime, current_transaction_id
+from sa_eventsource.mapping.column_types import (
+    DOCUMENT,
+    AggregateId,
+    TransactionId,
+    UtcDateTime,
+    current_transaction_id,
+    database_clock,
+)
 from sa_eventsource.mapping.immutability import TRIGGER
 from sa_eventsource.migrations.operations import CreateEventImmutability
 from sa_eventsource.read_models.row_types import StoredList, StoredNumber
@@ -63,4 +70,7 @@ def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[
     if kind == "server_default" and isinstance(getattr(item, "arg", None), current_transaction_id):
         context.imports.add(_IMPORT)
         return "sa_eventsource.mapping.column_types.current_transaction_id()"
+    if kind == "server_default" and isinstance(getattr(item, "arg", None), database_clock):
+        context.imports.add(_IMPORT)
+        return "sa_eventsource.mapping.column_types.database_clock()"
     return False

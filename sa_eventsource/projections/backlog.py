@@ -159,14 +159,14 @@ def of_taken(follower: Follower, checkpoint: Checkpoint, streams: Streams) -> tu
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How many events a follower has yet to take, and when the first of them occurred."""
+    """How many events a follower has yet to take, and when the first of them was recorded."""
 
     events: int = 0
     oldest: datetime | None = None
 
     @property
     def seconds(self) -> float:
-        """How long ago the first of them occurred; 0.0 if there is none."""
+        """How long ago the first of them was recorded; 0.0 if there is none."""
         return 0.0 if self.oldest is None else max(0.0, (datetime.now(UTC) - self.oldest).total_seconds())
 
     def __add__(self, other: Lag) -> Lag:
@@ -178,7 +178,7 @@ class Lag:
 def lag(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Lag:
     """Count what a follower has yet to take, as far as this transaction sees it."""
     events = follower.tables.events
-    columns = [func.count(), func.min(events.c.occurred_at)]
+    columns = [func.count(), func.min(events.c.recorded_at)]
     if connection.dialect.name != "postgresql":
         statement = select(*columns).where(events.c.position > checkpoint.position, *_of_follower(follower))
         return Lag(*connection.execute(statement).one())

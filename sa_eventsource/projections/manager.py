@@ -85,7 +85,7 @@ class ReadModelManager:
         What has stopped or is outdated, events that were put aside, and, if asked for, who is too far behind.
 
         Args:
-            max_lag_seconds: How long ago the oldest event may have occurred that one has yet to take; None for any time.
+            max_lag_seconds: How long ago the oldest event may have been recorded that one has yet to take; None for any time.
         """
         return problems(self.status(), max_lag_seconds=max_lag_seconds)
 

@@ -39,7 +39,7 @@ class ConsumerStatus:
         state: See :data:`State`; of one that is split, the worst of its parts.
         position: The last position that it has taken.
         lag_events: How many events it has yet to take; 0 for a strong model.
-        lag_seconds: How long ago the oldest of them occurred; 0.0 if there is none.
+        lag_seconds: How long ago the oldest of them was recorded; 0.0 if there is none.
         processed_at: When it was last brought further or rebuilt, in UTC; None if never.
         parked_events: How many events are put aside.
         error: What went wrong with the event that it retries or has stopped at, with the traceback; None if nothing did.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
@@ -69,7 +70,8 @@ def _write_by_statement(appended: Appended, definition: ReadModelDefinition, typ
 
 
 def _as_applied(appended: Appended) -> Iterable[RecordedEvent[Any]]:
-    """The events as they are known here, without asking a transaction that has failed; positions are not."""
+    """The events as they are known here, without asking a transaction that has failed; positions are not, times nearly."""
+    now = datetime.now(UTC)
     for stream in appended.streams:
         for each in stream.events:
             yield RecordedEvent(
@@ -81,6 +83,7 @@ def _as_applied(appended: Appended) -> Iterable[RecordedEvent[Any]]:
                 event_type=type(each.event).__event_type__,
                 event_version=type(each.event).__event_version__,
                 occurred_at=each.occurred_at,
+                recorded_at=now,
                 correlation_id=each.correlation_id,
                 causation_id=each.causation_id,
                 metadata=each.metadata,

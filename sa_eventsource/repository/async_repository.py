@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.events import DomainEvent
     from sa_eventsource.store import AsyncEventQuery
+    from sa_eventsource.types import TimeAxis
 
 A = TypeVar("A", bound=AggregateRoot[Any])
 
@@ -45,17 +46,21 @@ class AsyncEventSourcedRepository(Generic[A]):
         """Put an aggregate into the session and flush it. As :meth:`EventSourcedRepository.save`."""
         await self._session.run_sync(lambda session: self._on(session).save(aggregate))
 
-    async def load_at_time(self, aggregate_id: Any, moment: datetime) -> A:
-        """Rebuild an aggregate as it stood at one moment. As :meth:`EventSourcedRepository.load_at_time`."""
-        return await self._session.run_sync(lambda session: self._on(session).load_at_time(aggregate_id, moment))
+    async def load_at_time(self, aggregate_id: Any, moment: datetime, *, axis: TimeAxis = "occurred") -> A:
+        """Rebuild an aggregate as it stood at one moment, or was known then. As :meth:`EventSourcedRepository.load_at_time`."""
+        return await self._session.run_sync(lambda session: self._on(session).load_at_time(aggregate_id, moment, axis=axis))
 
     async def load_at_version(self, aggregate_id: Any, version: int) -> A:
         """Rebuild an aggregate as it stood after some events. As :meth:`EventSourcedRepository.load_at_version`."""
         return await self._session.run_sync(lambda session: self._on(session).load_at_version(aggregate_id, version))
 
-    def history(self, aggregate_id: Any) -> AsyncEventQuery:
-        """The aggregate's events, as a query: ``await repository.history(order_id).all()``."""
-        return AsyncEventStore(self._session, self._aggregate_class).events.of(self._aggregate_class, aggregate_id)
+    def history(self, aggregate_id: Any, moment: datetime | None = None, *, axis: TimeAxis = "occurred") -> AsyncEventQuery:
+        """The aggregate's events, as a query: ``await repository.history(order_id).all()``.
+
+        Arguments and errors as for :meth:`EventSourcedRepository.history`.
+        """
+        conditions = self._on(self._session.sync_session).history(aggregate_id, moment, axis=axis).conditions
+        return AsyncEventStore(self._session, self._aggregate_class).events.of(self._aggregate_class).where(*conditions)
 
     async def append(
         self,

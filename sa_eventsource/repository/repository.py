@@ -11,10 +11,23 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
-from sa_eventsource.arguments import version_number
+<<<<<<< HEAD
+from sa_eventsource.arguments import check_axis, check_moment, version_number
+=======
+>>>>>>> 782d8da (Two times: recorded_at beside occurred_at, in the log, queries, exports and the command line)
 from sa_eventsource.events import PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
-from sa_eventsource.store import AppendRefusedError, EventStore, StreamAppend, append, current_version, raise_explained, read_stream
+from sa_eventsource.store import (
+    AppendRefusedError,
+    EventStore,
+    StreamAppend,
+    append,
+    current_version,
+    known_at,
+    raise_explained,
+    read_stream,
+    version_recorded_at,
+)
 from sa_eventsource.types import uuid7
 
 if TYPE_CHECKING:
@@ -26,6 +39,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.events import DomainEvent
     from sa_eventsource.store import EventQuery
+    from sa_eventsource.types import TimeAxis
 
 A = TypeVar("A", bound=AggregateRoot[Any])
 
@@ -99,23 +113,36 @@ class EventSourcedRepository(Generic[A]):
         self._session.add(aggregate)
         self._session.flush()
 
-    def load_at_time(self, aggregate_id: Any, moment: datetime) -> A:
-        """Rebuild an aggregate as it stood at one moment.
+    def load_at_time(self, aggregate_id: Any, moment: datetime, *, axis: TimeAxis = "occurred") -> A:
+        """Rebuild an aggregate as it stood at one moment, or as it was known then.
 
-        The result belongs to no session and refuses new events. It is made of the events that occurred up to then, in the order
-        of their versions, starting from a snapshot where one lies wholly before.
+        The result belongs to no session and refuses new events. It starts from a snapshot where one lies wholly before.
 
         Args:
             aggregate_id: The aggregate's id.
-            moment: Time-zone aware; events that occurred exactly then are included.
+            moment: Time-zone aware; events of exactly then are included.
+            axis: ``"occurred"``: as it was then, made of the events that had happened by then, in the order of their versions,
+                whenever they were written. ``"recorded"``: as we knew it then, made of what the log held by then. An event is
+                recorded when it is written, by the database's clock, and seen by others from the commit on. Where that clock was
+                set back, the state ends before the first event that was recorded later than *moment*.
 
         Raises:
             AggregateNotFoundError: It had no event yet at that moment.
-            ValueError: *moment* has no time zone. Pass ``datetime.now(UTC)`` or another aware time.
+            TypeError: *moment* is no ``datetime``.
+            ValueError: *moment* has no time zone; pass ``datetime.now(UTC)`` or another aware time. Or *axis* is neither of the
+                two.
         """
-        if moment.tzinfo is None:
-            raise ValueError(f"{moment!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
-        return self._view(aggregate_id, moment=moment)
+        check_moment("moment", moment)
+        check_axis(axis)
+        if axis == "occurred":
+            return self._view(aggregate_id, moment=moment)
+        text_id = self._definition.text_id(aggregate_id)
+        self._session.flush()
+        events, aggregate_type = self._definition.tables.events, self._definition.aggregate_type
+        version = version_recorded_at(self._connection(), events, aggregate_type, text_id, moment)
+        if version == 0:
+            raise AggregateNotFoundError(aggregate_type, text_id, moment=moment, axis=axis)
+        return self._view(aggregate_id, version=version)
 
     def load_at_version(self, aggregate_id: Any, version: int) -> A:
         """Rebuild an aggregate as it stood after its first *version* events.
@@ -133,13 +160,26 @@ class EventSourcedRepository(Generic[A]):
             raise AggregateNotFoundError(self._definition.aggregate_type, self._definition.text_id(aggregate_id), version=version)
         return view
 
-    def history(self, aggregate_id: Any) -> EventQuery:
+    def history(self, aggregate_id: Any, moment: datetime | None = None, *, axis: TimeAxis = "occurred") -> EventQuery:
         """The aggregate's events, as a query: ``repository.history(order_id).all()``.
+
+        Args:
+            aggregate_id: The aggregate's id.
+            moment: Only those events that :meth:`load_at_time` makes the aggregate of at this moment; None for all.
+            axis: Which of the events' times *moment* is, as for :meth:`load_at_time`.
 
         Raises:
             AggregateIdError: *aggregate_id* is not of the declared type.
+            TypeError: *moment* is no ``datetime``.
+            ValueError: *moment* has no time zone, or *axis* is neither ``"occurred"`` nor ``"recorded"``.
         """
-        return EventStore(self._session, self._aggregate_class).events.of(self._aggregate_class, aggregate_id)
+        check_axis(axis)
+        query = EventStore(self._session, self._aggregate_class).events.of(self._aggregate_class, aggregate_id)
+        if moment is None:
+            return query
+        check_moment("moment", moment)
+        text_id = self._definition.text_id(aggregate_id)
+        return query.where(known_at(self._definition.tables.events, self._definition.aggregate_type, text_id, moment, axis))
 
     def append(
         self,

@@ -15,6 +15,7 @@ from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.event_conditions import recorded, select_events
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.event_store import AsyncEventStore, EventStore
+from sa_eventsource.store.known_at import known_at, version_recorded_at
 from sa_eventsource.store.raw_events import NOT_JSON, as_json, event_members, json_object, select_raw_events
 from sa_eventsource.store.replay import StoredStream, read_stream, read_streams
 from sa_eventsource.store.snapshots import write_snapshots
@@ -45,6 +46,7 @@ __all__ = [
     "in_window",
     "insert_events",
     "json_object",
+    "known_at",
     "on_appended",
     "raise_explained",
     "read_stream",
@@ -54,6 +56,7 @@ __all__ = [
     "select_raw_events",
     "taken",
     "tell_listeners",
+    "version_recorded_at",
     "visible_in",
     "write_snapshots",
 ]

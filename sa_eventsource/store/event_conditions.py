@@ -9,7 +9,10 @@ from sqlalchemy import Text, cast, inspect, select
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.arguments import version_number, whole_number
+<<<<<<< HEAD
+from sa_eventsource.arguments import check_moment, version_number, whole_number
+=======
+>>>>>>> 782d8da (Two times: recorded_at beside occurred_at, in the log, queries, exports and the command line)
 from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types
 
 if TYPE_CHECKING:
@@ -67,11 +70,26 @@ class EventConditions(Generic[S]):
 
     def occurred_from(self, moment: datetime) -> Self:
         """Only events that occurred at this moment or later. It needs a time zone."""
+        check_moment("moment", moment)
         return self.where(self.table.c.occurred_at >= moment)
 
     def occurred_until(self, moment: datetime) -> Self:
         """Only events that occurred at this moment or before. It needs a time zone."""
+        check_moment("moment", moment)
         return self.where(self.table.c.occurred_at <= moment)
+
+    def recorded_from(self, moment: datetime) -> Self:
+        """Only events that were written to the log at this moment or later, by the database's clock. It needs a time zone."""
+        check_moment("moment", moment)
+        return self.where(self.table.c.recorded_at >= moment)
+
+    def recorded_until(self, moment: datetime) -> Self:
+        """Only events that were written to the log at this moment or before, by the database's clock. It needs a time zone.
+
+        An event is recorded when it is written, and seen by others from the commit on.
+        """
+        check_moment("moment", moment)
+        return self.where(self.table.c.recorded_at <= moment)
 
     def correlated_with(self, correlation_id: UUID) -> Self:
         """Only events with this correlation id."""
@@ -144,6 +162,7 @@ def select_events(table: Table) -> Any:
         cast(columns.event_data, Text).label("event_data"),
         cast(columns.metadata, Text).label("event_metadata"),
         columns.occurred_at,
+        columns.recorded_at,
         columns.correlation_id,
         columns.causation_id,
         columns.position,
@@ -171,6 +190,7 @@ def recorded(row: Row[Any]) -> RecordedEvent[Any]:
         event_type=row.event_type,
         event_version=row.event_version,
         occurred_at=row.occurred_at,
+        recorded_at=row.recorded_at,
         correlation_id=row.correlation_id,
         causation_id=row.causation_id,
         metadata=decode_metadata(row.event_metadata),

@@ -15,12 +15,14 @@ from sa_eventsource.exceptions import LogImportError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.store.json_members import Member, MemberError, members_of, unstorable, unstorable_text
 from sa_eventsource.store.raw_events import as_json
+from sa_eventsource.store.recording_time import recording_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FORMAT = "sa_eventsource.events"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is written. Version 1, which is read too, has no ``recorded_at``."""
 
 FIELDS = (
     "position",
@@ -31,12 +33,16 @@ FIELDS = (
     "event_type",
     "event_version",
     "occurred_at",
+    "recorded_at",
     "event_data",
     "metadata",
     "correlation_id",
     "causation_id",
 )
 """Members of an event's line, all of which must be there."""
+
+_FIELDS = {1: tuple(name for name in FIELDS if name != "recorded_at"), 2: FIELDS}
+"""The members by version of the format."""
 
 _MAX_POSITION = 2**63 - 1
 _MAX_VERSION = 2**31 - 1
@@ -62,6 +68,7 @@ class ImportedEvent:
         event_type: Its stored name.
         event_version: The version of its shape.
         occurred_at: When it happened, in UTC.
+        recorded_at: When it was written to the log, in UTC; as near as can be told where the line does not say it.
         event_data: Its payload's JSON text, as it stands in the line.
         metadata: The JSON text of its metadata, or None.
         correlation_id: The business transaction it belongs to.
@@ -77,6 +84,7 @@ class ImportedEvent:
     event_type: str
     event_version: int
     occurred_at: datetime
+    recorded_at: datetime
     event_data: str
     metadata: str | None
     correlation_id: UUID | None
@@ -99,8 +107,21 @@ def header(exported_at: datetime, count: int | None = None) -> str:
     return as_json(values if count is None else {**values, "count": count})
 
 
-def read_header(line: str) -> int | None:
-    """Read the first line: how many events follow, where it says so.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the first line says.
+
+    Attributes:
+        format_version: Version of the format.
+        count: How many events follow, where it says so.
+    """
+
+    format_version: int
+    count: int | None
+
+
+def read_header(line: str) -> Header:
+    """Read the first line.
 
     Raises:
         LogImportError: It is no header, or that of another format.
@@ -109,25 +130,27 @@ def read_header(line: str) -> int | None:
     if "format" not in members or members["format"].value != FORMAT:
         raise LogImportError(1, "format", f"the first line must be the header of an export, with the format {FORMAT!r}")
     _check_names(members, 1, required=("format", "format_version", "exported_at"), optional=("count",))
-    version = members["format_version"]
-    if version.text != str(FORMAT_VERSION):
-        raise LogImportError(1, "format_version", f"{_shown(version)} is not known; this release reads version {FORMAT_VERSION}")
+    version = next((number for number in _FIELDS if members["format_version"].text == str(number)), None)
+    if version is None:
+        given = _shown(members["format_version"])
+        raise LogImportError(1, "format_version", f"{given} is not known; this release reads versions 1 to {FORMAT_VERSION}")
     _time(members["exported_at"], 1, "exported_at")
-    return _integer(members["count"], 1, "count", 0, _MAX_POSITION) if "count" in members else None
+    return Header(version, _integer(members["count"], 1, "count", 0, _MAX_POSITION) if "count" in members else None)
 
 
-def read_event(line: str, number: int) -> ImportedEvent:
+def read_event(line: str, number: int, format_version: int = FORMAT_VERSION) -> ImportedEvent:
     """Read an event's line.
 
     Args:
         line: The line, with or without the character that ends it.
         number: Its number, for messages.
+        format_version: Version of the format, as the header says it.
 
     Raises:
         LogImportError: It does not fit the format, or holds what the log cannot.
     """
     members = _members(line, number)
-    _check_names(members, number, required=FIELDS)
+    _check_names(members, number, required=_FIELDS[format_version], version=format_version)
     data, metadata = members["event_data"], members["metadata"]
     if data.value is None:
         raise LogImportError(number, "event_data", "it is null; every event has a payload")
@@ -137,16 +160,19 @@ def read_event(line: str, number: int) -> ImportedEvent:
         field: None if members[field].value is None else _uuid(members[field], number, field)
         for field in ("correlation_id", "causation_id")
     }
+    event_id, occurred_at = _uuid(members["event_id"], number, "event_id"), _time(members["occurred_at"], number, "occurred_at")
+    recorded = members.get("recorded_at")
     return ImportedEvent(
         line=number,
         position=_integer(members["position"], number, "position", 0, _MAX_POSITION),
-        event_id=_uuid(members["event_id"], number, "event_id"),
+        event_id=event_id,
         aggregate_type=_name(members["aggregate_type"], number, "aggregate_type"),
         aggregate_id=_name(members["aggregate_id"], number, "aggregate_id"),
         version=_integer(members["version"], number, "version", 1, _MAX_VERSION),
         event_type=_name(members["event_type"], number, "event_type"),
         event_version=_integer(members["event_version"], number, "event_version", 1, _MAX_EVENT_VERSION),
-        occurred_at=_time(members["occurred_at"], number, "occurred_at"),
+        occurred_at=occurred_at,
+        recorded_at=recording_time(event_id, occurred_at) if recorded is None else _time(recorded, number, "recorded_at"),
         event_data=_document(data, number, "event_data"),
         metadata=None if metadata.value is None else _document(metadata, number, "metadata"),
         **ids,
@@ -160,13 +186,20 @@ def _members(line: str, number: int) -> dict[str, Member]:
         raise LogImportError(number, error.name, error.reason) from error
 
 
-def _check_names(members: Mapping[str, Member], number: int, *, required: Sequence[str], optional: Sequence[str] = ()) -> None:
+def _check_names(
+    members: Mapping[str, Member],
+    number: int,
+    *,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    version: int = FORMAT_VERSION,
+) -> None:
     for name in required:
         if name not in members:
             raise LogImportError(number, name, "it is missing")
     for name in members:
         if name not in required and name not in optional:
-            raise LogImportError(number, name, f"it is not a field of the format, version {FORMAT_VERSION}")
+            raise LogImportError(number, name, f"it is not a field of the format, version {version}")
 
 
 def _integer(member: Member, number: int, field: str, least: int, most: int) -> int:

@@ -35,7 +35,10 @@ COLUMNS = (
     "correlation_id",
     "causation_id",
 )
-"""What an append gives; the database adds position and transaction id."""
+"""What an append gives; the database adds position, transaction id and the time of recording."""
+
+MOVED_COLUMNS = (*COLUMNS, "recorded_at")
+"""What is given for events that another log has recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class InsertStatements:
     """The forms for one dialect.
 
     Attributes:
-        first: The first event of a stream; parameters are :data:`COLUMNS`.
+        first: The first event of a stream; parameters are the columns asked for.
         next: An event that follows another; the same parameters, once or many times.
         many: Any events, as one JSON array under the name ``rows``; None where ``next`` takes many sets of parameters in one go.
     """
@@ -53,50 +56,56 @@ class InsertStatements:
     many: DriverStatement | None
 
 
-_cache: WeakKeyDictionary[Table, dict[str, InsertStatements]] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[Table, dict[tuple[str, tuple[str, ...]], InsertStatements]] = WeakKeyDictionary()
 
 
-def insert_statements(events: Table, dialect: str) -> InsertStatements:
+def insert_statements(events: Table, dialect: str, columns: tuple[str, ...] = COLUMNS) -> InsertStatements:
     """Get the statements for an events table.
+
+    Args:
+        events: The table.
+        dialect: Name of the dialect.
+        columns: What is given: :data:`COLUMNS` or :data:`MOVED_COLUMNS`.
 
     Raises:
         CompileError: The dialect is neither PostgreSQL nor SQLite.
     """
-    by_dialect = _cache.setdefault(events, {})
-    if dialect not in by_dialect:
+    made, form = _cache.setdefault(events, {}), (dialect, columns)
+    if form not in made:
         if dialect not in _BUILDERS:
             raise CompileError(f"sa_eventsource stores events in PostgreSQL or SQLite, not in {dialect}")
-        by_dialect[dialect] = _BUILDERS[dialect](events)
-    return by_dialect[dialect]
+        made[form] = _BUILDERS[dialect](events, columns)
+    return made[form]
 
 
-def _postgresql(events: Table) -> InsertStatements:
-    values: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in COLUMNS}
+def _postgresql(events: Table, columns: tuple[str, ...]) -> InsertStatements:
+    values: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in columns}
     for name in ("event_data", "metadata"):
         values[name] = cast(bindparam(name, type_=Text), JSONB)
-    types = {name: events.c[name].type for name in COLUMNS} | {
+    types = {name: events.c[name].type for name in columns} | {
         "event_data": JSONB(),
         "metadata": JSONB(),
         "occurred_at": DateTime(timezone=True),
+        "recorded_at": DateTime(timezone=True),
     }
     # One text parameter for all rows: psycopg takes longer to write arrays or a long list of VALUES than the database to read this.
     new = (
         func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
-        .table_valued(*(column(name, types[name]) for name in COLUMNS), column("follows", Integer))
+        .table_valued(*(column(name, types[name]) for name in columns), column("follows", Integer))
         .render_derived(name="new", with_types=True)
     )
-    rows = select(*(new.c[name] for name in COLUMNS)).where(
+    rows = select(*(new.c[name] for name in columns)).where(
         or_(new.c.follows.is_(None), _stored(events, new.c.aggregate_type, new.c.aggregate_id, new.c.follows))
     )
     return InsertStatements(
         first=_idempotent(postgresql.insert(events).values(values)),
-        next=_idempotent(postgresql.insert(events).from_select(COLUMNS, select(*values.values()).where(_follows(events)))),
-        many=_idempotent(postgresql.insert(events).from_select(COLUMNS, rows)),
+        next=_idempotent(postgresql.insert(events).from_select(columns, select(*values.values()).where(_follows(events)))),
+        many=_idempotent(postgresql.insert(events).from_select(columns, rows)),
     )
 
 
-def _sqlite(events: Table) -> InsertStatements:
-    values: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in COLUMNS}
+def _sqlite(events: Table, columns: tuple[str, ...]) -> InsertStatements:
+    values: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in columns}
     for name in ("event_data", "metadata"):
         values[name] = bindparam(name, type_=Text)
     # One writer at a time: the next position is one more than the last.
@@ -104,7 +113,7 @@ def _sqlite(events: Table) -> InsertStatements:
     any_event = or_(bindparam("version", type_=Integer) == literal_column("1", Integer), _follows(events))
     return InsertStatements(
         first=_idempotent(sqlite.insert(events).values(values)),
-        next=_idempotent(sqlite.insert(events).from_select([*COLUMNS, "position"], select(*values.values()).where(any_event))),
+        next=_idempotent(sqlite.insert(events).from_select([*columns, "position"], select(*values.values()).where(any_event))),
         many=None,
     )
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text, tuple_
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError, LogImportError
 from sa_eventsource.store.export_format import ImportedEvent, header, read_event, read_header
-from sa_eventsource.store.insert_statements import COLUMNS, insert_statements
+from sa_eventsource.store.insert_statements import COLUMNS, MOVED_COLUMNS, insert_statements
 from sa_eventsource.store.json_members import document
 from sa_eventsource.store.raw_events import NOT_JSON, as_json, event_members, json_object, select_raw_events
 
@@ -95,9 +95,11 @@ def import_events(
 ) -> ImportedLog:
     """Insert the events of an export into a log, in the caller's transaction, in batches.
 
-    Ids, versions, times, payloads and metadata stay as they are. Positions are drawn anew, in the same order, behind those the log
-    has. An event that is there already with the same content is skipped, so that an import can be repeated. No read model takes
-    part: eventual ones find the events in the log; rebuild strong ones with ``ReadModelManager.rebuild()``.
+    Ids, versions, both times, payloads and metadata stay as they are: the log still says when each event was first recorded. In an
+    export of format version 1, which does not, it is the time in an event id that is a UUIDv7, as the library makes them, and else
+    ``occurred_at``, or now if that lies in the future. Positions are drawn anew, in the same order, behind those the log has. An
+    event that is there already with the same content is skipped, so that an import can be repeated; it keeps its ``recorded_at``.
+    No read model takes part: eventual ones find the events in the log; rebuild strong ones with ``ReadModelManager.rebuild()``.
 
     Args:
         connection: Where to write. The caller commits, or rolls back after an error: some batches may have been inserted.
@@ -119,11 +121,11 @@ def import_events(
     first = next(numbered, None)
     if first is None:
         raise LogImportError(1, "", "there is nothing; the first line must be the header of an export")
-    expected = read_header(first[1])
+    head = read_header(first[1])
     number, length, last = 1, 0, -1
     batch: list[ImportedEvent] = []
     for number, line in numbered:
-        event = read_event(line, number)
+        event = read_event(line, number, head.format_version)
         if event.position <= last:
             raise LogImportError(number, "position", f"{event.position} does not come after {last}; keep the lines in their order")
         last = event.position
@@ -138,9 +140,9 @@ def import_events(
     if on_progress is not None:
         on_progress(target.done)
     total = target.done.added + target.done.skipped
-    if expected is not None and total != expected:
-        reason = f"the header says that there are {expected} events, but there are {total}"
-        raise LogImportError(number, "", f"{reason}; the file was cut off" if total < expected else reason)
+    if head.count is not None and total != head.count:
+        reason = f"the header says that there are {head.count} events, but there are {total}"
+        raise LogImportError(number, "", f"{reason}; the file was cut off" if total < head.count else reason)
     return target.done
 
 
@@ -151,7 +153,7 @@ class _Target:
         self.done = ImportedLog(0, 0)
         self._connection = connection
         self._events = events
-        self._statements = insert_statements(events, connection.dialect.name)
+        self._statements = insert_statements(events, connection.dialect.name, MOVED_COLUMNS)
         self._versions: dict[tuple[str, str], int] = {}
 
     def take(self, batch: Sequence[ImportedEvent]) -> None:
@@ -241,7 +243,7 @@ def _sees_one_state(connection: Connection) -> bool:
 
 
 def _content(event: ImportedEvent) -> dict[str, Any]:
-    """Give what makes two events the same."""
+    """Give what makes two events the same. When each log wrote it down is that log's own."""
     values = {name: getattr(event, name) for name in COLUMNS}
     return values | {"event_data": document(event.event_data), "metadata": document(event.metadata)}
 
@@ -252,7 +254,7 @@ def _content_of_row(row: Row[Any]) -> dict[str, Any]:
 
 
 def _parameters(event: ImportedEvent) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in COLUMNS}
+    return {name: getattr(event, name) for name in MOVED_COLUMNS}
 
 
 def _as_recordset(new: Sequence[ImportedEvent]) -> str:
@@ -269,6 +271,7 @@ def _as_recordset(new: Sequence[ImportedEvent]) -> str:
             "event_version": str(event.event_version),
             "event_data": event.event_data,
             "occurred_at": f'"{event.occurred_at.isoformat()}"',
+            "recorded_at": f'"{event.recorded_at.isoformat()}"',
         }
         if event.metadata is not None:
             members["metadata"] = event.metadata

@@ -28,6 +28,7 @@ def recorded(correlation_id: UUID | None) -> RecordedEvent[ContextNoted]:
         event_type="ContextNoted",
         event_version=1,
         occurred_at=datetime.now(UTC),
+        recorded_at=datetime.now(UTC),
         correlation_id=correlation_id,
         causation_id=None,
         metadata={},

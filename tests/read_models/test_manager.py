@@ -95,7 +95,7 @@ def test_the_lag_counts_what_a_model_has_yet_to_take(shop: Engine) -> None:
     place_orders(shop, 3)
     (before,) = manager.status(OrderStats)
     assert before.lag_events == 3
-    assert before.lag_seconds == pytest.approx((datetime.now(UTC) - START).total_seconds(), abs=5)
+    assert 0 <= before.lag_seconds < 60  # since they were recorded, however long ago they occurred
     assert before.processed_at is None
     manager.catch_up()
     (after,) = manager.status(OrderStats)

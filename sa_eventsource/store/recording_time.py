@@ -1,0 +1,49 @@
+"""When an event was recorded, as near as can be told for one whose log did not keep that time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UUID_7 = 7
+_BITS_BEHIND_THE_TIME = 80
+
+
+def recording_time(event_id: UUID, occurred_at: datetime) -> datetime:
+    """Tell when an event was probably recorded.
+
+    An event's id is made when the event is applied, shortly before it is written, and one of version 7 holds that moment to the
+    millisecond. Of an event with another id nothing is known but ``occurred_at``; it was recorded by now, though.
+
+    Args:
+        event_id: The event's id.
+        occurred_at: When it happened, with a time zone.
+    """
+    now = datetime.now(UTC)
+    if event_id.version == _UUID_7:
+        made = timedelta(milliseconds=event_id.int >> _BITS_BEHIND_THE_TIME)
+        if made <= now - _EPOCH:
+            return _EPOCH + made
+    return min(occurred_at.astimezone(UTC), now)
+
+
+POSTGRESQL = (
+    "CASE WHEN event_id::text ~ '^.{{14}}7.{{4}}[89ab]' AND {made} <= clock_timestamp() THEN {made} "
+    "ELSE least(occurred_at, clock_timestamp()) END"
+).format(made="to_timestamp(('x' || translate(substr(event_id::text, 1, 13), '-', ''))::bit(48)::bigint / 1000.0)")
+"""The same, as an expression over the columns of events."""
+
+_MILLISECONDS = " + ".join(
+    f"((instr('0123456789abcdef', lower(substr(event_id, {digit}, 1))) - 1) << {4 * (12 - digit)})" for digit in range(1, 13)
+)
+_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+_MADE = f"strftime('%Y-%m-%d %H:%M:%f000', ({_MILLISECONDS}) / 1000.0, 'unixepoch')"
+SQLITE = (
+    f"CASE WHEN substr(event_id, 13, 1) = '7' AND lower(substr(event_id, 17, 1)) IN ('8', '9', 'a', 'b') AND {_MADE} <= {_NOW} "
+    f"THEN {_MADE} ELSE min(occurred_at, {_NOW}) END"
+)
+"""The same on SQLite, where an id is stored as 32 hexadecimal digits."""
