@@ -75,4 +75,6 @@ def check_axis(value: Any) -> None:
         ValueError: *value* is neither ``"occurred"`` nor ``"recorded"``.
     """
     if value not in _AXES:
-        raise ValueError(f'axis must be "occurred" (when it happened) or "recorded" (when it was written to the log), not {value!r}')
+        raise ValueError(
+            f'axis must be "occurred" (when it happened) or "recorded" (when it was written to the log), not {value!r}'
+        )

@@ -11,10 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
-<<<<<<< HEAD
 from sa_eventsource.arguments import check_axis, check_moment, version_number
-=======
->>>>>>> 782d8da (Two times: recorded_at beside occurred_at, in the log, queries, exports and the command line)
 from sa_eventsource.events import PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
 from sa_eventsource.store import (

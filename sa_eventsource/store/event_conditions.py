@@ -9,10 +9,7 @@ from sqlalchemy import Text, cast, inspect, select
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-<<<<<<< HEAD
 from sa_eventsource.arguments import check_moment, version_number, whole_number
-=======
->>>>>>> 782d8da (Two times: recorded_at beside occurred_at, in the log, queries, exports and the command line)
 from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types
 
 if TYPE_CHECKING:

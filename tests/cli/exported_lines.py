@@ -8,7 +8,8 @@ from uuid import UUID
 
 from sa_eventsource.store import as_json, json_object
 
-HEADER = '{"format":"sa_eventsource.events","format_version":1,"exported_at":"2026-05-04T12:00:00+00:00"}'
+HEADER = '{"format":"sa_eventsource.events","format_version":2,"exported_at":"2026-05-04T12:00:00+00:00"}'
+OLD_HEADER = HEADER.replace('"format_version":2', '"format_version":1')
 
 
 def members(number: int, **changes: str | None) -> dict[str, str]:
@@ -22,6 +23,7 @@ def members(number: int, **changes: str | None) -> dict[str, str]:
         "event_type": '"orders.NoteAdded"',
         "event_version": "1",
         "occurred_at": '"2026-05-04T12:00:00.123456+00:00"',
+        "recorded_at": '"2026-05-09T08:00:00.654321+00:00"',
         "event_data": '{"text":"hello"}',
         "metadata": "null",
         "correlation_id": "null",

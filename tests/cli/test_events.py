@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from sqlalchemy.orm import Session
 from sa_eventsource.cli.log_reader import LogReader
 from sa_eventsource.mapping import tables_on
 from tests.cli.commands import BASE, ROOT, call, fail, start, succeed, url_of
+from tests.cli.exported_lines import HEADER, line
+from tests.cli.logs import imported
 from tests.orders import Account, Base, Order
 from tests.session.helpers import note_elsewhere, place_order
 
@@ -75,6 +78,8 @@ def test_events_come_by_position_with_all_columns(log: Engine) -> None:
     assert [event["position"] for event in events] == [1, 2, 3, 4, 5]
     note = dict(events[1])
     assert isinstance(note.pop("transaction_id"), int)
+    recorded_at = datetime.fromisoformat(str(note.pop("recorded_at")))
+    assert timedelta(0) <= datetime.now(UTC) - recorded_at < timedelta(minutes=10)
     assert note == {
         "position": 2,
         "event_id": str(UUID(int=2)),
@@ -99,6 +104,22 @@ def test_lines_for_people_say_what_when_who_and_why(log: Engine) -> None:
     assert "ring twice é" in second
     assert "correlation 11111111-2222-4333-8444-555555555555" in second
     assert f"causation {UUID(int=1)}" in second
+    assert "  recorded 20" in second
+
+
+def test_the_time_of_recording_is_shown_where_it_is_another(empty: Engine) -> None:
+    late = line(1, recorded_at='"2026-05-04T12:00:01.123456Z"')
+    imported(empty, [HEADER, late, line(2, recorded_at='"2026-05-04T12:00:01.123455Z"')])
+    first, second = succeed("events", BASE, engine=empty).stdout.splitlines()
+    assert first.endswith("  recorded 2026-05-04 12:00:01.123Z")
+    assert "recorded" not in second
+
+
+def test_since_and_until_can_mean_the_time_of_recording(empty: Engine) -> None:
+    imported(empty, [HEADER, *(line(number, recorded_at=f'"2026-05-0{number}T00:00:00Z"') for number in (1, 2, 3))])
+    options = ("--since", "2026-05-02T00:00:00Z", "--until", "2026-05-02T00:00:00Z")
+    assert numbers(empty, *options) == []
+    assert numbers(empty, *options, "--axis", "recorded") == [2]
 
 
 @pytest.mark.parametrize(

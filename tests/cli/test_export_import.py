@@ -12,13 +12,13 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import ImportedLog, LogExportError, LogImportError, export_events, import_events
 from sa_eventsource.store import as_json
 from tests.cli.commands import BASE, succeed
-from tests.cli.exported_lines import HEADER, exactly, in_lines, line
+from tests.cli.exported_lines import HEADER, OLD_HEADER, exactly, in_lines, line
 from tests.cli.logs import EVENTS, exported, imported, refused
 from tests.cli.test_events import insert_raw
 from tests.orders import Base, NoteAdded, Order
@@ -59,7 +59,10 @@ def _logs(draw: st.DrawFn) -> list[dict[str, str]]:
         draw(st.lists(st.tuples(st.sampled_from(streams), st.uuids()), max_size=8, unique_by=lambda each: each[1]))
     ):
         versions[stream] += 1
-        moment = draw(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=_zones))  # noqa: DTZ001
+        moment, recorded = (
+            draw(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=_zones))  # noqa: DTZ001
+            for _ in range(2)
+        )
         events.append(
             {
                 "position": str(number * 3),
@@ -70,6 +73,7 @@ def _logs(draw: st.DrawFn) -> list[dict[str, str]]:
                 "event_type": as_json(draw(_names)),
                 "event_version": str(draw(st.integers(min_value=1, max_value=2**15 - 1))),
                 "occurred_at": as_json(moment.astimezone(UTC).isoformat()),
+                "recorded_at": as_json(recorded.astimezone(UTC).isoformat()),
                 "event_data": draw(_objects),
                 "metadata": draw(st.one_of(st.just("null"), _objects)),
                 "correlation_id": draw(st.one_of(st.just("null"), st.uuids().map(lambda each: as_json(str(each))))),
@@ -152,7 +156,7 @@ def test_the_header_counts_only_where_the_count_stays_true(postgres_log: Engine,
     with postgres_log.connect().execution_options(isolation_level=level) as connection:
         first = json.loads(next(export_events(connection, EVENTS)))
     assert first.get("count") == count
-    assert (first["format"], first["format_version"]) == ("sa_eventsource.events", 1)
+    assert (first["format"], first["format_version"]) == ("sa_eventsource.events", 2)
     assert datetime.fromisoformat(first["exported_at"]).utcoffset() == timedelta(0)
 
 
@@ -227,6 +231,51 @@ def test_an_event_id_with_other_content_is_refused(empty: Engine, batch_size: in
     number, place, reason = refused(empty, HEADER, line(1), line(1, position="2", **{field: value}), batch_size=batch_size)
     assert (number, place) == (3, "event_id")
     assert reason == f"{UUID(int=1)} is there already, as version 1 of Order 'o-1', with another {field}"
+
+
+def recorded_at(engine: Engine, number: int) -> datetime:
+    """Tell when the *number*-th event of a log of these tests was recorded."""
+    with engine.connect() as connection:
+        moment: datetime = connection.scalars(select(EVENTS.c.recorded_at).where(EVENTS.c.version == number)).one()
+        return moment
+
+
+def test_a_moved_log_keeps_when_it_was_recorded(log: Engine, other_postgres: Engine) -> None:
+    columns = EVENTS.c.position, EVENTS.c.recorded_at
+    with log.connect() as connection:
+        before = connection.execute(select(*columns).order_by(columns[0])).all()
+    imported(other_postgres, exported(log))
+    with other_postgres.connect() as connection:
+        assert connection.execute(select(*columns).order_by(columns[0])).all() == before
+
+
+def test_an_event_that_is_there_keeps_its_own_time_of_recording(empty: Engine) -> None:
+    imported(empty, [HEADER, line(1)])
+    again = line(1, recorded_at='"2026-06-01T00:00:00+00:00"')
+    assert imported(empty, [HEADER, again]) == ImportedLog(0, 1)
+    assert recorded_at(empty, 1) == datetime(2026, 5, 9, 8, 0, 0, 654321, tzinfo=UTC)
+
+
+def test_an_export_of_the_first_format_tells_when_an_event_was_recorded_by_its_id(empty: Engine) -> None:
+    made = datetime(2026, 5, 4, 15, 30, 0, 250_000, tzinfo=UTC)
+    version_7 = UUID(int=int(made.timestamp() * 1000) << 80 | 0x7ABC << 64 | 0b10 << 62)
+    lines = [
+        line(1, recorded_at=None, event_id=f'"{version_7}"'),
+        line(2, recorded_at=None),
+        line(3, recorded_at=None, occurred_at='"2199-01-01T00:00:00+00:00"'),
+    ]
+    before = datetime.now(UTC)
+    assert imported(empty, [OLD_HEADER, *lines]) == ImportedLog(3, 0)
+    assert recorded_at(empty, 1) == made
+    assert recorded_at(empty, 2) == datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
+    assert before <= recorded_at(empty, 3) <= datetime.now(UTC)
+    assert imported(empty, [OLD_HEADER, *lines]) == ImportedLog(0, 3)
+
+
+def test_an_id_that_was_made_in_the_future_tells_nothing(empty: Engine) -> None:
+    version_7 = UUID(int=(2**48 - 1) << 80 | 0x7ABC << 64 | 0b10 << 62)
+    imported(empty, [OLD_HEADER, line(1, recorded_at=None, event_id=f'"{version_7}"')])
+    assert recorded_at(empty, 1) == datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 def test_true_is_not_one(empty: Engine) -> None:

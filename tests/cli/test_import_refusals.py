@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from sa_eventsource import LogImportError
-from tests.cli.exported_lines import HEADER, header, line
+from tests.cli.exported_lines import HEADER, OLD_HEADER, header, line
 from tests.cli.logs import exported, imported, refused
 
 _HUGE = "1" + "0" * 131_072
@@ -23,7 +23,7 @@ _DEEP = '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"
         ((line(1),), (1, "format", "the first line must be the header")),
         (('{"format":"csv"}',), (1, "format", "the first line must be the header")),
         (('{"format":"sa_eventsource.events"}',), (1, "format_version", "it is missing")),
-        ((HEADER.replace(":1,", ":2,"),), (1, "format_version", "2 is not known; this release reads version 1")),
+        ((HEADER.replace(":2,", ":3,"),), (1, "format_version", "3 is not known; this release reads versions 1 to 2")),
         ((HEADER.replace("+00:00", ""),), (1, "exported_at", "has no offset")),
         ((HEADER[:-1] + ',"by":"ann"}',), (1, "by", "it is not a field of the format")),
         ((header(-1),), (1, "count", "is not an integer from 0")),
@@ -42,7 +42,8 @@ _DEEP = '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"
         ((HEADER, "{"), (2, "", "it is no JSON")),
         ((HEADER, '{"a":1,"a":1}'), (2, "a", "it is there twice")),
         ((HEADER, '{"a":"\x01"}'), (2, "a", "it is no JSON: Invalid control character")),
-        ((HEADER, line(1)[:-1] + ',"extra":1}'), (2, "extra", "it is not a field of the format, version 1")),
+        ((HEADER, line(1)[:-1] + ',"extra":1}'), (2, "extra", "it is not a field of the format, version 2")),
+        ((OLD_HEADER, line(1)), (2, "recorded_at", "it is not a field of the format, version 1")),
     ],
 )
 def test_a_file_that_is_no_export_is_refused(empty: Engine, lines: tuple[str, ...], expected: tuple[int, str, str]) -> None:
@@ -77,6 +78,8 @@ def test_a_missing_field_is_refused(empty: Engine, field: str) -> None:
         ("aggregate_id", '"a\\u0000b"', "aggregate_id", "it holds a NUL character"),
         ("aggregate_id", '"\\ud800"', "aggregate_id", "it holds half of a surrogate pair"),
         ("event_type", f'"{"x" * 256}"', "event_type", "it has 256 characters"),
+        ("recorded_at", '"2026-05-04T12:00:00"', "recorded_at", "has no offset; write it, such as +00:00"),
+        ("recorded_at", "null", "recorded_at", "is not a time in ISO 8601"),
         ("occurred_at", '"2026-05-04T12:00:00"', "occurred_at", "has no offset; write it, such as +00:00"),
         ("occurred_at", '"noon"', "occurred_at", '"noon" is not a time in ISO 8601'),
         ("occurred_at", "1777896000", "occurred_at", "is not a time in ISO 8601"),

@@ -12,6 +12,8 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, DomainEvent, applies
 from tests.cli.commands import BASE, call, fail, succeed
+from tests.cli.exported_lines import HEADER, line
+from tests.cli.logs import imported
 from tests.cli.test_events import insert_raw
 from tests.orders import Account, Order, OrderViewed, Warehouse
 
@@ -46,8 +48,11 @@ def shown(engine: Engine, *arguments: str) -> dict[str, Any]:
 
 
 def test_each_event_is_shown_with_what_it_changed_and_the_state_in_the_end(log: Engine) -> None:
+    lines = succeed("show", BASE, "Order", "o-1", engine=log).stdout.splitlines(keepends=True)
+    recorded = [each for each in lines if each.startswith("    recorded 20")]
+    assert len(recorded) == 3  # when the test ran
     assert (
-        succeed("show", BASE, "Order", "o-1", engine=log).stdout
+        "".join(each for each in lines if each not in recorded)
         == """\
 Order o-1
 
@@ -156,6 +161,7 @@ def test_what_is_not_there_is_an_error(log: Engine, arguments: tuple[str, ...], 
     ("options", "message"),
     [
         (("--at", "2026-05-04T12:00:00", "--version", "1"), "pass --at or --version, not both"),
+        (("--axis", "recorded"), "--axis recorded says what --at means; pass --at TIME too"),
         (("--at", "2026-05-04T12:00:00"), "--at: '2026-05-04T12:00:00' has no offset"),
     ],
 )
@@ -211,3 +217,16 @@ def test_equal_sets_are_no_change(sqlite_engine: Engine) -> None:
         {"last": {"before": "a", "after": "b"}},
     ]
     assert 'last: (unset) → "b"' in succeed(*arguments, engine=sqlite_engine).stdout
+
+
+def test_as_it_was_then_and_as_it_was_known_then(empty: Engine) -> None:
+    note = {"event_data": '{"text":"a"}', "recorded_at": '"2026-05-04T12:00:01Z"', "occurred_at": '"2026-05-04T12:00:00Z"'}
+    late = note | {"event_data": '{"text":"late"}', "recorded_at": '"2026-05-09T08:00:00Z"'}
+    imported(empty, [HEADER, line(1, **note), line(2, **late)])
+    at = ("Order", "o-1", "--at", "2026-05-04T12:00:01Z")
+    assert shown(empty, *at)["state"]["notes"] == ["a", "late"]
+    known = shown(empty, *at, "--axis", "recorded")
+    assert (known["version"], known["state"]["notes"]) == (1, ["a"])
+    before = ("Order", "o-1", "--at", "2026-05-04T12:00:00Z", "--axis", "recorded")
+    message = fail("show", BASE, *before, engine=empty, status=1)
+    assert "there is no Order 'o-1' recorded by 2026-05-04T12:00:00+00:00" in message
