@@ -23,7 +23,7 @@ from sa_eventsource.exceptions import (
     NestedEventError,
     ReadOnlyAggregateError,
 )
-from sa_eventsource.mapping import streams_of, tables_on
+from sa_eventsource.mapping import STORED_ID, streams_of, tables_on
 from sa_eventsource.types import uuid7
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class AggregateRoot(Generic[IdT]):
                 raise AggregateIdError(definition.aggregate_type, None, "ids of type int are not made up; pass id=")
             value = uuid7() if definition.id_type is UUID else str(uuid7())
         else:
-            definition.text_id(value)
+            value = definition.plain_id(value)
         values = vars(self)
         values["id"] = value
         values["version"] = 0
@@ -144,7 +144,8 @@ class AggregateRoot(Generic[IdT]):
             Without batches, a flush does not look for tables of a class that it has no instance to write of.
             """
             inherited = {"concrete": True} if _inherits_mapping(cls) else {}
-            return {"primary_key": [cls.__table__.c.id], "batch": False, **inherited}
+            # STORED_ID is for the compiler, not for the application.
+            return {"primary_key": [cls.__table__.c.id], "exclude_properties": {STORED_ID}, "batch": False, **inherited}
 
     def apply_event(self, event: DomainEvent, *, occurred_at: datetime | None = None, event_id: UUID | None = None) -> None:
         """Change the state by an event, and keep the event for the next flush.
@@ -265,14 +266,22 @@ def _define(cls: Any) -> AggregateDefinition:
 
 
 def _id_type(cls: type[Any]) -> type[Any]:
-    for klass in cls.__mro__:
-        for base in vars(klass).get("__orig_bases__", ()):
-            if typing.get_origin(base) is AggregateRoot:
-                (argument,) = typing.get_args(base)
-                if not isinstance(argument, TypeVar):
-                    found: type[Any] = argument
-                    return found
-    return str
+    argument = _id_argument(cls)
+    return str if isinstance(argument, TypeVar) else argument
+
+
+def _id_argument(cls: type[Any]) -> Any:
+    """Find what stands in the brackets of ``AggregateRoot[...]``, through generic classes in between; a variable where nothing."""
+    for base in vars(cls).get("__orig_bases__", cls.__bases__):
+        origin = typing.get_origin(base) or base
+        if origin is AggregateRoot:
+            return next(iter(typing.get_args(base)), IdT)
+        if isinstance(origin, type) and issubclass(origin, AggregateRoot):
+            argument = _id_argument(origin)
+            parameters = getattr(origin, "__parameters__", ())
+            given = typing.get_args(base)
+            return given[parameters.index(argument)] if given and argument in parameters else argument
+    return IdT
 
 
 def _inherits_mapping(cls: type[Any]) -> bool:

@@ -73,6 +73,15 @@ class AggregateDefinition:
         """
         return id_as_text(value, self.id_type, self.aggregate_type)
 
+    def plain_id(self, value: Any) -> Any:
+        """Give an id the declared type itself, where it is of a subclass such as an enumeration that is a ``str`` too.
+
+        Raises:
+            AggregateIdError: *value* cannot be an id of this class.
+        """
+        text = self.text_id(value)
+        return value if type(value) is self.id_type else self.typed_id(text)
+
     def typed_id(self, text: str) -> Any:
         """Turn a stored id into the application's."""
         return self.id_type(text)

@@ -11,6 +11,8 @@ from sa_eventsource.exceptions.base import EventSourceError
 if TYPE_CHECKING:
     from datetime import datetime
 
+_WRITTEN_BITS = 1024
+
 
 class UnhandledEventError(EventSourceError, TypeError):
     """An aggregate has no ``@applies`` method for an event.
@@ -44,7 +46,10 @@ class AggregateIdError(EventSourceError, ValueError):
         self.aggregate_type = aggregate_type
         self.value = value
         self.reason = reason
-        super().__init__(f"{value!r} cannot be the id of a {aggregate_type}: {reason}")
+        # Python refuses to write integers of some thousand digits.
+        is_huge = isinstance(value, int) and value.bit_length() > _WRITTEN_BITS
+        shown = f"an int of {value.bit_length()} bits" if is_huge else repr(value)  # type: ignore[attr-defined]
+        super().__init__(f"{shown} cannot be the id of a {aggregate_type}: {reason}")
 
 
 class AggregateStateError(EventSourceError, AttributeError):

@@ -1,6 +1,7 @@
 """Tables, their rows as classes, and the selectable that aggregates are mapped to."""
 
-from sa_eventsource.mapping.column_types import ID_TYPES, MAX_NAME_LENGTH, AggregateId, id_as_text
+from sa_eventsource.mapping.aggregate_ids import ID_TYPES, STORED_ID, id_as_text
+from sa_eventsource.mapping.column_types import MAX_NAME_LENGTH
 from sa_eventsource.mapping.records import EventRecord, event_record
 from sa_eventsource.mapping.streams import streams_of
 from sa_eventsource.mapping.tables import EventSourceOptions, EventSourceTables, find_tables, is_events_table, tables_on
@@ -8,7 +9,7 @@ from sa_eventsource.mapping.tables import EventSourceOptions, EventSourceTables,
 __all__ = [
     "ID_TYPES",
     "MAX_NAME_LENGTH",
-    "AggregateId",
+    "STORED_ID",
     "EventRecord",
     "EventSourceOptions",
     "EventSourceTables",

@@ -1,19 +1,16 @@
-"""Column types and defaults that SQLAlchemy does not bring: ids as text, times in UTC, transaction ids, the database's clock."""
+"""Column types and defaults that SQLAlchemy does not bring: times in UTC, transaction ids, the database's clock."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, DateTime, String
+from sqlalchemy import JSON, BigInteger, DateTime
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeDecorator, UserDefinedType
-
-from sa_eventsource.exceptions import AggregateIdError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -25,53 +22,6 @@ DOCUMENT = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postg
 
 MAX_NAME_LENGTH = 255
 """The longest aggregate id, aggregate type and event type, in characters."""
-
-ID_TYPES: tuple[type[Any], ...] = (str, UUID, int)
-"""The Python types an aggregate's id may have."""
-
-
-def id_as_text(value: object, id_type: type[Any], aggregate_type: str) -> str:
-    """Turn an aggregate's id into the text that the log stores.
-
-    Args:
-        value: The id as the application has it.
-        id_type: The Python type declared for it: ``str``, ``UUID`` or ``int``.
-        aggregate_type: The aggregate's stored type name, for the message.
-
-    Raises:
-        AggregateIdError: *value* is of another type, empty, longer than 255 characters, or holds a NUL character.
-    """
-    if type(value) is not id_type and (not isinstance(value, id_type) or isinstance(value, bool)):
-        raise AggregateIdError(aggregate_type, value, f"it must be {id_type.__name__}, not {type(value).__name__}")
-    text = str(value)
-    if not text:
-        raise AggregateIdError(aggregate_type, value, "it is empty")
-    if len(text) > MAX_NAME_LENGTH:
-        raise AggregateIdError(aggregate_type, value, f"it has {len(text)} characters, and at most {MAX_NAME_LENGTH} are stored")
-    if "\x00" in text:
-        raise AggregateIdError(aggregate_type, value, "PostgreSQL text cannot hold a NUL character")
-    return text
-
-
-class AggregateId(TypeDecorator[Any]):
-    """An aggregate's id: ``str``, ``UUID`` or ``int`` in Python, text in the database."""
-
-    impl = String(MAX_NAME_LENGTH)
-    cache_ok = True
-
-    def __init__(self, id_type: type[Any] = str, aggregate_type: str = "aggregate") -> None:
-        """Remember the Python type and whose id it is."""
-        super().__init__(MAX_NAME_LENGTH)
-        self.id_type = id_type
-        self.aggregate_type = aggregate_type
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Turn the application's id into text, refusing what cannot be one."""
-        return None if value is None else id_as_text(value, self.id_type, self.aggregate_type)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
-        """Turn stored text into the application's id."""
-        return value if value is None or self.id_type is str else self.id_type(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, type_coerce
+from sqlalchemy import func, select
 
-from sa_eventsource.mapping.column_types import AggregateId
+from sa_eventsource.mapping.aggregate_ids import STORED_ID, typed_id
 
 if TYPE_CHECKING:
     from sqlalchemy import Subquery, Table
@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 def streams_of(events: Table, aggregate_type: str, id_type: type[Any]) -> Subquery:
     """Select the id and the latest version of every aggregate of one type.
 
-    PostgreSQL pushes a condition on the id into the subquery, so loading one aggregate reads only its own index entries.
+    PostgreSQL pushes a condition on the stored id into the subquery, so loading one aggregate reads only its own index entries.
     """
-    identifier = type_coerce(events.c.aggregate_id, AggregateId(id_type, aggregate_type)).label("id")
-    return (
-        select(identifier, func.max(events.c.version).label("version"))
-        .where(events.c.aggregate_type == aggregate_type)
-        .group_by(events.c.aggregate_id)
-        .subquery()
-    )
+    columns = [typed_id(events.c.aggregate_id, id_type, aggregate_type).label("id"), func.max(events.c.version).label("version")]
+    if id_type is not str:
+        columns.append(events.c.aggregate_id.label(STORED_ID))
+    return select(*columns).where(events.c.aggregate_type == aggregate_type).group_by(events.c.aggregate_id).subquery()

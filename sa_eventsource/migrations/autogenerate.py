@@ -11,7 +11,6 @@ from sqlalchemy import Connection, MetaData, text
 from sa_eventsource.mapping import find_tables
 from sa_eventsource.mapping.column_types import (
     DOCUMENT,
-    AggregateId,
     TransactionId,
     UtcDateTime,
     current_transaction_id,
@@ -59,7 +58,7 @@ def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[
     Pass it to ``context.configure(render_item=...)`` in ``env.py``; one that is there already can call it first, and go on where
     it returns False.
     """
-    if kind == "type" and isinstance(item, AggregateId | TransactionId | UtcDateTime):
+    if kind == "type" and isinstance(item, TransactionId | UtcDateTime):
         context.imports.add(_IMPORT)
         return f"sa_eventsource.mapping.column_types.{type(item).__name__}()"
     if kind == "type" and isinstance(item, StoredNumber):

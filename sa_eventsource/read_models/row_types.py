@@ -22,9 +22,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import operators
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from sa_eventsource.mapping.aggregate_ids import UuidId
 from sa_eventsource.mapping.column_types import DOCUMENT, UtcDateTime
 from sa_eventsource.read_models.value_types import without_decimals
 
@@ -37,11 +39,24 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models.value_types import ValueType
 
 
+_OfTexts: Any = Text.comparator_factory
+
+
+class _TextComparator(TypeDecorator.Comparator[Any], _OfTexts):  # type: ignore[misc]
+    """Leaves the comparison with an aggregate's id to that, which knows its own text: a UUID is no text to PostgreSQL."""
+
+    def operate(self, op: Any, *other: Any, **options: Any) -> Any:
+        if op in (operators.eq, operators.ne) and isinstance(getattr(other[0], "type", None), UuidId):
+            return op(other[0], self.expr)
+        return super().operate(op, *other, **options)
+
+
 class StoredText(TypeDecorator[Any]):
     """A value kept as text whose order is the value's: a date, a moment, a UUID, a member of an enumeration."""
 
     impl = Text
     cache_ok = True
+    comparator_factory = _TextComparator  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, value_type: ValueType) -> None:
         """Remember what the text stands for."""

@@ -132,7 +132,7 @@ def test_uuid_ids(database: Engine) -> None:
     assert stored_events(database)[0][1] == str(account_id)
 
 
-@pytest.mark.parametrize("number", [0, 7, -1, 2**70])
+@pytest.mark.parametrize("number", [0, 7, -1, 2**63 - 1, -(2**63)])
 def test_int_ids(database: Engine, number: int) -> None:
     warehouse = Warehouse(id=number)
     warehouse.receive("lamp", 5)
@@ -156,7 +156,10 @@ def test_int_ids(database: Engine, number: int) -> None:
         (Account, str(_SOME_ID), "must be UUID, not str"),
         (Warehouse, "5", "must be int, not str"),
         (Warehouse, True, "must be int, not bool"),
-        (Warehouse, 10**255, "256 characters"),
+        (Warehouse, 2**63, "64 bits"),
+        (Warehouse, -(2**63) - 1, "64 bits"),
+        (Warehouse, 10**5000, "64 bits"),
+        (Order, "\ud800", "surrogate"),
     ],
     ids=lambda value: value if isinstance(value, str) and "must be" in value else "",
 )
