@@ -1,84 +1,154 @@
-"""The trigger that keeps stored events as they are, whoever connects.
+"""The triggers that keep stored events as they are, whoever connects.
 
-It refuses UPDATE, DELETE and TRUNCATE. Work that must rewrite history, such as erasing personal data, opens it for one
-transaction with ``SET LOCAL sa_eventsource.allow_event_changes = 'on'``; SQLite has triggers but no such switch, and there the
-trigger always refuses.
+They refuse UPDATE, DELETE and TRUNCATE. Work that must rewrite history, such as erasing personal data, opens them for one
+transaction with ``SET LOCAL sa_eventsource.allow_event_changes = 'on'``; SQLite has triggers but no such switch, and there they
+always refuse.
+
+The statements are DDL elements, so that SQLAlchemy renders names and schemas as it does for the table itself: quoted where need be,
+and in a tenant's schema where ``schema_translate_map`` says so.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import DDL, event
+from sqlalchemy import event
+
+from sa_eventsource.mapping.statements import TableNames, TableStatement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Table
+
+    from sa_eventsource.mapping.statements import Rendering
 
 SWITCH = "sa_eventsource.allow_event_changes"
 """The setting that, when ``on`` in a transaction, lets that transaction change or delete events."""
 
 TRIGGER = "sa_eventsource_immutable"
-"""Name of the trigger, or its beginning."""
+"""Name of the trigger on PostgreSQL that refuses UPDATE and DELETE; the others' names begin with it."""
 
+TRUNCATE_TRIGGER = f"{TRIGGER}_truncate"
+"""Name of the trigger on PostgreSQL that refuses TRUNCATE."""
 
-def create_statements(table: str, schema: str | None, dialect: str) -> list[str]:
-    """List the statements that put the trigger on an events table.
-
-    Args:
-        table: Name of the events table, unquoted.
-        schema: Its schema, or None for the connection's search path.
-        dialect: ``postgresql`` or ``sqlite``; none exist for others.
-    """
-    if dialect == "postgresql":
-        name, function = _qualified(schema, table), _qualified(schema, f"{table}_immutable")
-        return [
-            f"""CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$
+# No percent signs here: drivers would take them for parameters, and SQL that is printed, as Alembic does, would double them.
+FUNCTION_BODY = f"""
 BEGIN
     IF current_setting('{SWITCH}', true) = 'on' THEN
         RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
     END IF;
-    RAISE EXCEPTION 'events are immutable: % of % refused', TG_OP, TG_TABLE_NAME
-        USING ERRCODE = 'restrict_violation',
-              HINT = 'Append a new event that corrects the old one instead.';
-END $$""",
-            f"CREATE OR REPLACE TRIGGER {TRIGGER} BEFORE UPDATE OR DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION {function}()",
-            (
-                f"CREATE OR REPLACE TRIGGER {TRIGGER}_truncate BEFORE TRUNCATE ON {name} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
-            ),
-        ]
-    if dialect == "sqlite":
-        return [
-            f"CREATE TRIGGER IF NOT EXISTS {_qualified(schema, f'{TRIGGER}_{table}_{operation.lower()}')} BEFORE {operation} "
-            f"ON {_quoted(table)} BEGIN SELECT RAISE(ABORT, 'events are immutable: {operation} refused'); END"
-            for operation in ("UPDATE", "DELETE")
-        ]
-    return []
+    RAISE EXCEPTION USING
+        MESSAGE = 'events are immutable: ' || TG_OP || ' of ' || TG_TABLE_NAME || ' refused',
+        ERRCODE = 'restrict_violation',
+        HINT = 'Append a new event that corrects the old one instead.';
+END """
+"""What the triggers on PostgreSQL do, in PL/pgSQL."""
+
+_FUNCTION = "{}_immutable"
+
+SQLITE_OPERATIONS = ("update", "delete", "insert")
+"""What the triggers on SQLite watch; of INSERT, they refuse the one that replaces (``INSERT OR REPLACE``, ``REPLACE INTO``)."""
 
 
-def drop_statements(table: str, schema: str | None, dialect: str) -> list[str]:
-    """List the statements that take the trigger off again. Dropping the table drops it too, but leaves its function."""
-    if dialect == "postgresql":
-        return [f"DROP FUNCTION IF EXISTS {_qualified(schema, f'{table}_immutable')}() CASCADE"]
-    if dialect == "sqlite":
-        return [
-            f"DROP TRIGGER IF EXISTS {_qualified(schema, f'{TRIGGER}_{table}_{operation}')}" for operation in ("update", "delete")
-        ]
-    return []
+def create_statements(table: Table, dialect: str) -> list[TableStatement]:
+    """List the statements that put the triggers on an events table, or put them right again.
+
+    Args:
+        table: The events table.
+        dialect: ``postgresql`` or ``sqlite``; none exist for others.
+    """
+    return _statements(table, {"postgresql": _POSTGRESQL, "sqlite": [*_SQLITE_DROPS, *_SQLITE]}.get(dialect, ()))
+
+
+def drop_statements(table: Table, dialect: str) -> list[TableStatement]:
+    """List the statements that take the triggers off again. Arguments as for :func:`create_statements`."""
+    return _statements(table, {"postgresql": _POSTGRESQL_DROPS, "sqlite": _SQLITE_DROPS}.get(dialect, ()))
 
 
 def guard_events(table: Table) -> None:
-    """Have ``create_all`` put the trigger on *table*, and ``drop_all`` remove what it leaves behind."""
+    """Have ``create_all`` put the triggers on *table*, and ``drop_all`` remove the function that they leave behind."""
     for dialect in ("postgresql", "sqlite"):
-        for statement in create_statements(table.name, table.schema, dialect):
-            event.listen(table, "after_create", DDL(statement.replace("%", "%%")).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
-    for statement in drop_statements(table.name, table.schema, "postgresql"):
-        event.listen(table, "after_drop", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
+        for statement in create_statements(table, dialect):
+            event.listen(table, "after_create", statement.execute_if(dialect=dialect))
+    for statement in _statements(table, (_drop_function,)):
+        event.listen(table, "after_drop", statement.execute_if(dialect="postgresql"))
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _statements(table: Table, renderings: Sequence[Rendering]) -> list[TableStatement]:
+    return [TableStatement(table, render) for render in renderings]
 
 
-def _qualified(schema: str | None, name: str) -> str:
-    return _quoted(name) if schema is None else f"{_quoted(schema)}.{_quoted(name)}"
+def _function(names: TableNames) -> str:
+    return f"CREATE OR REPLACE FUNCTION {names.in_schema(_FUNCTION)}() RETURNS trigger LANGUAGE plpgsql AS $${FUNCTION_BODY}$$"
+
+
+def _row_trigger(names: TableNames) -> str:
+    return (
+        f"CREATE OR REPLACE TRIGGER {TRIGGER} BEFORE UPDATE OR DELETE ON {names.table} "
+        f"FOR EACH ROW EXECUTE FUNCTION {names.in_schema(_FUNCTION)}()"
+    )
+
+
+def _truncate_trigger(names: TableNames) -> str:
+    return (
+        f"CREATE OR REPLACE TRIGGER {TRUNCATE_TRIGGER} BEFORE TRUNCATE ON {names.table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {names.in_schema(_FUNCTION)}()"
+    )
+
+
+def _drop_function(names: TableNames) -> str:
+    return f"DROP FUNCTION IF EXISTS {names.in_schema(_FUNCTION)}()"
+
+
+def _sqlite_name(operation: str) -> str:
+    return f"{TRIGGER}_{{}}_{operation}"
+
+
+def sqlite_trigger(operation: str) -> Rendering:
+    """Give what renders the definition of SQLite's trigger for an operation, from ``BEFORE`` on."""
+    return {"update": _sqlite_refusal("UPDATE"), "delete": _sqlite_refusal("DELETE"), "insert": _sqlite_replacement}[operation]
+
+
+def _sqlite_refusal(operation: str) -> Rendering:
+    def render(names: TableNames) -> str:
+        refusal = f"SELECT RAISE(ABORT, 'events are immutable: {operation} refused');"
+        return f"BEFORE {operation} ON {names.bare_table} BEGIN {refusal} END"
+
+    return render
+
+
+def _sqlite_replacement(names: TableNames) -> str:
+    """Refuse to replace a row, which fires no trigger for the row that goes; leave all other ways to meet a row as they are.
+
+    A trigger cannot ask whether its statement replaces. But the statement's way to resolve conflicts also holds for what the
+    trigger inserts, unless it is the default: a row without the ``event_version`` that must not be null is left out, and only under
+    REPLACE goes in with the column's default. It never stays, because the statement is then refused.
+    """
+    table = names.bare_table
+    columns = "event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, occurred_at, position"
+    return (
+        f"BEFORE INSERT ON {table} WHEN EXISTS (SELECT 1 FROM {table} WHERE event_id = NEW.event_id OR position = NEW.position OR "
+        f"(aggregate_type = NEW.aggregate_type AND aggregate_id = NEW.aggregate_id AND version = NEW.version) OR "
+        f"rowid = NEW.rowid) BEGIN "
+        f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ('', '', '', 0, '', NULL, '', '', -1); "
+        f"SELECT RAISE(ABORT, 'events are immutable: REPLACE refused') FROM {table} WHERE event_id = ''; END"
+    )
+
+
+def _create_sqlite(operation: str) -> Rendering:
+    return lambda names: f"CREATE TRIGGER {names.in_schema(_sqlite_name(operation))} {sqlite_trigger(operation)(names)}"
+
+
+def _drop_sqlite(operation: str) -> Rendering:
+    return lambda names: f"DROP TRIGGER IF EXISTS {names.in_schema(_sqlite_name(operation))}"
+
+
+_POSTGRESQL = (_function, _row_trigger, _truncate_trigger)
+_POSTGRESQL_DROPS = (
+    lambda names: f"DROP TRIGGER IF EXISTS {TRIGGER} ON {names.table}",
+    lambda names: f"DROP TRIGGER IF EXISTS {TRUNCATE_TRIGGER} ON {names.table}",
+    _drop_function,
+)
+_SQLITE = tuple(_create_sqlite(each) for each in SQLITE_OPERATIONS)
+_SQLITE_DROPS = tuple(_drop_sqlite(each) for each in SQLITE_OPERATIONS)

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 from alembic.autogenerate import comparators, renderers
 from alembic.operations import MigrateOperation, Operations, ops
 from alembic.util import DispatchPriority
-from sqlalchemy import Column, MetaData
+from sqlalchemy import Column, MetaData, Table, literal_column
 
 from sa_eventsource.mapping import find_tables
 from sa_eventsource.mapping.column_types import UtcDateTime, database_clock
 from sa_eventsource.mapping.immutability import create_statements
+from sa_eventsource.mapping.statements import TableStatement
 from sa_eventsource.store import recording_time
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import UpgradeOps
 
-_COLUMN = "recorded_at"
+_COLUMN, _TYPE = "recorded_at", "TIMESTAMP WITH TIME ZONE"
 
 
 @Operations.register_operation("add_recorded_at")
@@ -56,15 +57,18 @@ class AddRecordedAt(MigrateOperation):
 @Operations.implementation_for(AddRecordedAt)
 def _add(operations: Operations, operation: AddRecordedAt) -> None:
     dialect = operations.get_context().dialect
-    table = dialect.identifier_preparer.quote(operation.table_name)
-    if operation.schema is not None:
-        table = f"{dialect.identifier_preparer.quote_schema(operation.schema)}.{table}"
+    table = Table(operation.table_name, MetaData(), Column(_COLUMN, UtcDateTime()), schema=operation.schema)
     if dialect.name == "postgresql":
-        operations.execute(f"ALTER TABLE {table} ADD COLUMN {_COLUMN} TIMESTAMP WITH TIME ZONE")
+        operations.execute(TableStatement(table, lambda names: f"ALTER TABLE {names.table} ADD COLUMN {_COLUMN} {_TYPE}"))
         # A column that is converted may be worked out from others, and no trigger sees it; what is added with a default may not.
         operations.execute(
-            f"ALTER TABLE {table} ALTER COLUMN {_COLUMN} TYPE TIMESTAMP WITH TIME ZONE USING {recording_time.POSTGRESQL}, "
-            f"ALTER COLUMN {_COLUMN} SET DEFAULT clock_timestamp(), ALTER COLUMN {_COLUMN} SET NOT NULL"
+            TableStatement(
+                table,
+                lambda names: (
+                    f"ALTER TABLE {names.table} ALTER COLUMN {_COLUMN} TYPE {_TYPE} USING {recording_time.POSTGRESQL}, "
+                    f"ALTER COLUMN {_COLUMN} SET DEFAULT clock_timestamp(), ALTER COLUMN {_COLUMN} SET NOT NULL"
+                ),
+            )
         )
         return
     column: Column[Any] = Column(_COLUMN, UtcDateTime(), server_default=database_clock(), nullable=False)
@@ -72,8 +76,8 @@ def _add(operations: Operations, operation: AddRecordedAt) -> None:
         batch.add_column(column)
     if dialect.name == "sqlite":
         # SQLite cannot add a column with such a default: the table was made again, and its triggers went with the old one.
-        operations.execute(f"UPDATE {table} SET {_COLUMN} = {recording_time.SQLITE}")
-        for statement in create_statements(operation.table_name, operation.schema, "sqlite"):
+        operations.execute(table.update().values({_COLUMN: literal_column(recording_time.SQLITE)}))
+        for statement in create_statements(table, "sqlite"):
             operations.execute(statement)
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-Check: TypeAlias = Literal["streams", "event types", "transactions", "checkpoints", "parked events", "snapshots", "read models"]
+Check: TypeAlias = Literal[
+    "streams", "event types", "transactions", "immutability", "checkpoints", "parked events", "snapshots", "read models"
+]
 
 Progress: TypeAlias = "Callable[[str, int, int | None], None]"
 """Called with what is being checked, how many of it are done, and how many there are; None where that is not known."""

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.clusters import any_bind
-from sa_eventsource.verification import checkpoints, log, snapshots
+from sa_eventsource.verification import checkpoints, immutability, log, snapshots
 from sa_eventsource.verification.findings import Finding, Verification, first_of
 from sa_eventsource.verification.reading import one_state
 from sa_eventsource.verification.rows import RowCheck, reason_not_to_compare
@@ -31,6 +31,7 @@ _CHECKS: dict[str, Callable[[Connection, EventSourceTables], Any]] = {
     "checkpoints": checkpoints.check_checkpoints,
     "parked events": checkpoints.check_parked,
     "snapshots": snapshots.check_versions,
+    "immutability": immutability.check_immutability,
 }
 
 
@@ -48,7 +49,8 @@ def verify(  # noqa: PLR0913 - by keyword
     That is: each stream's versions count from 1 without a hole, in the order of their positions; the code knows all event types;
     transaction ids, checkpoints and parked events belong to this cluster and this log; no snapshot is ahead of its stream or
     differs from the fold of its events; each row of a read model is the fold of the events that the model has taken, and none is
-    missing. Read models with ``@handles`` methods cannot be compared: what they mean is only told by running them.
+    missing; triggers refuse changes of events. Read models with ``@handles`` methods cannot be compared: what they mean is only
+    told by running them.
 
     Everything is read in transactions that change nothing and lock nothing, and each sees one state of the database, so that the
     application and the workers may go on. Memory is needed for the rows that are compared.

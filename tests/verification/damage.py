@@ -10,7 +10,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, Worker, applies, handles, map_from_event
-from sa_eventsource.mapping.immutability import SWITCH, drop_statements
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.read_models import append, count, day, first, sum_
 
 
@@ -89,6 +90,8 @@ class ByHand(ReadModel, Base):
         pass
 
 
+EVENTS = tables_on(Base.metadata).events
+
 COMPARED = ("articles", "baskets", "per_day")
 
 
@@ -118,7 +121,10 @@ def execute(engine: Engine, *statements: str, parameters: Sequence[Any] | dict[s
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SET LOCAL {SWITCH} = 'on'"))
         else:
-            for statement in drop_statements("events", None, "sqlite"):
-                connection.execute(text(statement))
+            for guard in drop_statements(EVENTS, "sqlite"):
+                connection.execute(guard)
         for each in statements:
             connection.execute(text(each), parameters or None)
+        if engine.dialect.name == "sqlite":
+            for guard in create_statements(EVENTS, "sqlite"):
+                connection.execute(guard)

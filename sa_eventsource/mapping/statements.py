@@ -1,0 +1,69 @@
+"""Statements about a table that SQLAlchemy has no construct for, with names that its compiler renders.
+
+So they are quoted as those of the table itself, and lie where ``schema_translate_map`` says. A driver that formats parameters into
+its text wants percent signs doubled: names have that done; the text around them must have none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from sqlalchemy import MetaData, Table
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import ExecutableDDLElement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.sql.compiler import DDLCompiler, IdentifierPreparer
+
+
+class TableNames:
+    """The name of a table, and those that go with it, as one compiler renders them."""
+
+    def __init__(self, table: Table, preparer: IdentifierPreparer) -> None:
+        """Choose the table and the compiler's way to quote names and to find schemas."""
+        self._table = table
+        self._preparer = preparer
+
+    @property
+    def table(self) -> str:
+        """The table, with its schema if it has one."""
+        return self._preparer.format_table(self._table)
+
+    @property
+    def bare_table(self) -> str:
+        """The table without its schema, as triggers in SQLite, which lie in their table's, name it."""
+        return self._preparer.quote(self._table.name)
+
+    def in_schema(self, template: str) -> str:
+        """Something in the table's schema: the template with the table's name in the place of ``{}``."""
+        return self._preparer.format_table(Table(template.replace("{}", self._table.name), MetaData(), schema=self._table.schema))
+
+
+Rendering: TypeAlias = "Callable[[TableNames], str]"
+"""Writes a statement, given the names."""
+
+
+class TableStatement(ExecutableDDLElement):
+    """A statement about one table: ``connection.execute(TableStatement(table, lambda names: f"LOCK TABLE {names.table}"))``."""
+
+    def __init__(self, table: Table, render: Rendering) -> None:
+        """Choose the table, and what to say of it."""
+        self.table = table
+        self.render = render
+
+
+@compiles(TableStatement)
+def _text(element: TableStatement, compiler: DDLCompiler, **_: object) -> str:
+    return element.render(TableNames(element.table, compiler.preparer))
+
+
+def lock_table(table: Table, mode: str) -> TableStatement:
+    """Give PostgreSQL's statement that locks a table until the transaction ends.
+
+    Args:
+        table: The table.
+        mode: The lock's mode, such as ``SHARE``.
+    """
+    return TableStatement(table, lambda names: f"LOCK TABLE {names.table} IN {mode} MODE")

@@ -1,0 +1,50 @@
+"""Is the log guarded? Triggers that refuse changes, at work, and no setting that opens them for everyone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from sa_eventsource.mapping.immutability import SWITCH
+from sa_eventsource.mapping.trigger_faults import trigger_faults
+from sa_eventsource.verification.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sqlalchemy import Connection
+
+    from sa_eventsource.mapping import EventSourceTables
+
+
+def check_immutability(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find triggers that are missing, disabled or changed, and settings under which they let changes pass."""
+    for fault in trigger_faults(connection, tables.events):
+        advice = "events may have been changed since. Put it right by a migration: op.create_event_immutability()"
+        yield Finding("immutability", tables.events.name, f"{fault}; {advice}")
+    if connection.dialect.name == "postgresql":
+        yield from _check_settings(connection)
+
+
+def _check_settings(connection: Connection) -> Generator[Finding, None, None]:
+    here = connection.execute(
+        text("SELECT current_setting('session_replication_role'), coalesce(current_setting(:switch, true), '')"), {"switch": SWITCH}
+    ).one()
+    everywhere = connection.execute(
+        text("""
+            SELECT coalesce(nullif(setrole, CAST(0 AS oid))::regrole::text, '(all roles)') AS role, setting
+            FROM pg_db_role_setting, unnest(setconfig) AS setting
+            WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+              AND lower(setting) IN ('session_replication_role=replica', :open)
+            ORDER BY role, setting
+        """),
+        {"open": f"{SWITCH}=on"},
+    ).all()
+    for role, setting in everywhere:
+        yield Finding(
+            "immutability", str(role), f"ALTER ROLE or ALTER DATABASE has set {setting}: no trigger refuses changes there. Reset it"
+        )
+    if not everywhere and (here[0] == "replica" or here[1] == "on"):
+        name = SWITCH if here[1] == "on" else "session_replication_role"
+        yield Finding("immutability", name, "it is set in this very session, where no trigger refuses changes. Do not set it here")

@@ -1,0 +1,84 @@
+"""Verifying finds a log that is no longer guarded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from sa_eventsource import verify
+from tests.trigger_damage import POSTGRESQL, SQLITE, damage
+from tests.verification.damage import Base, buy
+
+
+def found(engine: Engine) -> list[str]:
+    return [str(each) for each in verify(engine, Base).findings if each.check == "immutability"]
+
+
+@pytest.mark.parametrize("name", POSTGRESQL)
+def test_damaged_triggers_on_postgresql_are_found(postgres_engine: Engine, name: str) -> None:
+    Base.metadata.create_all(postgres_engine)
+    buy(postgres_engine, "b-1", 1)
+    assert found(postgres_engine) == []
+    damage(postgres_engine, name)
+    (first, *_) = found(postgres_engine)
+    assert first.startswith("immutability: events: ")
+    assert "sa_eventsource_immutable" in first
+    assert "op.create_event_immutability()" in first
+    assert not verify(postgres_engine, Base).is_sound
+
+
+@pytest.mark.parametrize("name", SQLITE)
+def test_damaged_triggers_on_sqlite_are_found(sqlite_engine: Engine, name: str) -> None:
+    Base.metadata.create_all(sqlite_engine)
+    buy(sqlite_engine, "b-1", 1)
+    assert found(sqlite_engine) == []
+    damage(sqlite_engine, name)
+    (first,) = found(sqlite_engine)
+    assert first.startswith("immutability: events: trigger sa_eventsource_immutable_events_")
+
+
+def test_each_fault_is_named(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    damage(postgres_engine, "the trigger disabled")
+    damage(postgres_engine, "the trigger on TRUNCATE dropped")
+    disabled, missing = found(postgres_engine)
+    assert "trigger sa_eventsource_immutable, which refuses UPDATE and DELETE, is disabled" in disabled
+    assert "trigger sa_eventsource_immutable_truncate, which refuses TRUNCATE, is missing" in missing
+
+
+def test_an_emptied_function_is_named(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    damage(postgres_engine, "the function emptied")
+    assert [each.split(": ")[2].split(",")[0] for each in found(postgres_engine)] == ["function events_immutable()"] * 2
+
+
+@pytest.fixture
+def role(postgres_engine: Engine) -> Iterator[str]:
+    """A role that the test may set parameters for."""
+    with postgres_engine.begin() as connection:
+        name = f"role_{connection.scalar(text('SELECT current_database()'))}"
+        connection.execute(text(f"CREATE ROLE {name}"))
+    yield name
+    with postgres_engine.begin() as connection:
+        connection.execute(text(f"DROP ROLE {name}"))
+
+
+@pytest.mark.parametrize("setting", ["session_replication_role = replica", "sa_eventsource.allow_event_changes = on"])
+def test_a_setting_that_opens_the_log_to_a_role_is_found(postgres_engine: Engine, role: str, setting: str) -> None:
+    Base.metadata.create_all(postgres_engine)
+    with postgres_engine.begin() as connection:
+        connection.execute(text(f"ALTER ROLE {role} SET {setting}"))
+    (message,) = found(postgres_engine)
+    assert message.startswith(f"immutability: {role}: ")
+    assert setting.replace(" ", "") in message
+
+
+@pytest.mark.parametrize("setting", ["session_replication_role=replica", "sa_eventsource.allow_event_changes=on"])
+def test_a_setting_of_the_session_itself_is_found(postgres_engine: Engine, setting: str) -> None:
+    Base.metadata.create_all(postgres_engine)
+    url = make_url(postgres_engine.url).update_query_dict({"options": f"-c {setting}"})
+    engine = create_engine(url)
+    assert [each.split(": ")[1] for each in found(engine)] == [setting.split("=", maxsplit=1)[0]]
+    engine.dispose()
