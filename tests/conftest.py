@@ -79,6 +79,35 @@ def postgres_url(pytestconfig: pytest.Config) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def preparing_server() -> Iterator[EmbeddedServer]:
+    """A further embedded server, which has prepared transactions."""
+    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        server = EmbeddedServer(Path(folder))
+        try:
+            server.stop_waiting_for_the_disk()
+            engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                connection.execute(text("ALTER SYSTEM SET max_prepared_transactions = 20"))
+            engine.dispose()
+            server.crash()
+            server.restart()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def preparing_engine(preparing_server: EmbeddedServer) -> Iterator[Engine]:
+    """Engine on an empty PostgreSQL database that has prepared transactions."""
+    pool = DatabasePool(preparing_server.url)
+    with pool.database() as url:
+        engine = create_engine(url)
+        yield engine
+        engine.dispose()
+    pool.close()
+
+
+@pytest.fixture(scope="session")
 def postgres_databases(postgres_url: str) -> Iterator[DatabasePool]:
     """Empty databases, for tests that need more than one: ``with postgres_databases.database() as url:``."""
     pool = DatabasePool(postgres_url)

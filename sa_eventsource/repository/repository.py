@@ -23,6 +23,7 @@ from sa_eventsource.store import (
     known_at,
     raise_explained,
     read_stream,
+    require_transaction,
     version_recorded_at,
 )
 from sa_eventsource.types import uuid7
@@ -224,6 +225,7 @@ class EventSourcedRepository(Generic[A]):
         present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
         self._session.flush()
         connection = self._connection()
+        require_transaction(connection)  # else the savepoint would be refused, with less to say
         ids = event_ids or [uuid7() for _ in events]
         start = -1
         for attempt in range(1, _ATTEMPTS + 1):

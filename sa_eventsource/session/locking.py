@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, cast, func, inspect, select
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.store import require_transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,11 +28,13 @@ def lock_aggregate(session: Session, aggregate_class: type[AggregateRoot[Any]], 
 
     Raises:
         AggregateIdError: *aggregate_id* is not of the declared type.
+        AutocommitError: The connection is in autocommit mode, where the lock would end with the statement.
         OperationalError: ``lock_timeout`` or a deadlock ended the wait. Roll back and retry.
     """
     definition = definition_of(aggregate_class)
     key = f"{definition.tables.events.fullname}/{definition.aggregate_type}/{definition.text_id(aggregate_id)}"
     connection = session.connection(bind_arguments={"mapper": inspect(aggregate_class)})
+    require_transaction(connection)
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, cast(0, BigInteger)))))
     present = session.identity_map.get(session.identity_key(aggregate_class, aggregate_id))

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, Session, UOWTransaction
 
 
-_FLUSH_EVENTS = ("before_flush", "after_flush", "after_flush_postexec")
 _ROW_EVENTS = ("before_insert", "before_update", "after_insert", "after_update")
 
 
 def is_heard_elsewhere(session: Session) -> bool:
     """Tell whether anyone but this library listens to a session's flushes. The library has one listener for two of the events."""
     dispatch = session.dispatch
-    return len(dispatch.before_flush) > 1 or len(dispatch.after_flush) > 0 or len(dispatch.after_flush_postexec) > 1
+    return (
+        len(dispatch.before_flush) > 1
+        or len(dispatch.after_flush) > 0
+        or len(dispatch.after_flush_postexec) > 1
+        or len(dispatch.pending_to_persistent) > 0
+    )
 
 
 def has_work(session: Session) -> bool:
@@ -52,7 +56,8 @@ def flush_transaction(session: Session) -> Iterator[None]:
         raise
 
 
-def register_persistent(session: Session, states: set[InstanceState[Any]]) -> None:
+@contextmanager
+def register_persistent(session: Session, states: set[InstanceState[Any]]) -> Iterator[None]:
     """Do what a flush does after its statements: new and changed instances become persistent and clean.
 
     Before other rows are written, so that what follows from the events finds the instances in the session. Sending them through
@@ -60,6 +65,25 @@ def register_persistent(session: Session, states: set[InstanceState[Any]]) -> No
     where somebody else listens.
     """
     session._register_persistent(states)  # noqa: SLF001
+    yield
+
+
+@contextmanager
+def findable(session: Session, states: set[InstanceState[Any]]) -> Iterator[None]:
+    """Have new instances found in the session by their identity within the block, and new again after it.
+
+    The flush makes them persistent at its end; until then its hooks see them in ``session.new``.
+    """
+    new = [state for state in states if state.key is None]
+    for state in new:
+        state.key = state.mapper._identity_key_from_state(state)  # noqa: SLF001
+        session.identity_map.add(state)
+    try:
+        yield
+    finally:
+        for state in new:
+            session.identity_map.safe_discard(state)
+            state.key = None
 
 
 class RowHooks:
@@ -96,6 +120,7 @@ class PendingFlush:
         """Wrap what the hooks are given."""
         self._context: Any = context
         self.session: Session = self._context.session
+        self._present: frozenset[InstanceState[Any]] = frozenset()
 
     def before_rows(self, act: Callable[[PendingFlush], None]) -> None:
         """Have *act* called once all ``before_flush`` hooks have run and all that is to be written is known, before the first row.
@@ -113,15 +138,23 @@ class PendingFlush:
         """Have the flush write no row for an instance, which it makes persistent and clean all the same."""
         self._context.remove_state_actions(state)
 
+    def note_what_is_there(self) -> None:
+        """Remember what the session is to write, in this flush or in another."""
+        self._present = frozenset(self._to_write())
+
     def take_in_what_came_up(self) -> None:
-        """Have the flush write also what has been added, changed or deleted since it began, but for its own instances."""
-        session: Any = self.session
-        for state in [*session._new, *session._dirty_states]:  # noqa: SLF001
-            if state not in self._context.states and not _has_no_table(state) and state not in session._deleted:  # noqa: SLF001
-                self._context.register_object(state)
-        for state in session._deleted:  # noqa: SLF001
-            if state not in self._context.states:
-                self._context.register_object(state, isdelete=True)
+        """Have the flush write also what has been added, changed or deleted since :meth:`note_what_is_there`."""
+        deleted = self.session._deleted  # noqa: SLF001
+        for state in self._to_write():
+            has_table = not _has_no_table(state)
+            if state not in self._present and (has_table or state.key is None):
+                self._context.register_object(state, isdelete=state in deleted)
+                if not has_table:
+                    self.leave_out(state)
+
+    def _to_write(self) -> list[InstanceState[Any]]:
+        session = self.session
+        return [*session._new, *session._dirty_states, *session._deleted]  # noqa: SLF001
 
 
 def _has_no_table(state: InstanceState[Any]) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.exc import FlushError
 
 from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, take_written
 from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError
@@ -22,6 +23,7 @@ from sa_eventsource.session import ledger
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     RowHooks,
+    findable,
     flush_transaction,
     has_work,
     is_heard_elsewhere,
@@ -31,11 +33,15 @@ from sa_eventsource.store import AppendRefusedError, StreamAppend, insert_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from typing import TypeAlias
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import InstanceState, UOWTransaction
 
     from sa_eventsource.mapping import EventSourceTables
+
+    Registering: TypeAlias = Callable[[Session, set[InstanceState[Any]]], AbstractContextManager[None]]
 
 
 def listen() -> None:
@@ -61,8 +67,11 @@ def _before_flush(session: Session, context: UOWTransaction, instances: Sequence
     if instances is not None or is_heard_elsewhere(session) or any(hooks.concern(instance_state(each)) for each in aggregates):
         PendingFlush(context).before_rows(_write_in_flush)
     elif aggregates:
-        _write(session, aggregates)
-        if not has_work(session):
+        _write(session, aggregates, registering=register_persistent)
+        if ledger.ledger_of(session).pending:  # a handler of a read model has applied more
+            ledger.end_flush(session)
+            PendingFlush(context).before_rows(_write_in_flush)
+        elif not has_work(session):
             ledger.end_flush(session)
 
 
@@ -79,14 +88,9 @@ def _write_in_flush(flush: PendingFlush) -> None:
             if deed != "changing" or session.is_modified(instance):
                 _refuse_protected(session, instance, deed)
     if aggregates:
-        hooks = RowHooks(session)
-        states = [(instance_state(each), instance_state(each).key is None) for each in aggregates]
-        for state, is_new in states:
-            hooks.before(state, is_new=is_new)
-        _write(session, aggregates)
+        flush.note_what_is_there()
+        _write(session, aggregates, registering=findable)
         flush.take_in_what_came_up()
-        for state, is_new in states:
-            hooks.after(state, is_new=is_new)
 
 
 def protect(kind: type[Any], refuse: Callable[[Session, Any, str], None]) -> None:
@@ -122,11 +126,30 @@ def _refuse_protected(session: Session, instance: object, deed: str) -> None:
                 refuse(session, instance, deed)
 
 
-def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]]) -> None:
-    """Write the events, make the aggregates persistent, and write what follows from the events.
+_ROUNDS = 100
+"""As often as SQLAlchemy flushes within one commit."""
+
+
+def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]], registering: Registering) -> None:
+    """Write the events of aggregates, and of those that handlers of read models add meanwhile."""
+    known = {id(instance) for instance in session.new}
+    for _ in range(_ROUNDS):
+        _write_once(session, aggregates, registering)
+        aggregates = [each for each in session.new if isinstance(each, AggregateRoot) and id(each) not in known]
+        known.update(map(id, aggregates))
+        if not aggregates:
+            return
+    raise FlushError(
+        f"{_ROUNDS} times in one flush, handlers of read models have added a further aggregate; the last: {aggregates!r}"
+    )
+
+
+def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], registering: Registering) -> None:
+    """Write the events, then what follows from them.
 
     A handler of a read model that asks the session for an aggregate gets the instance that is being written, not another one.
     """
+    hooks = RowHooks(session)
     groups: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
     written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
     try:
@@ -140,10 +163,14 @@ def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]]) -> None:
                 connection = _connection(session, state, aggregate)
                 groups.setdefault((connection, definition_of(type(aggregate)).tables), []).append(stream)
                 written.append((state, stream, state.key is None))
+            for state, _, is_new in written:
+                hooks.before(state, is_new=is_new)
             appended = [insert_events(session, connection, tables, streams) for (connection, tables), streams in groups.items()]
-            register_persistent(session, {instance_state(aggregate) for aggregate in aggregates})
-            for each in appended:
-                tell_listeners(each)
+            with registering(session, {instance_state(aggregate) for aggregate in aggregates}):
+                for each in appended:
+                    tell_listeners(each)
+            for state, _, is_new in written:
+                hooks.after(state, is_new=is_new)
     except (AppendRefusedError, DBAPIError) as error:
         raise_explained(error, [(connection, tables, streams) for (connection, tables), streams in groups.items()])
     for state, stream, is_new in written:

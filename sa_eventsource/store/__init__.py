@@ -11,6 +11,7 @@ from sa_eventsource.store.append import (
     tell_listeners,
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
+from sa_eventsource.store.connections import require_transaction
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.event_conditions import recorded, select_events
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
@@ -52,6 +53,7 @@ __all__ = [
     "read_stream",
     "read_streams",
     "recorded",
+    "require_transaction",
     "select_events",
     "select_raw_events",
     "taken",

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import EventContext, encode_metadata
-from sa_eventsource.exceptions import AutocommitError, EventSourceError
+from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.observation import observed
-from sa_eventsource.store.connections import is_in_autocommit
+from sa_eventsource.store.connections import require_transaction
 from sa_eventsource.store.insert_statements import insert_statements
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def insert_events(session: Session, connection: Connection, tables: EventSourceT
         What :func:`tell_listeners` takes.
     """
     streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id)) if len(streams) > 1 else streams
-    if is_in_autocommit(connection):
-        raise AutocommitError(repr(connection.engine.url))
+    require_transaction(connection)
     with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
         observation.events = _insert(session, connection, tables, streams)
     return Appended(session, connection, tables, streams)

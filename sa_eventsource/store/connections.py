@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from sa_eventsource.exceptions import AutocommitError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,6 +29,16 @@ def is_in_autocommit(connection: Connection) -> bool:
     if connection.dialect.name == "sqlite":
         return getattr(driver, "isolation_level", "") is None and not getattr(driver, "in_transaction", True)
     return getattr(driver, "autocommit", False) is True
+
+
+def require_transaction(connection: Connection) -> None:
+    """Refuse a connection on which nothing could be undone.
+
+    Raises:
+        AutocommitError: It is in autocommit mode.
+    """
+    if is_in_autocommit(connection):
+        raise AutocommitError(repr(connection.engine.url))
 
 
 @contextmanager

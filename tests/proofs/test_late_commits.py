@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, event, select, text
@@ -159,24 +156,6 @@ def prepared(url: str, other_url: str) -> Iterator[tuple[Engine, Engine]]:
 def test_each_event_is_seen_once_and_in_order_whatever_commits_when(postgres_database_url: str, postgres_url: str) -> None:
     with prepared(postgres_database_url, postgres_url) as (engine, elsewhere):
         print(fuzz(engine, elsewhere))
-
-
-@pytest.fixture
-def preparing_server() -> Iterator[EmbeddedServer]:
-    """A server of the test's own that has prepared transactions."""
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        server = EmbeddedServer(Path(folder))
-        try:
-            server.stop_waiting_for_the_disk()
-            engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
-            with engine.connect() as connection:
-                connection.execute(text("ALTER SYSTEM SET max_prepared_transactions = 20"))
-            engine.dispose()
-            server.crash()
-            server.restart()
-            yield server
-        finally:
-            server.stop()
 
 
 def test_so_it_is_with_prepared_transactions(preparing_server: EmbeddedServer) -> None:

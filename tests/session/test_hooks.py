@@ -1,0 +1,236 @@
+"""Events that an application's own hooks apply, and what those hooks see: as for any entity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
+
+from sa_eventsource import ConcurrencyError, InactiveTransactionError
+from tests.orders import Base, Customer, Order
+from tests.session.helpers import place_order, stored_types
+
+HOOKS = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
+INSTANCE_HOOKS = ("before_attach", "after_attach", "transient_to_pending", "pending_to_persistent")
+
+
+def once(session: Session, hook: str, act: Any) -> None:
+    """Have *act* called the first time that a hook is."""
+    called: list[bool] = []
+
+    def listener(*_: Any) -> None:
+        if not called:
+            called.append(True)
+            act()
+
+    event.listen(session, hook, listener)
+
+
+@pytest.mark.parametrize("with_a_row", [False, True], ids=["alone", "beside a row"])
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "loaded"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_event_applied_in_a_hook_is_written_with_the_commit(
+    database: Engine, hook: str, *, is_new: bool, with_a_row: bool
+) -> None:
+    order_id = place_order(database, None if is_new else "o-1")
+    with Session(database) as session:
+        order = Order.place(order_id="o-2") if is_new else session.get_one(Order, order_id)
+        if is_new:
+            session.add(order)
+        else:
+            order.note("first")
+        if with_a_row:
+            session.add(Customer(id="c-9", email="ann@example.org"))
+        once(session, hook, lambda: order.note("in a hook"))
+        session.commit()
+        order.note("afterwards")
+        session.commit()
+    expected = ["OrderPlaced", "OrderPlaced"] if is_new else ["OrderPlaced", "NoteAdded"]
+    assert stored_types(database) == [*expected, "NoteAdded", "NoteAdded"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_event_applied_in_a_hook_to_another_aggregate_is_written(database: Engine, hook: str) -> None:
+    place_order(database, "other")
+    with Session(database) as session:
+        other = session.get_one(Order, "other")
+        session.add(Order.place(order_id="o-1"))
+        once(session, hook, lambda: other.note("in a hook"))
+        session.commit()
+    assert sorted(stored_types(database)) == ["NoteAdded", "OrderPlaced", "OrderPlaced"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_aggregate_added_in_a_hook_is_written(database: Engine, hook: str) -> None:
+    with Session(database) as session:
+        session.add(Order.place(order_id="o-1"))
+        once(session, hook, lambda: session.add(Order.place(order_id="o-2")))
+        session.commit()
+        session.expunge_all()
+        assert session.get_one(Order, "o-2").version == 1
+    assert stored_types(database) == ["OrderPlaced", "OrderPlaced"]
+
+
+@pytest.mark.parametrize("hook", INSTANCE_HOOKS)
+def test_an_event_applied_when_an_aggregate_changes_its_state_in_the_session_is_written(database: Engine, hook: str) -> None:
+    with Session(database) as session:
+        order = Order.place(order_id="o-1")
+        once(session, hook, lambda: order.note("in a hook"))
+        session.add(order)
+        session.commit()
+        assert order.version == 2
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+@pytest.mark.parametrize("expire_on_commit", [True, False])
+def test_an_event_applied_after_the_commit_is_refused(database: Engine, *, expire_on_commit: bool) -> None:
+    with Session(database, expire_on_commit=expire_on_commit) as session:
+        order = Order.place(order_id="o-1")
+        session.add(order)
+        once(session, "after_commit", lambda: order.note("too late"))
+        with pytest.raises(InactiveTransactionError, match="no flush would"):
+            session.commit()
+        session.close()
+        assert session.get_one(Order, "o-1").version == 1
+    assert stored_types(database) == ["OrderPlaced"]
+
+
+def test_an_event_applied_between_the_phases_of_a_commit_is_refused(preparing_engine: Engine) -> None:
+    Base.metadata.create_all(preparing_engine)
+    with Session(preparing_engine, twophase=True) as session:
+        order = Order.place(order_id="o-1")
+        session.add(order)
+        session.prepare()
+        with pytest.raises(InactiveTransactionError):
+            order.note("too late")
+        session.commit()
+    assert stored_types(preparing_engine) == ["OrderPlaced"]
+
+
+def test_an_event_applied_after_a_failed_flush_is_refused_until_the_rollback(database: Engine) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        kept = Order.place(order_id="o-2")
+        session.add(kept)
+        session.flush()
+        savepoint = session.begin_nested()
+        session.add(Order.place(order_id="o-1"))
+        with pytest.raises(ConcurrencyError):
+            session.flush()
+        with pytest.raises(InactiveTransactionError):
+            kept.note("lost")
+        savepoint.rollback()
+        kept.note("kept")
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPlaced", "NoteAdded"]
+
+
+def test_hooks_of_a_flush_see_aggregates_as_they_see_entities(database: Engine) -> None:
+    place_order(database, "old")
+    seen: dict[str, Any] = {}
+
+    def note(hook: str) -> Any:
+        def listener(session: Session, *_: Any) -> None:
+            seen[hook] = ({each.id for each in session.new}, {each.id for each in session.dirty})
+
+        return listener
+
+    with Session(database) as session:
+        for hook in ("before_flush", "after_flush", "after_flush_postexec"):
+            event.listen(session, hook, note(hook))
+        session.get_one(Order, "old").note("changed")
+        session.add_all([Order.place(order_id="new"), Customer(id="c-9", email="ann@example.org")])
+        session.flush()
+        session.rollback()
+    assert seen == {
+        "before_flush": ({"new", "c-9"}, {"old"}),
+        "after_flush": ({"new", "c-9"}, {"old"}),
+        "after_flush_postexec": (set(), set()),
+    }
+
+
+def test_hooks_of_a_flush_fire_for_aggregates_alone(database: Engine) -> None:
+    fired: list[str] = []
+    with Session(database) as session:
+        for hook in ("before_flush", "after_flush", "after_flush_postexec", "pending_to_persistent"):
+            event.listen(session, hook, lambda *_, hook=hook: fired.append(hook))
+        session.add(Order.place())
+        session.commit()
+    assert fired == ["before_flush", "after_flush", "pending_to_persistent", "after_flush_postexec"]
+
+
+def test_what_before_flush_refuses_is_not_written_whoever_listens_first(database: Engine) -> None:
+    class BudgetError(Exception):
+        """The application's own."""
+
+    def refuse(_session: Session, *_: Any) -> None:
+        raise BudgetError
+
+    with Session(database) as session:
+        event.listen(session, "before_flush", refuse)
+        session.add(Order.place())
+        with pytest.raises(BudgetError):
+            session.commit()
+    assert stored_types(database) == []
+
+
+def test_a_conflict_is_told_the_same_way_where_hooks_listen(database: Engine) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        event.listen(session, "after_flush", lambda *_: None)
+        session.add(Order.place(order_id="o-1"))
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        assert (caught.value.expected_version, caught.value.actual_version) == (0, 1)
+        session.rollback()
+        session.get_one(Order, "o-1").note("again")
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_row_hooks_of_the_mapper_fire_for_aggregates(database: Engine) -> None:
+    fired: list[tuple[str, str]] = []
+    listeners: list[tuple[str, Any]] = []
+    for hook in ("before_insert", "after_insert", "before_update", "after_update"):
+
+        def listener(_mapper: Any, _connection: Any, order: Order, hook: str = hook) -> None:
+            fired.append((hook, order.id))
+
+        event.listen(Order, hook, listener)
+        listeners.append((hook, listener))
+    try:
+        with Session(database) as session:
+            order = Order.place(order_id="o-1")
+            session.add(order)
+            session.flush()
+            order.note("changed")
+            session.commit()
+    finally:
+        for hook, listener in listeners:
+            event.remove(Order, hook, listener)
+    assert fired == [("before_insert", "o-1"), ("after_insert", "o-1"), ("before_update", "o-1"), ("after_update", "o-1")]
+
+
+def test_a_hook_that_adds_an_event_at_every_flush_ends_in_an_error_and_nothing_is_committed(database: Engine) -> None:
+    with Session(database) as session:
+        order = Order.place(order_id="o-1")
+        session.add(order)
+        event.listen(session, "after_flush", lambda *_: order.note("again"))
+        with pytest.raises(Exception, match="Over 100 subsequent flushes"):
+            session.commit()
+    assert stored_types(database) == []
+
+
+@pytest.mark.filterwarnings("ignore:The `objects` parameter:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The `objects` parameter")
+def test_a_flush_of_chosen_objects_leaves_the_others_for_the_next(database: Engine) -> None:
+    with Session(database) as session:
+        chosen, other = Order.place(order_id="chosen"), Order.place(order_id="other")
+        session.add_all([chosen, other])
+        session.flush([chosen])
+        assert list(session.new) == [other]
+        chosen.note("more")
+        session.commit()
+    assert sorted(stored_types(database)) == ["NoteAdded", "OrderPlaced", "OrderPlaced"]
