@@ -70,26 +70,32 @@ def _before_flush(session: Session, context: UOWTransaction, instances: Sequence
         _write(session, aggregates, registering=register_persistent)
         if ledger.ledger_of(session).pending:  # a handler of a read model has applied more
             ledger.end_flush(session)
-            PendingFlush(context).before_rows(_write_in_flush)
+            PendingFlush(context).before_rows(_write_aggregates_of)
         elif not has_work(session):
             ledger.end_flush(session)
 
 
 def _write_in_flush(flush: PendingFlush) -> None:
-    session = flush.session
-    aggregates: list[AggregateRoot[Any]] = []
     for state, is_deleted in flush.states():
         instance = state.obj()
-        if isinstance(instance, AggregateRoot) and not is_deleted:
+        if isinstance(instance, _protected):
+            if is_deleted:
+                _refuse_protected(flush.session, instance, "deleting")
+            elif not isinstance(instance, AggregateRoot) and (state.key is None or flush.session.is_modified(instance)):
+                _refuse_protected(flush.session, instance, "adding" if state.key is None else "changing")
+    _write_aggregates_of(flush)
+
+
+def _write_aggregates_of(flush: PendingFlush) -> None:
+    aggregates: list[AggregateRoot[Any]] = []
+    for state, _ in flush.states():
+        instance = state.obj()
+        if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
             flush.leave_out(state)
-        elif isinstance(instance, _protected):
-            deed = "deleting" if is_deleted else "adding" if state.key is None else "changing"
-            if deed != "changing" or session.is_modified(instance):
-                _refuse_protected(session, instance, deed)
     if aggregates:
         flush.note_what_is_there()
-        _write(session, aggregates, registering=findable)
+        _write(flush.session, aggregates, registering=findable)
         flush.take_in_what_came_up()
 
 

@@ -1,0 +1,235 @@
+"""Strong models in the session that writes the events: handlers that use it, savepoints, memory."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sa_eventsource import (
+    AggregateRoot,
+    DomainEvent,
+    EventStore,
+    ReadModel,
+    RecordedEvent,
+    applies,
+    handles,
+    load_for_update,
+    map_from_event,
+)
+
+
+class Base(DeclarativeBase):
+    """The application's declarative base."""
+
+
+class Opened(DomainEvent):
+    """A till was opened."""
+
+    __event_type__ = "tills.Opened"
+
+
+class Paid(DomainEvent):
+    """Money came in."""
+
+    __event_type__ = "tills.Paid"
+    amount: int
+
+
+class Thanked(DomainEvent):
+    """The customer was thanked, by what follows from the payment."""
+
+    __event_type__ = "tills.Thanked"
+
+
+class Till(AggregateRoot, Base):
+    """A till."""
+
+    total: int = 0
+    thanks: int = 0
+    __ignored_events__ = (Opened,)
+
+    @classmethod
+    def open(cls, till_id: str, *amounts: int) -> Till:
+        """Open a till and take money."""
+        till = cls(id=till_id)
+        till.apply_event(Opened())
+        for amount in amounts:
+            till.apply_event(Paid(amount=amount))
+        return till
+
+    @applies(Paid)
+    def _paid(self, event: Paid) -> None:
+        self.total += event.amount
+
+    @applies(Thanked)
+    def _thanked(self, event: Thanked) -> None:
+        self.thanks += 1
+
+
+class TillTotal(ReadModel, Base):
+    """A row a till, by declaration."""
+
+    __consistency__ = "strong"
+    id: Mapped[str] = map_from_event(Opened, key=True, source="aggregate_id")
+    last: Mapped[int | None] = map_from_event(Paid, source="amount")
+
+
+class Receipt(ReadModel, Base):
+    """A row a till, by a handler that asks the session for the aggregate and applies events to it."""
+
+    __tablename__ = "receipts"
+    __consistency__ = "strong"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(default=0)
+
+    @classmethod
+    @handles(Paid)
+    def _paid(cls, recorded: RecordedEvent[Paid], session: Session) -> None:
+        load_for_update(session, cls, recorded.aggregate_id).count += 1
+        match recorded.event.amount:
+            case 1:
+                session.get_one(Till, recorded.aggregate_id).apply_event(Thanked())
+            case 2:
+                session.scalars(select(Till).where(Till.id == recorded.aggregate_id)).one().apply_event(Thanked())
+            case 3:
+                session.add(Till.open(f"{recorded.aggregate_id}-tips", 5))
+
+
+@pytest.fixture
+def database(engine: Engine) -> Engine:
+    """Engine on a database of each kind, with the application's tables."""
+    Base.metadata.create_all(engine)
+    return engine
+
+
+def stored(engine: Engine) -> list[tuple[str, str]]:
+    """List the stored events by stream."""
+    with Session(engine) as session:
+        found = EventStore(session).events.all()
+    return sorted((each.aggregate_id, type(each.event).__name__) for each in found)
+
+
+@pytest.mark.parametrize("listening", [False, True], ids=["alone", "beside other hooks"])
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "loaded"])
+@pytest.mark.parametrize("amount", [1, 2])
+def test_an_event_that_a_handler_applies_to_the_aggregate_being_written_is_written(
+    database: Engine, amount: int, *, is_new: bool, listening: bool
+) -> None:
+    with Session(database) as session:
+        if not is_new:
+            session.add(Till.open("t-1"))
+            session.commit()
+        if listening:
+            event.listen(session, "after_flush", lambda *_: None)
+        till = Till.open("t-1") if is_new else session.get_one(Till, "t-1")
+        till.apply_event(Paid(amount=amount))
+        session.add(till)
+        session.commit()
+        assert (till.total, till.thanks, till.version) == (amount, 1, 3)
+        assert session.get_one(Receipt, "t-1").count == 1
+    assert stored(database) == [("t-1", "Opened"), ("t-1", "Paid"), ("t-1", "Thanked")]
+
+
+@pytest.mark.parametrize("listening", [False, True], ids=["alone", "beside other hooks"])
+def test_an_aggregate_that_a_handler_adds_is_written_with_what_follows_from_it(database: Engine, *, listening: bool) -> None:
+    with Session(database) as session:
+        if listening:
+            event.listen(session, "before_flush", lambda *_: None)
+        session.add(Till.open("t-1", 3))
+        session.flush()
+        assert not session.new
+        session.commit()
+        assert [(each.id, each.count) for each in session.scalars(select(Receipt).order_by(Receipt.id))] == [
+            ("t-1", 1),
+            ("t-1-tips", 1),
+        ]
+        assert [each.id for each in session.scalars(select(TillTotal).order_by(TillTotal.id))] == ["t-1", "t-1-tips"]
+    assert stored(database) == [("t-1", "Opened"), ("t-1", "Paid"), ("t-1-tips", "Opened"), ("t-1-tips", "Paid")]
+
+
+@pytest.mark.parametrize("how", ["get", "select"])
+def test_a_row_of_a_savepoint_is_read_again_after_its_rollback(database: Engine, how: str) -> None:
+    def row(session: Session) -> Any:
+        if how == "get":
+            return session.get(TillTotal, "t-1")
+        return session.scalars(select(TillTotal).where(TillTotal.id == "t-1")).one_or_none()
+
+    with Session(database) as session:
+        savepoint = session.begin_nested()
+        session.add(Till.open("t-1", 7))
+        session.flush()
+        assert row(session).last == 7
+        savepoint.rollback()
+        assert row(session) is None
+        session.add(Till.open("t-1", 8))
+        session.commit()
+        held = row(session)
+        outer = session.begin_nested()
+        with session.begin_nested():
+            session.get_one(Till, "t-1").apply_event(Paid(amount=9))
+        assert held.last == 9
+        outer.rollback()
+        assert held.last == 8
+
+
+def test_a_handler_that_fails_leaves_the_session_as_a_failed_flush_does(database: Engine) -> None:
+    class OwnError(Exception):
+        """The application's own."""
+
+    def fail(*_: object) -> None:
+        raise OwnError
+
+    with Session(database) as session:
+        till = Till.open("t-1")
+        session.add(till)
+        session.commit()
+        till.apply_event(Paid(amount=1))
+        event.listen(Receipt, "load", fail)
+        event.listen(Receipt, "before_insert", fail)
+        try:
+            with pytest.raises(Exception, match="OwnError"):
+                session.commit()
+        finally:
+            event.remove(Receipt, "load", fail)
+            event.remove(Receipt, "before_insert", fail)
+        session.rollback()
+        assert (till.version, till.total) == (1, 0)
+        till.apply_event(Paid(amount=1))
+        session.commit()
+    assert stored(database) == [("t-1", "Opened"), ("t-1", "Paid"), ("t-1", "Thanked")]
+
+
+def kilobytes_after_each_round(session: Session, *, savepoints: bool) -> list[int]:
+    """Write many tills in rounds, letting go of all after each; give the memory in use after each."""
+    sizes: list[int] = []
+    tracemalloc.start()
+    try:
+        for number in range(4):
+            for index in range(50):
+                till = Till.open(f"t-{number}-{index}")
+                if savepoints:
+                    with session.begin_nested():
+                        session.add(till)
+                else:
+                    session.add(till)
+            session.flush()
+            session.expunge_all()
+            del till
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0] // 1024)
+    finally:
+        tracemalloc.stop()
+    return sizes
+
+
+@pytest.mark.parametrize("savepoints", [False, True])
+def test_a_long_transaction_does_not_keep_what_was_flushed_and_let_go(database: Engine, *, savepoints: bool) -> None:
+    with Session(database) as session:
+        sizes = kilobytes_after_each_round(session, savepoints=savepoints)
+        assert sizes[-1] - sizes[1] < 25, sizes
+        session.rollback()

@@ -1,0 +1,117 @@
+"""Aggregates that only the session holds, and that the garbage collector may take at any moment."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
+
+from tests.orders import Order
+from tests.session.helpers import place_order, stored_types
+
+
+class OwnError(Exception):
+    """The application's own."""
+
+
+ENDINGS: dict[str, Callable[[Session], object]] = {
+    "rollback": Session.rollback,
+    "expire_all": Session.expire_all,
+    "expunge_all": Session.expunge_all,
+    "close": Session.close,
+    "commit": Session.commit,
+    "flush": Session.flush,
+    "nested": lambda session: session.begin_nested().rollback(),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_session_can_go_on_when_only_it_holds_the_changed_aggregate(database: Engine, ending: str) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        session.get_one(Order, order_id).pay()
+        gc.collect()
+        ENDINGS[ending](session)
+        gc.collect()
+        session.get_one(Order, order_id).note("still there")
+        session.commit()
+    assert stored_types(database)[-1] == "NoteAdded"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_application_s_own_error_comes_out_of_the_block(database: Engine, *, nested: bool) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        with pytest.raises(OwnError), session.begin_nested() if nested else session.begin():
+            session.get_one(Order, order_id).pay()
+            raise OwnError
+        session.get_one(Order, order_id).note("afterwards")
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_pending_events_are_kept_though_nobody_holds_the_aggregate(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        session.get_one(Order, order_id).pay()
+        gc.collect()
+        session.commit()
+        session.get_one(Order, order_id).note("one")
+        session.flush()
+        gc.collect()
+        session.get_one(Order, order_id).note("two")
+        gc.collect()
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPaid", "NoteAdded", "NoteAdded"]
+
+
+def test_an_event_applied_while_a_flush_runs_is_kept_though_nobody_holds_the_aggregate(database: Engine) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        applied: list[bool] = []
+
+        def apply_to_another(*_: object) -> None:
+            if not applied:
+                applied.append(True)
+                session.get_one(Order, "o-1").pay()
+                gc.collect()
+
+        event.listen(session, "after_flush", apply_to_another)
+        session.add(Order.place(order_id="o-2"))
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPlaced", "OrderPaid"]
+
+
+@pytest.mark.parametrize("leave", ["expunge", "expunge_all", "close", "commit", "rollback"])
+def test_the_session_lets_go_of_what_it_does_not_owe_the_log(database: Engine, leave: str) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        order = session.get_one(Order, "o-1")
+        order.note("pending")
+        if leave == "expunge":
+            session.expunge(order)
+        else:
+            ENDINGS[leave](session)
+        gone = weakref.ref(order)
+        del order
+        gc.collect()
+        assert gone() is None
+
+
+def test_an_expunged_aggregate_takes_its_pending_events_along(database: Engine) -> None:
+    place_order(database, "o-1")
+    with Session(database) as first:
+        order = first.get_one(Order, "o-1")
+        order.note("pending")
+        first.expunge(order)
+        first.commit()
+    assert stored_types(database) == ["OrderPlaced"]
+    with Session(database) as second:
+        second.add(order)
+        gc.collect()
+        second.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]

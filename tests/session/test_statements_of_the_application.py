@@ -1,0 +1,168 @@
+"""Hooks, options and bind arguments of an application's statements hold for the state of aggregates as well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, select, true
+from sqlalchemy.ext.horizontal_shard import ShardedSession
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+
+from tests.databases import configure_sqlite
+from tests.orders import Base, Order
+from tests.session.helpers import place_order
+
+
+@pytest.fixture
+def second(tmp_path: Any) -> Any:
+    """A second database with the same tables."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'second.db'}")
+    configure_sqlite(engine)
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def only(ids: set[str]) -> Any:
+    """A hook that hides all orders but some, as a filter of tenants does."""
+
+    def listener(state: ORMExecuteState) -> None:
+        if state.is_select:
+            state.statement = state.statement.options(
+                with_loader_criteria(Order, lambda cls: cls.id.in_(ids), include_aliases=True, track_closure_variables=True)
+            )
+
+    return listener
+
+
+def test_get_refresh_and_select_pass_an_application_s_hook(database: Engine) -> None:
+    for order_id in ("mine", "theirs"):
+        place_order(database, order_id)
+    with Session(database) as session:
+        theirs = session.get_one(Order, "theirs")
+        event.listen(session, "do_orm_execute", only({"mine"}))
+        session.expunge(theirs)
+        assert session.get(Order, "theirs") is None
+        assert session.get_one(Order, "mine").customer_id == "c-1"
+        assert [each.id for each in session.scalars(select(Order))] == ["mine"]
+
+
+def test_a_hook_sees_each_load_of_an_aggregate(database: Engine) -> None:
+    place_order(database, "o-1")
+    seen: list[bool] = []
+    with Session(database) as session:
+        event.listen(session, "do_orm_execute", lambda state: seen.append(state.is_select))
+        order = session.get_one(Order, "o-1")
+        session.refresh(order)
+        session.expire(order)
+        assert order.version == 1
+    assert seen == [True, True, True]
+
+
+def test_a_hook_that_answers_by_itself_is_believed(database: Engine) -> None:
+    place_order(database, "o-1")
+    questions = iter([True, False])
+
+    def answer(state: ORMExecuteState) -> Any:
+        return session.execute(select(Order).where(~true())) if next(questions) else None
+
+    with Session(database) as session:
+        event.listen(session, "do_orm_execute", answer)
+        assert session.get(Order, "o-1") is None
+
+
+def test_a_load_listener_of_the_application_gets_a_context(database: Engine) -> None:
+    place_order(database, "o-1")
+    contexts: list[Any] = []
+
+    def listener(_order: Order, context: Any) -> None:
+        contexts.append(context)
+
+    event.listen(Order, "load", listener)
+    try:
+        with Session(database) as session:
+            assert session.get_one(Order, "o-1").customer_id == "c-1"
+    finally:
+        event.remove(Order, "load", listener)
+    assert len(contexts) == 1
+    assert contexts[0].session is not None
+
+
+def test_bind_arguments_reach_the_state(database: Engine, second: Engine) -> None:
+    place_order(database, "o-1")
+    place_order(second, "o-1", notes=2)
+    with Session(database) as session:
+        there = {"bind": second}
+        assert session.scalars(select(Order), bind_arguments=there).one().notes == ["note 0", "note 1"]
+        session.expunge_all()
+        assert session.get_one(Order, "o-1", bind_arguments=there).notes == ["note 0", "note 1"]
+        session.expunge_all()
+        assert session.get_one(Order, "o-1").notes == []
+
+
+def test_execution_options_reach_the_state(postgres: Engine) -> None:
+    tenant = postgres.execution_options(schema_translate_map={None: "tenant"})
+    with postgres.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA tenant")
+    Base.metadata.create_all(tenant)
+    place_order(postgres, "o-1")
+    place_order(tenant, "o-1", notes=1)
+    place_order(tenant, "o-2", notes=2)
+    options: dict[str, Any] = {"schema_translate_map": {None: "tenant"}}
+    with Session(postgres) as session:
+        assert session.get_one(Order, "o-1", execution_options=options).notes == ["note 0"]
+        assert session.get_one(Order, "o-2", execution_options=options).version == 3
+        session.expunge_all()
+        found = session.scalars(select(Order).order_by(Order.id).execution_options(**options)).all()
+        assert [each.notes for each in found] == [["note 0"], ["note 0", "note 1"]]
+        session.expunge_all()
+        assert [each.notes for each in session.scalars(select(Order))] == [[]]
+        assert session.get(Order, "o-2") is None
+
+
+def test_statements_show_the_options_that_they_were_given(postgres: Engine) -> None:
+    for number in (1, 2):
+        place_order(postgres, f"o-{number}")
+    seen: list[Any] = []
+
+    def listener(*arguments: Any) -> None:
+        seen.append(arguments[4].execution_options.get("who"))
+
+    event.listen(postgres, "before_cursor_execute", listener)
+    with Session(postgres) as session:
+        session.scalars(select(Order).execution_options(who="ann")).all()
+    event.remove(postgres, "before_cursor_execute", listener)
+    assert seen == ["ann", "ann"]
+
+
+class Sharded(ShardedSession):
+    """Orders by the first letter of their id."""
+
+
+def shard(engines: dict[str, Engine], expire_on_commit: bool = True) -> Sharded:
+    """Make a session over several databases."""
+    return Sharded(
+        shards=engines,
+        shard_chooser=lambda _mapper, instance, _clause=None: "a" if vars(instance)["id"].startswith("a") else "b",
+        identity_chooser=lambda _mapper, key, **_: ["a" if key[0].startswith("a") else "b"],
+        execute_chooser=lambda _context: ["a", "b"],
+        expire_on_commit=expire_on_commit,
+    )
+
+
+def test_each_shard_has_its_own_streams(database: Engine, second: Engine) -> None:
+    engines = {"a": database, "b": second}
+    with shard(engines) as session:
+        session.add_all([Order.place(order_id="a-1"), Order.place(order_id="b-1"), Order.place(order_id="b-2")])
+        session.commit()
+    for engine, ids in ((database, ["a-1"]), (second, ["b-1", "b-2"])):
+        with Session(engine) as plain:
+            assert sorted(each.id for each in plain.scalars(select(Order))) == ids
+    with shard(engines) as session:
+        order = session.get_one(Order, "b-1")
+        order.note("there")
+        session.commit()
+        assert order.notes == ["there"]
+        session.expunge_all()
+        assert {each.id: each.notes for each in session.scalars(select(Order))} == {"a-1": [], "b-1": ["there"], "b-2": []}
