@@ -209,11 +209,7 @@ _OPTIONS_OF_ROWS = frozenset({"autoflush", "identity_token", "max_row_buffer", "
 def statement_options(context: QueryContext) -> dict[str, Any]:
     """Get the execution options that an application gave with a statement, for a further one that belongs to it."""
     given = {**context.query.get_execution_options(), **context.execution_options}
-    return {
-        name: value
-        for name, value in given.items()
-        if not str(name).startswith("_") and name not in _OPTIONS_OF_ROWS
-    }
+    return {name: value for name, value in given.items() if not str(name).startswith("_") and name not in _OPTIONS_OF_ROWS}
 
 
 class IdentityLoad(NamedTuple):

@@ -140,14 +140,19 @@ class Sharded(ShardedSession):
     """Orders by the first letter of their id."""
 
 
-def shard(engines: dict[str, Engine], expire_on_commit: bool = True) -> Sharded:
+def shard_of(order_id: str) -> str:
+    """Choose a database by the first letter."""
+    return "a" if order_id.startswith("a") else "b"
+
+
+def shard(engines: dict[str, Engine]) -> Sharded:
     """Make a session over several databases."""
+    by_identity: Any = lambda _mapper, key, **_: [shard_of(key[0])]  # noqa: E731 - its whole signature would be longer
     return Sharded(
         shards=engines,
-        shard_chooser=lambda _mapper, instance, _clause=None: "a" if vars(instance)["id"].startswith("a") else "b",
-        identity_chooser=lambda _mapper, key, **_: ["a" if key[0].startswith("a") else "b"],
+        shard_chooser=lambda _mapper, instance, _clause=None: shard_of(vars(instance)["id"]),
+        identity_chooser=by_identity,
         execute_chooser=lambda _context: ["a", "b"],
-        expire_on_commit=expire_on_commit,
     )
 
 
