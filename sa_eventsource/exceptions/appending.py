@@ -42,7 +42,8 @@ class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
 class AutocommitError(EventSourceError, sa_exc.InvalidRequestError):
     """Events were to be written, or an aggregate locked, on a connection in autocommit mode.
 
-    There a commit that fails leaves a part of its work behind, and a lock ends at once. Nothing was written. Use an engine or a connection without ``isolation_level="AUTOCOMMIT"`` for sessions that write.
+    There a commit that fails leaves a part of its work behind, and a lock ends at once. Nothing was written. Use an engine or a
+    connection without ``isolation_level="AUTOCOMMIT"`` for sessions that write.
 
     Attributes:
         url: The database, without the password.

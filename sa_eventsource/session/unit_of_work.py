@@ -50,19 +50,7 @@ def listen() -> None:
 
 
 def _before_flush(session: Session, context: UOWTransaction, instances: Sequence[Any] | None) -> None:
-    for deleted in session.deleted:
-        _refuse_protected(session, deleted, "deleting")
-    aggregates: list[AggregateRoot[Any]] = []
-    for instance in session.new:
-        if isinstance(instance, AggregateRoot):
-            aggregates.append(instance)
-        else:
-            _refuse_protected(session, instance, "adding")
-    for instance in session.dirty:
-        if isinstance(instance, AggregateRoot):
-            aggregates.append(instance)
-        elif isinstance(instance, _protected) and session.is_modified(instance):
-            _refuse_protected(session, instance, "changing")
+    aggregates = _checked(session)
     hooks = RowHooks(session)
     if instances is not None or is_heard_elsewhere(session) or any(hooks.concern(instance_state(each)) for each in aggregates):
         PendingFlush(context).before_rows(_write_in_flush)
@@ -73,6 +61,24 @@ def _before_flush(session: Session, context: UOWTransaction, instances: Sequence
             PendingFlush(context).before_rows(_write_aggregates_of)
         elif not has_work(session):
             ledger.end_flush(session)
+
+
+def _checked(session: Session) -> list[AggregateRoot[Any]]:
+    """Refuse what a session must not write, and list its new and changed aggregates."""
+    aggregates: list[AggregateRoot[Any]] = []
+    for deleted in session.deleted:
+        _refuse_protected(session, deleted, "deleting")
+    for instance in session.new:
+        if isinstance(instance, AggregateRoot):
+            aggregates.append(instance)
+        else:
+            _refuse_protected(session, instance, "adding")
+    for instance in session.dirty:
+        if isinstance(instance, AggregateRoot):
+            aggregates.append(instance)
+        elif isinstance(instance, _protected) and session.is_modified(instance):
+            _refuse_protected(session, instance, "changing")
+    return aggregates
 
 
 def _write_in_flush(flush: PendingFlush) -> None:
