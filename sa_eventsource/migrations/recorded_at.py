@@ -39,8 +39,8 @@ class AddRecordedAt(MigrateOperation):
     def add_recorded_at(cls, operations: Operations, table_name: str, *, schema: str | None = None) -> None:
         """Add ``recorded_at`` to an events table, with a time for the events that are there.
 
-        That is the time in an event id that is a UUIDv7, as the library makes them, and else ``occurred_at``, or now if that lies
-        in the future. The table is rewritten, and locked meanwhile; "Manage the schema with Alembic" says how to avoid that.
+        That is the time in an event id that is a UUIDv7, as the library makes them, and else ``occurred_at``, but not later than
+        now. The table is rewritten, and locked meanwhile; "Manage the schema with Alembic" says how to avoid that.
 
         Args:
             operations: Alembic's ``op``.

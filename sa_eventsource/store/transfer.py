@@ -97,7 +97,7 @@ def import_events(
 
     Ids, versions, both times, payloads and metadata stay as they are: the log still says when each event was first recorded. In an
     export of format version 1, which does not, it is the time in an event id that is a UUIDv7, as the library makes them, and else
-    ``occurred_at``, or now if that lies in the future. Positions are drawn anew, in the same order, behind those the log has. An
+    ``occurred_at``, but not later than now. Positions are drawn anew, in the same order, behind those the log has. An
     event that is there already with the same content is skipped, so that an import can be repeated; it keeps its ``recorded_at``.
     No read model takes part: eventual ones find the events in the log; rebuild strong ones with ``ReadModelManager.rebuild()``.
 

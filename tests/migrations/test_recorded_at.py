@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource import EventRecord
@@ -21,6 +22,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
     pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
 ]
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/alembic.md"
+EVENT = EventRecord.__table__
 
 MADE = datetime(2026, 5, 4, 15, 30, 0, 250_000, tzinfo=UTC)
 OCCURRED = datetime(2026, 5, 4, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -36,8 +40,8 @@ EVENTS = [
     (UUID(int=2), OCCURRED, OCCURRED),
     (_id_made_at(MADE, 3, version=4), OCCURRED, OCCURRED),
     (_id_made_at(MADE, 4, variant=0b11), OCCURRED, OCCURRED),
-    (_id_made_at(DISTANT, 5), OCCURRED, OCCURRED),
-    (UUID(int=(2**48 - 1) << 80 | 7 << 76 | 0b10 << 62), OCCURRED, OCCURRED),
+    (_id_made_at(DISTANT, 5), OCCURRED, None),
+    (UUID(int=(2**48 - 1) << 80 | 7 << 76 | 0b10 << 62), OCCURRED, None),
     (UUID(int=7 << 76 | 0b10 << 62 | 6), OCCURRED, datetime(1970, 1, 1, tzinfo=UTC)),
     (UUID(int=8), DISTANT, None),
 ]
@@ -86,6 +90,13 @@ def _expected(before: datetime, found: dict[UUID, datetime]) -> bool:
     )
 
 
+def _recorded(engine: Engine) -> dict[UUID, datetime]:
+    with engine.connect() as connection:
+        rows = connection.execute(select(EVENT.c.event_id, EVENT.c.recorded_at)).all()
+    assert len(rows) == len(EVENTS)
+    return dict(map(tuple, rows))
+
+
 def test_events_that_are_there_say_when_their_ids_were_made(tmp_path: Path, engine: Engine, module: str) -> None:
     environment = Environment(tmp_path, engine, module)
     _without_recorded_at(environment)
@@ -96,11 +107,7 @@ def test_events_that_are_there_say_when_their_ids_were_made(tmp_path: Path, engi
     before = datetime.now(UTC)
     environment.upgrade()
     assert environment.difference(compare_type=True) == []
-    with engine.connect() as connection:
-        record = EventRecord.__table__.c
-        rows = connection.execute(EventRecord.__table__.select().with_only_columns(record.event_id, record.recorded_at)).all()
-    assert len(rows) == len(EVENTS)
-    assert _expected(before, dict(map(tuple, rows)))
+    assert _expected(before, _recorded(engine))
     for statement in ("UPDATE events SET version = 100", "DELETE FROM events"):
         with pytest.raises(DBAPIError, match="immutable"), engine.begin() as connection:
             connection.execute(text(statement))
@@ -127,6 +134,20 @@ def test_a_log_in_a_schema_and_under_another_name(tmp_path: Path, postgres_engin
     columns = {each["name"]: each for each in inspect(postgres_engine).get_columns("domain_events", "history")}
     assert not columns["recorded_at"]["nullable"]
     assert columns["recorded_at"]["default"] == "clock_timestamp()"
+
+
+def test_the_steps_without_a_long_lock_lead_to_the_same(tmp_path: Path, postgres_engine: Engine, module: str) -> None:
+    environment = Environment(tmp_path, postgres_engine, module)
+    _without_recorded_at(environment)
+    section = PAGE.read_text(encoding="utf-8").partition("## A log from before")[2].partition("\n## ")[0]
+    steps = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    assert len(steps) == 3
+    before = datetime.now(UTC)
+    with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for step in steps:
+            connection.exec_driver_sql(step)
+    assert _expected(before, _recorded(postgres_engine))
+    assert environment.difference(compare_type=True, compare_server_default=True) == []
 
 
 def test_a_log_that_is_made_now_has_the_column_from_the_start(tmp_path: Path, engine: Engine, module: str) -> None:
