@@ -1,5 +1,7 @@
 """Event sourcing for SQLAlchemy: aggregates are mapped classes, and their state is kept as an immutable sequence of events."""
 
+from importlib import metadata as _metadata
+
 from sa_eventsource.aggregates import AggregateRoot, applies
 from sa_eventsource.events import DomainEvent, EventContext, RecordedEvent, event_context, upcast
 from sa_eventsource.exceptions import (
@@ -13,6 +15,7 @@ from sa_eventsource.exceptions import (
     DuplicateEventTypeError,
     EmptyAggregateError,
     EventAlreadyAppendedError,
+    EventContextLostError,
     EventDecodeError,
     EventIdConflictError,
     EventPayloadError,
@@ -21,6 +24,7 @@ from sa_eventsource.exceptions import (
     InactiveTransactionError,
     LogExportError,
     LogImportError,
+    MissingExtraError,
     MovedLogError,
     NestedEventError,
     ReadModelChangedError,
@@ -57,6 +61,11 @@ from sa_eventsource.session import commit_token, lock_aggregate
 from sa_eventsource.store import AsyncEventQuery, AsyncEventStore, EventQuery, EventStore, ImportedLog, export_events, import_events
 from sa_eventsource.verification import Finding, Verification, verify
 
+try:
+    __version__ = _metadata.version("sa_eventsource")
+except _metadata.PackageNotFoundError:  # run from a folder of sources that nobody installed
+    __version__ = "0+unknown"
+
 __all__ = [
     "AggregateIdError",
     "AggregateNotFoundError",
@@ -77,6 +86,7 @@ __all__ = [
     "EmptyAggregateError",
     "EventAlreadyAppendedError",
     "EventContext",
+    "EventContextLostError",
     "EventDecodeError",
     "EventIdConflictError",
     "EventPayloadError",
@@ -94,6 +104,7 @@ __all__ = [
     "InactiveTransactionError",
     "LogExportError",
     "LogImportError",
+    "MissingExtraError",
     "MovedLogError",
     "NestedEventError",
     "Pace",
@@ -115,6 +126,7 @@ __all__ = [
     "UnknownEventTypeError",
     "Verification",
     "Worker",
+    "__version__",
     "applies",
     "async_wait_for",
     "commit_token",

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, Observation
-
+from sa_eventsource.extras import needs_extra
 from sa_eventsource.observation import observe
+
+with needs_extra("telemetry", "sa_eventsource.telemetry"):
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import CallbackOptions, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

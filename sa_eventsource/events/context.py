@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sa_eventsource.events.codec import encode_metadata
+from sa_eventsource.events.recorded import RecordedEvent
+from sa_eventsource.exceptions import EventContextLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sa_eventsource.events.recorded import RecordedEvent
     from sa_eventsource.types import JsonValue
 
 
@@ -76,7 +77,8 @@ def event_context(
 
     Example: ``with event_context(user="ann", reason="complaint"):``
 
-    Blocks nest; the inner one goes before, value by value. As a context variable, it holds for the thread or asyncio task.
+    Blocks nest; the inner one takes precedence, value by value. As a context variable, it holds for the thread or asyncio task, for
+    the tasks that are made in the block, and for what the block calls by ``asyncio.to_thread``; other threads do not see it.
 
     Args:
         correlation_id: The business transaction.
@@ -88,7 +90,13 @@ def event_context(
     Raises:
         TypeError: An id is no ``UUID``.
         EventPayloadError: The metadata holds what JSON or PostgreSQL cannot.
+        EventContextLostError: The block ends in another thread or task than it began in, as in a dependency of FastAPI that is a
+            plain generator. An error that the block raises is not replaced, but gets this as a note.
     """
+    if caused_by is not None and not isinstance(caused_by, RecordedEvent):
+        raise TypeError(
+            f"caused_by must be an event as read from the log, a RecordedEvent, not {caused_by!r}; an id is causation_id"
+        )
     if caused_by is not None:
         causation_id = causation_id if causation_id is not None else caused_by.event_id
         if correlation_id is None:
@@ -97,5 +105,18 @@ def event_context(
     token = _current.set(context)
     try:
         yield context
-    finally:
+    except BaseException as error:
+        if not _leave(token):
+            error.add_note(str(EventContextLostError(context.metadata)))
+        raise
+    if not _leave(token):
+        raise EventContextLostError(context.metadata)
+
+
+def _leave(token: Token[EventContext]) -> bool:
+    """Go back to the context before; False where another thread or task entered the block, whose context cannot be reached."""
+    try:
         _current.reset(token)
+    except ValueError:
+        return False
+    return True

@@ -26,6 +26,7 @@ from sa_eventsource.exceptions.appending import (
 )
 from sa_eventsource.exceptions.base import EventSourceError
 from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
+from sa_eventsource.exceptions.environment import EventContextLostError, MissingExtraError
 from sa_eventsource.exceptions.read_models import (
     MovedLogError,
     ReadModelChangedError,
@@ -54,6 +55,7 @@ __all__ = [
     "DuplicateEventTypeError",
     "EmptyAggregateError",
     "EventAlreadyAppendedError",
+    "EventContextLostError",
     "EventDecodeError",
     "EventIdConflictError",
     "EventPayloadError",
@@ -62,6 +64,7 @@ __all__ = [
     "InactiveTransactionError",
     "LogExportError",
     "LogImportError",
+    "MissingExtraError",
     "MovedLogError",
     "NestedEventError",
     "ReadModelChangedError",

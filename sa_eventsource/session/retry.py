@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.exc import DBAPIError
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import ConcurrencyError
+from sa_eventsource.extras import needs_extra
+
+with needs_extra("retry", "retry_on_conflict"):
+    from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from sa_eventsource import DomainEvent, EventContext, EventPayloadError, RecordedEvent, event_context
+from sa_eventsource import DomainEvent, EventContext, EventContextLostError, EventPayloadError, RecordedEvent, event_context
 from sa_eventsource.events import current_context
 
 
@@ -70,6 +72,12 @@ def test_an_id_must_be_a_uuid(name: str) -> None:
         pass
 
 
+@pytest.mark.parametrize("wrong", [UUID(int=1), "x", ContextNoted()])
+def test_a_cause_is_an_event_as_read(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="RecordedEvent"), event_context(caused_by=wrong):
+        pass
+
+
 def test_metadata_is_checked_when_it_is_set() -> None:
     with pytest.raises(EventPayloadError), event_context(user="a\x00"):
         pass
@@ -91,3 +99,35 @@ async def test_tasks_have_contexts_of_their_own() -> None:
             return current_context().metadata["user"]
 
     assert await asyncio.gather(*(work(str(number)) for number in range(5))) == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_task_and_a_call_in_a_thread_take_the_context_along() -> None:
+    async def ask() -> EventContext:
+        return current_context()
+
+    with event_context(user="ann") as context:
+        assert await asyncio.create_task(ask()) == context
+        assert await asyncio.to_thread(current_context) == context
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(copy_context().run, current_context).result() == context
+            assert pool.submit(current_context).result() == EventContext()
+
+
+def test_a_block_that_ends_in_another_thread_says_that_nobody_saw_it() -> None:
+    block = event_context(correlation_id=uuid4(), user="ann", reason="x")
+    with ThreadPoolExecutor() as pool:
+        pool.submit(copy_context().run, block.__enter__).result()
+    assert current_context() == EventContext()
+    with pytest.raises(EventContextLostError, match=r"\(user, reason\)") as caught:
+        block.__exit__(None, None, None)
+    assert caught.value.metadata_keys == ("user", "reason")
+    assert current_context() == EventContext()
+
+
+def test_a_block_that_ends_in_another_thread_keeps_the_error_of_the_application() -> None:
+    block = event_context(correlation_id=uuid4())
+    with ThreadPoolExecutor() as pool:
+        pool.submit(copy_context().run, block.__enter__).result()
+    error = ZeroDivisionError()
+    assert not block.__exit__(ZeroDivisionError, error, None)
+    assert "(the ids)" in error.__notes__[0]

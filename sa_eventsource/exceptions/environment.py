@@ -1,0 +1,48 @@
+"""What is around the library does not let it work: a package that is not installed, a context that ended elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sa_eventsource.exceptions.base import EventSourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class MissingExtraError(EventSourceError, ModuleNotFoundError):
+    """A part of the library needs a package that is not installed. Install the extra that brings it.
+
+    Attributes:
+        extra: Name of the extra.
+        part: What needs it.
+        name: The module that is missing.
+    """
+
+    def __init__(self, extra: str, part: str, module: str) -> None:
+        """Build the message from the extra and what needs it."""
+        self.extra = extra
+        self.part = part
+        super().__init__(f"{part} needs {module}, which is not installed: pip install 'sa_eventsource[{extra}]'", name=module)
+
+
+class EventContextLostError(EventSourceError, RuntimeError):
+    """A block of ``event_context`` ended in another thread or task than it began in, so that nothing in between saw it.
+
+    A context variable cannot leave the thread or the task that sets it. FastAPI runs a dependency that is a plain generator in
+    threads of their own: write it as ``async def``, or put an ``EventContext`` into ``session.info["event_context"]``.
+
+    Attributes:
+        metadata_keys: The keys of the metadata that was lost.
+    """
+
+    def __init__(self, metadata_keys: Iterable[str]) -> None:
+        """Build the message from what was lost."""
+        self.metadata_keys = tuple(metadata_keys)
+        what = ", ".join(self.metadata_keys) or "the ids"
+        super().__init__(
+            "the block of event_context ended in another thread or task than it began in, so that no event got its context "
+            f"({what}). "
+            'In FastAPI, make the dependency that opens the block "async def", or put an EventContext into '
+            'session.info["event_context"] in the one that makes the session.'
+        )

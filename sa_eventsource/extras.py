@@ -1,0 +1,40 @@
+"""Packages that come with an extra: who misses one is told which to install."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sa_eventsource.exceptions import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MODULES = {
+    "alembic": {"alembic", "mako"},
+    "async": {"greenlet"},
+    "cli": {"rich", "typer"},
+    "postgresql": {"psycopg"},
+    "retry": {"tenacity"},
+    "telemetry": {"opentelemetry"},
+}
+
+
+@contextmanager
+def needs_extra(extra: str, part: str) -> Iterator[None]:
+    """Turn the error of an import that needs an extra into one that names it; errors of other imports stay as they are.
+
+    Args:
+        extra: Name of the extra.
+        part: What needs it, for the message.
+
+    Raises:
+        MissingExtraError: A package that the extra brings is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in _MODULES[extra]:
+            raise
+        raise MissingExtraError(extra, part, module) from error

@@ -1,0 +1,67 @@
+"""What is not installed is named with the extra that brings it; the package knows its version."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+import sa_eventsource
+from sa_eventsource import MissingExtraError
+from sa_eventsource.extras import needs_extra
+
+_WITHOUT = """
+import importlib.abc, sys
+
+class Without(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {modules!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Without())
+try:
+    {statement}
+except ImportError as error:
+    print(type(error).__name__, error.name, error.extra, error)
+else:
+    print("imported")
+"""
+
+
+def _without(*modules: str, statement: str) -> str:
+    """Run a statement in a process of its own, where some modules are not installed."""
+    code = _WITHOUT.format(modules=modules, statement=statement)
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "part"),
+    [
+        ("tenacity", "retry", "sa_eventsource.session.retry"),
+        ("alembic", "alembic", "sa_eventsource.migrations"),
+        ("typer", "cli", "sa_eventsource.cli"),
+        ("rich", "cli", "sa_eventsource.cli"),
+        ("opentelemetry", "telemetry", "sa_eventsource.telemetry"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, part: str) -> None:
+    said = _without(module, statement=f"import {part}")
+    assert said.startswith(f"MissingExtraError {module} {extra} ")
+    assert f"needs {module}, which is not installed: pip install 'sa_eventsource[{extra}]'" in said
+
+
+def test_the_core_needs_no_extra() -> None:
+    modules = ("tenacity", "alembic", "mako", "typer", "rich", "opentelemetry", "greenlet", "psycopg")
+    assert _without(*modules, statement="import sa_eventsource") == "imported"
+
+
+def test_another_missing_module_is_not_taken_for_the_extra() -> None:
+    with pytest.raises(ModuleNotFoundError) as caught, needs_extra("retry", "this"):
+        raise ModuleNotFoundError("No module named 'elsewhere'", name="elsewhere")
+    assert not isinstance(caught.value, MissingExtraError)
+
+
+def test_the_package_knows_its_version() -> None:
+    assert sa_eventsource.__version__ == metadata.version("sa_eventsource")
