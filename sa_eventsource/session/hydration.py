@@ -74,7 +74,8 @@ def _loaded_by_id(execution: ORMExecuteState, load: IdentityLoad, observation: O
 
 
 def _restore(session: Session, aggregate: AggregateRoot[Any], stream: StoredStream) -> None:
-    ledger.discard(session, instance_state(aggregate))
+    if books_of(aggregate).pending:
+        ledger.discard(session, instance_state(aggregate))
     restore(aggregate, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
 
 
@@ -91,9 +92,9 @@ def _refreshed(aggregate: AggregateRoot[Any], context: QueryContext | None, attr
 def _expired(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
     aggregate = state.obj()
     if aggregate is not None and (attributes is None or "version" in attributes):
-        drop_state(aggregate)
-        if state.session is not None:
+        if books_of(aggregate).pending and state.session is not None:
             ledger.discard(state.session, state)
+        drop_state(aggregate)
 
 
 def _hydrate(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]]) -> None:

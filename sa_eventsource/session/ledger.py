@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified, instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, books_of, rewind
+from sa_eventsource.aggregates import AggregateRoot, books_of, rewind, take_written
 from sa_eventsource.exceptions import InactiveTransactionError
 from sa_eventsource.store import on_appended
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.store import Appended, StreamAppend
+
+
+_FIRST_SWEEP = 64
 
 
 @dataclass(slots=True)
@@ -70,22 +73,27 @@ class Ledger:
         is_flushing: Whether a flush is at work, and resets the flags of what is modified meanwhile.
         written: What was appended, by the transaction or savepoint that would undo it.
         flushed: The events of each instance that the transaction made persistent: a rollback that makes it transient gives them
-            back, as any entity keeps its attributes. Weak: what the session and the application have let go is let go here.
+            back, as any entity keeps its attributes.
+        sweep_at: How many of these there may be before those are dropped whose instance is gone: what the session and the
+            application have let go is let go here.
     """
 
     pending: dict[InstanceState[Any], AggregateRoot[Any]] = field(default_factory=dict)
     is_flushing: bool = False
     written: dict[SessionTransaction, Written] = field(default_factory=dict)
-    flushed: WeakKeyDictionary[InstanceState[Any], list[Flushed]] = field(default_factory=WeakKeyDictionary)
+    flushed: dict[InstanceState[Any], list[Flushed]] = field(default_factory=dict)
+    sweep_at: int = _FIRST_SWEEP
 
 
-_ledgers: WeakKeyDictionary[Session, Ledger] = WeakKeyDictionary()
+_LEDGER = "_sa_eventsource_ledger"
+"""Key in a session's ``__dict__``: not in its ``info``, which an application may give to another session."""
+
 _undone: list[Callable[[Session], None]] = []
 
 
 def listen() -> None:
     """Put the hooks on every session, present and future."""
-    event.listen(Session, "after_attach", _after_attach)
+    event.listen(Session, "detached_to_persistent", _joined)
     for name in ("persistent_to_detached", "pending_to_transient"):
         event.listen(Session, name, _left, raw=True)
     event.listen(Session, "persistent_to_transient", _became_transient)
@@ -97,10 +105,14 @@ def listen() -> None:
 
 def ledger_of(session: Session) -> Ledger:
     """Get a session's ledger."""
-    ledger = _ledgers.get(session)
+    ledger = _find(session)
     if ledger is None:
-        ledger = _ledgers[session] = Ledger()
+        ledger = vars(session)[_LEDGER] = Ledger()
     return ledger
+
+
+def _find(session: Session) -> Ledger | None:
+    return vars(session).get(_LEDGER)
 
 
 def on_savepoint_undone(listener: Callable[[Session], None]) -> Callable[[Session], None]:
@@ -130,14 +142,14 @@ def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:
 
 def discard(session: Session, state: InstanceState[Any]) -> None:
     """Let go of an aggregate whose pending events are written or discarded."""
-    ledger = _ledgers.get(session)
+    ledger = _find(session)
     if ledger is not None:
         ledger.pending.pop(state, None)
 
 
 def end_flush(session: Session) -> None:
     """Flag what was applied while a flush was at work, for the next one."""
-    ledger = _ledgers.get(session)
+    ledger = _find(session)
     if ledger is not None:
         ledger.is_flushing = False
         for state, aggregate in ledger.pending.items():
@@ -161,14 +173,20 @@ def _record(appended: Appended) -> None:
         written.streams.update(stream.identity_key for stream in streams if stream.identity_key is not None)
 
 
-def record_flushed(session: Session, state: InstanceState[Any], stream: StreamAppend, *, is_new: bool) -> None:
-    """Keep the events of an instance that a rollback would make transient."""
-    ledger = ledger_of(session)
+def record_flushed(
+    ledger: Ledger, transaction: SessionTransaction, state: InstanceState[Any], stream: StreamAppend, *, is_new: bool
+) -> None:
+    """Settle the events that were just written for an instance, and keep them if a rollback would make it transient."""
     if is_new or state in ledger.flushed:
-        transaction = innermost(session)
         ledger.flushed.setdefault(state, []).append(Flushed(transaction, stream.aggregate_id, stream.events))
         if transaction.nested:
             ledger.written.setdefault(transaction, Written()).new.add(state)
+        if len(ledger.flushed) > ledger.sweep_at:
+            ledger.flushed = {each: flushed for each, flushed in ledger.flushed.items() if each.obj() is not None}
+            ledger.sweep_at = max(_FIRST_SWEEP, 2 * len(ledger.flushed))
+    take_written(stream.aggregate, stream.events)
+    if not books_of(stream.aggregate).pending:
+        ledger.pending.pop(state, None)
 
 
 def settle(session: Session) -> UUID | None:
@@ -177,7 +195,7 @@ def settle(session: Session) -> UUID | None:
     Returns:
         The id of the transaction's last event; None if it wrote none, and for a savepoint.
     """
-    ledger = _ledgers.get(session)
+    ledger = _find(session)
     if ledger is None:
         return None
     transaction = innermost(session)
@@ -214,13 +232,15 @@ def _boundary(transaction: SessionTransaction | None) -> SessionTransaction:
     return transaction
 
 
-def _after_attach(session: Session, instance: object) -> None:
+def _joined(session: Session, instance: object) -> None:
     if isinstance(instance, AggregateRoot) and books_of(instance).pending:
         keep(session, instance)
 
 
 def _left(session: Session, state: InstanceState[Any]) -> None:
-    discard(session, state)
+    ledger = _find(session)
+    if ledger is not None and ledger.pending:
+        ledger.pending.pop(state, None)
 
 
 def _became_transient(session: Session, instance: object) -> None:
@@ -244,7 +264,7 @@ def _after_flush_postexec(session: Session, _context: object) -> None:
 
 def _after_rollback(session: Session) -> None:
     """Expire, when a savepoint is rolled back, what was read after events had been appended in it."""
-    ledger = _ledgers.get(session)
+    ledger = _find(session)
     savepoint = session.get_nested_transaction()
     if ledger is None:
         return
@@ -266,8 +286,9 @@ def _after_rollback(session: Session) -> None:
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    ledger = _ledgers.get(session)
+    ledger = _find(session)
     if ledger is not None:
         ledger.written.pop(transaction, None)
         if transaction.parent is None:
             ledger.flushed.clear()
+            ledger.sweep_at = _FIRST_SWEEP

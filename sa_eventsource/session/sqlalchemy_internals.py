@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, Session, UOWTransaction
 
 
-_ROW_EVENTS = ("before_insert", "before_update", "after_insert", "after_update")
-
-
 def is_heard_elsewhere(session: Session) -> bool:
     """Tell whether anyone but this library listens to a session's flushes. The library has one listener for two of the events."""
     dispatch = session.dispatch
@@ -86,31 +83,24 @@ def findable(session: Session, states: set[InstanceState[Any]]) -> Iterator[None
             state.key = None
 
 
-class RowHooks:
-    """The listeners to a mapper's rows (``before_insert`` and the like), which SQLAlchemy calls where it writes the rows."""
+def has_row_hooks(mapper: Mapper[Any]) -> bool:
+    """Tell whether anyone listens to a mapper's rows (``before_insert`` and the like)."""
+    dispatch = mapper.dispatch
+    return bool(dispatch.before_insert or dispatch.before_update or dispatch.after_insert or dispatch.after_update)
 
-    def __init__(self, session: Session) -> None:
-        """Bind to a session, whose connections the listeners get."""
-        self._session = session
 
-    def concern(self, state: InstanceState[Any]) -> bool:
-        """Tell whether there are any for an instance's mapper."""
-        dispatch = state.mapper.dispatch
-        return any(getattr(dispatch, name) for name in _ROW_EVENTS)
+def call_row_hooks(session: Session, state: InstanceState[Any], name: str) -> None:
+    """Call the listeners to an instance's row, as SQLAlchemy does where it writes one.
 
-    def before(self, state: InstanceState[Any], *, is_new: bool) -> None:
-        """Call those that are called before a row is written."""
-        self._call(state, "before_insert" if is_new else "before_update")
-
-    def after(self, state: InstanceState[Any], *, is_new: bool) -> None:
-        """Call those that are called after a row has been written."""
-        self._call(state, "after_insert" if is_new else "after_update")
-
-    def _call(self, state: InstanceState[Any], name: str) -> None:
-        mapper = state.mapper
-        listeners = getattr(mapper.dispatch, name)
-        if listeners:
-            listeners(mapper, self._session.connection(bind_arguments={"mapper": mapper}), state)
+    Args:
+        session: The session, whose connection they get.
+        state: The instance.
+        name: The event.
+    """
+    mapper = state.mapper
+    listeners = getattr(mapper.dispatch, name)
+    if listeners:
+        listeners(mapper, session.connection(bind_arguments={"mapper": mapper}), state)
 
 
 class PendingFlush:

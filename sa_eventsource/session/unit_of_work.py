@@ -16,15 +16,16 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import FlushError
 
-from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, take_written
+from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of
 from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError
 from sa_eventsource.mapping import EventRecord
 from sa_eventsource.session import ledger
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
-    RowHooks,
+    call_row_hooks,
     findable,
     flush_transaction,
+    has_row_hooks,
     has_work,
     is_heard_elsewhere,
     register_persistent,
@@ -51,8 +52,7 @@ def listen() -> None:
 
 def _before_flush(session: Session, context: UOWTransaction, instances: Sequence[Any] | None) -> None:
     aggregates = _checked(session)
-    hooks = RowHooks(session)
-    if instances is not None or is_heard_elsewhere(session) or any(hooks.concern(instance_state(each)) for each in aggregates):
+    if instances is not None or is_heard_elsewhere(session) or _with_row_hooks(aggregates):
         PendingFlush(context).before_rows(_write_in_flush)
     elif aggregates:
         _write(session, aggregates, registering=register_persistent)
@@ -161,12 +161,13 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
 
     A handler of a read model that asks the session for an aggregate gets the instance that is being written, not another one.
     """
-    hooks = RowHooks(session)
+    heard = _with_row_hooks(aggregates)
+    owed = ledger.ledger_of(session)
     groups: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
     written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
     try:
         with flush_transaction(session):
-            ledger.ledger_of(session).is_flushing = True
+            owed.is_flushing = True
             for aggregate in aggregates:
                 state = instance_state(aggregate)
                 stream = _stream(aggregate, state)
@@ -175,21 +176,25 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
                 connection = _connection(session, state, aggregate)
                 groups.setdefault((connection, definition_of(type(aggregate)).tables), []).append(stream)
                 written.append((state, stream, state.key is None))
-            for state, _, is_new in written:
-                hooks.before(state, is_new=is_new)
+            for state, _, is_new in written if heard else ():
+                call_row_hooks(session, state, "before_insert" if is_new else "before_update")
             appended = [insert_events(session, connection, tables, streams) for (connection, tables), streams in groups.items()]
             with registering(session, {instance_state(aggregate) for aggregate in aggregates}):
                 for each in appended:
                     tell_listeners(each)
-            for state, _, is_new in written:
-                hooks.after(state, is_new=is_new)
+            for state, _, is_new in written if heard else ():
+                call_row_hooks(session, state, "after_insert" if is_new else "after_update")
     except (AppendRefusedError, DBAPIError) as error:
         raise_explained(error, [(connection, tables, streams) for (connection, tables), streams in groups.items()])
+    transaction = ledger.innermost(session)
     for state, stream, is_new in written:
-        ledger.record_flushed(session, state, stream, is_new=is_new)
-        take_written(stream.aggregate, stream.events)
-        if not books_of(stream.aggregate).pending:
-            ledger.discard(session, state)
+        ledger.record_flushed(owed, transaction, state, stream, is_new=is_new)
+
+
+def _with_row_hooks(aggregates: Sequence[AggregateRoot[Any]]) -> bool:
+    if len(aggregates) == 1:
+        return has_row_hooks(instance_state(aggregates[0]).mapper)
+    return any(map(has_row_hooks, {instance_state(each).mapper for each in aggregates}))
 
 
 def _connection(session: Session, state: InstanceState[Any], aggregate: AggregateRoot[Any]) -> Connection:
