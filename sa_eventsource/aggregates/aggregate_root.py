@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 from uuid import UUID
 
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, declared_attr
-from sqlalchemy.orm.attributes import flag_modified, instance_state
+from sqlalchemy.orm.attributes import flag_modified, instance_state, opt_manager_of_class
 from typing_extensions import TypeVar
 
-from sa_eventsource.aggregates.definition import AggregateDefinition, definition_of
+from sa_eventsource.aggregates.definition import AggregateDefinition, check_names, definition_of
 from sa_eventsource.aggregates.handlers import Handlers
 from sa_eventsource.aggregates.instance import BOOKS, Books, books_of, drop_half_changed_state, load_missing_state, session_side
+from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import (
@@ -23,7 +24,7 @@ from sa_eventsource.exceptions import (
     NestedEventError,
     ReadOnlyAggregateError,
 )
-from sa_eventsource.mapping import STORED_ID, streams_of, tables_on
+from sa_eventsource.mapping import STORED_ID, streams_of, tables_on, undone_on_failure
 from sa_eventsource.types import uuid7
 
 if TYPE_CHECKING:
@@ -105,12 +106,17 @@ class AggregateRoot(Generic[IdT]):
         definition.state.reset(values)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Collect state fields and ``@applies`` methods."""
+        """Collect state fields and ``@applies`` methods, and map the class.
+
+        Raises:
+            DeclarationError: The declaration is wrong. Correct what the message names; an earlier class of the name stays in place.
+        """
         _collect(cls)
         if _inherits_mapping(cls) and "__table__" not in vars(cls):
             # Mapping a class puts the result of this on it, where its subclasses would find it instead of their own.
             cls.__table__ = vars(AggregateRoot)["__table__"]  # type: ignore[attr-defined]
-        super().__init_subclass__(**kwargs)
+        with undone_on_failure(getattr(cls, "metadata", None)):
+            super().__init_subclass__(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a state field only while an event is applied, and nothing but state fields then.
@@ -134,18 +140,23 @@ class AggregateRoot(Generic[IdT]):
         @declared_attr.directive
         def __table__(cls) -> Subquery:  # noqa: N805 - SQLAlchemy calls it with the class
             """Map the class to its streams."""
+            if opt_manager_of_class(cls) is None:
+                # A tool reads all attributes of the base class, or of an abstract one: nothing is being mapped.
+                raise AttributeError(f"{cls.__name__} is not mapped", name="__table__", obj=cls)
             definition = _define(cls)
             return streams_of(definition.tables.events, definition.aggregate_type, definition.id_type)
 
         @declared_attr.directive
         def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy calls it with the class
-            """Name the primary key, and keep a subclass of an aggregate a type of its own.
+            """Name the primary key, keep a subclass of an aggregate a type of its own, and add what the application gives.
 
             Without batches, a flush does not look for tables of a class that it has no instance to write of.
             """
             inherited = {"concrete": True} if _inherits_mapping(cls) else {}
+            given = given_to(cls, vars(AggregateRoot)["__mapper_args__"])
             # STORED_ID is for the compiler, not for the application.
-            return {"primary_key": [cls.__table__.c.id], "exclude_properties": {STORED_ID}, "batch": False, **inherited}
+            ours = {"primary_key": [cls.__table__.c.id], "exclude_properties": {STORED_ID}, "batch": False}
+            return {**given, **ours, **inherited}
 
     def apply_event(self, event: DomainEvent, *, occurred_at: datetime | None = None, event_id: UUID | None = None) -> None:
         """Change the state by an event, and keep the event for the next flush.
@@ -226,9 +237,12 @@ class AggregateRoot(Generic[IdT]):
 
 def _collect(cls: type[AggregateRoot[Any]]) -> None:
     if "__state_fields__" not in vars(cls):
-        cls.__state_fields__ = StateFields(cls, load_missing_state)
-        cls.__event_handlers__ = Handlers(cls)
+        reserved = frozenset(name for name in dir(AggregateRoot) if not name.startswith("_"))
+        fields = StateFields(cls, load_missing_state, reserved=reserved)
+        handlers = Handlers(cls)
+        cls.__state_fields__, cls.__event_handlers__ = fields, handlers
         _keep_own_methods(cls)
+        set_aside(cls, vars(AggregateRoot)["__mapper_args__"])
 
 
 def _keep_own_methods(cls: type[AggregateRoot[Any]]) -> None:
@@ -251,12 +265,20 @@ def _define(cls: Any) -> AggregateDefinition:
             f"{cls.__name__} was made a dataclass by its MappedAsDataclass base before it became an aggregate. Put AggregateRoot "
             f"first: class {cls.__name__}(AggregateRoot, Base)."
         )
+    metadata = getattr(cls, "metadata", None)
+    if metadata is None:
+        raise DeclarationError(
+            f"{cls.__name__} has no metadata to put the log's tables on. Declare it on a declarative base, or, where a registry "
+            f"maps it, write metadata = mapper_registry.metadata in {cls.__name__}."
+        )
     _collect(cls)
+    aggregate_type, id_type = vars(cls).get("__aggregate_type__", cls.__name__), _id_type(cls)
+    check_names(cls, aggregate_type, id_type)
     definition = AggregateDefinition(
         aggregate_class=cls,
-        aggregate_type=vars(cls).get("__aggregate_type__", cls.__name__),
-        id_type=_id_type(cls),
-        tables=tables_on(cls.metadata, getattr(cls, "__eventsource__", None)),
+        aggregate_type=aggregate_type,
+        id_type=id_type,
+        tables=tables_on(metadata, getattr(cls, "__eventsource__", None)),
         snapshot_frequency=cls.__snapshot_frequency__,
         handlers=cls.__event_handlers__,
         state=cls.__state_fields__,

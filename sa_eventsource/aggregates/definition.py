@@ -9,7 +9,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sa_eventsource.events import decode, decoder
+from sa_eventsource.events import decode, decoder, place
 from sa_eventsource.exceptions import CorruptStreamError, DeclarationError, EventSourceError
 from sa_eventsource.mapping import ID_TYPES, MAX_NAME_LENGTH, id_as_text
 
@@ -44,26 +44,21 @@ class AggregateDefinition:
     state: StateFields
 
     def __post_init__(self) -> None:
-        """Check the declaration and claim the type name on the metadata.
+        """Check that no other class keeps its events under the name.
 
         Raises:
-            DeclarationError: The name, the id's type or the snapshot frequency is impossible, or the name is taken.
+            DeclarationError: The name is taken.
         """
-        name = self.aggregate_class.__name__
-        if not 0 < len(self.aggregate_type) <= MAX_NAME_LENGTH or "\x00" in self.aggregate_type:
-            raise DeclarationError(f"{name}.__aggregate_type__ must have 1 to {MAX_NAME_LENGTH} characters and no NUL")
-        if self.id_type not in ID_TYPES:
-            raise DeclarationError(f"{name} declares ids of {self.id_type!r}; AggregateRoot takes [str], [UUID] or [int]")
-        if self.snapshot_frequency is not None and self.snapshot_frequency < 1:
-            raise DeclarationError(f"{name}.__snapshot_frequency__ is {self.snapshot_frequency}; it must be 1 or more, or None")
-        claimed = self.tables.aggregate_classes
-        other = claimed.get(self.aggregate_type, self.aggregate_class)
-        if _place(other) != _place(self.aggregate_class):
+        other = self.tables.aggregate_classes.get(self.aggregate_type, self.aggregate_class)
+        if place(other) != place(self.aggregate_class):
             raise DeclarationError(
-                f"aggregate type {self.aggregate_type!r} is declared twice: by {_place(other)} and by "
-                f"{_place(self.aggregate_class)}. Set __aggregate_type__ to another name on one of them."
+                f"aggregate type {self.aggregate_type!r} is declared twice: by {place(other)} and by "
+                f"{place(self.aggregate_class)}. Set __aggregate_type__ to another name on one of them."
             )
-        claimed[self.aggregate_type] = self.aggregate_class
+
+    def claim(self) -> None:
+        """Take the name, in the place of an earlier declaration of the class: this one is mapped."""
+        self.tables.aggregate_classes[self.aggregate_type] = self.aggregate_class
 
     def text_id(self, value: object) -> str:
         """Turn an id into the text that is stored.
@@ -132,6 +127,23 @@ class AggregateDefinition:
         return digest.hexdigest()
 
 
+def check_names(aggregate_class: type[Any], aggregate_type: object, id_type: type[Any]) -> None:
+    """Check what a declaration says of itself.
+
+    Raises:
+        DeclarationError: The name, the id's type or the snapshot frequency is impossible.
+    """
+    name, frequency = aggregate_class.__name__, aggregate_class.__snapshot_frequency__
+    if not isinstance(aggregate_type, str) or not 0 < len(aggregate_type) <= MAX_NAME_LENGTH or "\x00" in aggregate_type:
+        raise DeclarationError(
+            f"{name}.__aggregate_type__ is {aggregate_type!r}; it must be a text of 1 to {MAX_NAME_LENGTH} characters, without NUL"
+        )
+    if id_type not in ID_TYPES:
+        raise DeclarationError(f"{name} declares ids of {id_type!r}; AggregateRoot takes [str], [UUID] or [int]")
+    if frequency is not None and (type(frequency) is not int or frequency < 1):
+        raise DeclarationError(f"{name}.__snapshot_frequency__ is {frequency!r}; it must be a whole number, 1 or more, or None")
+
+
 def definition_of(aggregate_class: Any) -> AggregateDefinition:
     """Get the definition of a mapped aggregate class.
 
@@ -143,10 +155,6 @@ def definition_of(aggregate_class: Any) -> AggregateDefinition:
         name = getattr(aggregate_class, "__name__", repr(aggregate_class))
         raise DeclarationError(f"{name} is not a mapped aggregate; declare it as class {name}(AggregateRoot, Base)")
     return definition
-
-
-def _place(klass: type[Any]) -> str:
-    return f"{klass.__module__}.{klass.__qualname__}"
 
 
 def _code_text(code: CodeType) -> str:

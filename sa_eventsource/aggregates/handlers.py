@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from sa_eventsource.events import DomainEvent
-from sa_eventsource.exceptions import DeclarationError, UnhandledEventError
+from sa_eventsource.events import DomainEvent, class_of, place
+from sa_eventsource.exceptions import DeclarationError, RedeclaredEventError, UnhandledEventError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,23 +84,43 @@ class Handlers:
                 self._methods[event_class] = _ignore
             for event_class in own:
                 self._methods.pop(event_class, None)
-        self._methods.update({event_class: getattr(aggregate_class, name) for event_class, name in names.items()})
+        self._methods.update({event_class: self._method(name, event_class) for event_class, name in names.items()})
         self._found = dict(self._methods)
+
+    def _method(self, name: str, event_class: type[DomainEvent]) -> Callable[[Any, Any], None]:
+        method = getattr(self._aggregate_class, name)
+        if not callable(method):
+            raise DeclarationError(
+                f"{self._aggregate_class.__name__}.{name} hides the @applies({event_class.__name__}) method of that name. Rename "
+                "one of "
+                "them."
+            )
+        found: Callable[[Any, Any], None] = method
+        return found
 
     def find(self, event_class: type[DomainEvent]) -> Callable[[Any, Any], None]:
         """Get the method for an event class: its own, or else that of its nearest base.
 
         Raises:
             UnhandledEventError: There is none, and the class is not among ``__ignored_events__``.
+            RedeclaredEventError: There is one for another declaration of the same class.
         """
         try:
             return self._found[event_class]
         except KeyError:
+            former = {place(known) for known in self._methods}
             for base in event_class.__mro__:
                 if base in self._methods:
                     method = self._found[event_class] = self._methods[base]
                     return method
+                if place(base) in former:
+                    raise self._declared_again(event_class) from None
         raise UnhandledEventError(self._aggregate_class.__name__, event_class.__name__)
+
+    def _declared_again(self, event_class: type[DomainEvent]) -> UnhandledEventError:
+        present = class_of(event_class.__event_type__, event_class.__event_version__)
+        to_repeat = self._aggregate_class.__name__ if present is event_class else None
+        return RedeclaredEventError(self._aggregate_class.__name__, event_class.__name__, to_repeat=to_repeat)
 
     def functions(self) -> dict[type[DomainEvent], Callable[[Any, Any], None]]:
         """List the methods by event class."""

@@ -14,6 +14,7 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates.definition import definition_of
+from sa_eventsource.exceptions import UninitializedAggregateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -212,14 +213,16 @@ def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
 
     Raises:
         DetachedInstanceError: It belongs to no session.
+        UninitializedAggregateError: The constructor has not run.
     """
     values, books = vars(aggregate), books_of(aggregate)
     if books.is_loaded:
         return
     if instance_state(aggregate).key is None:
-        if "id" in values:  # else its constructor has not come so far
-            _start(aggregate, definition_of(type(aggregate)).text_id(values["id"]), None)
-            replay_pending(aggregate)
+        if "id" not in values:
+            raise UninitializedAggregateError(type(aggregate).__name__)
+        _start(aggregate, definition_of(type(aggregate)).text_id(values["id"]), None)
+        replay_pending(aggregate)
     elif "version" not in values:
         _ = aggregate.version
     else:

@@ -8,44 +8,43 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import sys
 import typing
-from typing import TYPE_CHECKING, Any, ClassVar
+from inspect import getattr_static
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticSerializationError, PydanticUndefined
-from sqlalchemy.orm import Mapped
+from pydantic_core import PydanticSerializationError
 from typing_extensions import TypedDict
 
-from sa_eventsource.aggregates.state_field import StateField
+from sa_eventsource.aggregates.annotations import own_annotations, resolved, shielded
+from sa_eventsource.aggregates.declared_state import DeclaredState
 from sa_eventsource.exceptions import DeclarationError, SnapshotError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_NOT_STATE = frozenset({"id", "version"})
-
 
 class StateFields:
     """The state fields of one aggregate class, its own and inherited ones."""
 
-    def __init__(self, aggregate_class: type[Any], load: Callable[[Any], None]) -> None:
-        """Collect the fields of the class and its bases, and put a :class:`StateField` on the class for each of its own.
+    def __init__(self, aggregate_class: type[Any], load: Callable[[Any], None], *, reserved: frozenset[str]) -> None:
+        """Collect the fields of the class, its bases and its mixins, and put a :class:`StateField` on the class for each of them.
 
         Args:
             aggregate_class: The class.
             load: Loads the state of an instance that has none; called when a field is read then.
+            reserved: Names that a state field must not have.
+
+        Raises:
+            DeclarationError: A declaration of state cannot be.
         """
         self._aggregate_class = aggregate_class
-        self._declare(load)
-        fields = {
-            name: member
-            for klass in reversed(aggregate_class.__mro__)
-            for name, member in vars(klass).items()
-            if isinstance(member, StateField)
-        }
+        fields = DeclaredState(aggregate_class, reserved).collect(load)
+        for name, field in fields.items():
+            if getattr_static(aggregate_class, name, None) is not field:
+                setattr(aggregate_class, name, field)
         self.names = frozenset(fields)
+        self._shield()
         self._constants: dict[str, Any] = {}
         self._factories: dict[str, Callable[[], Any]] = {}
         for name, field in fields.items():
@@ -53,7 +52,7 @@ class StateFields:
                 continue
             if field.default.default_factory is not None:
                 self._factories[name] = typing.cast("Callable[[], Any]", field.default.default_factory)
-            elif copy.deepcopy(field.default.default) is field.default.default:
+            elif self._copied(name, field.default.default) is field.default.default:
                 self._constants[name] = field.default.default
             else:
                 self._factories[name] = _copier(field.default.default)
@@ -115,52 +114,41 @@ class StateFields:
         digest.update(_stable(sorted(self._factories)).encode())
         return digest.hexdigest()
 
-    def _declare(self, load: Callable[[Any], None]) -> None:
-        own = vars(self._aggregate_class)
-        for name, annotation in _annotations(self._aggregate_class).items():
-            if name in _NOT_STATE or name.startswith("__") or _is_special(annotation):
-                continue
-            present = own.get(name, PydanticUndefined)
-            if isinstance(present, FieldInfo):
-                default: FieldInfo | None = present if not present.is_required() else None
-            elif present is PydanticUndefined:
-                default = None
-            else:
-                default = FieldInfo(default=present)
-            setattr(self._aggregate_class, name, StateField(self._aggregate_class.__name__, name, default, load))
+    def _shield(self) -> None:
+        given = own_annotations(self._aggregate_class)
+        annotations = {name: shielded(each, self._aggregate_class) if name in self.names else each for name, each in given.items()}
+        if any(annotations[name] is not each for name, each in given.items()):
+            self._aggregate_class.__annotations__ = annotations
+
+    def _copied(self, name: str, default: Any) -> Any:
+        try:
+            return copy.deepcopy(default)
+        except Exception as error:
+            raise DeclarationError(
+                f"{self._aggregate_class.__name__}.{name}: the default {default!r} cannot be copied for each aggregate ({error}). "
+                f"Write {name}: ... = Field(default_factory=...)."
+            ) from error
 
     def _typed(self) -> TypeAdapter[dict[str, Any]]:
         if self._adapter is None:
             name = self._aggregate_class.__name__
             try:
-                hints = typing.get_type_hints(self._aggregate_class, include_extras=True)
-                shape = TypedDict(f"{name}State", {each: hints[each] for each in sorted(self.names)}, total=False)  # type: ignore[misc]
+                shape = TypedDict(f"{name}State", {each: self._type_of(each) for each in sorted(self.names)}, total=False)  # type: ignore[misc]
                 config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings", extra="forbid")
                 shape.__pydantic_config__ = config  # type: ignore[attr-defined]
                 # A TypedDict's own settings hold for reading only; those for writing can be given for a union with it.
                 self._adapter = typing.cast("TypeAdapter[dict[str, Any]]", TypeAdapter(shape | None, config=config))
-            except (NameError, PydanticSchemaGenerationError) as error:
+            except (NameError, AttributeError, TypeError, PydanticSchemaGenerationError) as error:
                 raise DeclarationError(
                     f"{name} takes snapshots, but Pydantic cannot store its state: {error}. Annotate each state field with a type "
                     "that Pydantic knows and that can be resolved where the class is defined."
                 ) from error
         return self._adapter
 
-
-def _annotations(klass: type[Any]) -> Mapping[str, Any]:
-    if sys.version_info >= (3, 14):
-        import annotationlib  # noqa: PLC0415 - exists from Python 3.14 on
-
-        return annotationlib.get_annotations(klass, format=annotationlib.Format.FORWARDREF)
-    found: Mapping[str, Any] = vars(klass).get("__annotations__", {})
-    return found
-
-
-def _is_special(annotation: Any) -> bool:
-    if isinstance(annotation, str):
-        return annotation.startswith(("ClassVar", "typing.ClassVar", "t.ClassVar", "Mapped[", "orm.Mapped["))
-    origin = typing.get_origin(annotation)
-    return annotation is ClassVar or origin is ClassVar or (isinstance(origin, type) and issubclass(origin, Mapped))
+    def _type_of(self, name: str) -> Any:
+        # One by one: relationships and constants may name what is imported for type checkers only.
+        owner = next(klass for klass in self._aggregate_class.__mro__ if name in own_annotations(klass))
+        return resolved(own_annotations(owner)[name], owner, name)
 
 
 def _copier(value: Any) -> Callable[[], Any]:

@@ -4,7 +4,7 @@ from sa_eventsource.events.codec import decode, decode_metadata, decoder, encode
 from sa_eventsource.events.context import EventContext, current_context, event_context
 from sa_eventsource.events.domain_event import DomainEvent
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
-from sa_eventsource.events.registry import current_class, current_type, stored_types
+from sa_eventsource.events.registry import class_of, current_class, current_type, place, stored_types
 from sa_eventsource.events.upcasting import upcast
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "EventContext",
     "PendingEvent",
     "RecordedEvent",
+    "class_of",
     "current_class",
     "current_context",
     "current_type",
@@ -21,6 +22,7 @@ __all__ = [
     "encode",
     "encode_metadata",
     "event_context",
+    "place",
     "stored_types",
     "upcast",
 ]

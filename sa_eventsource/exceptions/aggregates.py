@@ -32,6 +32,29 @@ class UnhandledEventError(EventSourceError, TypeError):
         )
 
 
+class RedeclaredEventError(UnhandledEventError):
+    """An event's class was declared again, and the aggregate or the event at hand is of the declaration before.
+
+    It happens in notebooks, where a cell is run again, and after ``importlib.reload``.
+
+    Attributes:
+        to_repeat: The class whose declaration must run again; None if it is the event that must be made again.
+    """
+
+    def __init__(self, aggregate_class: str, event_class: str, *, to_repeat: str | None) -> None:
+        """Build the message from the two classes."""
+        super().__init__(aggregate_class, event_class)
+        self.to_repeat = to_repeat
+        self.args = (
+            f"{event_class} was declared again after {aggregate_class}, whose @applies({event_class}) method takes the earlier "
+            f"declaration. Run that of {aggregate_class} again too: its cell in a notebook, or reload its module."
+            if to_repeat is not None
+            else f"this {event_class} was made before its class was declared again, and {aggregate_class} takes the new "
+            "declaration. "
+            "Make the event again.",
+        )
+
+
 class AggregateIdError(EventSourceError, ValueError):
     """A value cannot be an aggregate's id.
 
@@ -180,6 +203,44 @@ class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
         if moment is not None:
             when = f" {'at' if axis == 'occurred' else 'recorded by'} {moment.isoformat()}"
         super().__init__(f"there is no {aggregate_type} {aggregate_id!r}{when}")
+
+
+class PartialStateError(EventSourceError, sa_exc.InvalidRequestError, KeyError):
+    """A state field was named where SQLAlchemy takes a column: ``session.refresh(order, ["status"])``, ``flag_modified``.
+
+    Attributes:
+        aggregate_class: Name of the aggregate's class.
+        field: The state field.
+    """
+
+    def __init__(self, aggregate_class: str, field: str) -> None:
+        """Build the message from the field."""
+        self.aggregate_class = aggregate_class
+        self.field = field
+        super().__init__(
+            f"{aggregate_class}.{field} is a state field, which cannot be loaded, expired or marked by itself: the state of an "
+            "aggregate "
+            "follows as a whole from its events. Call session.refresh() or session.expire() without attribute names, and "
+            "apply_event() "
+            "to change it."
+        )
+
+
+class UninitializedAggregateError(EventSourceError, AttributeError):
+    """State was read or an event applied before the constructor of ``AggregateRoot`` had run.
+
+    Attributes:
+        aggregate_class: Name of the aggregate's class.
+    """
+
+    def __init__(self, aggregate_class: str) -> None:
+        """Build the message from the class."""
+        self.aggregate_class = aggregate_class
+        super().__init__(
+            f"{aggregate_class} has no id and no state yet: {aggregate_class}.__init__ must call super().__init__() before it "
+            "reads "
+            "state or applies events. Pass id= there if the id is given."
+        )
 
 
 class ReadOnlyAggregateError(EventSourceError, sa_exc.InvalidRequestError):

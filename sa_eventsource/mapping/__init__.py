@@ -4,7 +4,14 @@ from sa_eventsource.mapping.aggregate_ids import ID_TYPES, STORED_ID, id_as_text
 from sa_eventsource.mapping.column_types import MAX_NAME_LENGTH
 from sa_eventsource.mapping.records import EventRecord, event_record
 from sa_eventsource.mapping.streams import streams_of
-from sa_eventsource.mapping.tables import EventSourceOptions, EventSourceTables, find_tables, is_events_table, tables_on
+from sa_eventsource.mapping.tables import (
+    EventSourceOptions,
+    EventSourceTables,
+    find_tables,
+    is_events_table,
+    tables_on,
+    undone_on_failure,
+)
 
 __all__ = [
     "ID_TYPES",
@@ -19,4 +26,5 @@ __all__ = [
     "is_events_table",
     "streams_of",
     "tables_on",
+    "undone_on_failure",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    MetaData,
     SmallInteger,
     String,
     Table,
@@ -34,7 +36,8 @@ from sa_eventsource.mapping.column_types import (
 from sa_eventsource.mapping.immutability import guard_events
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
+    from collections.abc import Iterator
+
 
 _INFO_KEY = "sa_eventsource"
 
@@ -87,6 +90,22 @@ class EventSourceTables:
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
 
+    def refuse_name(self, name: str, wanted_by: str) -> None:
+        """Refuse a table of the application that has the name of one of these.
+
+        Args:
+            name: The name that it would have.
+            wanted_by: Who declares it, for the message.
+
+        Raises:
+            DeclarationError: One of these has the name.
+        """
+        for each in fields(EventSourceOptions):
+            if each.name != "schema" and self.options.schema is None and getattr(self.options, each.name) == name:
+                raise DeclarationError(
+                    f"{wanted_by} has the table name {name!r}, which is the library's own. {_renaming(each.name)}"
+                )
+
 
 def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> EventSourceTables:
     """Get the library's tables on *metadata*, adding them the first time.
@@ -115,12 +134,30 @@ def find_tables(metadata: MetaData) -> EventSourceTables | None:
     return tables
 
 
+@contextmanager
+def undone_on_failure(metadata: object) -> Iterator[None]:
+    """Take the tables off *metadata* again that a declaration has put there before it failed, so that it can be corrected."""
+    if not isinstance(metadata, MetaData):
+        yield
+        return
+    before, known = set(metadata.tables), _INFO_KEY in metadata.info
+    try:
+        yield
+    except BaseException:
+        for name in set(metadata.tables) - before:
+            metadata.remove(metadata.tables[name])
+        if not known:
+            metadata.info.pop(_INFO_KEY, None)
+        raise
+
+
 def is_events_table(table: object) -> bool:
     """Tell whether *table* is an event log."""
     return isinstance(table, Table) and table in _logs
 
 
 def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTables:
+    _refuse_taken_names(metadata, options)
     where: dict[str, Any] = {} if options.schema is None else {"schema": options.schema}
     events = Table(
         options.events,
@@ -206,6 +243,25 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     )
     _index(parked_events.c.projection_name, parked_events.c.aggregate_type, parked_events.c.aggregate_id)
     return EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events)
+
+
+def _refuse_taken_names(metadata: MetaData, options: EventSourceOptions) -> None:
+    schema = options.schema or metadata.schema
+    for field_name in (each.name for each in fields(options) if each.name != "schema"):
+        name = getattr(options, field_name)
+        if (name if schema is None else f"{schema}.{name}") in metadata.tables:
+            raise DeclarationError(
+                f"this metadata has a table named {name!r} already, and the library would add one of that name. "
+                f"{_renaming(field_name)}"
+            )
+
+
+def _renaming(field_name: str) -> str:
+    return (
+        "Rename the library's: on the declarative base, write __eventsource__ = "
+        f'EventSourceOptions({field_name}="stored_{field_name}"), '
+        "or give all of its tables a schema: EventSourceOptions(schema=...)."
+    )
 
 
 def _index(*columns: Column[Any], **options: Any) -> None:

@@ -51,7 +51,7 @@ class ReadModelDefinition(Consumer):
     statements: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what concerns the model as a whole, and claim its name on the metadata.
+        """Check what concerns the model as a whole.
 
         Raises:
             DeclarationError: The name is taken, the consistency unknown, no event feeds it, or what removes rows does
@@ -73,14 +73,12 @@ class ReadModelDefinition(Consumer):
                 f"{where}.__removed_by__ needs the aggregate's id in the key: only within one stream is it sure what came before "
                 'the removal. Declare a key with source="aggregate_id", or a field that tells whether the row still counts.'
             )
-        claimed = self.tables.read_models
-        other = claimed.get(self.name)
+        other = self.tables.read_models.get(self.name)
         if other is not None and _place(other.model) != _place(self.model):
             raise DeclarationError(
                 f"read model {self.name!r} is declared twice: by {_place(other.model)} and by {_place(self.model)}. Set "
                 "__projection_name__ to another name on one of them."
             )
-        claimed[self.name] = self
 
     def _one_stream_a_row(self) -> bool:
         def is_id(source: object) -> bool:

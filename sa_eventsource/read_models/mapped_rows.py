@@ -12,6 +12,7 @@ from typing_extensions import Format, get_annotations
 
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping.column_types import DOCUMENT, UtcDateTime
+from sa_eventsource.read_models.definition import definition_of
 from sa_eventsource.read_models.fields import FieldDeclaration
 from sa_eventsource.read_models.row_types import column_type, document_value, quoted, typed_text
 from sa_eventsource.session.sqlalchemy_internals import copied
@@ -32,8 +33,9 @@ _LONGEST_NAME = 63
 
 
 def map_to_projections(definition: ReadModelDefinition) -> None:
-    """Map the class to its rows of the shared table, and declare the indexes that its fields ask for."""
+    """Map the class to its rows of the shared table."""
     cls, table = definition.model, definition.tables.projections
+    _checked_indexes(definition)
     for part in definition.parts:
         if part.declaration.column is not None:
             raise DeclarationError(f"{cls.__name__}.{part.name} has a column=, but the model no __tablename__")
@@ -46,13 +48,29 @@ def map_to_projections(definition: ReadModelDefinition) -> None:
     _take_declarations_off(cls, set(columns))
     cls.__table__ = rows
     cls.__mapper_args__ = {"primary_key": [rows.c[part.name] for part in definition.key]}
-    only_here = table.c.projection_name == quoted(definition.name)
-    for names, unique in _indexes(definition):
-        name = _index_name(definition.name, names)
-        for former in [each for each in table.indexes if each.name == name]:
-            table.indexes.discard(former)  # the class was made again
+
+
+def claim(model: type[Any]) -> None:
+    """Let a model that is mapped take its name, and its indexes on the shared table, in the place of an earlier declaration.
+
+    Raises:
+        DeclarationError: The class is no read model.
+    """
+    definition = definition_of(model)
+    earlier: ReadModelDefinition | None = definition.tables.read_models.get(definition.name)
+    table = definition.tables.projections
+    replaced = {
+        name for each in (earlier, definition) if each is not None and not each.has_own_table for name in _index_names(each)
+    }
+    for former in [each for each in table.indexes if each.name in replaced]:
+        table.indexes.discard(former)
+    definition.tables.read_models[definition.name] = definition
+    if not definition.has_own_table:
+        columns = dict(_columns(definition, table))
+        only_here = table.c.projection_name == quoted(definition.name)
         here: Any = {"postgresql_where": only_here, "sqlite_where": only_here}
-        Index(name, *(columns[each] for each in names), unique=unique, **here)
+        for names, unique in _indexes(definition):
+            Index(_index_name(definition.name, names), *(columns[each] for each in names), unique=unique, **here)
 
 
 def map_to_own_table(definition: ReadModelDefinition) -> None:
@@ -115,6 +133,10 @@ def _indexes(definition: ReadModelDefinition) -> Iterator[tuple[tuple[str, ...],
     # transactions that make a row at once would collide here, where ON CONFLICT does not look.
     if len(definition.key) > 1 or any(part.type.kind in ("integer", "boolean") for part in definition.key):
         yield tuple(part.name for part in definition.key), False
+
+
+def _index_names(definition: ReadModelDefinition) -> set[str]:
+    return {_index_name(definition.name, names) for names, _ in _indexes(definition)}
 
 
 def _checked_indexes(definition: ReadModelDefinition) -> list[tuple[str, ...]]:

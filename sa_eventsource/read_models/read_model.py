@@ -10,7 +10,7 @@ from typing_extensions import Format, get_annotations
 
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping import tables_on, undone_on_failure
 from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition, versioned_name, versioned_table
 from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
 from sa_eventsource.read_models.handlers import collect
@@ -73,11 +73,12 @@ class ReadModel:
         """Understand the declaration and map the class.
 
         Raises:
-            DeclarationError: It is wrong. Correct what the message names.
+            DeclarationError: It is wrong. Correct what the message names; an earlier declaration of the model stays in place.
         """
-        if hasattr(cls, "metadata") and not vars(cls).get("__abstract__", False):
-            _define(cls)
-        super().__init_subclass__(**kwargs)
+        with undone_on_failure(getattr(cls, "metadata", None)):
+            if hasattr(cls, "metadata") and not vars(cls).get("__abstract__", False):
+                _define(cls)
+            super().__init_subclass__(**kwargs)
 
     def __repr__(self) -> str:
         """Name the class and the key."""
@@ -128,6 +129,7 @@ def _define(cls: type[Any]) -> None:
     cls.__read_model_definition__ = definition
     if has_own_table:
         cls.__tablename__ = versioned_table(cls.__tablename__, _version(cls))
+        definition.tables.refuse_name(cls.__tablename__, where)
         map_to_own_table(definition)
     else:
         map_to_projections(definition)

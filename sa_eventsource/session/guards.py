@@ -8,10 +8,10 @@ from sqlalchemy import event
 from sqlalchemy.orm import Mapper, Session, object_session
 from sqlalchemy.sql.dml import UpdateBase
 
-from sa_eventsource.aggregates import AggregateRoot, StateField
+from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.exceptions import UnitOfWorkBypassError
 from sa_eventsource.mapping import is_events_table
-from sa_eventsource.session.sqlalchemy_internals import asks_for_update, refuse_bulk_writes, refuse_inspection
+from sa_eventsource.session.sqlalchemy_internals import locked_classes, refuse_bulk_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,6 @@ def listen() -> None:
     """Put the hooks on every session and every aggregate class, present and future."""
     event.listen(Session, "do_orm_execute", _check_statement)
     event.listen(Mapper, "mapper_configured", _guard_mapper)
-    refuse_inspection(StateField, StateField.__clause_element__)
 
 
 def protect_from_statements(kind: type[Any], refuse: Callable[[Session, type[Any], str], None]) -> None:
@@ -46,13 +45,14 @@ def _check_statement(state: ORMExecuteState) -> None:
         for kind, refuse in _refusals.items():
             if mapper is not None and issubclass(mapper.class_, kind):
                 refuse(state.session, mapper.class_, type(statement).__name__.upper())
-    elif (
-        state.is_select and asks_for_update(statement) and any(issubclass(each.class_, AggregateRoot) for each in state.all_mappers)
-    ):
+    elif state.is_select and any(issubclass(each, AggregateRoot) for each in locked_classes(state)):
         raise UnitOfWorkBypassError("FOR UPDATE on aggregates, which have no rows of their own to lock,", advice=_LOCKING)
 
 
-_LOCKING = "Call lock_aggregate(session, Order, id) before loading it; without a lock, a conflict is found at flush."
+_LOCKING = (
+    "Call lock_aggregate(session, Order, id) before loading it; without a lock, a conflict is found at flush. To lock the rows of "
+    "another table in a join, name it: with_for_update(of=Invoice)."
+)
 _MERGING = "Load the aggregate with session.get() and apply the events to it; session.add() reattaches a detached one."
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import inspection
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.orm import InstanceState, Mapper, make_transient_to_detached
+from sqlalchemy.orm import ClassManager, ColumnProperty, InstanceState, Mapper, make_transient_to_detached
 from sqlalchemy.orm.attributes import instance_state
 
 if TYPE_CHECKING:
@@ -251,12 +251,26 @@ def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
     if getattr(criteria[0], "_Annotated__element", criteria[0]) is not mapper._get_clause[0]:  # noqa: SLF001
         return None
     options = execution.load_options
-    if options._populate_existing or options._identity_token is not None:  # noqa: SLF001
+    if options._populate_existing or options._identity_token is not None or _loads_more(mapper):  # noqa: SLF001
         return None
     if options._autoflush:  # noqa: SLF001
         execution.session._autoflush()  # noqa: SLF001
-    mapper._check_configure()  # noqa: SLF001 - compiling the statement would have done it
     return IdentityLoad(mapper, next(iter(parameters.values())), options._refresh_state)  # noqa: SLF001
+
+
+def _loads_more(mapper: Mapper[Any]) -> bool:
+    """Tell whether a row of the mapper brings more than id and version: a ``column_property()``, a relationship loaded eagerly."""
+    mapper._check_configure()  # noqa: SLF001 - compiling the statement would have done it
+    for key, attribute in mapper._props.items():  # noqa: SLF001
+        if isinstance(attribute, ColumnProperty):
+            if key not in ("id", "version"):
+                return True
+        elif getattr(attribute, "lazy", "select") not in _LAZY:
+            return True
+    return False
+
+
+_LAZY = ("select", True, "raise", "raise_on_sql", "noload", "dynamic", "write_only")
 
 
 def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) -> Result[Any]:
@@ -283,9 +297,39 @@ def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) ->
     return IteratorResult(SimpleResultMetaData([name]), iter([(instance,)]))
 
 
-def asks_for_update(statement: Any) -> bool:
-    """Tell whether a SELECT has ``with_for_update()``; a statement has no public property for it."""
-    return getattr(statement, "_for_update_arg", None) is not None
+def locked_classes(execution: ORMExecuteState) -> Iterator[type[Any]]:
+    """List the mapped classes whose rows a SELECT locks; a statement has no public property for ``with_for_update()`` and joins.
+
+    Without ``of=``, the database locks the rows of all that are selected or joined.
+    """
+    statement: Any = execution.statement
+    asked = getattr(statement, "_for_update_arg", None)
+    if asked is None:
+        return
+    if asked.of is None:
+        yield from (mapper.class_ for mapper in execution.all_mappers)
+    for element in asked.of or [join[0] for join in getattr(statement, "_setup_joins", ())]:
+        entity = getattr(element, "_annotations", {}).get("parententity") or inspection.inspect(element, raiseerr=False)
+        mapper = getattr(entity, "mapper", None)
+        if mapper is not None:
+            yield mapper.class_
+
+
+def refuse_lookups(manager: ClassManager[Any], refuse: Callable[[str], None]) -> None:
+    """Have *refuse* called with each name that SQLAlchemy does not find among the attributes of a class; it may raise.
+
+    ``Session.expire`` and ``refresh`` with names, ``flag_modified`` and the like look there first, and no event comes before.
+    """
+    manager.__class__ = _RefusingManager
+    vars(manager)["_refuse"] = refuse
+
+
+class _RefusingManager(ClassManager[Any]):
+    _refuse: Callable[[str], None]
+
+    def __missing__(self, key: str) -> Any:
+        self._refuse(key)
+        raise KeyError(key)
 
 
 def refuse_inspection(kind: type[Any], refuse: Callable[[Any], Any]) -> None:

@@ -1,0 +1,52 @@
+"""What follows when SQLAlchemy maps a class: only then does a declaration take the place of an earlier one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper
+
+from sa_eventsource.aggregates import AggregateRoot, StateField, definition_of
+from sa_eventsource.exceptions import DeclarationError, PartialStateError
+from sa_eventsource.session.sqlalchemy_internals import refuse_inspection, refuse_lookups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def listen() -> None:
+    """Put the hooks on every mapper, present and future."""
+    event.listen(Mapper, "instrument_class", _instrumented)
+    event.listen(Mapper, "after_mapper_constructed", _mapped)
+    refuse_inspection(StateField, StateField.__clause_element__)
+
+
+def on_mapped(kind: type[Any], take: Callable[[Any], None]) -> None:
+    """Have *take* called with each subclass of *kind* when it is mapped; a declaration that fails does not come so far."""
+    _takers[kind] = take
+
+
+_takers: dict[type[Any], Callable[[Any], None]] = {AggregateRoot: lambda mapped: definition_of(mapped).claim()}
+
+
+def _instrumented(mapper: Mapper[Any], class_: type[Any]) -> None:
+    if issubclass(class_, AggregateRoot) and "__aggregate_definition__" not in vars(class_):
+        raise DeclarationError(
+            f"{class_.__name__} is mapped to {mapper.local_table}, but an aggregate is mapped to its own events. Declare it as "
+            f"class {class_.__name__}(AggregateRoot, Base), without a table."
+        )
+
+
+def _mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
+    if issubclass(class_, AggregateRoot):
+        refuse_lookups(mapper.class_manager, partial(_refuse_state, class_))
+    for kind, take in _takers.items():
+        if issubclass(class_, kind):
+            take(class_)
+
+
+def _refuse_state(aggregate_class: type[AggregateRoot[Any]], key: str) -> None:
+    if key in aggregate_class.__state_fields__.names:
+        raise PartialStateError(aggregate_class.__name__, key)
