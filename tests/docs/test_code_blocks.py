@@ -9,29 +9,20 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+
+from tests.docs.blocks import BLOCK, run
+from tests.processes import finish_forked
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DATABASES = ("postgresql", "sqlite")
 
-_BLOCK = re.compile(r"^(?P<indent> *)```(?:python|py)\b[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"^ *```(\S*)", re.MULTILINE)
 _RUNS_ON = re.compile(r"<!-- runs on: (\w+) -->")
-
-
-def blocks(text: str) -> Iterator[str]:
-    """Find a page's blocks, each behind as many empty lines as put it on its line of the page."""
-    for found in _BLOCK.finditer(text):
-        code = re.sub(f"^{found['indent']}", "", found["code"], flags=re.MULTILINE)
-        yield "\n" * (text.count("\n", 0, found.start()) + 1) + code
 
 
 def cases() -> Iterator[object]:
@@ -40,7 +31,7 @@ def cases() -> Iterator[object]:
         text = page.read_text(encoding="utf-8")
         chosen = _RUNS_ON.search(text)
         for database in DATABASES if chosen is None else (chosen[1],) if chosen[1] != "nothing" else ():
-            if _BLOCK.search(text):
+            if BLOCK.search(text):
                 yield pytest.param(page, database, id=f"{page.relative_to(ROOT)}-{database}")
 
 
@@ -49,15 +40,7 @@ def test_blocks_run(page: Path, database: str, request: pytest.FixtureRequest, t
     """Each page runs as a reader would run it."""
     fresh_file = f"sqlite:///{tmp_path / 'docs.db'}"
     url = fresh_file if database == "sqlite" else request.getfixturevalue("postgres_database_url")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", __file__, str(page)],
-        env=os.environ | {"DATABASE_URL": url, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = finish_forked(run, page, folder=tmp_path, environment=os.environ | {"DATABASE_URL": url, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert done.stderr == ""
 
@@ -68,18 +51,3 @@ def test_fences_are_of_known_kinds(page: Path) -> None:
     kinds = _FENCE.findall(page.read_text(encoding="utf-8"))
     assert set(kinds[::2]) <= {"python", "console", "sql", "text", "ini", "toml"}
     assert set(kinds[1::2]) <= {""}
-
-
-def run(page: Path) -> None:
-    """Run the blocks of one page."""
-    module = types.ModuleType("page")
-    sys.modules["page"] = module
-    for code in blocks(page.read_text(encoding="utf-8")):
-        exec(compile(code, str(page), "exec", dont_inherit=True), vars(module))
-    for value in list(vars(module).values()):
-        if isinstance(value, Engine):
-            value.dispose()
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]))

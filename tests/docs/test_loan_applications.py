@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect
+
+from tests.processes import finish_forked, run_script
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "examples" / "loan_applications.py"
@@ -55,20 +55,12 @@ def write_log(path: Path, *stories: str) -> Path:
     return path
 
 
-def run(*arguments: str, script: Path = SCRIPT) -> tuple[int, str]:
+def run(*arguments: str, folder: Path, script: Path = SCRIPT) -> tuple[int | None, str]:
     """Run the example as its own process with warnings as errors; give its exit status and what it printed."""
     environment = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "XDG_RUNTIME_DIR"}}
     environment |= {"NO_COLOR": "1", "COLUMNS": "160", "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"}
     environment["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(
-        [sys.executable, str(script), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
+    done = finish_forked(run_script, script, *arguments, folder=folder, environment=environment)
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -84,9 +76,9 @@ def real_log() -> Path:
     return path
 
 
-def test_the_first_200_applications(postgres_database_url: str) -> None:
+def test_the_first_200_applications(postgres_database_url: str, tmp_path: Path) -> None:
     """Every step is possible and every figure agrees with the file; the server is left as it was."""
-    status, output = run(str(real_log()), "--applications", "200", "--url", postgres_database_url)
+    status, output = run(str(real_log()), "--applications", "200", "--url", postgres_database_url, folder=tmp_path)
     assert status == 0, output
     assert "200 applications, " in output
     assert "the rules of LoanApplication refused none" in output
@@ -99,10 +91,10 @@ def test_the_first_200_applications(postgres_database_url: str) -> None:
     engine.dispose()
 
 
-def test_read_models_of_the_first_200_applications(postgres_database_url: str) -> None:
+def test_read_models_of_the_first_200_applications(postgres_database_url: str, tmp_path: Path) -> None:
     """The totals of the read models are those of plain SQL over the events."""
     script = SCRIPT.with_name("loan_read_models.py")
-    status, output = run(str(real_log()), "--applications", "200", "--url", postgres_database_url, script=script)
+    status, output = run(str(real_log()), "--applications", "200", "--url", postgres_database_url, folder=tmp_path, script=script)
     assert status == 0, output
     assert "applications in the list: 200 agrees" in output
     assert "amount requested, by the list: 2,679,561 agrees" in output
@@ -113,7 +105,7 @@ def test_read_models_of_the_first_200_applications(postgres_database_url: str) -
 def test_a_made_up_log(postgres_database_url: str, tmp_path: Path) -> None:
     """Stories of each outcome go through, without the real log."""
     log = write_log(tmp_path / "log.csv", DECLINED_AT_ONCE, APPROVED, SECOND_OFFER_CANCELLED)
-    status, output = run(str(log), "--applications", "3", "--url", postgres_database_url)
+    status, output = run(str(log), "--applications", "3", "--url", postgres_database_url, folder=tmp_path)
     assert status == 0, output
     assert "3 applications, 46 events" in output
     assert "All figures agree." in output
@@ -122,7 +114,7 @@ def test_a_made_up_log(postgres_database_url: str, tmp_path: Path) -> None:
 
 def test_a_whole_log_with_other_figures_is_refused(postgres_database_url: str, tmp_path: Path) -> None:
     """Without ``--applications`` the published figures count, and the exit status says that they are not met."""
-    status, output = run(str(write_log(tmp_path / "log.csv", DECLINED_AT_ONCE)), "--url", postgres_database_url)
+    status, output = run(str(write_log(tmp_path / "log.csv", DECLINED_AT_ONCE)), "--url", postgres_database_url, folder=tmp_path)
     assert status == 1
     assert "DIFFERS" in output
 
@@ -150,7 +142,7 @@ def test_a_whole_log_with_other_figures_is_refused(postgres_database_url: str, t
 def test_an_impossible_step_is_refused(postgres_database_url: str, tmp_path: Path, story: str, reason: str) -> None:
     """An application whose log breaks a rule is not written at all, and the exit status tells."""
     log = write_log(tmp_path / "log.csv", DECLINED_AT_ONCE, story)
-    status, output = run(str(log), "--applications", "2", "--url", postgres_database_url)
+    status, output = run(str(log), "--applications", "2", "--url", postgres_database_url, folder=tmp_path)
     assert status == 1
     assert "1 applications, 3 events" in output
     assert reason in output

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect
+
+from tests.processes import finish
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "examples" / "order_story.py"
@@ -19,15 +20,7 @@ def tell(*arguments: str) -> str:
     """Run the story as its own process, without a terminal and with warnings as errors; give what it printed."""
     environment = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "XDG_RUNTIME_DIR"}}
     environment |= {"NO_COLOR": "1", "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=180,
-        check=False,
-    )
+    done = finish([sys.executable, SCRIPT, *arguments], env=environment)
     assert done.stderr == ""
     assert done.returncode == 0, done.stdout
     return done.stdout
