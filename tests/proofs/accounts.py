@@ -1,10 +1,8 @@
-"""Invoices whose events feed rows of read models; and processes: ``python accounts.py write|follow|rebuild URL ...``."""
+"""Invoices whose events feed rows of read models; and what processes do with them: write, follow, rebuild."""
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -31,6 +29,7 @@ from sa_eventsource import (
 from sa_eventsource.read_models import append, count, day, decrement, definition_of, first, increment, max_, min_, sum_
 from sa_eventsource.session.retry import retry_on_conflict
 from sa_eventsource.types import uuid7
+from tests.proofs.cutting import Points
 
 
 class Charged(DomainEvent):
@@ -243,41 +242,28 @@ def connected(url: str, **options: Any) -> Iterator[Engine]:
         engine.dispose()
 
 
-def say(line: str) -> None:
-    """Write one line at once: a line is either out or not."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def follow(engine: Engine, batch_size: int, names: Sequence[str]) -> None:
-    """Catch up until nothing is left, with a line for each time that the connection was cut."""
-    manager = ReadModelManager(engine, Eventual)
-    say("ready")
-    while True:
-        try:
-            if sum(manager.catch_up(globals()[name], batch_size=batch_size) for name in names) == 0:
-                break
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            say("cut")
-    say("done")
-
-
-def main() -> None:
-    """Write, follow, or rebuild, as the command line says."""
-    what, url, *arguments = sys.argv[1:]
+def write_in_a_process(points: Points, url: str, level: str, name: str) -> None:
+    """Write, and tell how it was refused."""
     with connected(url) as engine:
-        match what, arguments:
-            case "write", [level, name]:
-                say(json.dumps(write_strong(engine.execution_options(isolation_level=level), name, 30)))
-            case "follow", [batch_size, *names]:
-                follow(engine, int(batch_size), names)
-            case "rebuild", [name]:
-                say("ready")
-                EventReplayer(engine, Eventual).rebuild(globals()[name])
-                say("done")
+        points.say("refused", write_strong(engine.execution_options(isolation_level=level), name, 30))
 
 
-if __name__ == "__main__":
-    main()
+def follow_in_a_process(points: Points, url: str, batch_size: int, names: Sequence[str]) -> None:
+    """Catch up until nothing is left; tell each time that the connection was cut."""
+    with connected(url) as engine:
+        points.watch(engine)
+        manager = ReadModelManager(engine, Eventual)
+        while True:
+            try:
+                if sum(manager.catch_up(globals()[name], batch_size=batch_size) for name in names) == 0:
+                    return
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                points.say("cut")
+
+
+def rebuild_in_a_process(points: Points, url: str, name: str) -> None:
+    """Rebuild one model."""
+    with connected(url) as engine:
+        EventReplayer(engine, Eventual).rebuild(globals()[name])

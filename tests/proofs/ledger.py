@@ -1,10 +1,8 @@
-"""The aggregates of the proofs, and a writer that runs in a process of its own: ``python ledger.py JSON``."""
+"""The aggregates of the proofs, and a writer that can run in a process of its own."""
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -18,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Engine
+
+    from tests.proofs.cutting import Points
 
 
 class Base(DeclarativeBase):
@@ -103,14 +103,8 @@ def append_all(session: Session, marks: dict[str, list[str]], savepoint: str) ->
             ledger.enter(*entries)
 
 
-def say(line: str) -> None:
-    """Write one line at once: a line is either out or not."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def write_transactions(engine: Engine, task: dict[str, Any]) -> None:
-    """Commit transactions until the task's count is reached or the server is gone, with a line for each outcome."""
+def write_transactions(engine: Engine, task: dict[str, Any], points: Points) -> None:
+    """Commit transactions until the task's count is reached or the server is gone, and tell each outcome."""
     chance = random.Random(task["seed"])
     for number in range(task["count"]):
         ids = sorted(chance.sample(task["ledgers"], chance.randint(1, min(3, len(task["ledgers"])))))
@@ -124,9 +118,10 @@ def write_transactions(engine: Engine, task: dict[str, Any]) -> None:
         except Exception as error:
             if not is_conflict(error):
                 raise
-            say(f"conflict {name}")
+            points.say("conflict", name)
         else:
-            say(f"committed {name}")
+            points.reach("committed")
+            points.say("committed", name)
 
 
 def count_up(engine: Engine, counter_id: str, times: int) -> None:
@@ -142,17 +137,11 @@ def count_up(engine: Engine, counter_id: str, times: int) -> None:
         add_one()
 
 
-def main() -> None:
-    """Run the task given as JSON on the command line."""
-    task = json.loads(sys.argv[1])
+def run_task(points: Points, task: dict[str, Any]) -> None:
+    """Write as the task says, and then count."""
     engine = create_engine(task["url"], isolation_level=task.get("isolation_level", "READ COMMITTED"))
-    say("ready")
-    write_transactions(engine, task)
+    points.watch(engine)
+    write_transactions(engine, task, points)
     if "counter" in task:
         count_up(engine, task["counter"], task["times"])
-    say("done")
     engine.dispose()
-
-
-if __name__ == "__main__":
-    main()

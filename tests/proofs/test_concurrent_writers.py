@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,8 +15,8 @@ from sqlalchemy.orm import Session
 from sa_eventsource import ConcurrencyError, EventRecord
 from sa_eventsource.session.retry import is_conflict
 from sa_eventsource.types import uuid7
-from tests.proofs import ledger as module
-from tests.proofs.ledger import Added, Base, Counter, Ledger, append_all, count_up, transaction_marks
+from tests.proofs.cutting import Child
+from tests.proofs.ledger import Added, Base, Counter, Ledger, append_all, count_up, run_task, transaction_marks
 
 ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
@@ -237,12 +233,12 @@ def test_processes_write_the_same_ledgers_without_losing_anything(postgres_datab
             "counter": "counter",
             "times": 5,
         }
-        command = [sys.executable, "-m", module.__name__, json.dumps(task)]
-        processes.append(subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True))
-    lines = [line for process in processes for line in process.communicate(timeout=120)[0].splitlines()]
-    assert [process.returncode for process in processes] == [0] * 4
-    committed = {line.split()[1] for line in lines if line.startswith("committed")}
-    refused = {line.split()[1] for line in lines if line.startswith("conflict")}
+        processes.append(Child(run_task, task))
+    for process in processes:
+        process.until_it_ends()
+    assert [process.said[-1] for process in processes] == [("done",)] * 4
+    committed = {name for process in processes for (name,) in process.heard("committed")}
+    refused = {name for process in processes for (name,) in process.heard("conflict")}
     assert len(committed) + len(refused) == 160
     print(f"processes: {len(committed)} committed, {len(refused)} refused")
     assert committed

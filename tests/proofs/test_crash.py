@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import random
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -22,67 +18,40 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import EventRecord
 from tests.databases import EmbeddedServer
-from tests.proofs import ledger as module
-from tests.proofs.ledger import Base, Ledger, append_all, transaction_marks
+from tests.proofs.cutting import Child, Cut
+from tests.proofs.ledger import Base, Ledger, append_all, run_task, transaction_marks
 
 
-class Writer:
-    """A process that commits transactions and says so; killed at will."""
-
-    def __init__(self, url: str, name: str, seed: int) -> None:
-        task = {
-            "url": url,
-            "name": name,
-            "seed": seed,
-            "ledgers": [f"ledger-{number}" for number in range(4)],
-            "events": 4,
-            "count": 10**6,
-        }
-        command = [sys.executable, "-m", module.__name__, json.dumps(task)]
-        self._process = subprocess.Popen(
-            command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self.committed: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            # A line that was cut off acknowledges nothing.
-            if line.endswith("\n") and line.startswith("committed "):
-                self.committed.append(line.split()[1])
-
-    def kill(self) -> None:
-        """Kill it, if it still runs, and read what it has said."""
-        self._process.kill()
-        self.wait()
-
-    def wait(self) -> None:
-        self._process.wait(timeout=60)
-        self._reader.join(timeout=60)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+KINDS = ["before SELECT", "after SELECT", "before INSERT", "after INSERT", "before COMMIT", "COMMIT sent", "committed"]
+"""Where a writer is cut off; the last is when it knows that it has committed, and has not told anybody."""
 
 
-@contextmanager
-def writing(url: str, *names: str) -> Iterator[list[Writer]]:
-    """Run one writer for each name; none outlives the block."""
-    writers: list[Writer] = []
-    try:
-        for name in names:
-            writers.append(Writer(url, name, zlib.crc32(name.encode())))
-        yield writers
-    finally:
-        for writer in writers:
-            writer.kill()
+def writer(url: str, name: str, *cuts: Cut) -> Child:
+    """A process that commits transactions and says so until it comes to its cut."""
+    ledgers = [f"ledger-{number}" for number in range(4)]
+    task = {"url": url, "name": name, "seed": zlib.crc32(name.encode()), "ledgers": ledgers, "events": 4, "count": 10**6}
+    return Child(run_task, task, cuts=cuts)
 
 
-def wait_for_commits(writers: list[Writer], count: int, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while sum(len(writer.committed) for writer in writers) < count:
-        assert time.monotonic() < end, "the writers commit nothing"
-        time.sleep(0.02)
+def kill_each_at_its_cut(writers: list[Child]) -> list[str]:
+    """Kill each as soon as it stops: others may wait for it. Return where they stopped."""
+    running = {each.channel: each for each in writers}
+    stopped = []
+    while running:
+        ready = wait(list(running), timeout=60)
+        assert ready, "the writers come to nothing"
+        for channel in ready:
+            said = running[channel].listen()  # type: ignore[index]
+            assert said is not None
+            assert said[0] != "failed", said[1]
+            if said[0] == "at":
+                stopped.append(said[1])
+                running.pop(channel).kill()  # type: ignore[arg-type]
+    return stopped
+
+
+def acknowledged(writers: list[Child]) -> set[str]:
+    return {name for each in writers for (name,) in each.heard("committed")}
 
 
 def wait_for_the_last_commits(session: Session) -> None:
@@ -97,7 +66,7 @@ def wait_for_the_last_commits(session: Session) -> None:
 
 
 def check(url: str, committed: set[str]) -> int:
-    """Check the log against what was acknowledged; return the number of its transactions."""
+    """Check the log against what was acknowledged; return how many transactions are in it of which nobody was told."""
     engine = create_engine(url)
     try:
         with Session(engine) as session:
@@ -119,25 +88,29 @@ def check(url: str, committed: set[str]) -> int:
             for ledger_id, stream in versions.items():
                 assert session.get_one(Ledger, ledger_id).version == len(stream) + 1
         print(f"{len(committed)} acknowledged, {len(found)} found")
-        return len(found)
+        return len(found) - len(committed)
     finally:
         engine.dispose()
 
 
-def test_writers_that_are_killed_lose_and_tear_nothing(postgres_database_url: str) -> None:
+@pytest.mark.parametrize("number", [2, 5, pytest.param(12, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)])
+def test_writers_that_are_killed_lose_and_tear_nothing(postgres_database_url: str, number: int) -> None:
     engine = create_engine(postgres_database_url)
     Base.metadata.create_all(engine)
     engine.dispose()
-    chance = random.Random()
     committed: set[str] = set()
-    for round_number in range(3):
-        with writing(postgres_database_url, *(f"w{round_number}.{number}" for number in range(3))) as writers:
-            wait_for_commits(writers, 30)
-            for writer in writers:
-                time.sleep(chance.random() * 0.05)
-                writer.kill()
-        committed.update(name for writer in writers for name in writer.committed)
-    assert check(postgres_database_url, committed) >= len(committed) >= 90
+    kinds = [*KINDS, *KINDS[-2:]]
+    for first in range(0, len(kinds), 3):
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(writer(postgres_database_url, f"{kind} {each}", Cut(number, kind)))
+                for each, kind in enumerate(kinds[first : first + 3], first)
+            ]
+            assert sorted(kill_each_at_its_cut(writers)) == sorted(kinds[first : first + 3])
+            committed |= acknowledged(writers)
+    untold = check(postgres_database_url, committed)
+    assert 4 <= untold <= len(kinds)  # the four whose COMMIT was on its way
+    assert len(committed) >= 4 * (number - 1)
 
 
 @pytest.fixture
@@ -152,17 +125,25 @@ def durable_server() -> Iterator[Any]:
 
 
 def test_a_server_that_stops_at_once_loses_and_tears_nothing(durable_server: EmbeddedServer) -> None:
+    """While one writer is at its cut and others are anywhere."""
     url = durable_server.url
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     engine.dispose()
     committed: set[str] = set()
-    for round_number in range(2):
-        with writing(url, *(f"s{round_number}.{number}" for number in range(3))) as writers:
-            wait_for_commits(writers, 30)
+    for kind in ("after INSERT", "before COMMIT", "COMMIT sent", "committed"):
+        with ExitStack() as stack:
+            others = [stack.enter_context(writer(url, f"{kind}, other {number}")) for number in range(2)]
+            for each in others:
+                while not each.heard("committed"):
+                    assert each.listen() is not None
+            stopping = stack.enter_context(writer(url, kind, Cut(5, kind)))
+            assert stopping.until_it_stops() == kind
             durable_server.crash()
-            for writer in writers:
-                writer.wait()
+            for each in others:
+                each.until_it_ends()
+            stopping.kill()
+            committed |= acknowledged([stopping, *others])
         durable_server.restart()
-        committed.update(name for writer in writers for name in writer.committed)
-    assert check(url, committed) >= len(committed) >= 60
+    check(url, committed)
+    assert len(committed) >= 20

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +26,6 @@ from sa_eventsource import (
     load_for_update,
 )
 from tests.databases import WAITING
-from tests.proofs import accounts as module
 from tests.proofs.accounts import (
     STRONG_MODELS,
     Charged,
@@ -50,8 +45,10 @@ from tests.proofs.accounts import (
     connected,
     random_events,
     retried,
+    write_in_a_process,
     write_strong,
 )
+from tests.proofs.cutting import Child
 
 ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
@@ -203,13 +200,14 @@ def test_handlers_that_lock_their_rows_lose_no_update(postgres_database_url: str
 def test_processes_that_feed_the_same_rows_lose_no_update(postgres_database_url: str) -> None:
     with connected(postgres_database_url) as engine:
         Strong.metadata.create_all(engine)
-        command = [sys.executable, "-m", module.__name__, "write", postgres_database_url]
         processes = [
-            subprocess.Popen([*command, level, f"p{number}"], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+            Child(write_in_a_process, postgres_database_url, level, f"p{number}")
             for number, level in enumerate([*ISOLATION_LEVELS, "READ COMMITTED"])
         ]
-        states = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
-        assert [process.returncode for process in processes] == [0] * 4
+        for process in processes:
+            process.until_it_ends()
+        assert [process.said[-1] for process in processes] == [("done",)] * 4
+        states = [process.heard("refused")[0][0] for process in processes]
         assert states[0] == states[3] == []
         assert {*states[1], *states[2]} <= {"40001"}
         print(f"{check_rows(engine, Strong, STRONG_MODELS, least=120)} events, refused: {[len(each) for each in states]}")
