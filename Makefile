@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TEST_ARGS ?=
 
-.PHONY: help demo test test-sqlalchemy-2.0 lint format docs bench ci clean
+.PHONY: help demo test coverage test-sqlalchemy-2.0 lint format docs bench ci clean
 help:  ## show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 24
 
@@ -19,12 +19,15 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed  ## tell an order's story on an embedded PostgreSQL
 	$(BIN)/python docs/examples/order_story.py
 
-test: $(VENV)/.installed  ## run the tests, with coverage by branch
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(TEST_ARGS)
+test: $(VENV)/.installed  ## run the tests, but for the slow ones
+	$(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow' $(TEST_ARGS)
+
+coverage: $(VENV)/.installed  ## run all tests, the slow ones too, with coverage by branch
+	$(BIN)/python -m pytest -n 2 --dist=worksteal --cov --cov-report=term $(TEST_ARGS)
 
 test-sqlalchemy-2.0:  ## run the tests on the older SQLAlchemy
 	$(MAKE) $(VENV)-sqlalchemy-2.0/.installed VENV=$(VENV)-sqlalchemy-2.0 EXTRA_REQUIREMENT="'sqlalchemy<2.1'"
-	$(VENV)-sqlalchemy-2.0/bin/python -m pytest -n 2 $(TEST_ARGS)
+	$(VENV)-sqlalchemy-2.0/bin/python -m pytest -n 2 --dist=worksteal -m 'not slow' $(TEST_ARGS)
 
 lint: $(VENV)/.installed  ## check style, types and the layers
 	$(BIN)/ruff format --check

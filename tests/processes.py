@@ -59,7 +59,7 @@ def _interruptible() -> Iterator[None]:
 
 def start(command: Sequence[object], **options: Any) -> subprocess.Popen[Any]:
     """Start a program, in the project's folder unless another is given; the end of the test ends it."""
-    given = {"cwd": ROOT, "stdin": subprocess.DEVNULL} | options
+    given: dict[str, Any] = {"cwd": ROOT, "stdin": subprocess.DEVNULL} | options
     with _interruptible():
         process: subprocess.Popen[Any] = subprocess.Popen([*map(str, command)], start_new_session=True, **given)
     _started.append(process)

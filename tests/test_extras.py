@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from importlib import metadata
 
@@ -11,6 +10,7 @@ import pytest
 import sa_eventsource
 from sa_eventsource import MissingExtraError
 from sa_eventsource.extras import needs_extra
+from tests.processes import finish
 
 _WITHOUT = """
 import importlib.abc, sys
@@ -33,7 +33,9 @@ else:
 def _without(*modules: str, statement: str) -> str:
     """Run a statement in a process of its own, where some modules are not installed."""
     code = _WITHOUT.format(modules=modules, statement=statement)
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    done = finish([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize(

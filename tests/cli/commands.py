@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from sa_eventsource.cli import app
+from tests import processes
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["BASE", "ROOT", "call", "fail", "start", "succeed", "url_of"]
+
 BASE = "tests.orders:Base"
 
 
@@ -46,16 +48,10 @@ def fail(*arguments: str, engine: Engine | None = None, status: int, stdin: str 
     return lines[0].removeprefix("error: ")
 
 
-def start(*arguments: str, engine: Engine, **options: Any) -> subprocess.Popen[str]:
-    """Start a command in a process of its own, in the project's folder, with pipes."""
-    environment = os.environ | {"SA_EVENTSOURCE_URL": url_of(engine)}
-    return subprocess.Popen(
+def start(*arguments: str, engine: Engine, **options: Any) -> subprocess.Popen[Any]:
+    """Start a command in a process of its own, in the project's folder, with pipes unless options say otherwise."""
+    given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    return processes.start(
         [sys.executable, "-W", "error", "-m", "sa_eventsource.cli", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        **options,
+        **{"env": os.environ | {"SA_EVENTSOURCE_URL": url_of(engine)}, **given, **options},
     )

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource.cli.log_reader import LogReader
 from sa_eventsource.mapping import tables_on
-from tests.cli.commands import BASE, ROOT, call, fail, start, succeed, url_of
+from tests.cli.commands import BASE, call, fail, start, succeed, url_of
 from tests.cli.exported_lines import HEADER, line
 from tests.cli.logs import imported
 from tests.orders import Account, Base, Order
@@ -219,13 +219,10 @@ class Follower:
 
 
 @pytest.fixture
-def follow(log: Engine) -> Iterator[Follower]:
+def follow(log: Engine) -> Follower:
     """Follow the orders of a log."""
     process = start("events", BASE, "--json", "--follow", "--interval", "0.05", "--aggregate-type", "Order", engine=log)
-    yield Follower(process)
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    return Follower(process)
 
 
 def test_following_goes_on_with_what_is_committed_until_interrupted(log: Engine, follow: Follower) -> None:
@@ -241,24 +238,19 @@ def test_following_goes_on_with_what_is_committed_until_interrupted(log: Engine,
 def test_following_does_not_pass_over_an_event_that_commits_late(postgres_log: Engine) -> None:
     process = start("events", BASE, "--json", "--follow", "--interval", "0.05", engine=postgres_log)
     follower = Follower(process)
-    try:
-        assert len(follower.next_versions(5)) == 5
-        with Session(postgres_log) as slow:
-            late = Order.place(order_id="late")  # draws the lower position, and commits behind the other
-            slow.add(late)
-            slow.flush()
-            place_order(postgres_log, "early")
-            assert follower.next_versions(1) == [("early", 1)]
-            time.sleep(0.3)
-            slow.commit()
-        assert follower.next_versions(1) == [("late", 1)]
-        note_elsewhere(postgres_log, "early")
-        assert follower.next_versions(1) == [("early", 2)]
-        assert follower.interrupt() == (0, "", "")
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    assert len(follower.next_versions(5)) == 5
+    with Session(postgres_log) as slow:
+        late = Order.place(order_id="late")  # draws the lower position, and commits behind the other
+        slow.add(late)
+        slow.flush()
+        place_order(postgres_log, "early")
+        assert follower.next_versions(1) == [("early", 1)]
+        time.sleep(0.3)
+        slow.commit()
+    assert follower.next_versions(1) == [("late", 1)]
+    note_elsewhere(postgres_log, "early")
+    assert follower.next_versions(1) == [("early", 2)]
+    assert follower.interrupt() == (0, "", "")
 
 
 def test_following_ends_when_as_many_as_wanted_are_there(log: Engine) -> None:
@@ -315,14 +307,9 @@ def test_a_long_log_is_read_in_pages_without_a_transaction_between_them(postgres
 def test_a_terminal_gets_colours_and_what_is_stored_gives_no_commands(log: Engine) -> None:
     insert_raw(log, UUID(int=8), data='{"a": "[red]b[/red]"}', aggregate_id="\x1b]0;title\x07")
     ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sa_eventsource.cli", "events", BASE, "--after", "5"],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-        | {"SA_EVENTSOURCE_URL": url_of(log), "TERM": "xterm-256color"},
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment |= {"SA_EVENTSOURCE_URL": url_of(log), "TERM": "xterm-256color"}
+    process = start("events", BASE, "--after", "5", engine=log, env=environment, stdout=theirs, text=False, encoding=None)
     _, errors = process.communicate(timeout=60)
     os.close(theirs)
     shown = os.read(ours, 100_000)

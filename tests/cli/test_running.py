@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -60,15 +61,12 @@ def test_once_takes_what_is_there(banked: Engine) -> None:
 def test_it_follows_until_a_signal_stops_it(postgres_engine: Engine, number: signal.Signals) -> None:
     Base.metadata.create_all(postgres_engine)
     process = start("run", BANK, "--only", "balance", engine=postgres_engine)
-    try:
-        deposit(postgres_engine, "a", 1)
-        wait_until(lambda: totals(postgres_engine, Balance) == {"a": 1})
-        deposit(postgres_engine, "a", 2)
-        wait_until(lambda: totals(postgres_engine, Balance) == {"a": 3})
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    deposit(postgres_engine, "a", 1)
+    wait_until(lambda: totals(postgres_engine, Balance) == {"a": 1})
+    deposit(postgres_engine, "a", 2)
+    wait_until(lambda: totals(postgres_engine, Balance) == {"a": 3})
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert f"{number.name}: stopping" in errors
     assert "took 2 events" in errors
@@ -201,13 +199,19 @@ def test_what_has_stopped_is_resumed(banked: Engine) -> None:
 
 def test_the_status_is_watched_until_it_is_interrupted(postgres_engine: Engine) -> None:
     Base.metadata.create_all(postgres_engine)
-    process = start("status", BANK, "--watch", "0.2", engine=postgres_engine)
-    try:
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    process = start("status", BANK, "--watch", "0.1", engine=postgres_engine)
+    asked = text("SELECT max(query_start) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    seen: set[datetime] = set()
+
+    def has_asked_again() -> bool:
+        if (now := watch.scalar(asked)) is not None:
+            seen.add(now)
+        return len(seen) > 5
+
+    with postgres_engine.execution_options(isolation_level="AUTOCOMMIT").connect() as watch:
+        wait_until(has_asked_again)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode in (0, 130), errors
     assert "Traceback" not in errors
     assert output is not None

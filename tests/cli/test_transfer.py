@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from uuid import UUID
@@ -13,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from sa_eventsource.mapping import tables_on
-from tests.cli.commands import BASE, ROOT, call, fail, start, succeed, url_of
+from tests.cli.commands import BASE, call, fail, start, succeed, url_of
 from tests.cli.exported_lines import HEADER, exactly, header, line
 from tests.cli.test_events import insert_raw
 from tests.orders import Base
@@ -41,14 +40,7 @@ def test_a_log_goes_into_a_file_and_from_it_into_another_database(log: Engine, o
 
 def test_a_log_goes_through_a_pipe(log: Engine, other_postgres: Engine) -> None:
     source = start("export", BASE, engine=log)
-    target = subprocess.Popen(
-        [sys.executable, "-m", "sa_eventsource.cli", "import", BASE, "-"],
-        cwd=ROOT,
-        env=os.environ | {"SA_EVENTSOURCE_URL": url_of(other_postgres)},
-        stdin=source.stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    target = start("import", BASE, "-", engine=other_postgres, stdin=source.stdout)
     _, messages = target.communicate(timeout=60)
     assert (target.returncode, messages) == (0, "imported 5 events\n")
     _, messages = source.communicate(timeout=60)
@@ -137,13 +129,8 @@ def test_progress_is_shown_where_someone_looks(log: Engine, tmp_path: Path, comm
     file.write_text(succeed("export", BASE, engine=log).stdout, encoding="utf-8")
     arguments = ("import", BASE, str(file)) if command == "import" else ("export", BASE)
     ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sa_eventsource.cli", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"SA_EVENTSOURCE_URL": url_of(log), "TERM": "xterm"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-    )
+    environment = os.environ | {"SA_EVENTSOURCE_URL": url_of(log), "TERM": "xterm"}
+    process = start(*arguments, engine=log, env=environment, stderr=theirs, text=False, encoding=None)
     output, _ = process.communicate(timeout=60)
     os.close(theirs)
     shown = os.read(ours, 100_000)

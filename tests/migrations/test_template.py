@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.migrations.environment import Environment
+from tests.processes import finish
 
 # Alembic says that it cannot compare indexes on expressions on SQLite, and leaves them alone.
 pytestmark = [
@@ -170,6 +170,7 @@ def test_migrations_can_be_written_as_sql(
 
 
 def test_a_command_prints_where_the_template_is() -> None:
-    printed = subprocess.run([sys.executable, "-m", "sa_eventsource.migrations"], check=True, capture_output=True, text=True)
+    printed = finish([sys.executable, "-m", "sa_eventsource.migrations"])
+    assert printed.returncode == 0, printed.stderr
     folder = Path(printed.stdout.strip())
     assert {each.name for each in folder.iterdir()} >= {"env.py", "script.py.mako", "alembic.ini.mako"}

@@ -9,16 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import EventReplayer
+from tests.processes import end, start
 from tests.projections.releases import Sold, release
-
-ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -27,15 +25,14 @@ def worker(engine: Engine, number: int) -> Iterator[None]:
     url = engine.url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "sa_eventsource.cli", "run", "tests.projections.releases:Base"]
     environment = os.environ | {"RELEASE": str(number), "SA_EVENTSOURCE_URL": url}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    process = start(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         yield
         assert process.poll() is None
         process.terminate()
         assert process.wait(60) == 0
     finally:
-        process.kill()
-        process.wait(60)
+        end(process)
 
 
 def sell(engine: Engine, till_class: type[Any], till_id: str, *amounts: str, country: str = "se") -> None:

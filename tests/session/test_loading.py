@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from decimal import Decimal
 
@@ -12,6 +11,7 @@ from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session, load_only
 
 from tests.orders import Customer, Order, OrderStatus
+from tests.processes import finish
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, selects, stored_types
 
 
@@ -30,7 +30,7 @@ def test_get_may_be_the_first_thing_a_process_does(sqlite_engine: Engine) -> Non
         "with Session(create_engine(sys.argv[1])) as session: print(session.get(Order, sys.argv[2]).status)"
     )
     command = [sys.executable, "-c", program, str(sqlite_engine.url), order_id]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "OrderStatus.PLACED"
+    assert finish(command).stdout.strip() == "OrderStatus.PLACED"
 
 
 def test_get_takes_an_id_a_tuple_or_a_dict(database: Engine) -> None:

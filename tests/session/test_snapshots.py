@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import types
 from decimal import Decimal
@@ -18,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sa_eventsource import AggregateRoot, EventSourcedRepository, applies
 from sa_eventsource.aggregates import definition_of
 from tests.orders import Account, AccountOpened, Base, MoneyDeposited
+from tests.processes import finish
 from tests.session.helpers import state_of
 
 
@@ -214,7 +214,7 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
     program = "from tests.orders import Account; print(Account.__aggregate_definition__.fingerprint)"
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed}
-        other = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        other = finish([sys.executable, "-c", program], env=environment)
         assert other.stdout.strip() == definition_of(Account).fingerprint
 
 
