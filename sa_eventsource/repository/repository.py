@@ -6,7 +6,7 @@ import enum
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
-from sqlalchemy import inspect, select
+from sqlalchemy import insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
@@ -224,7 +224,7 @@ class EventSourcedRepository(Generic[A]):
         text_id = self._definition.text_id(aggregate_id)
         present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
         self._session.flush()
-        connection = self._connection()
+        connection = self._connection(writing=True)
         require_transaction(connection)  # else the savepoint would be refused, with less to say
         ids = event_ids or [uuid7() for _ in events]
         start = -1
@@ -251,7 +251,7 @@ class EventSourcedRepository(Generic[A]):
 
     def _append(self, stream: StreamAppend) -> None:
         savepoint = self._session.begin_nested()
-        connection = self._connection()  # asked for now: the savepoint is set when its connection is first used
+        connection = self._connection(writing=True)  # asked for now: the savepoint is set when its connection is first used
         try:
             append(self._session, connection, self._definition.tables, [stream])
         except (AppendRefusedError, DBAPIError) as error:
@@ -262,8 +262,11 @@ class EventSourcedRepository(Generic[A]):
             raise
         savepoint.commit()
 
-    def _connection(self) -> Connection:
-        return self._session.connection(bind_arguments={"mapper": inspect(self._aggregate_class)})
+    def _connection(self, *, writing: bool = False) -> Connection:
+        arguments: dict[str, Any] = {"mapper": inspect(self._aggregate_class)}
+        if writing:  # tells a session that reads from a replica
+            arguments["clause"] = insert(self._definition.tables.events)
+        return self._session.connection(bind_arguments=arguments)
 
     def _start(self, connection: Connection, text_id: str, ids: Sequence[UUID], expected: Expected) -> int:
         """Tell the version that the events follow."""

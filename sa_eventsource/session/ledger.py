@@ -76,6 +76,7 @@ class Ledger:
             back, as any entity keeps its attributes.
         sweep_at: How many of these there may be before those are dropped whose instance is gone: what the session and the
             application have let go is let go here.
+        rewound: The instances that got their events back in the rollback that runs.
     """
 
     pending: dict[InstanceState[Any], AggregateRoot[Any]] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class Ledger:
     written: dict[SessionTransaction, Written] = field(default_factory=dict)
     flushed: dict[InstanceState[Any], list[Flushed]] = field(default_factory=dict)
     sweep_at: int = _FIRST_SWEEP
+    rewound: list[tuple[AggregateRoot[Any], str, list[PendingEvent]]] = field(default_factory=list)
 
 
 _LEDGER = "_sa_eventsource_ledger"
@@ -94,9 +96,10 @@ _undone: list[Callable[[Session], None]] = []
 def listen() -> None:
     """Put the hooks on every session, present and future."""
     event.listen(Session, "detached_to_persistent", _joined)
-    for name in ("persistent_to_detached", "pending_to_transient"):
-        event.listen(Session, name, _left, raw=True)
-    event.listen(Session, "persistent_to_transient", _became_transient)
+    event.listen(Session, "persistent_to_detached", _left, raw=True)
+    for name in ("pending_to_transient", "persistent_to_transient"):
+        event.listen(Session, name, _became_transient, raw=True)
+    event.listen(Session, "after_soft_rollback", _after_soft_rollback)
     event.listen(Session, "before_commit", _before_commit)
     event.listen(Session, "after_flush_postexec", _after_flush_postexec)
     event.listen(Session, "after_rollback", _after_rollback)
@@ -243,15 +246,28 @@ def _left(session: Session, state: InstanceState[Any]) -> None:
         ledger.pending.pop(state, None)
 
 
-def _became_transient(session: Session, instance: object) -> None:
-    if isinstance(instance, AggregateRoot):
-        ledger = ledger_of(session)
-        state = instance_state(instance)
-        flushed = ledger.flushed.pop(state, [])
-        ledger.pending.pop(state, None)
-        if flushed:
-            events = [one for each in flushed for one in each.events]
-            rewind(instance, flushed[0].aggregate_id, events + books_of(instance).pending)
+def _became_transient(session: Session, state: InstanceState[Any]) -> None:
+    """Give an instance its flushed events back, whether or not the flush had come so far as to make it persistent."""
+    ledger = _find(session)
+    if ledger is None:
+        return
+    ledger.pending.pop(state, None)
+    flushed = ledger.flushed.pop(state, [])
+    aggregate = state.obj()
+    if flushed and isinstance(aggregate, AggregateRoot):
+        events = [one for each in flushed for one in each.events] + books_of(aggregate).pending
+        rewind(aggregate, flushed[0].aggregate_id, events)
+        ledger.rewound.append((aggregate, flushed[0].aggregate_id, events))
+
+
+def _after_soft_rollback(session: Session, _previous: SessionTransaction) -> None:
+    """Rewind once more what was expired since: a flush that fails in ``pending_to_persistent`` leaves it in the identity map."""
+    ledger = _find(session)
+    if ledger is not None and ledger.rewound:
+        rewound, ledger.rewound = ledger.rewound, []
+        for aggregate, aggregate_id, events in rewound:
+            if "id" not in vars(aggregate):
+                rewind(aggregate, aggregate_id, events)
 
 
 def _before_commit(session: Session) -> None:

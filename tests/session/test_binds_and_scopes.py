@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, UpdateBase, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session, sessionmaker
 
 from sa_eventsource import (
@@ -180,3 +181,20 @@ def test_a_context_of_a_wrong_type_stops_the_flush(database: Engine) -> None:
             session.commit()
         session.rollback()
     assert stored_types(database) == []
+
+
+def test_append_writes_where_a_session_that_reads_from_a_replica_writes(database: Engine, second: Engine) -> None:
+    class Routing(Session):
+        """Writes to one database and reads from another, by SQLAlchemy's recipe."""
+
+        def get_bind(self, mapper: Any = None, *, clause: Any = None, **_: Any) -> Engine:
+            return database if self._flushing or isinstance(clause, UpdateBase) else second
+
+    place_order(database, "o-1")
+    place_order(second, "o-1")
+    with Routing() as session:
+        session.get_one(Order, "o-1").note("by the flush")
+        EventSourcedRepository(session, Order).append("o-1", [NoteAdded(text="by append")], expected_version=2)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
+    assert stored_types(second) == ["OrderPlaced"]

@@ -234,3 +234,32 @@ def test_a_flush_of_chosen_objects_leaves_the_others_for_the_next(database: Engi
         chosen.note("more")
         session.commit()
     assert sorted(stored_types(database)) == ["NoteAdded", "OrderPlaced", "OrderPlaced"]
+
+
+@pytest.mark.parametrize(
+    "hook", ["before_flush", "pending_to_persistent", "after_flush", "after_flush_postexec", "before_commit", "after_attach"]
+)
+def test_a_hook_that_raises_leaves_a_new_aggregate_with_its_events(database: Engine, hook: str) -> None:
+    class OwnError(Exception):
+        """The application's own."""
+
+    def fail(*_: Any) -> None:
+        raise OwnError
+
+    place_order(database, "old")
+    with Session(database) as session:
+        order = Order.place(order_id="o-1")
+        event.listen(session, hook, fail)
+        with pytest.raises(OwnError):
+            session.add(order)
+            session.get_one(Order, "old").note("undone")
+            session.commit()
+        session.rollback()
+        event.remove(session, hook, fail)
+        assert (order.version, order.customer_id, len(order.pending_events)) == (1, "c-1", 1)
+        order.note("more")
+        session.expunge_all()
+        session.add(order)
+        session.commit()
+        assert order.notes == ["more"]
+    assert stored_types(database) == ["OrderPlaced", "OrderPlaced", "NoteAdded"]
