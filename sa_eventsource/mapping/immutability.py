@@ -101,8 +101,9 @@ def _drop_function(names: TableNames) -> str:
     return f"DROP FUNCTION IF EXISTS {names.in_schema(_FUNCTION)}()"
 
 
-def _sqlite_name(operation: str) -> str:
-    return f"{TRIGGER}_{{}}_{operation}"
+def _sqlite_name(names: TableNames, operation: str) -> str:
+    # Without a schema, SQLite would drop the trigger of an attached database where the main one has none.
+    return names.in_schema(f"{TRIGGER}_{{}}_{operation}", default_schema="main")
 
 
 def sqlite_trigger(operation: str) -> Rendering:
@@ -137,11 +138,11 @@ def _sqlite_replacement(names: TableNames) -> str:
 
 
 def _create_sqlite(operation: str) -> Rendering:
-    return lambda names: f"CREATE TRIGGER {names.in_schema(_sqlite_name(operation))} {sqlite_trigger(operation)(names)}"
+    return lambda names: f"CREATE TRIGGER {_sqlite_name(names, operation)} {sqlite_trigger(operation)(names)}"
 
 
 def _drop_sqlite(operation: str) -> Rendering:
-    return lambda names: f"DROP TRIGGER IF EXISTS {names.in_schema(_sqlite_name(operation))}"
+    return lambda names: f"DROP TRIGGER IF EXISTS {_sqlite_name(names, operation)}"
 
 
 _POSTGRESQL = (_function, _row_trigger, _truncate_trigger)

@@ -36,9 +36,15 @@ class TableNames:
         """The table without its schema, as triggers in SQLite, which lie in their table's, name it."""
         return self._preparer.quote(self._table.name)
 
-    def in_schema(self, template: str) -> str:
-        """Something in the table's schema: the template with the table's name in the place of ``{}``."""
-        return self._preparer.format_table(Table(template.replace("{}", self._table.name), MetaData(), schema=self._table.schema))
+    def in_schema(self, template: str, *, default_schema: str | None = None) -> str:
+        """Something in the table's schema: the template with the table's name in the place of ``{}``.
+
+        Args:
+            template: The template.
+            default_schema: The schema to name where the table's is not named.
+        """
+        schema = self._table.schema if self._preparer.schema_for_object(self._table) is not None else default_schema
+        return self._preparer.format_table(Table(template.replace("{}", self._table.name), MetaData(), schema=schema))
 
 
 Rendering: TypeAlias = "Callable[[TableNames], str]"

@@ -12,18 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, cast, func, inspect, select, text
+from sqlalchemy import Numeric, Text, case, cast, exists, func, inspect, literal, literal_column, select
 
 from sa_eventsource.exceptions import MovedLogError
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.column_types import XID8
 from sa_eventsource.mapping.immutability import SWITCH
+from sa_eventsource.mapping.statements import lock_table
 from sa_eventsource.projections.checkpoints import read
+from sa_eventsource.store import visible_in
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
     from sqlalchemy.sql import ColumnElement
+    from sqlalchemy.sql.selectable import NamedFromClause
 
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.projections.checkpoints import Checkpoint
@@ -37,7 +40,7 @@ _MOST_SLICES = 600
 
 def cluster_identifier() -> ColumnElement[str]:
     """The identifier of the database cluster that answers, as text."""
-    return cast(select(text("system_identifier")).select_from(func.pg_control_system()).scalar_subquery(), Text)
+    return cast(select(literal_column("system_identifier")).select_from(func.pg_control_system()).scalar_subquery(), Text)
 
 
 def check_cluster(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Checkpoint:
@@ -91,8 +94,7 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
             here: str = connection.execute(select(cluster_identifier())).scalar_one()
             connection.execute(positions.update().where(positions.c.cluster.is_not(None)).values(cluster=here))
         else:
-            name = connection.dialect.identifier_preparer.format_table(tables.events)
-            connection.execute(text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+            connection.execute(lock_table(tables.events, "SHARE ROW EXCLUSIVE"))
             newest: int = connection.scalar(select(func.coalesce(func.max(tables.events.c.position), 0))) or 0
             changed = renumber(connection, tables, newest if last_position is None else last_position)
         session.commit()
@@ -121,25 +123,35 @@ def _last_restored(connection: Connection, tables: EventSourceTables) -> int | N
     It is if all events up to there were written by one transaction of this cluster, as ``COPY`` in a restored dump does, which
     also gave them transaction ids that are not its own, and all behind carry the id of the transaction that wrote them.
     """
-    name = connection.dialect.identifier_preparer.format_table(tables.events)
-    connection.execute(text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+    connection.execute(lock_table(tables.events, "SHARE ROW EXCLUSIVE"))
+    first, later, oldest = (tables.events.alias(name) for name in ("first", "later", "oldest"))
+    written_otherwise = _writer(later) != _writer(first)
     found = connection.execute(
-        text(f"""
-            SELECT max(position),
-                   bool_or(transaction_id::text::numeric % 4294967296 <> xmin::text::numeric),
-                   (SELECT min(position) FROM {name} AS later WHERE later.xmin <> first.xmin),
-                   EXISTS (SELECT 1 FROM {name} AS later
-                           WHERE later.xmin <> first.xmin AND transaction_id::text::numeric % 4294967296 <> xmin::text::numeric)
-            FROM {name} AS first
-            WHERE xmin = (SELECT xmin FROM {name} ORDER BY position LIMIT 1)
-            GROUP BY xmin
-        """)
+        select(
+            func.max(first.c.position),
+            func.bool_or(_is_of_another(first)),
+            select(func.min(later.c.position)).where(written_otherwise).scalar_subquery(),
+            exists().where(written_otherwise, _is_of_another(later)),
+        )
+        .where(_writer(first) == select(_writer(oldest)).select_from(oldest).order_by(oldest.c.position).limit(1).scalar_subquery())
+        .group_by(_writer(first))
     ).one_or_none()
     if found is None:
         return 0
     last, is_of_others, next_written, are_others_behind = found
     is_certain = is_of_others and not are_others_behind and (next_written is None or next_written > last)
     return int(last) if is_certain else None
+
+
+def _writer(events: NamedFromClause) -> ColumnElement[Any]:
+    """The transaction that wrote a row: a system column, which no table declares; its lower 32 bits."""
+    return literal_column(f"{events.name}.xmin")
+
+
+def _is_of_another(events: NamedFromClause) -> ColumnElement[bool]:
+    """Tell whether an event has the id of another transaction than the one that wrote its row."""
+    transaction_id: ColumnElement[Any] = cast(cast(events.c.transaction_id, Text), Numeric)
+    return transaction_id % literal_column("4294967296") != cast(cast(_writer(events), Text), Numeric)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +177,8 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
         The number of events that were given new ids.
     """
     events, positions = tables.events, tables.projection_positions
-    preparer = connection.dialect.identifier_preparer
-    log, checkpoints = preparer.format_table(events), preparer.format_table(positions)
-    connection.execute(text(f"LOCK TABLE {checkpoints} IN EXCLUSIVE MODE"))
-    connection.execute(text(f"SET LOCAL {SWITCH} = 'on'"))
+    connection.execute(lock_table(positions, "EXCLUSIVE"))
+    _let_events_change(connection, "on")
     here: str = connection.execute(select(cluster_identifier())).scalar_one()
     rows: list[Any] = list(
         connection.execute(
@@ -178,13 +188,10 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
         )
     )
     slices = _in_order({each for row in rows for each in (row.snapshot_cursor, row.window_end) if each is not None})
-    number_of = "CASE " + " ".join(
-        f"WHEN pg_visible_in_snapshot(transaction_id, '{each.snapshot}') THEN '{each.number}'" for each in slices
-    )
-    number_of = f"{number_of} ELSE '{_FIRST + len(slices)}' END" if slices else f"'{_FIRST}'"
-    changed = connection.execute(
-        text(f"UPDATE {log} SET transaction_id = ({number_of})::xid8 WHERE position <= :last"), {"last": last_position}
-    ).rowcount
+    behind_all: ColumnElement[Any] = literal(str(_FIRST + len(slices)))
+    number = case(*((visible_in(events, literal(each.snapshot)), str(each.number)) for each in slices), else_=behind_all)
+    renumbered = events.update().values(transaction_id=cast(number if slices else behind_all, XID8))
+    changed = connection.execute(renumbered.where(events.c.position <= last_position)).rowcount
     translated = {each.snapshot: f"{each.number + 1}:{each.number + 1}:" for each in slices}
     for row in rows:
         connection.execute(
@@ -196,8 +203,12 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
                 cluster=here if row.snapshot_cursor or row.window_end else None,
             )
         )
-    connection.execute(text(f"SET LOCAL {SWITCH} = 'off'"))
+    _let_events_change(connection, "off")
     return changed
+
+
+def _let_events_change(connection: Connection, switch: str) -> None:
+    connection.execute(select(func.set_config(SWITCH, switch, True)))  # noqa: FBT003 - until the transaction ends
 
 
 def _in_order(snapshots: set[str]) -> list[_Slice]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete
 
+from sa_eventsource.mapping.statements import lock_table
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.backlog import next_batch
 from sa_eventsource.projections.checkpoints import Checkpoint, lock, remove, save
@@ -67,8 +68,7 @@ def _rebuild(session: Session, definition: ReadModelDefinition, progress: Callab
 
 def lock_log(connection: Connection, definition: ReadModelDefinition) -> None:
     """Keep writers of events waiting until the transaction ends."""
-    name = connection.dialect.identifier_preparer.format_table(definition.tables.events)
-    connection.execute(text(f"LOCK TABLE {name} IN SHARE MODE"))
+    connection.execute(lock_table(definition.tables.events, "SHARE"))
 
 
 def _lock_all(connection: Connection, definition: ReadModelDefinition) -> Checkpoint:

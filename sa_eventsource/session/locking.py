@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, cast, func, inspect, select
+from sqlalchemy import BigInteger, Text, cast, func, inspect, select
+from sqlalchemy.dialects.postgresql import OID, REGCLASS
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.mapping.schemas import regclass_name
 from sa_eventsource.store import require_transaction
 
 if TYPE_CHECKING:
@@ -32,11 +34,13 @@ def lock_aggregate(session: Session, aggregate_class: type[AggregateRoot[Any]], 
         OperationalError: ``lock_timeout`` or a deadlock ended the wait. Roll back and retry.
     """
     definition = definition_of(aggregate_class)
-    key = f"{definition.tables.events.fullname}/{definition.aggregate_type}/{definition.text_id(aggregate_id)}"
+    stream = f"/{definition.aggregate_type}/{definition.text_id(aggregate_id)}"
     connection = session.connection(bind_arguments={"mapper": inspect(aggregate_class)})
     require_transaction(connection)
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, cast(0, BigInteger)))))
+        # The log's number in the catalogue tells the logs of tenants apart, however a session has come to one.
+        log = cast(cast(cast(regclass_name(connection, definition.tables.events), REGCLASS), OID), Text)
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(log + stream, cast(0, BigInteger)))))
     present = session.identity_map.get(session.identity_key(aggregate_class, aggregate_id))
     if present is not None:
         session.flush()

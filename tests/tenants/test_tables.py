@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect, text
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.schema import CreateSchema
 
+import sa_eventsource.migrations  # noqa: F401 - teaches Alembic the operations
 from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, applies, event_record
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.trigger_faults import trigger_faults
@@ -192,6 +195,25 @@ def test_the_search_path_tells_tenants_apart_too(postgres_engine: Engine) -> Non
     with postgres_engine.begin() as connection:
         assert trigger_faults(connection, tables_on(base.metadata).events) == []
     ours.dispose()
+
+
+def test_a_migration_follows_the_map_of_its_connection(postgres_engine: Engine) -> None:
+    base = base_with()
+    with postgres_engine.begin() as connection:
+        connection.execute(CreateSchema("tenant"))
+    ours = postgres_engine.execution_options(schema_translate_map={None: "tenant"})
+    for engine in (postgres_engine, ours):
+        base.metadata.create_all(engine)
+        count(engine, base)
+    with ours.begin() as connection:
+        operations: Any = Operations(MigrationContext.configure(connection))
+        operations.drop_event_immutability("events")
+        assert not is_guarded(connection, base)
+        assert functions(connection) == {("public", "events_immutable")}
+        operations.create_event_immutability("events")
+        assert is_guarded(connection, base)
+    with postgres_engine.begin() as connection:
+        assert is_guarded(connection, base)
 
 
 @pytest.mark.parametrize("tenant", ["tenant", "Upper", "with space", 'double"quote'])
