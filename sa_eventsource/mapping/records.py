@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import MetaData
 from sqlalchemy.orm import Mapped, registry
 
-from sa_eventsource.mapping.tables import EventSourceTables, tables_on
+from sa_eventsource.mapping.session_arguments import tables_of_base
+from sa_eventsource.mapping.tables import tables_on
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -61,7 +62,7 @@ def event_record(base: Any) -> type[EventRecord]:
     Returns:
         A class mapped to that base's events table; the same one at every call.
     """
-    tables: EventSourceTables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+    tables = tables_of_base("event_record()", base)
     if tables.events not in _records:
         record = type("EventRecord", (EventRecord,), {"__doc__": EventRecord.__doc__})
         registry().map_imperatively(record, tables.events)  # one of its own: a registry warns of a name that comes twice

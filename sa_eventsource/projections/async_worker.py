@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping import async_session_maker, tables_of_base
 from sa_eventsource.projections.consumers import chosen_consumers
 from sa_eventsource.projections.failures import RetryPolicy
 from sa_eventsource.projections.followers import Follower, followers_of
@@ -52,8 +52,8 @@ class AsyncWorker:
         Raises:
             DeclarationError: There is no read model and no subscription of a name.
         """
-        self._sessions = sessions
-        self._consumers = chosen_consumers(tables_on(base.metadata, getattr(base, "__eventsource__", None)), only)
+        self._sessions = async_session_maker("AsyncWorker()", sessions)
+        self._consumers = chosen_consumers(tables_of_base("AsyncWorker()", base), only)
         self._pace = pace or Pace()
         self._retries = retries or RetryPolicy()
         self._stop = asyncio.Event()

@@ -30,6 +30,8 @@ def chosen_consumers(tables: EventSourceTables, names: Collection[str] | None) -
     Raises:
         DeclarationError: There is none of a name.
     """
+    if isinstance(names, str):
+        raise TypeError(f"only={names!r}: pass a list of names, such as only=[{names!r}]")
     known = {each.name: each for each in consumers_on(tables)}
     if names is None:
         return list(known.values())

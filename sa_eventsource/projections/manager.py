@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session, sessionmaker
-
-from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.catch_up import catch_up
 from sa_eventsource.projections.status import ConsumerStatus, problems, status_of
 from sa_eventsource.projections.subscriptions import subscriptions_on
 from sa_eventsource.read_models import definition_of
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session, sessionmaker
+
     from sa_eventsource.read_models import Consumer, ReadModelDefinition
 
 
@@ -33,8 +33,8 @@ class ReadModelManager:
             sessions: An engine, or what makes sessions where these need more than that.
             base: The declarative base of the models.
         """
-        self._sessions = sessionmaker(sessions) if isinstance(sessions, Engine) else sessions
-        self._tables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+        self._sessions = session_maker("ReadModelManager()", sessions)
+        self._tables = tables_of_base("ReadModelManager()", base)
 
     @property
     def models(self) -> tuple[type[Any], ...]:

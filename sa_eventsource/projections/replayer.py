@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, delete
-from sqlalchemy.orm import Session, sessionmaker
 
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.catch_up import catch_up
 from sa_eventsource.projections.checkpoints import remove
 from sa_eventsource.projections.clusters import any_bind
@@ -20,6 +19,8 @@ from sa_eventsource.read_models import definition_of, versioned_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
+
+    from sqlalchemy.orm import Session, sessionmaker
 
 
 class EventReplayer:
@@ -37,8 +38,8 @@ class EventReplayer:
             sessions: An engine, or what makes sessions where these need more than that.
             base: The declarative base of the models.
         """
-        self._sessions = sessionmaker(sessions) if isinstance(sessions, Engine) else sessions
-        self._tables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+        self._sessions = session_maker("EventReplayer()", sessions)
+        self._tables = tables_of_base("EventReplayer()", base)
 
     def catch_up(self, model: type[Any]) -> int:
         """Let a model take the events that it has not taken yet; return how many. As ``ReadModelManager.catch_up``."""

@@ -12,6 +12,7 @@ from sqlalchemy import and_, exists, false, func, or_, select
 from sqlalchemy.util import await_only
 
 from sa_eventsource.exceptions import ReadModelLagError
+from sa_eventsource.mapping import check_any_session, check_async_session, check_session
 from sa_eventsource.projections import checkpoints
 from sa_eventsource.projections.backlog import Lag, lag, of_consumer
 from sa_eventsource.projections.followers import followers_of
@@ -56,8 +57,11 @@ def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: 
     Raises:
         ReadModelLagError: It has not taken them in time. They are committed, and it will.
         DeclarationError: *model* is no mapped read model.
+        TypeError: *session* is no ``Session``, or *after* no token.
+        ValueError: *after* is a text, and not that of a UUID.
     """
-    definition = definition_of(model)
+    check_session("wait_for()", session, instead="async_wait_for")
+    definition, after = definition_of(model), _token("wait_for()", after)
     pauses = _pauses(timeout)
     while not _has_taken(session, definition, after):
         pause = next(pauses, None)
@@ -68,7 +72,8 @@ def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: 
 
 async def async_wait_for(session: AsyncSession, model: type[Any], *, after: UUID | str, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - as that of wait_for
     """Wait, without blocking the event loop, until a read model has taken the events of a commit. As :func:`wait_for`."""
-    definition = definition_of(model)
+    check_async_session("async_wait_for()", session, instead="wait_for")
+    definition, after = definition_of(model), _token("async_wait_for()", after)
     pauses = _pauses(timeout)
     while not await session.run_sync(_has_taken, definition, after):
         pause = next(pauses, None)
@@ -98,6 +103,7 @@ def waiting_for(session: Any, *models: type[Any], timeout: float = 5.0) -> Itera
         ReadModelLagError: From ``commit()``. The events are committed all the same.
         DeclarationError: One is no mapped read model.
     """
+    check_any_session("waiting_for()", session)
     for model in models:
         definition_of(model)
     before = session.info.get(_WANTED)
@@ -139,11 +145,30 @@ def _pauses(timeout: float) -> Iterator[float]:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _has_taken(session: Session, definition: ReadModelDefinition, token: UUID | str) -> bool:
+def _token(name: str, after: Any) -> UUID:
+    """Take a commit's token, as such or as text.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: The text is no UUID.
+    """
+    if isinstance(after, UUID):
+        return after
+    if not isinstance(after, str):
+        hint = "; a session that has committed no events has no token, and there is nothing to wait for" if after is None else ""
+        raise TypeError(
+            f"{name} waits after a commit's token, from commit_token(session), or the id of an event, not {after!r}{hint}"
+        )
+    try:
+        return UUID(after)
+    except ValueError:
+        raise ValueError(f"{name} waits after a commit's token, which is the text of a UUID, not {after!r}") from None
+
+
+def _has_taken(session: Session, definition: ReadModelDefinition, event_id: UUID) -> bool:
     if definition.is_strong:
         return True
     engine = session.get_bind(**definition.bind_arguments).engine
-    event_id = token if isinstance(token, UUID) else UUID(token)
     with engine.connect() as connection:
         return all(_follower_has_taken(connection, each, event_id) for each in followers_of(definition, engine.dialect))
 

@@ -7,10 +7,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session, sessionmaker
-
-from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.announcements import Listener
 from sa_eventsource.projections.consumers import chosen_consumers
 from sa_eventsource.projections.failures import RetryPolicy
@@ -20,6 +17,9 @@ from sa_eventsource.projections.rounds import Pace, Rounds
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Self
+
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session, sessionmaker
 
 _LOOK_UP = 0.1
 """Seconds between two looks whether to stop."""
@@ -67,8 +67,8 @@ class Worker:
         Raises:
             DeclarationError: There is no read model and no subscription of a name.
         """
-        self._sessions = sessionmaker(sessions) if isinstance(sessions, Engine) else sessions
-        self._consumers = chosen_consumers(tables_on(base.metadata, getattr(base, "__eventsource__", None)), only)
+        self._sessions = session_maker("Worker()", sessions)
+        self._consumers = chosen_consumers(tables_of_base("Worker()", base), only)
         self._pace = pace or Pace()
         self._retries = retries or RetryPolicy()
         self._listen = listen

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.mapping import check_async_session, check_class
 from sa_eventsource.repository.repository import EventSourcedRepository, Expected
 from sa_eventsource.store import AsyncEventStore
 
@@ -30,6 +31,8 @@ class AsyncEventSourcedRepository(Generic[A]):
 
     def __init__(self, session: AsyncSession, aggregate_class: type[A]) -> None:
         """Bind the repository to a session. As :class:`EventSourcedRepository`."""
+        check_async_session("AsyncEventSourcedRepository()", session, instead="EventSourcedRepository")
+        check_class("AsyncEventSourcedRepository()", aggregate_class, "an aggregate's class, such as Order")
         definition_of(aggregate_class)
         self._session = session
         self._aggregate_class = aggregate_class

@@ -14,6 +14,7 @@ from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
 from sa_eventsource.arguments import check_axis, check_moment, version_number
 from sa_eventsource.events import PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
+from sa_eventsource.mapping import check_class, check_session
 from sa_eventsource.store import (
     AppendRefusedError,
     EventStore,
@@ -71,7 +72,10 @@ class EventSourcedRepository(Generic[A]):
 
         Raises:
             DeclarationError: *aggregate_class* is not a mapped aggregate.
+            TypeError: *session* is no ``Session``, or *aggregate_class* no class.
         """
+        check_session("EventSourcedRepository()", session, instead="AsyncEventSourcedRepository")
+        check_class("EventSourcedRepository()", aggregate_class, "an aggregate's class, such as Order")
         self._session = session
         self._aggregate_class = aggregate_class
         self._definition = definition_of(aggregate_class)
@@ -107,7 +111,10 @@ class EventSourcedRepository(Generic[A]):
             EmptyAggregateError: It is new and has no events.
             EventAlreadyAppendedError: Its events are stored already.
             EventIdConflictError: The id of one of its events is taken.
+            TypeError: It is not of the repository's class.
         """
+        if not isinstance(aggregate, self._aggregate_class):
+            raise TypeError(f"save() of this repository takes an instance of {self._aggregate_class.__name__}, not {aggregate!r}")
         self._session.add(aggregate)
         self._session.flush()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from sa_eventsource.mapping import check_any_session
 from sa_eventsource.session import ledger
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def commit_token(session: Any) -> UUID | None:
     Args:
         session: The ``Session`` or ``AsyncSession``.
     """
+    check_any_session("commit_token()", session)
     token: UUID | None = session.info.get(_COMMITTED)
     return token
 

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Text, cast, func, inspect, select
 from sqlalchemy.dialects.postgresql import OID, REGCLASS
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.mapping import check_class, check_session
 from sa_eventsource.mapping.schemas import regclass_name
 from sa_eventsource.store import require_transaction
 
@@ -29,10 +30,13 @@ def lock_aggregate(session: Session, aggregate_class: type[AggregateRoot[Any]], 
         aggregate_id: Its id.
 
     Raises:
+        TypeError: *session* is no ``Session``. In an ``AsyncSession``, ``await session.run_sync(lock_aggregate, Order, order_id)``.
         AggregateIdError: *aggregate_id* is not of the declared type.
         AutocommitError: The connection is in autocommit mode, where the lock would end with the statement.
         OperationalError: ``lock_timeout`` or a deadlock ended the wait. Roll back and retry.
     """
+    check_session("lock_aggregate()", session)
+    check_class("lock_aggregate()", aggregate_class, "an aggregate's class, such as Order")
     definition = definition_of(aggregate_class)
     stream = f"/{definition.aggregate_type}/{definition.text_id(aggregate_id)}"
     connection = session.connection(bind_arguments={"mapper": inspect(aggregate_class)})

@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.arguments import check_moment, version_number, whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types
+from sa_eventsource.mapping import check_class
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,6 +49,7 @@ class EventConditions(Generic[S]):
         Raises:
             AggregateIdError: *aggregate_id* is not of the type declared for the class.
         """
+        check_class("of()", aggregate_class, "an aggregate's class, such as Order, and perhaps an id")
         definition = definition_of(aggregate_class)
         query = replace(self, mapper=inspect(aggregate_class)).where(self.table.c.aggregate_type == definition.aggregate_type)
         return query if aggregate_id is None else query.where(self.table.c.aggregate_id == definition.text_id(aggregate_id))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, inspect, select
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.mapping import EventRecord, tables_on
+from sa_eventsource.mapping import EventRecord, check_async_session, check_session, tables_of_base
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class EventStore:
             base: The declarative base (or an aggregate class) whose log it is; needed where ``__eventsource__`` names other tables
                 or a schema, or where the session has several binds (an aggregate class, where they are by class).
         """
+        check_session("EventStore()", session, instead="AsyncEventStore")
         self._session = session
         self._table: Table = _events_of(base)
         self._mapper = _mapper_of(base)
@@ -66,6 +67,7 @@ class AsyncEventStore:
 
     def __init__(self, session: AsyncSession, base: Any = None) -> None:
         """Open the log. Arguments as for :class:`EventStore`."""
+        check_async_session("AsyncEventStore()", session, instead="EventStore")
         self._session = session
         self._base = base
 
@@ -89,7 +91,7 @@ def _events_of(base: Any) -> Table:
         return table
     if isinstance(base, type) and issubclass(base, AggregateRoot):
         return definition_of(base).tables.events
-    return tables_on(base.metadata, getattr(base, "__eventsource__", None)).events
+    return tables_of_base("EventStore()", base).events
 
 
 def _mapper_of(base: Any) -> Mapper[Any] | None:

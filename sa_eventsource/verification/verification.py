@@ -5,10 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session, sessionmaker
-
-from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.clusters import any_bind
 from sa_eventsource.verification import checkpoints, immutability, log, snapshots
 from sa_eventsource.verification.findings import Finding, Verification, first_of
@@ -19,7 +16,8 @@ from sa_eventsource.verification.sample import Sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session, sessionmaker
 
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.verification.findings import Progress
@@ -68,8 +66,8 @@ def verify(  # noqa: PLR0913 - by keyword
     Returns:
         What was found.
     """
-    make = sessionmaker(sessions) if isinstance(sessions, Engine) else sessions
-    tables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+    make = session_maker("verify()", sessions)
+    tables = tables_of_base("verify()", base)
     drawn = Sample(sample, random.getrandbits(32) if seed is None else seed)
     show = progress or _show_nothing
     found: list[Finding] = []

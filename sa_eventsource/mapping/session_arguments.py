@@ -1,0 +1,162 @@
+"""Checks of arguments that come from SQLAlchemy: sessions, what makes sessions, declarative bases.
+
+They refuse, where it is passed, what would fail far away in words about something else: an engine where a session is wanted, a
+session where an engine is, a session of the other kind.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, MetaData
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from sa_eventsource.mapping.tables import tables_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sa_eventsource.mapping.tables import EventSourceTables
+
+_SYNCHRONOUS = (Session, scoped_session)
+
+
+def check_session(name: str, value: Any, *, instead: str | None = None) -> None:
+    """Refuse what is no ``Session`` and no ``scoped_session``.
+
+    Args:
+        name: Who takes it, for the message: ``EventStore()``.
+        value: What the caller gave.
+        instead: What to use with an ``AsyncSession``.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if isinstance(value, _SYNCHRONOUS):
+        return
+    if _is_asynchronous(value):
+        advice = f"with an AsyncSession, use {instead}" if instead is not None else "call it within AsyncSession.run_sync()"
+    else:
+        advice = _how_to_open(value, "Session")
+    raise TypeError(f"{name} takes a Session, not {_shown(value)}{advice and '; '}{advice}")
+
+
+def check_async_session(name: str, value: Any, *, instead: str) -> None:
+    """Refuse what is no ``AsyncSession``. Arguments and errors as for :func:`check_session`."""
+    kinds = _asynchronous("AsyncSession")
+    if kinds and isinstance(value, kinds):
+        return
+    if isinstance(value, _SYNCHRONOUS):
+        advice = f"with a Session, use {instead}"
+    elif isinstance(value, _asynchronous("async_scoped_session")):
+        advice = "call it to get the session: registry()"
+    else:
+        advice = _how_to_open(value, "AsyncSession")
+    raise TypeError(f"{name} takes an AsyncSession, not {_shown(value)}{advice and '; '}{advice}")
+
+
+def check_any_session(name: str, value: Any) -> None:
+    """Refuse what is no session of either kind. Arguments and errors as for :func:`check_session`."""
+    if not isinstance(value, (*_SYNCHRONOUS, *_asynchronous("AsyncSession", "async_scoped_session"))):
+        raise TypeError(f"{name} takes a Session or an AsyncSession, not {_shown(value)}")
+
+
+def session_maker(name: str, value: Any) -> Callable[[], Session]:
+    """Take an engine, or what makes sessions.
+
+    Args:
+        name: Who takes it, for the message.
+        value: What the caller gave.
+
+    Returns:
+        What makes sessions.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(value, Engine):
+        return sessionmaker(value)
+    if callable(value) and not _is_asynchronous(value):
+        maker: Callable[[], Session] = value
+        return maker
+    advice = ""
+    if isinstance(value, Session | Connection):
+        advice = "; its transactions are its own, on connections of its own, so pass the engine"
+    elif _is_asynchronous(value):
+        advice = "; pass a synchronous engine for the same database, from create_engine()"
+    elif isinstance(value, str | URL):
+        advice = "; pass create_engine(url)"
+    raise TypeError(f"{name} takes an engine or a sessionmaker, not {_shown(value)}{advice}")
+
+
+def async_session_maker(name: str, value: Any) -> Any:
+    """Take what makes asynchronous sessions. Arguments and errors as for :func:`session_maker`."""
+    wrong = (Engine, Session, scoped_session, sessionmaker, *_asynchronous("AsyncEngine", "AsyncSession", "AsyncConnection"))
+    if callable(value) and not isinstance(value, wrong):
+        return value
+    advice = "; pass async_sessionmaker(engine)" if isinstance(value, _asynchronous("AsyncEngine")) else ""
+    advice = "; with synchronous sessions, use Worker" if isinstance(value, wrong[:4]) else advice
+    raise TypeError(f"{name} takes an async_sessionmaker, not {_shown(value)}{advice}")
+
+
+def tables_of_base(name: str, base: Any) -> EventSourceTables:
+    """Get the library's tables of a declarative base, or of a class that is mapped on one.
+
+    Args:
+        name: Who takes it, for the message.
+        base: What the caller gave.
+
+    Raises:
+        TypeError: It has no ``MetaData``.
+        DeclarationError: The tables are there already under other options.
+    """
+    metadata = getattr(base, "metadata", None)
+    if not isinstance(metadata, MetaData):
+        advice = ", not its metadata" if isinstance(base, MetaData) else f", not {_shown(base)}"
+        raise TypeError(f"{name} takes the declarative base, such as Base{advice}")
+    return tables_on(metadata, getattr(base, "__eventsource__", None))
+
+
+def check_class(name: str, value: Any, kind: str) -> None:
+    """Refuse what is no class.
+
+    Args:
+        name: Who takes it, for the message.
+        value: What the caller gave.
+        kind: Which class is wanted: "an aggregate's class, such as Order".
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(value, type):
+        raise TypeError(f"{name} takes {kind}, not {_shown(value)}")
+
+
+def _how_to_open(value: Any, kind: str) -> str:
+    maker = sessionmaker if kind == "Session" else _asynchronous("async_sessionmaker")
+    if isinstance(value, (Engine, Connection, *_asynchronous("AsyncEngine", "AsyncConnection"))):
+        return f"open one on it: {'async ' if kind == 'AsyncSession' else ''}with {kind}(engine) as session"
+    if isinstance(value, maker):
+        return "call it to make one"
+    return ""
+
+
+def _is_asynchronous(value: Any) -> bool:
+    kinds = _asynchronous("AsyncSession", "async_scoped_session", "async_sessionmaker", "AsyncEngine", "AsyncConnection")
+    return isinstance(value, kinds)
+
+
+def _asynchronous(*names: str) -> tuple[type[Any], ...]:
+    """Get SQLAlchemy's asynchronous classes; none where nobody has imported them, as they cannot be without greenlet."""
+    module = sys.modules.get("sqlalchemy.ext.asyncio")
+    return () if module is None else tuple(getattr(module, name) for name in names)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, str | int | float | None):
+        return repr(value)
+    kind = type(value).__name__
+    return f"{'an' if kind[:1] in 'AEIOUaeiou' else 'a'} {kind}"
