@@ -6,6 +6,7 @@ import operator
 import typing
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sa_eventsource.types import TimeAxis
 
@@ -66,6 +67,20 @@ def check_moment(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a datetime with a time zone, such as datetime.now(UTC), not {value!r}")
     if value.utcoffset() is None:
         raise ValueError(f"{name} {value!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+
+
+def check_uuid(name: str, value: Any) -> None:
+    """Refuse what is no ``UUID``, though it may be the text of one.
+
+    Args:
+        name: The argument's name, for the message.
+        value: What the caller gave.
+
+    Raises:
+        TypeError: *value* is none.
+    """
+    if not isinstance(value, UUID):
+        raise TypeError(f"{name} must be a UUID, not {value!r}, which is of type {type(value).__name__}; pass uuid.UUID(...)")
 
 
 def check_axis(value: Any) -> None:

@@ -182,7 +182,7 @@ class AggregateRoot(Generic[IdT]):
             raise ReadOnlyAggregateError(definition.aggregate_type, definition.text_id(self.id), self.version)
         if books.is_applying:
             raise NestedEventError(type(self).__name__, type(event).__name__)
-        apply = definition.handlers.find(type(event))
+        apply = definition.handlers.find_for(event)
         payload = encode(event)
         time_given = occurred_at is not None
         if occurred_at is None:

@@ -122,6 +122,22 @@ class Handlers:
         to_repeat = self._aggregate_class.__name__ if present is event_class else None
         return RedeclaredEventError(self._aggregate_class.__name__, event_class.__name__, to_repeat=to_repeat)
 
+    def find_for(self, event: Any) -> Callable[[Any, Any], None]:
+        """Get the method for an event; as :meth:`find`, for callers that may have been given something else.
+
+        Raises:
+            TypeError: *event* is no instance of a ``DomainEvent`` class.
+            UnhandledEventError: As for :meth:`find`.
+        """
+        try:
+            return self._found[type(event)]
+        except KeyError:
+            if isinstance(event, DomainEvent):
+                return self.find(type(event))
+        if isinstance(event, type):
+            raise TypeError(f"an event is an instance, such as {event.__name__}(...), not the class {event.__name__}")
+        raise TypeError(f"an event is an instance of a DomainEvent class, not {event!r}, which is of type {type(event).__name__}")
+
     def functions(self) -> dict[type[DomainEvent], Callable[[Any, Any], None]]:
         """List the methods by event class."""
         return dict(self._methods)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, MetaData
+from sqlalchemy import URL, Connection, Engine, MetaData, Table
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from sa_eventsource.mapping.tables import tables_on
@@ -98,6 +98,24 @@ def async_session_maker(name: str, value: Any) -> Any:
     advice = "; pass async_sessionmaker(engine)" if isinstance(value, _asynchronous("AsyncEngine")) else ""
     advice = "; with synchronous sessions, use Worker" if isinstance(value, wrong[:4]) else advice
     raise TypeError(f"{name} takes an async_sessionmaker, not {_shown(value)}{advice}")
+
+
+def check_connection(name: str, connection: Any, table: Any) -> None:
+    """Refuse what is no ``Connection``, or no ``Table``.
+
+    Args:
+        name: Who takes it, for the message.
+        connection: What the caller gave for a connection.
+        table: What the caller gave for the log's table.
+
+    Raises:
+        TypeError: One is of another type.
+    """
+    if not isinstance(connection, Connection):
+        advice = "pass session.connection()" if isinstance(connection, _SYNCHRONOUS) else "such as that of engine.begin()"
+        raise TypeError(f"{name} takes a Connection, not {_shown(connection)}; {advice}")
+    if not isinstance(table, Table):
+        raise TypeError(f"{name} takes the log's table, event_record(Base).__table__, not {_shown(table)}")
 
 
 def tables_of_base(name: str, base: Any) -> EventSourceTables:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, delete
 
+from sa_eventsource.arguments import check_moment
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.catch_up import catch_up
@@ -83,6 +84,8 @@ class EventReplayer:
             ReadModelChangedError: The rows were made under another declaration.
         """
         definition = definition_of(model)
+        if isinstance(keys, str):
+            raise TypeError(f"rebuild_rows() takes the keys of the rows, such as [{keys!r}], not one text")
         identities = [key if isinstance(key, tuple) else (key,) for key in keys]
         with self._sessions() as session:
             return rebuild_rows(session, definition, identities)
@@ -113,8 +116,8 @@ class EventReplayer:
         """
         if positions is None and times is None:
             raise ValueError("rebuild_between() needs positions=(first, last) or times=(begin, end)")
-        if times is not None and any(each.tzinfo is None for each in times):
-            raise ValueError(f"rebuild_between(times={times}): a time has no time zone; write datetime(..., tzinfo=UTC)")
+        for moment in times or ():
+            check_moment("rebuild_between(times=...)", moment)
         definition = definition_of(model)
         with self._sessions() as session:
             keys = keys_between(session, definition, positions=positions, times=times)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.events import RecordedEvent
 from sa_eventsource.read_models.definition import definition_of
 from sa_eventsource.read_models.value_types import EXACT
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
     from datetime import datetime
 
-    from sa_eventsource.events import RecordedEvent
     from sa_eventsource.read_models.definition import ReadModelDefinition
     from sa_eventsource.read_models.fields import Contribution, Field
 
@@ -51,9 +51,14 @@ def fold(model: type[Any], events: Iterable[RecordedEvent[Any]]) -> dict[Any, di
 
     Raises:
         DeclarationError: *model* is no mapped read model.
+        TypeError: One of *events* is no ``RecordedEvent``.
     """
     definition = definition_of(model)
     rows: dict[tuple[Any, ...], Row] = {}
+    events = list(events)
+    for each in events:
+        if not isinstance(each, RecordedEvent):
+            raise TypeError(f"fold() takes events as read from the log, such as EventStore(session).events, not {each!r}")
     for recorded in sorted(events, key=lambda each: each.position):
         step(definition, rows, recorded)
     return {

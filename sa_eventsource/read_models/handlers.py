@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sa_eventsource.events import DomainEvent, RecordedEvent
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping import check_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,6 +122,7 @@ def load_for_update(session: Session, model: type[M], key: Any) -> M:
         IntegrityError: A column without a default must not be null. Give it one in ``mapped_column(default=...)``.
         OperationalError: A serialization failure or a deadlock. Roll back and retry.
     """
+    check_session("load_for_update()", session)
     mapper = inspect(model)
     identity = tuple(key) if isinstance(key, tuple) else (key,)
     identity_key = mapper.identity_key_from_primary_key(identity)

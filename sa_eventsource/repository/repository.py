@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
@@ -12,7 +13,7 @@ from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
 from sa_eventsource.arguments import check_axis, check_moment, version_number
-from sa_eventsource.events import PendingEvent, current_context, encode
+from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
 from sa_eventsource.mapping import check_class, check_session
 from sa_eventsource.store import (
@@ -30,13 +31,12 @@ from sa_eventsource.store import (
 from sa_eventsource.types import uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from uuid import UUID
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.events import DomainEvent
     from sa_eventsource.store import EventQuery
     from sa_eventsource.types import TimeAxis
 
@@ -222,6 +222,8 @@ class EventSourcedRepository(Generic[A]):
                 header into a number first.
             ValueError: There are no events, or not as many ids, *occurred_at* has no time zone, or *expected_version* is negative.
         """
+        if isinstance(events, DomainEvent | str | bytes) or not isinstance(events, Sequence):
+            raise TypeError(f"append() takes a list of events, not {events!r}")
         if not events or (event_ids is not None and len(event_ids) != len(events)):
             raise ValueError("append() takes at least one event, and either no event_ids or one for each event")
         if occurred_at is not None and occurred_at.tzinfo is None:
@@ -292,7 +294,7 @@ class EventSourcedRepository(Generic[A]):
         context = current_context()
         now = datetime.now(UTC)
         for version, (event, event_id) in enumerate(zip(events, ids, strict=True), start + 1):
-            self._definition.handlers.find(type(event))
+            self._definition.handlers.find_for(event)
             yield PendingEvent(
                 event=event,
                 payload=encode(event),

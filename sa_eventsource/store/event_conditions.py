@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import enum
+import math
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from sqlalchemy import Text, cast, inspect, select
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.arguments import check_moment, version_number, whole_number
+from sa_eventsource.arguments import check_moment, check_uuid, version_number, whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types
 from sa_eventsource.mapping import check_class
 
@@ -91,17 +94,25 @@ class EventConditions(Generic[S]):
         return self.where(self.table.c.recorded_at <= moment)
 
     def correlated_with(self, correlation_id: UUID) -> Self:
-        """Only events with this correlation id."""
+        """Only events with this correlation id, a ``UUID``."""
+        check_uuid("correlation_id", correlation_id)
         return self.where(self.table.c.correlation_id == correlation_id)
 
     def caused_by(self, event_id: UUID) -> Self:
-        """Only events that name this event as their cause."""
+        """Only events that name this event, by its id, as their cause."""
+        check_uuid("event_id", event_id)
         return self.where(self.table.c.causation_id == event_id)
 
     def with_metadata(self, **values: JsonValue) -> Self:
-        """Only events whose metadata has these values, compared as text: ``with_metadata(user="ann")``."""
+        """Only events whose metadata has these values, compared as text: ``with_metadata(user="ann")``.
+
+        Raises:
+            TypeError: A value is no text, number or truth value. Whether a key is missing or null, and what is in lists and
+                objects, is asked by :meth:`where`, with conditions on ``EventRecord.metadata``.
+        """
         query = self
-        for key, value in values.items():
+        for key, given in values.items():
+            value = _comparable(key, given)
             # The cast is for SQLAlchemy 2.0 on SQLite, which gives numbers as numbers; SQLite knows truth as 1 and 0.
             stored = cast(self.table.c.metadata[key].as_string(), Text)
             query = query.where(
@@ -148,6 +159,23 @@ class EventConditions(Generic[S]):
         return statement if self.maximum is None else statement.limit(self.maximum)
 
 
+def _comparable(key: str, value: Any) -> str | bool:
+    """Take what metadata can be compared with: as the text that the database gives for it, or a truth value."""
+    plain = value.value if isinstance(value, enum.Enum) else value
+    if isinstance(plain, bool):
+        return plain
+    if isinstance(plain, str):
+        return str(plain)
+    if isinstance(plain, int):
+        return str(int(plain))
+    if isinstance(plain, float) and math.isfinite(plain):
+        return format(Decimal(repr(plain)), "f")
+    raise TypeError(
+        f"with_metadata({key}={value!r}) takes a text, a number or a truth value; for others write a condition, such as "
+        f'where(EventRecord.metadata["{key}"].as_string().is_(None))'
+    )
+
+
 def select_events(table: Table) -> Any:
     """Build a SELECT of events; its rows go to :func:`recorded`."""
     columns = table.c
@@ -170,6 +198,9 @@ def select_events(table: Table) -> Any:
 
 def of_types(table: Table, event_types: tuple[type[DomainEvent], ...]) -> ColumnElement[bool]:
     """Build the condition that an event is of one of these classes, under their present and former names."""
+    for each in event_types:
+        if not (isinstance(each, type) and issubclass(each, DomainEvent)):
+            raise TypeError(f"of_type({each!r}): pass DomainEvent classes, such as of_type(OrderPlaced)")
     return table.c.event_type.in_([name for event_type in event_types for name in stored_types(event_type)])
 
 

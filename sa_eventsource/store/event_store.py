@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, inspect, select
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.arguments import check_uuid
 from sa_eventsource.mapping import EventRecord, check_async_session, check_session, tables_of_base
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 
@@ -51,6 +52,7 @@ class EventStore:
             EventDecodeError: Its payload does not fit its class.
             UnknownEventTypeError: No class declares its type.
         """
+        check_uuid("event_id", event_id)
         return self.events.where(self._table.c.event_id == event_id).first()
 
     def last_position(self) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, text, tuple_
 
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError, LogImportError
+from sa_eventsource.mapping import check_connection
 from sa_eventsource.store.export_format import ImportedEvent, header, read_event, read_header
 from sa_eventsource.store.insert_statements import COLUMNS, MOVED_COLUMNS, insert_statements
 from sa_eventsource.store.json_members import document
@@ -68,6 +69,7 @@ def export_events(
         LogExportError: SQLite holds a payload that is no JSON.
     """
     batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
+    check_connection("export_events()", connection, events_table)
     count: int | None = None
     if _sees_one_state(connection):
         count = connection.scalar(select(func.count()).select_from(events_table).where(*where))
@@ -116,6 +118,9 @@ def import_events(
         CompileError: The database is neither PostgreSQL nor SQLite.
     """
     batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
+    check_connection("import_events()", connection, events_table)
+    if isinstance(lines, str | bytes):
+        raise TypeError("import_events() takes the lines of an export, such as an open file, not one text; pass text.splitlines()")
     target = _Target(connection, events_table)
     numbered = ((number, line) for number, line in enumerate(lines, 1) if number == 1 or line.strip())
     first = next(numbered, None)
