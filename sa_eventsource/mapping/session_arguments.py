@@ -78,8 +78,8 @@ def session_maker(name: str, value: Any) -> Callable[[], Session]:
     if isinstance(value, Engine):
         return sessionmaker(value)
     if callable(value) and not _is_asynchronous(value):
-        maker: Callable[[], Session] = value
-        return maker
+        maker: Any = value
+        return maker  # type: ignore[no-any-return]
     advice = ""
     if isinstance(value, Session | Connection):
         advice = "; its transactions are its own, on connections of its own, so pass the engine"
