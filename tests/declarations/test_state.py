@@ -17,6 +17,7 @@ from sqlalchemy import Engine, Integer, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, WriteOnlyMapped
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, applies
+from tests.parameters import plainly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -209,7 +210,7 @@ def test_a_subclass_gives_inherited_state_another_default(engine: Engine) -> Non
 
 
 @pytest.mark.parametrize(
-    "default", [field(default_factory=list), field(default=()), Field(default_factory=list), Field(default=[]), []], ids=repr
+    "default", [field(default_factory=list), field(default=()), Field(default_factory=list), Field(default=[]), []], ids=plainly
 )
 def test_defaults_may_be_written_as_for_dataclasses_and_models(default: Any) -> None:
     kind: Any = type(

@@ -37,6 +37,7 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.read_models import count
+from tests.parameters import plainly
 from tests.statement_log import record_statements
 
 if TYPE_CHECKING:
@@ -421,7 +422,7 @@ SUBCLASSES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "value", "plain"), SUBCLASSES, ids=repr)
+@pytest.mark.parametrize(("kind", "value", "plain"), SUBCLASSES, ids=plainly)
 def test_a_value_of_a_subclass_is_stored_as_the_plain_value_that_it_equals(
     engine: Engine, kind: Any, value: Any, plain: Any
 ) -> None:

@@ -24,6 +24,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.session.retry import retry_on_conflict
 from tests.orders import Base, NoteAdded, Order
+from tests.parameters import plainly
 from tests.session.helpers import place_order, stored_events
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ NO_NUMBERS: list[Any] = [
 WRONG_NUMBERS: list[Any] = [-1, -(2**70), 2**31, 2**70, Number(-1)]
 
 
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=plainly)
 def test_append_refuses_what_is_no_version(database: Engine, value: Any) -> None:
     order_id = place_order(database, notes=1)
     with Session(database) as session:
@@ -73,7 +74,7 @@ def test_append_refuses_what_is_no_version(database: Engine, value: Any) -> None
     assert len(stored_events(database)) == 2
 
 
-@pytest.mark.parametrize("value", WRONG_NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", WRONG_NUMBERS, ids=plainly)
 def test_append_refuses_a_number_that_no_stream_can_have(database: Engine, value: Any) -> None:
     order_id = place_order(database)
     with Session(database) as session:
@@ -83,7 +84,7 @@ def test_append_refuses_a_number_that_no_stream_can_have(database: Engine, value
     assert len(stored_events(database)) == 1
 
 
-@pytest.mark.parametrize("value", [2, Level.SECOND, Number(2)], ids=repr)
+@pytest.mark.parametrize("value", [2, Level.SECOND, Number(2)], ids=plainly)
 def test_append_takes_whole_numbers_of_every_kind(database: Engine, value: Any) -> None:
     order_id = place_order(database, notes=1)
     with Session(database) as session:
