@@ -6,7 +6,6 @@ import gc
 import itertools
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -20,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from tests.databases import DatabasePool, EmbeddedServer, configure_sqlite
-from tests.processes import end_all
+from tests.processes import end_all, guard
 from tests.statement_log import record_statements
 
 settings.register_profile("default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -33,20 +32,15 @@ _BOTH = ["postgresql", "sqlite"]
 _SERVER_FOLDER = pytest.StashKey[Path]()
 
 
-def _stop(number: int, _frame: object) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Make a folder for the embedded server, which the workers of pytest-xdist share; end in order when told to stop."""
+    """Make a folder for the embedded server, which the workers of pytest-xdist share."""
     worker_input = getattr(config, "workerinput", None)
-    signal.signal(signal.SIGTERM, _stop)  # as ``timeout`` sends it: servers and processes are ended before the tests are
-    if worker_input and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # xdist stops its workers so, also in a background job
     # Not in pytest's folder, which is closed to the user that the server runs as where the tests run as root.
     config.stash[_SERVER_FOLDER] = Path(
         worker_input["server_folder"] if worker_input else tempfile.mkdtemp(prefix="sa_eventsource_")
     )
+    if not worker_input:
+        guard("server", config.stash[_SERVER_FOLDER])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -104,7 +98,7 @@ def postgres_url(pytestconfig: pytest.Config) -> Iterator[str]:
     if named:
         yield named
         return
-    server = EmbeddedServer(pytestconfig.stash[_SERVER_FOLDER])
+    server = EmbeddedServer(pytestconfig.stash[_SERVER_FOLDER])  # which other workers use too
     try:
         server.stop_waiting_for_the_disk()
         yield server.url
@@ -116,6 +110,7 @@ def postgres_url(pytestconfig: pytest.Config) -> Iterator[str]:
 def preparing_server() -> Iterator[EmbeddedServer]:
     """A further embedded server, which has prepared transactions."""
     with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        guard("server", folder)
         server = EmbeddedServer(Path(folder))
         try:
             server.stop_waiting_for_the_disk()

@@ -1,4 +1,4 @@
-"""Processes that tests start: none outlives its test, whatever becomes of the test, and an interrupt reaches it.
+"""Processes that tests start: none outlives its test, whatever becomes of the test or of the tests, and an interrupt reaches it.
 
 A process gets a session of its own, so that what it starts in turn ends with it. ``start`` and ``finish`` start a program;
 ``fork`` runs a function in a process that has imported the large packages already, which takes a tenth of the time.
@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,26 @@ _forking.set_forkserver_preload([
 _started: list[subprocess.Popen[Any] | BaseProcess] = []
 
 
+@cache
+def _guardian() -> subprocess.Popen[str]:
+    """A process that learns when this one is gone."""
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py"))]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def guard(what: str, about: object) -> None:
+    """Tell the guardian: ``started`` and ``ended`` a process, or the folder of a ``server``."""
+    channel = _guardian().stdin
+    assert channel is not None
+    channel.write(f"{what} {about}\n")
+    channel.flush()
+
+
+def _note(process: subprocess.Popen[Any] | BaseProcess) -> None:
+    _started.append(process)
+    guard("started", process.pid)
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """What is started for the block heeds SIGINT, which a shell's background job ignores, and all that it starts."""
@@ -62,7 +83,7 @@ def start(command: Sequence[object], **options: Any) -> subprocess.Popen[Any]:
     given: dict[str, Any] = {"cwd": ROOT, "stdin": subprocess.DEVNULL} | options
     with _interruptible():
         process: subprocess.Popen[Any] = subprocess.Popen([*map(str, command)], start_new_session=True, **given)
-    _started.append(process)
+    _note(process)
     return process
 
 
@@ -81,7 +102,7 @@ def fork(function: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Run a function of a module in a process; the end of the test ends it."""
     process = _forking.Process(target=_in_a_session, args=(function, arguments))
     process.start()
-    _started.append(process)
+    _note(process)
     return process
 
 
@@ -110,6 +131,7 @@ def end(process: subprocess.Popen[Any] | BaseProcess) -> None:
         process.join(timeout=60)
     if process in _started:
         _started.remove(process)
+        guard("ended", process.pid)
 
 
 def end_all() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from sa_eventsource import EventReplayer, ReadModelManager
 from tests.databases import WAITING, EmbeddedServer
+from tests.processes import guard
 from tests.proofs.accounts import (
     Eventual,
     LateBalance,
@@ -166,6 +167,7 @@ def test_a_follower_whose_connections_are_cut_goes_on_and_counts_each_event_once
 def durable_server() -> Iterator[Any]:
     """A server of the test's own that waits for the disk."""
     with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        guard("server", folder)
         server = EmbeddedServer(Path(folder))
         try:
             yield server

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import EventRecord
 from tests.databases import EmbeddedServer
+from tests.processes import guard
 from tests.proofs.cutting import Child, Cut
 from tests.proofs.ledger import Base, Ledger, append_all, run_task, transaction_marks
 
@@ -116,6 +117,7 @@ def test_writers_that_are_killed_lose_and_tear_nothing(postgres_database_url: st
 def durable_server() -> Iterator[Any]:
     """A server of the test's own that waits for the disk."""
     with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        guard("server", folder)
         server = EmbeddedServer(Path(folder))
         try:
             yield server

