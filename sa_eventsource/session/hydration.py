@@ -103,7 +103,7 @@ def _hydrate(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]]) ->
     One that cannot be read is expired, and leaves the others as they should be.
     """
     definition = definition_of(type(aggregates[0]))
-    unread = {definition.text_id(vars(aggregate)["id"]): aggregate for aggregate in aggregates}
+    unread = {definition.text_id(_identity(aggregate)): aggregate for aggregate in aggregates}
     failure: Exception | None = None
     with observed("load", definition.aggregate_type) as observation:
         try:
@@ -120,6 +120,12 @@ def _hydrate(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]]) ->
         finally:
             for aggregate in unread.values():
                 context.session.expire(aggregate)
+
+
+def _identity(aggregate: AggregateRoot[Any]) -> Any:
+    """Get the id of a persistent aggregate, which itself may not have it: it may be refreshed in part."""
+    key = instance_state(aggregate).key
+    return vars(aggregate)["id"] if key is None else key[1][0]
 
 
 def _streams(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]], ids: Sequence[str]) -> Iterable[StoredStream]:
@@ -143,7 +149,7 @@ def reload_state(session: Session, aggregate: AggregateRoot[Any]) -> None:
         return
     definition = definition_of(type(aggregate))
     connection = session.connection(bind_arguments={"mapper": instance_state(aggregate).mapper})
-    aggregate_id = definition.text_id(aggregate.id)
+    aggregate_id = definition.text_id(_identity(aggregate))
     stream = read_stream(connection, definition, aggregate_id, version=pending[0].version - 1)
     if stream is None:
         rebase(aggregate, aggregate_id, (), None)

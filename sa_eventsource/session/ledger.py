@@ -77,6 +77,7 @@ class Ledger:
         sweep_at: How many of these there may be before those are dropped whose instance is gone: what the session and the
             application have let go is let go here.
         rewound: The instances that got their events back in the rollback that runs.
+        leaving: Instances that become transient, held until those who listen to that have been told.
     """
 
     pending: dict[InstanceState[Any], AggregateRoot[Any]] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Ledger:
     flushed: dict[InstanceState[Any], list[Flushed]] = field(default_factory=dict)
     sweep_at: int = _FIRST_SWEEP
     rewound: list[tuple[AggregateRoot[Any], str, list[PendingEvent]]] = field(default_factory=list)
+    leaving: list[AggregateRoot[Any] | None] = field(default_factory=list)
 
 
 _LEDGER = "_sa_eventsource_ledger"
@@ -251,9 +253,9 @@ def _became_transient(session: Session, state: InstanceState[Any]) -> None:
     ledger = _find(session)
     if ledger is None:
         return
-    ledger.pending.pop(state, None)
     flushed = ledger.flushed.pop(state, [])
     aggregate = state.obj()
+    ledger.leaving.append(ledger.pending.pop(state, None))
     if flushed and isinstance(aggregate, AggregateRoot):
         events = [one for each in flushed for one in each.events] + books_of(aggregate).pending
         rewind(aggregate, flushed[0].aggregate_id, events)
@@ -263,7 +265,8 @@ def _became_transient(session: Session, state: InstanceState[Any]) -> None:
 def _after_soft_rollback(session: Session, _previous: SessionTransaction) -> None:
     """Rewind once more what was expired since: a flush that fails in ``pending_to_persistent`` leaves it in the identity map."""
     ledger = _find(session)
-    if ledger is not None and ledger.rewound:
+    if ledger is not None:
+        ledger.leaving.clear()
         rewound, ledger.rewound = ledger.rewound, []
         for aggregate, aggregate_id, events in rewound:
             if "id" not in vars(aggregate):
@@ -306,5 +309,6 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     if ledger is not None:
         ledger.written.pop(transaction, None)
         if transaction.parent is None:
+            ledger.leaving.clear()
             ledger.flushed.clear()
             ledger.sweep_at = _FIRST_SWEEP

@@ -115,3 +115,28 @@ def test_an_expunged_aggregate_takes_its_pending_events_along(database: Engine) 
         gc.collect()
         second.commit()
     assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_listeners_hear_of_a_new_aggregate_that_only_the_session_held(database: Engine) -> None:
+    heard: list[str] = []
+    with Session(database) as session:
+        event.listen(session, "pending_to_transient", lambda _session, order: heard.append(order.id))
+        order = Order.place(order_id="o-1")
+        session.add(order)
+        order.note("more")
+        del order
+        gc.collect()
+        session.rollback()
+    assert heard == ["o-1"]
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_an_expired_aggregate_is_refreshed_by_its_version_alone(database: Engine, *, listening: bool) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        order = session.get_one(Order, "o-1")
+        if listening:
+            event.listen(session, "do_orm_execute", lambda _state: None)
+        session.rollback()
+        session.refresh(order, ["version"])
+        assert (order.id, order.version, order.customer_id) == ("o-1", 1, "c-1")
