@@ -133,4 +133,4 @@ class UnitOfWorkBypassError(EventSourceError, sa_exc.InvalidRequestError):
     ) -> None:
         """Build the message from the operation."""
         self.operation = operation
-        super().__init__(f"{operation} passes by the unit of work: no event would be written and no version checked. {advice}")
+        super().__init__(f"{operation} bypasses the unit of work: no event would be written and no version checked. {advice}")

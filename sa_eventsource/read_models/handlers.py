@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -90,9 +91,11 @@ def handling(session: Session) -> Iterator[None]:
     """Let handlers change rows of read models through a session, which it refuses to all others."""
     before = session.info.get(_HANDLING, False)
     session.info[_HANDLING] = True
+    outer = _at_work.set(True)
     try:
         yield
     finally:
+        _at_work.reset(outer)
         session.info[_HANDLING] = before
 
 
@@ -101,7 +104,13 @@ def is_handling(session: Session) -> bool:
     return bool(session.info.get(_HANDLING, False))
 
 
+def is_any_handling() -> bool:
+    """Tell whether a handler is at work in this thread or task, for what is not told which session it is in."""
+    return _at_work.get()
+
+
 _HANDLING = "sa_eventsource.handling"
+_at_work: ContextVar[bool] = ContextVar("sa_eventsource.handling", default=False)
 
 
 def load_for_update(session: Session, model: type[M], key: Any) -> M:

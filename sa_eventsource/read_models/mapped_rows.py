@@ -44,6 +44,7 @@ def map_to_projections(definition: ReadModelDefinition) -> None:
         select(*(column.label(name) for name, column in columns.items()), table.c.version, table.c.created_at, table.c.updated_at)
         .where(table.c.projection_name == quoted(definition.name))
         .subquery()
+        .alias()  # which may stand in update(Model), so that the session can say what to do instead
     )
     _take_declarations_off(cls, set(columns))
     cls.__table__ = rows

@@ -1,52 +1,109 @@
-"""What must not pass by the unit of work: bulk and Core writes to aggregates and events, merging, FOR UPDATE on streams."""
+"""What must not bypass the unit of work: bulk and Core writes to aggregates and events, merging, FOR UPDATE on streams.
+
+Within reach is what goes through a session: its statements, with all that is nested in them, and its bulk operations. What is
+executed as text, or on ``session.connection()``, is not; there, the triggers on events keep what is stored.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
+from sqlalchemy import Table, event, inspect
 from sqlalchemy.orm import Mapper, Session, object_session
-from sqlalchemy.sql.dml import UpdateBase
 
 from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.exceptions import UnitOfWorkBypassError
-from sa_eventsource.mapping import is_events_table
+from sa_eventsource.mapping import EventRecord, is_events_table
+from sa_eventsource.session.bulk_writes import guard_bulk_writes, has_no_writes, note_flush, writes_within
 from sa_eventsource.session.sqlalchemy_internals import locked_classes, refuse_bulk_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.orm import ORMExecuteState
+    from sqlalchemy.sql.dml import UpdateBase
 
 
 def listen() -> None:
     """Put the hooks on every session and every aggregate class, present and future."""
     event.listen(Session, "do_orm_execute", _check_statement)
-    event.listen(Mapper, "mapper_configured", _guard_mapper)
+    event.listen(Mapper, "after_mapper_constructed", _guard_mapper)
+    event.listen(Mapper, "mapper_configured", _guard_attributes)
+    _guard_mapper(inspect(EventRecord), EventRecord)  # was mapped before
 
 
-def protect_from_statements(kind: type[Any], refuse: Callable[[Session, type[Any], str], None]) -> None:
-    """Have *refuse* called before a session executes an INSERT, UPDATE or DELETE of a mapped class that is a subclass of *kind*.
+def protect_from_statements(
+    kind: type[Any],
+    refuse: Callable[[Session, type[Any], str], None],
+    *,
+    class_of_table: Callable[[Table], type[Any] | None],
+    refuse_bulk: Callable[[type[Any]], None],
+) -> None:
+    """Have statements and bulk operations of a session refused that would write rows of a mapped class.
 
-    It raises unless the statement may go on.
+    Args:
+        kind: The class, or a base of the classes.
+        refuse: Called before an INSERT, UPDATE or DELETE, with the session, the class and the statement's name; it raises unless
+            the statement may go on.
+        class_of_table: Tells the class whose rows lie in a table, for statements that name no class; None if it is another table.
+        refuse_bulk: Called before a bulk operation, with the class; it raises unless the operation may go on.
     """
     _refusals[kind] = refuse
+    _tables.append(class_of_table)
+    _bulk_refusals[kind] = refuse_bulk
+    for name in ("before_insert", "before_update"):
+        event.listen(kind, name, note_flush, propagate=True)
 
 
-_refusals: dict[type[Any], Callable[[Session, type[Any], str], None]] = {}
+def _refuse_aggregate(_session: Session, aggregate_class: type[Any], deed: str) -> None:
+    raise UnitOfWorkBypassError(f"{deed} of {aggregate_class.__name__}")
+
+
+def _refuse_events(_session: Session, _class: type[Any], deed: str) -> None:
+    raise UnitOfWorkBypassError(f"{deed} of events through the session")
+
+
+def _refuse_bulk_events(_class: type[Any]) -> None:
+    raise UnitOfWorkBypassError("a bulk write of events")
+
+
+def _record_of_table(table: Table) -> type[Any] | None:
+    return EventRecord if is_events_table(table) else None
+
+
+_refusals: dict[type[Any], Callable[[Session, type[Any], str], None]] = {
+    AggregateRoot: _refuse_aggregate,
+    EventRecord: _refuse_events,
+}
+_tables: list[Callable[[Table], type[Any] | None]] = [_record_of_table]
+_bulk_refusals: dict[type[Any], Callable[[type[Any]], None]] = {EventRecord: _refuse_bulk_events}
 
 
 def _check_statement(state: ORMExecuteState) -> None:
-    statement = state.statement
-    if isinstance(statement, UpdateBase):
-        if is_events_table(statement.table):
-            raise UnitOfWorkBypassError(f"a {type(statement).__name__.upper()} of events through the session")
-        mapper = state.bind_mapper
-        for kind, refuse in _refusals.items():
-            if mapper is not None and issubclass(mapper.class_, kind):
-                refuse(state.session, mapper.class_, type(statement).__name__.upper())
-    elif state.is_select and any(issubclass(each, AggregateRoot) for each in locked_classes(state)):
+    if not (state.is_column_load or state.is_relationship_load):  # those, SQLAlchemy has made
+        for write in writes_within(state.statement):
+            _check_write(state.session, write)
+    if state.is_select and any(issubclass(each, AggregateRoot) for each in locked_classes(state)):
         raise UnitOfWorkBypassError("FOR UPDATE on aggregates, which have no rows of their own to lock,", advice=_LOCKING)
+
+
+def _check_write(session: Session, write: UpdateBase) -> None:
+    written = _written_class(write)
+    if written is not None:
+        for kind, refuse in _refusals.items():
+            if issubclass(written, kind):
+                refuse(session, written, "INSERT" if write.is_insert else "UPDATE" if write.is_update else "DELETE")
+
+
+def _written_class(write: UpdateBase) -> type[Any] | None:
+    """Tell the mapped class that a statement names, or whose rows lie in the table that it names."""
+    entity = write.entity_description.get("entity")
+    if entity is not None:
+        mapped: type[Any] = inspect(entity).mapper.class_
+        return mapped
+    table = write.table
+    found = (class_of_table(table) for class_of_table in _tables) if isinstance(table, Table) else iter(())
+    return next((each for each in found if each is not None), None)
 
 
 _LOCKING = (
@@ -57,8 +114,18 @@ _MERGING = "Load the aggregate with session.get() and apply the events to it; se
 
 
 def _guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
+    # At once: bulk operations do not wait until mappers are configured.
+    if not isinstance(mapper.persist_selectable, Table):
+        has_no_writes(mapper.persist_selectable)
     if issubclass(class_, AggregateRoot):
         refuse_bulk_writes(mapper, UnitOfWorkBypassError(f"a bulk write of {class_.__name__}"))
+    for kind, refuse in _bulk_refusals.items():
+        if issubclass(class_, kind):
+            guard_bulk_writes(mapper, lambda refuse=refuse: refuse(class_))  # type: ignore[misc]
+
+
+def _guard_attributes(_mapper: Mapper[Any], class_: type[Any]) -> None:
+    if issubclass(class_, AggregateRoot):
         for key in ("id", "version"):
             event.listen(getattr(class_, key), "set", _refuse_merge)
 

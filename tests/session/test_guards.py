@@ -1,16 +1,19 @@
-"""What would change history or pass by the unit of work fails loudly, and changes nothing."""
+"""What would change history or bypass the unit of work fails loudly, and changes nothing."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, delete, insert, inspect, select, text, update
+from sqlalchemy import Engine, delete, exists, func, insert, inspect, lambda_stmt, select, text, update
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, aliased
 
 from sa_eventsource import EventRecord, ImmutableEventError, UnitOfWorkBypassError, event_record
 from tests.orders import Base, Customer, Order, OrderStatus
@@ -41,10 +44,126 @@ def test_statements_that_write_events_are_refused(database: Engine, statement: C
     assert stored_events(database) == before
 
 
-@pytest.mark.parametrize("write", [update, delete, insert])
-def test_sqlalchemy_itself_refuses_to_write_a_class_that_has_no_table(write: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"subject table for an INSERT, UPDATE or DELETE expected.*tests\.orders\.Order"):
-        write(Order)
+def _within(statement: Any) -> Any:
+    return statement.returning(EVENTS.c.version).cte("written")
+
+
+_INSERT = {"event_id": uuid4(), "aggregate_type": "Order", "aggregate_id": "o-2", "version": 1, "event_type": "x", "event_data": {}}
+
+NESTED: dict[str, Callable[[], Any]] = {
+    "an INSERT beside a SELECT": lambda: select(1).add_cte(_within(insert(EVENTS).values(_INSERT))),
+    "an INSERT of records": lambda: select(1).add_cte(_within(insert(EventRecord).values(_INSERT))),
+    "an upsert": lambda: select(_within(postgresql.insert(EVENTS).values(_INSERT).on_conflict_do_nothing()).c.version),
+    "an UPDATE that is selected from": lambda: select(_within(update(EVENTS).values(version=9)).c.version),
+    "a DELETE": lambda: select(_within(delete(EVENTS)).c.version),
+    "a DELETE that is joined": lambda: select(Customer).join(_within(delete(EVENTS)), text("true")),
+    "a DELETE in a scalar subquery": lambda: select(select(_within(delete(EVENTS)).c.version).scalar_subquery()),
+    "a DELETE in a condition": lambda: select(Customer).where(Customer.id.in_(select(_within(delete(EVENTS)).c.version))),
+    "a DELETE in an EXISTS": lambda: select(Customer).where(exists(select(_within(delete(EVENTS)).c.version))),
+    "a DELETE in the order": lambda: select(Customer).order_by(select(_within(delete(EVENTS)).c.version).scalar_subquery()),
+    "a DELETE in a union": lambda: select(_within(delete(EVENTS)).c.version).union_all(select(1)),
+    "a DELETE in a CTE of a CTE": lambda: select(select(_within(delete(EVENTS)).c.version).cte("outer").c.version),
+    "a DELETE under an alias": lambda: select(aliased(_within(delete(EVENTS)), name="again").c.version),
+    "an entity made of an INSERT": lambda: select(aliased(EventRecord, insert(EventRecord).returning(EventRecord).cte())),
+    "an INSERT whose rows are entities": lambda: select(EventRecord).from_statement(insert(EventRecord).returning(EventRecord)),
+    "a DELETE within an UPDATE": lambda: update(Customer).values(email="x").add_cte(_within(delete(EVENTS))),
+    "a DELETE within an INSERT's rows": lambda: insert(Customer).from_select(["id"], select(_within(delete(EVENTS)).c.version)),
+    "an INSERT from a SELECT": lambda: insert(EVENTS).from_select(["event_id"], select(EVENTS.c.event_id)),
+    "a DELETE in a value": lambda: update(Customer).values(email=select(_within(delete(EVENTS)).c.version).scalar_subquery()),
+    "a lambda": lambda: lambda_stmt(lambda: delete(EVENTS)),
+    "a lambda with a DELETE within": lambda: lambda_stmt(lambda: select(_within(delete(EVENTS)).c.version)),
+}
+
+
+@pytest.mark.parametrize("statement", NESTED.values(), ids=NESTED.keys())
+def test_statements_that_write_events_are_refused_within_others(database: Engine, statement: Callable[[], Any]) -> None:
+    place_order(database, "o-1")
+    before = stored_events(database)
+    with Session(database) as session:
+        with pytest.raises(UnitOfWorkBypassError, match=r"(INSERT|UPDATE|DELETE) of events through the session"):
+            session.execute(statement())
+        session.commit()
+    assert stored_events(database) == before
+
+
+def test_statements_that_write_other_tables_within_others_work(postgres: Engine) -> None:
+    place_order(postgres, "o-1")
+    with Session(postgres) as session:
+        session.add(Customer(id="c-1", email="a@example.com"))
+        session.flush()
+        written = update(Customer).values(email="b@example.com").returning(Customer.id).cte("written")
+        both = select(written.c.id, select(func.count()).select_from(EVENTS).scalar_subquery())
+        assert session.execute(both).one() == ("c-1", 1)
+        entity = insert(Customer).values(id="c-2", email="c@example.com").returning(Customer)
+        assert session.scalars(select(Customer).from_statement(entity)).one().id == "c-2"
+
+
+AGGREGATES: dict[str, Callable[[Session], Any]] = {
+    "update": lambda session: session.execute(update(Order).values(version=3)),
+    "update with a condition": lambda session: session.execute(update(Order).where(Order.id == "o-1").values(version=3)),
+    "update by key": lambda session: session.execute(update(Order), [{"id": "o-1", "version": 2}]),
+    "update of an alias": lambda session: session.execute(update(aliased(Order)).values(version=3)),
+    "delete": lambda session: session.execute(delete(Order)),
+    "delete with a condition": lambda session: session.execute(delete(Order).where(Order.version > 1)),
+    "delete within a SELECT": lambda session: session.execute(select(delete(Order).returning(Order.id).cte())),
+    "insert": lambda session: session.execute(insert(Order).values(id="o-9")),
+    "insert of many": lambda session: session.execute(insert(Order), [{"id": "o-9"}, {"id": "o-8"}]),
+    "Query.update": lambda session: session.query(Order).update({"version": 9}),
+    "Query.delete": lambda session: session.query(Order).delete(),
+}
+
+
+@pytest.mark.parametrize("write", AGGREGATES.values(), ids=AGGREGATES.keys())
+def test_statements_that_write_aggregates_are_refused_with_advice(database: Engine, write: Callable[[Session], Any]) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        with pytest.raises(UnitOfWorkBypassError, match=r"of Order bypasses.*apply_event\(\)"):
+            write(session)
+        assert session.get_one(Order, order_id).version == 1
+    assert stored_types(database) == ["OrderPlaced"]
+
+
+def _record(**values: Any) -> EventRecord:
+    record = EventRecord()
+    for name, value in {**_INSERT, "occurred_at": datetime.now(UTC), **values}.items():
+        setattr(record, name, value)
+    return record
+
+
+def _mappings(number: int = 1) -> list[dict[str, Any]]:
+    return [{**_INSERT, "event_id": uuid4(), "version": each + 1, "occurred_at": datetime.now(UTC)} for each in range(number)]
+
+
+RECORDS: dict[str, Callable[[Session], Any]] = {
+    "bulk_insert_mappings": lambda session: session.bulk_insert_mappings(inspect(EventRecord), _mappings()),
+    "bulk_insert_mappings with defaults": lambda session: session.bulk_insert_mappings(
+        inspect(EventRecord), _mappings(2), return_defaults=True
+    ),
+    "bulk_insert_mappings of the base's": lambda session: session.bulk_insert_mappings(inspect(event_record(Base)), _mappings()),
+    "bulk_update_mappings": lambda session: session.bulk_update_mappings(inspect(EventRecord), _mappings()),
+    "bulk_save_objects": lambda session: session.bulk_save_objects([_record()]),
+    "bulk_save_objects of a loaded one": lambda session: session.bulk_save_objects(
+        [_changed(session.scalars(select(EventRecord)).one())], update_changed_only=False
+    ),
+    "an INSERT of many": lambda session: session.execute(insert(EventRecord), _mappings(2)),
+    "an UPDATE by key": lambda session: session.execute(update(EventRecord), _mappings(2)),
+}
+
+
+def _changed(record: EventRecord) -> EventRecord:
+    record.version = 7
+    return record
+
+
+@pytest.mark.parametrize("write", RECORDS.values(), ids=RECORDS.keys())
+def test_bulk_writes_of_records_are_refused(database: Engine, write: Callable[[Session], Any]) -> None:
+    place_order(database, "o-1")
+    before = stored_events(database)
+    with Session(database) as session:
+        with pytest.raises(UnitOfWorkBypassError, match="of events"):
+            write(session)
+        session.rollback()
+    assert stored_events(database) == before
 
 
 BULK: dict[str, Callable[[Session], Any]] = {
@@ -60,17 +179,6 @@ def test_legacy_bulk_operations_are_refused(database: Engine, operation: Callabl
     with Session(database) as session:
         with pytest.raises(UnitOfWorkBypassError, match="unit of work"):
             operation(session)
-        session.rollback()
-    assert stored_types(database) == ["OrderPlaced"]
-
-
-def test_a_query_cannot_update_or_delete_aggregates(database: Engine) -> None:
-    place_order(database)
-    with Session(database) as session:
-        with pytest.raises(ArgumentError, match="subject table"):
-            session.query(Order).update({"version": 9})
-        with pytest.raises(ArgumentError, match="subject table"):
-            session.query(Order).delete()
         session.rollback()
     assert stored_types(database) == ["OrderPlaced"]
 
@@ -179,3 +287,34 @@ def test_only_the_word_on_opens_the_trigger(postgres: Engine, value: str) -> Non
 
 def _mapper() -> Any:
     return inspect(Order)
+
+
+_BEFORE_ANYTHING_IS_CONFIGURED = """
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Session
+from sa_eventsource import AggregateRoot, EventRecord, ReadModel, map_from_event, DomainEvent
+from sqlalchemy.orm import Mapped
+
+class Base(DeclarativeBase): ...
+class Opened(DomainEvent): ...
+class Account(AggregateRoot, Base): __ignored_events__ = (Opened,)
+class Accounts(ReadModel, Base):
+    __tablename__ = "accounts"
+    id: Mapped[str] = map_from_event(Opened, key=True, source="aggregate_id")
+    opened: Mapped[str] = map_from_event(Opened, source="aggregate_id")
+
+engine = create_engine("sqlite://")
+Base.metadata.create_all(engine)
+for refused in (EventRecord, Account, Accounts):
+    try:
+        Session(engine).bulk_insert_mappings(refused, [{"id": "a"}])
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def test_bulk_writes_are_refused_before_anything_is_configured() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BEFORE_ANYTHING_IS_CONFIGURED], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.split() == ["UnitOfWorkBypassError", "UnitOfWorkBypassError", "ReadModelWriteError"], done.stderr
