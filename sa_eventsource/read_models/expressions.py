@@ -122,6 +122,11 @@ def _by_path(path: str, event_class: type[DomainEvent], target: ValueType) -> So
         return EnvelopeField(first, target)  # stored as text, read as the aggregate declares its ids
     if first in ENVELOPE and not rest:
         return EnvelopeField(first, ENVELOPE[first])
+    if first == "recorded_at" and not rest:
+        raise DeclarationError(
+            "recorded_at cannot be the source of a field: a read model is made of what happened, whenever that was written down. "
+            "Take occurred_at, or write an @handles method, which finds recorded_at on the event."
+        )
     return event_field(event_class, [first, *rest])  # says what is there
 
 

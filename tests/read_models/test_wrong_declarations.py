@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -69,6 +69,7 @@ def _paid(payload: dict[str, Any]) -> dict[str, Any]:
 
 FIELDS: dict[str, tuple[Any, Callable[[], Any], list[str]]] = {
     "an unknown field": (str, lambda: map_from_event(Made, source="nme"), ["Made has no 'nme'", "name, number"]),
+    "the time of recording": (datetime, lambda: map_from_event(Made, source="recorded_at"), ["occurred_at", "@handles"]),
     "no field of the same name": (str, lambda: map_from_event(Made), ["Wrong.field", "Made has no 'field'", "source="]),
     "a path into a value": (str, lambda: map_from_event(Made, source="name.first"), ["Made", "name.first"]),
     "a type that cannot hold the source": (
