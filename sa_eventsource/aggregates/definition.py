@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from types import CodeType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from sa_eventsource.aggregates.fingerprint import fingerprint
 from sa_eventsource.events import decode, decoder, place
 from sa_eventsource.exceptions import CorruptStreamError, DeclarationError, EventSourceError
 from sa_eventsource.mapping import ID_TYPES, MAX_NAME_LENGTH, id_as_text
@@ -113,18 +112,14 @@ class AggregateDefinition:
         return version
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Digest of the state's shape and of the code that makes it; a snapshot of another one is ignored.
+    def fingerprint(self) -> str | None:
+        """Digest of what the state rests on; a snapshot of another one is not read. None where there is no such digest."""
+        return fingerprint(self.aggregate_class, self.state, self.handlers)
 
-        It covers the names, types and defaults of the state fields, the byte code of the ``@applies`` methods and the versions of
-        their events. What those methods call is not covered: change ``__snapshot_version__`` when that changes.
-        """
-        digest = hashlib.sha256(self.state.fingerprint().encode())
-        digest.update(repr(getattr(self.aggregate_class, "__snapshot_version__", 1)).encode())
-        for event_class, function in sorted(self.handlers.functions().items(), key=lambda item: item[0].__event_type__):
-            digest.update(f"{event_class.__event_type__}/{event_class.__event_version__}:".encode())
-            digest.update(_code_text(function.__code__).encode())
-        return digest.hexdigest()
+    @property
+    def takes_snapshots(self) -> bool:
+        """Whether its snapshots are written and read: it asks for them, and its code can be told from other code."""
+        return self.snapshot_frequency is not None and self.fingerprint is not None
 
 
 def check_names(aggregate_class: type[Any], aggregate_type: object, id_type: type[Any]) -> None:
@@ -155,14 +150,3 @@ def definition_of(aggregate_class: Any) -> AggregateDefinition:
         name = getattr(aggregate_class, "__name__", repr(aggregate_class))
         raise DeclarationError(f"{name} is not a mapped aggregate; declare it as class {name}(AggregateRoot, Base)")
     return definition
-
-
-def _code_text(code: CodeType) -> str:
-    constants = [_code_text(each) if isinstance(each, CodeType) else _constant_text(each) for each in code.co_consts]
-    return repr((code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars))
-
-
-def _constant_text(value: object) -> str:
-    if isinstance(value, frozenset):
-        return repr(sorted(map(_constant_text, value)))
-    return repr(value)

@@ -17,7 +17,7 @@ from sa_eventsource.aggregates.definition import definition_of
 from sa_eventsource.exceptions import UninitializedAggregateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -103,7 +103,7 @@ def restore(
     aggregate_id: str,
     rows: Iterable[Any],
     *,
-    snapshot: tuple[int, str] | None = None,
+    snapshot: tuple[int, Mapping[str, Any]] | None = None,
     contiguous: bool = True,
 ) -> None:
     """Set an aggregate's state and version from stored events, discarding what it had.
@@ -114,7 +114,7 @@ def restore(
         aggregate: The instance.
         aggregate_id: Its id as stored.
         rows: Tuples of version, event type, event version, payload text and event id as text, by version.
-        snapshot: Version and state text to start from; None to start from nothing.
+        snapshot: Version and state fields to start from; None to start from nothing.
         contiguous: Whether each row must be one version after the last.
 
     Raises:
@@ -128,13 +128,13 @@ def restore(
     advance(aggregate, aggregate_id, rows, contiguous=contiguous)
 
 
-def _start(aggregate: AggregateRoot[Any], aggregate_id: str, snapshot: tuple[int, str] | None) -> None:
+def _start(aggregate: AggregateRoot[Any], aggregate_id: str, snapshot: tuple[int, Mapping[str, Any]] | None) -> None:
     definition = definition_of(type(aggregate))
     values = vars(aggregate)
     if snapshot is None:
         definition.state.reset(values)
     else:
-        definition.state.load(values, snapshot[1])
+        definition.state.set(values, snapshot[1])
     values["id"] = definition.typed_id(aggregate_id)
     values["version"] = 0 if snapshot is None else snapshot[0]
 
@@ -166,7 +166,9 @@ def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[Pendi
     replay_pending(aggregate)
 
 
-def rebase(aggregate: AggregateRoot[Any], aggregate_id: str, rows: Iterable[Any], snapshot: tuple[int, str] | None) -> None:
+def rebase(
+    aggregate: AggregateRoot[Any], aggregate_id: str, rows: Iterable[Any], snapshot: tuple[int, Mapping[str, Any]] | None
+) -> None:
     """Set the state from the events stored before the pending ones, and from these. Arguments and errors as for :func:`restore`."""
     _start(aggregate, aggregate_id, snapshot)
     advance(aggregate, aggregate_id, rows)
@@ -198,7 +200,7 @@ def past_view(
     aggregate_id: str,
     rows: Iterable[Any],
     *,
-    snapshot: tuple[int, str] | None = None,
+    snapshot: tuple[int, Mapping[str, Any]] | None = None,
     contiguous: bool = True,
 ) -> A:
     """Make an aggregate as it stood once. It belongs to no session and takes no events. Arguments as for :func:`restore`."""

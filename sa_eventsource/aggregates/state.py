@@ -7,17 +7,16 @@ the instance is expired: it then has the session load the aggregate, as for any 
 from __future__ import annotations
 
 import copy
-import hashlib
 import typing
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
 from typing_extensions import TypedDict
 
 from sa_eventsource.aggregates.annotations import own_annotations, resolved, shielded
 from sa_eventsource.aggregates.declared_state import DeclaredState
+from sa_eventsource.aggregates.digest import CoreSchema
 from sa_eventsource.exceptions import DeclarationError, SnapshotError
 
 if TYPE_CHECKING:
@@ -78,41 +77,48 @@ class StateFields:
             SnapshotError: A value does not fit its annotation, or would not come back equal.
         """
         state = {name: values[name] for name in self.names if name in values}
-        adapter = self._typed()
         try:
+            adapter = self._typed()
             text = adapter.dump_json(state, warnings="error").decode()
             again = adapter.validate_json(text)
-        except (PydanticSerializationError, ValidationError, UnicodeDecodeError) as error:
+            different = [name for name, value in state.items() if again[name] != value or type(again[name]) is not type(value)]
+        except Exception as error:  # whatever the application's types, validators and comparisons raise
             raise SnapshotError(self._aggregate_class.__name__, str(error)) from error
-        for name, value in state.items():
-            if again.get(name) != value or type(again.get(name)) is not type(value):
-                raise SnapshotError(
-                    self._aggregate_class.__name__,
-                    f"field {name!r} would come back as {again.get(name)!r} instead of {value!r}; give it a more exact annotation",
-                )
+        for name in different:
+            raise SnapshotError(
+                self._aggregate_class.__name__,
+                f"field {name!r} would come back as {again[name]!r} instead of {state[name]!r}; give it a more exact annotation",
+            )
         if "\\u0000" in text and "\\u0000" in text.replace("\\\\", ""):
             raise SnapshotError(self._aggregate_class.__name__, "a field holds a NUL character, which PostgreSQL cannot store")
         return text
 
-    def load(self, values: dict[str, Any], text: str | bytes) -> None:
-        """Set the fields in *values* from JSON text that :meth:`dump` wrote.
+    def read(self, text: str | bytes) -> dict[str, Any] | None:
+        """Read JSON text that :meth:`dump` wrote.
+
+        Returns:
+            The fields by name; None for a text of another shape: something else wrote it, or changed it.
+        """
+        try:
+            state: Any = self._typed().validate_json(text)
+        except Exception:  # noqa: BLE001 - whatever the application's validators raise: the events tell the state as well
+            return None
+        # Those without a default may be missing, if no event has set them.
+        is_whole = isinstance(state, dict) and self._constants.keys() | self._factories.keys() <= state.keys()
+        return state if is_whole else None
+
+    def set(self, values: dict[str, Any], state: Mapping[str, Any]) -> None:
+        """Set the fields in *values* to those that :meth:`read` gave."""
+        self.drop(values)
+        values.update(state)
+
+    def rests_on(self) -> dict[str, Any]:
+        """Give what a stored state means: the types of the fields, as Pydantic sees them, their defaults and default factories.
 
         Raises:
-            SnapshotError: The text is of another shape, though its fingerprint was right: it was changed by hand.
+            DeclarationError: Pydantic cannot store a field.
         """
-        self.reset(values)
-        try:
-            values.update(self._typed().validate_json(text))
-        except ValidationError as error:
-            raise SnapshotError(self._aggregate_class.__name__, f"delete the stored one, it does not fit: {error}") from error
-
-    def fingerprint(self) -> str:
-        """Digest names, types and defaults of all fields; it changes when a stored state could be misread."""
-        schema = self._typed().core_schema
-        digest = hashlib.sha256(_stable(schema).encode())
-        digest.update(_stable(self._constants).encode())
-        digest.update(_stable(sorted(self._factories)).encode())
-        return digest.hexdigest()
+        return {"types": CoreSchema(self._typed().core_schema), "defaults": self._constants, "factories": self._factories}
 
     def _shield(self) -> None:
         given = own_annotations(self._aggregate_class)
@@ -153,20 +159,3 @@ class StateFields:
 
 def _copier(value: Any) -> Callable[[], Any]:
     return lambda: copy.deepcopy(value)
-
-
-def _stable(value: Any) -> str:
-    """Write a schema or a value as text that is the same in every process."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_stable(value[key])}" for key in sorted(value, key=str) if key != "ref") + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_stable, value)) + "]"
-    if isinstance(value, set | frozenset):
-        return "{" + ",".join(sorted(map(_stable, value))) + "}"
-    if isinstance(value, type) or callable(value):
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return (
-        f"{type(value).__qualname__}({value!r})"
-        if isinstance(value, str | int | float | bytes | None)
-        else type(value).__qualname__
-    )

@@ -5,7 +5,7 @@ from sa_eventsource.events.context import EventContext, current_context, event_c
 from sa_eventsource.events.domain_event import DomainEvent
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
 from sa_eventsource.events.registry import class_of, current_class, current_type, place, stored_types
-from sa_eventsource.events.upcasting import upcast
+from sa_eventsource.events.upcasting import reading_steps, upcast
 
 __all__ = [
     "DomainEvent",
@@ -23,6 +23,7 @@ __all__ = [
     "encode_metadata",
     "event_context",
     "place",
+    "reading_steps",
     "stored_types",
     "upcast",
 ]

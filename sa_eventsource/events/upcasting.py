@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sa_eventsource.events.registry import changed, class_of, current_class, current_type, place
+from sa_eventsource.events.registry import changed, class_of, current_class, current_type, place, stored_types
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ def upcast(event: type[DomainEvent] | str, *, from_version: int) -> Callable[[Up
         return function
 
     return mark
+
+
+def reading_steps(event_class: type[DomainEvent]) -> list[tuple[str, int, Any]]:
+    """List what turns older payloads of an event into the class: upcasters, and classes of older versions."""
+    names = stored_types(event_class)
+    steps: list[tuple[str, int, Any]] = [(name, version, step) for (name, version), step in _upcasters.items() if name in names]
+    older = ((version, class_of(event_class.__event_type__, version)) for version in range(1, event_class.__event_version__))
+    steps.extend((event_class.__event_type__, version, old) for version, old in older if old is not None)
+    return sorted(steps, key=lambda step: (*step[:2], isinstance(step[2], type)))
 
 
 def read_old(event_type: str, event_version: int, payload: str | bytes) -> DomainEvent:

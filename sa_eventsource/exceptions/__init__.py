@@ -43,6 +43,7 @@ from sa_eventsource.exceptions.reading import (
     EventDecodeError,
     EventPayloadError,
     SnapshotError,
+    SnapshotWarning,
     UnknownEventTypeError,
 )
 from sa_eventsource.exceptions.transferring import LogExportError, LogImportError
@@ -78,6 +79,7 @@ __all__ = [
     "ReadOnlyAggregateError",
     "RedeclaredEventError",
     "SnapshotError",
+    "SnapshotWarning",
     "StateFieldAttributeError",
     "StateFieldQueryError",
     "SubscriptionError",

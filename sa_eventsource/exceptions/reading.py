@@ -83,7 +83,7 @@ class EventDecodeError(EventSourceError, ValueError):
 class SnapshotError(EventSourceError, ValueError):
     """An aggregate's state does not survive being stored as a snapshot.
 
-    Correct the annotation of the field, or the value its ``@applies`` method sets. Nothing of the flush was written.
+    No session raises it: a flush leaves the snapshot out and gives a :class:`SnapshotWarning` of the same text.
 
     Attributes:
         aggregate_class: Name of the aggregate's class.
@@ -95,6 +95,24 @@ class SnapshotError(EventSourceError, ValueError):
         self.aggregate_class = aggregate_class
         self.reason = reason
         super().__init__(f"the state of {aggregate_class} cannot be stored as a snapshot: {reason}")
+
+
+class SnapshotWarning(UserWarning):
+    """A snapshot is not written, or none of a class are used; its aggregates are read from their events, right but slower.
+
+    Correct the annotation of the field, or what the message names. Python shows it like any warning; a test suite that turns
+    warnings into errors finds it.
+
+    Attributes:
+        aggregate_class: Name of the aggregate's class.
+        reason: What is in the way.
+    """
+
+    def __init__(self, aggregate_class: str, reason: str) -> None:
+        """Build the message from the reason."""
+        self.aggregate_class = aggregate_class
+        self.reason = reason
+        super().__init__(f"no snapshot of {aggregate_class}: {reason}")
 
 
 class CorruptStreamError(EventSourceError):

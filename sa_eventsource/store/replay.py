@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
+from sqlalchemy import Integer, Text, and_, bindparam, cast, exists, func, literal_column, null, select, union_all
 
 from sa_eventsource.mapping.column_types import UtcDateTime
 from sa_eventsource.store.driver_statement import DriverStatement
@@ -36,12 +36,12 @@ class StoredStream:
 
     Attributes:
         aggregate_id: Its id as stored.
-        snapshot: Version and state text to start from, or None.
+        snapshot: Version and state fields to start from, or None.
         rows: Version, event type, event version, payload text and event id (as text) of each event after that, by version.
     """
 
     aggregate_id: str
-    snapshot: tuple[int, str] | None
+    snapshot: tuple[int, Mapping[str, Any]] | None
     rows: Sequence[tuple[int, str, int, str, str]]
 
 
@@ -107,18 +107,26 @@ def _read(  # noqa: PLR0913 - by keyword
         parameters["until_version"] = version
     if moment is not None:
         parameters["until_moment"] = moment
-    if definition.snapshot_frequency is not None and not from_start:
+    if not from_start and definition.takes_snapshots:
         parameters["fingerprint"] = definition.fingerprint
     rows = _statement(definition, frozenset(parameters)).execute(connection, parameters, options=options).all()
     for aggregate_id, group in groupby(rows, key=_identifier):
-        yield _stream(aggregate_id, list(group))
+        stream = _stream(definition, aggregate_id, list(group))
+        if stream is not None:
+            yield stream
+        else:
+            yield from _read(
+                connection, definition, [aggregate_id], version=version, moment=moment, from_start=True, options=options
+            )
 
 
-def _stream(aggregate_id: str, rows: list[Row[Any]]) -> StoredStream:
+def _stream(definition: AggregateDefinition, aggregate_id: str, rows: list[Row[Any]]) -> StoredStream | None:
+    """Make a stream from its rows; None where it begins with a snapshot whose state does not fit, which is as good as none."""
     first: Any = rows[0]
-    if first[2] is None:
-        return StoredStream(aggregate_id, (first[1], first[4]), [_payload(row) for row in rows[1:]])
-    return StoredStream(aggregate_id, None, [_payload(row) for row in rows])
+    if first[2] is not None:
+        return StoredStream(aggregate_id, None, [_payload(row) for row in rows])
+    state = definition.state.read(first[4])
+    return None if state is None else StoredStream(aggregate_id, (first[1], state), [_payload(row) for row in rows[1:]])
 
 
 class _ManyStreams:
@@ -170,7 +178,13 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:
     ).where(of_streams(events))
     if "fingerprint" not in parameters:
         return stored.order_by(events.c.aggregate_id, events.c.version)
-    usable = and_(of_streams(snapshots), snapshots.c.state_fingerprint == bindparam("fingerprint", type_=Text))
+    last = events.alias("last")
+    is_of_the_log = exists().where(  # and not of one that was longer, before it was restored or cut
+        last.c.aggregate_type == snapshots.c.aggregate_type,
+        last.c.aggregate_id == snapshots.c.aggregate_id,
+        last.c.version == snapshots.c.version,
+    )
+    usable = and_(of_streams(snapshots), snapshots.c.state_fingerprint == bindparam("fingerprint", type_=Text), is_of_the_log)
     state = select(
         snapshots.c.aggregate_id,
         snapshots.c.version,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Text, bindparam, cast, func, select, union_all
+from sqlalchemy import Text, and_, bindparam, cast, exists, func, or_, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_eventsource.aggregates import definition_of
+from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
 from sa_eventsource.store.append import Appended, on_appended
 
 if TYPE_CHECKING:
@@ -22,10 +24,8 @@ if TYPE_CHECKING:
 def write_snapshots(appended: Appended) -> None:
     """Store the state of each aggregate that has passed a multiple of its ``__snapshot_frequency__``.
 
-    Runs in the transaction that wrote the events, one statement for all aggregates.
-
-    Raises:
-        SnapshotError: A state does not survive being stored.
+    Runs in the transaction that wrote the events, one statement for all aggregates. A state that does not survive being stored is
+    left out, with a warning: the snapshot that is there, or none, and the events after it tell it as well.
     """
     rows: list[dict[str, Any]] = []
     for stream in appended.streams:
@@ -34,14 +34,19 @@ def write_snapshots(appended: Appended) -> None:
         definition = definition_of(type(stream.aggregate))
         frequency = definition.snapshot_frequency
         version = stream.events[-1].version
-        if frequency is None or version // frequency == stream.expected_version // frequency:
+        if frequency is None or version // frequency == stream.expected_version // frequency or not definition.takes_snapshots:
+            continue
+        try:
+            state = definition.state.dump(vars(stream.aggregate))
+        except SnapshotError as error:
+            warnings.warn(SnapshotWarning(error.aggregate_class, error.reason), stacklevel=1)
             continue
         rows.append(
             {
                 "aggregate_type": stream.aggregate_type,
                 "aggregate_id": stream.aggregate_id,
                 "version": version,
-                "state": definition.state.dump(vars(stream.aggregate)),
+                "state": state,
                 "state_fingerprint": definition.fingerprint,
             }
         )
@@ -68,13 +73,17 @@ def _build(tables: EventSourceTables, dialect: str) -> Insert:
 
     # The latest time among all events in the snapshot, so that load_at_time() knows whether it lies before a moment: events need
     # not be in the order of their times. The snapshot before knows it for its own events.
-    covered = select(previous.c.version).where(*same_stream(previous)).scalar_subquery()
+    before = *same_stream(previous), previous.c.version <= bindparam("version")
+    covered = select(previous.c.version).where(*before).scalar_subquery()
     times = union_all(
         select(func.max(events.c.occurred_at).label("occurred_at")).where(
             *same_stream(events), events.c.version > func.coalesce(covered, 0), events.c.version <= bindparam("version")
         ),
-        select(previous.c.occurred_at).where(*same_stream(previous)),
+        select(previous.c.occurred_at).where(*before),
     ).subquery()
+    # A snapshot does not go back, unless it is of a log that was longer, before it was restored or cut.
+    last = events.alias("last")
+    of_the_log = and_(*same_stream(last), last.c.version == snapshots.c.version)
     state = bindparam("state", type_=Text)
     dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     insert = dialect_insert(snapshots).values(
@@ -89,5 +98,5 @@ def _build(tables: EventSourceTables, dialect: str) -> Insert:
         index_elements=[snapshots.c.aggregate_type, snapshots.c.aggregate_id],
         set_={name: insert.excluded[name] for name in ("version", "state", "state_fingerprint", "occurred_at")}
         | {"created_at": func.current_timestamp()},
-        where=insert.excluded.version >= snapshots.c.version,
+        where=or_(insert.excluded.version >= snapshots.c.version, ~exists().where(of_the_log)),
     )

@@ -58,6 +58,8 @@ class StateCheck:
         snapshots = self._tables.snapshots
         for aggregate_class in self._tables.aggregate_classes.values():
             definition = definition_of(aggregate_class)
+            if not definition.takes_snapshots:
+                continue
             usable = and_(
                 snapshots.c.aggregate_type == definition.aggregate_type,
                 snapshots.c.state_fingerprint == definition.fingerprint,
@@ -80,10 +82,14 @@ class StateCheck:
         subject = f"{definition.aggregate_type} {aggregate_id!r}"
         made, stored = blank(definition.aggregate_class, aggregate_id), blank(definition.aggregate_class, aggregate_id)
         self.compared += 1
+        fields = definition.state.read(state)
+        if fields is None:
+            yield Finding("snapshots", subject, "it does not fit the class, and is not used. Delete it.")
+            return
         stream = read_stream(self._connection, definition, aggregate_id, version=version, from_start=True)
         try:
             restore(made, aggregate_id, [] if stream is None else stream.rows)
-            restore(stored, aggregate_id, [], snapshot=(version, state))
+            restore(stored, aggregate_id, [], snapshot=(version, fields))
         except EventSourceError as error:
             yield Finding("snapshots", subject, f"it cannot be compared with the events: {error}")
             return

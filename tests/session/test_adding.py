@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, inspect
@@ -267,3 +268,18 @@ def test_an_aggregate_whose_stream_is_gone_says_so(database: Engine) -> None:
         session.expire(ghost)
         with pytest.raises(ObjectDeletedError):
             _ = ghost.status
+
+
+def test_streams_of_a_flush_are_written_in_the_order_of_type_and_id_whatever_order_they_were_added_in(database: Engine) -> None:
+    """Two transactions that write the same streams wait for each other then, instead of deadlocking."""
+    with Session(database) as session:
+        session.add_all([Order.place(order_id=name) for name in ("d", "b", "c", "a")])
+        session.add(Account.open(account_id=UUID(int=1)))
+        session.flush()
+        one, other = session.get_one(Order, "c"), session.get_one(Order, "a")
+        one.note("first")
+        other.note("second")
+        session.commit()
+    streams = [(kind, name) for kind, name, version, _ in stored_events(database) if version == 1]
+    assert streams == [("Account", str(UUID(int=1))), ("Order", "a"), ("Order", "b"), ("Order", "c"), ("Order", "d")]
+    assert [name for _, name, version, _ in stored_events(database) if version == 2] == ["a", "c"]

@@ -10,9 +10,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from sa_eventsource import ConcurrencyError, EventSourceError
+from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventSourceError
 from sa_eventsource.session.retry import is_conflict
-from tests.orders import Account, Customer, Order, OrderStatus
+from tests.orders import Account, Customer, NoteAdded, Order, OrderStatus
 from tests.session.helpers import note_elsewhere, place_order, stored_events, stored_types
 
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
@@ -260,3 +260,18 @@ def test_a_conflict_of_one_among_several_in_a_savepoint_undoes_it_and_can_be_ret
         orders[0].ship()
         session.commit()
     assert sorted(stored_types(postgres)) == ["NoteAdded", "OrderPlaced", "OrderPlaced", "OrderShipped"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_events_behind_a_version_that_is_not_stored_leave_no_hole(database: Engine, number: int) -> None:
+    place_order(database, "o-1")
+    notes = [NoteAdded(text=f"note {each}") for each in range(number)]
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        with pytest.raises(ConcurrencyError) as caught:
+            repository.append("o-1", notes, expected_version=3)
+        assert (caught.value.expected_version, caught.value.actual_version) == (3, 1)
+        with pytest.raises(ConcurrencyError):
+            repository.append("o-2", notes, expected_version=1)
+        session.commit()
+    assert [version for _, _, version, _ in stored_events(database)] == [1]

@@ -1,4 +1,4 @@
-"""What state a snapshot can hold, and what it refuses."""
+"""What state a snapshot can hold; what does not fit is absent: the events tell the state as well."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field
-from sqlalchemy import Engine, text
+from pydantic import BaseModel, Field, field_validator
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, SnapshotError, applies
+from sa_eventsource import AggregateNotFoundError, AggregateRoot, DomainEvent, EventSourcedRepository, SnapshotWarning, applies
 from tests.session.helpers import state_of, stored_events
 
 
@@ -131,40 +131,151 @@ def test_state_comes_back_from_a_snapshot_as_it_was(database: Engine, number: in
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_state_that_would_not_come_back_is_refused_and_nothing_is_written(database: Engine, number: int) -> None:
+def test_state_that_would_not_come_back_is_left_out_with_a_warning(database: Engine, number: int) -> None:
     ValuesBase.metadata.create_all(database, checkfirst=True)
-    loose, other = Loose(), Sampler()
+    loose, other = Loose(id="loose"), Sampler(id="sampler")
     loose.apply_event(SampleTaken(number=number))
     other.apply_event(SampleTaken(number=0))
     with Session(database) as session:
         session.add_all([loose, other])
-        with pytest.raises(SnapshotError) as caught:
+        with pytest.warns(SnapshotWarning, match="no snapshot of Loose") as caught:
             session.commit()
-        assert caught.value.aggregate_class == "Loose"
-        session.rollback()
-        assert session.scalar(text("SELECT count(*) FROM snapshots")) == 0
-        session.add(other)
-        session.commit()
-        assert state_of_set_fields(other)["amount"] == Decimal("1.10")
-    assert [row[0] for row in stored_events(database)] == ["Sampler"]
+        assert [(each.message.aggregate_class, type(each.message)) for each in caught] == [("Loose", SnapshotWarning)]  # type: ignore[union-attr]
+        assert session.scalars(text("SELECT aggregate_id FROM snapshots")).all() == ["sampler"]
+        session.expunge_all()
+        assert session.get_one(Loose, "loose").version == 1
+        assert session.get_one(Sampler, "sampler").amount == Decimal("1.10")
+    assert {row[0] for row in stored_events(database)} == {"Loose", "Sampler"}
 
 
-def test_a_snapshot_changed_by_hand_is_an_error_that_says_what_to_do(database: Engine) -> None:
+def test_an_older_snapshot_stays_usable_where_a_newer_one_is_left_out(database: Engine) -> None:
     ValuesBase.metadata.create_all(database, checkfirst=True)
-    sampler = Sampler()
-    sampler.apply_event(SampleTaken(number=0))
     with Session(database) as session:
-        session.add(sampler)
+        loose = Loose(id="loose")
+        session.add(loose)
+        loose.apply_event(SampleTaken(number=99))
         session.commit()
-        sampler_id = sampler.id
-        session.execute(text("""UPDATE snapshots SET state = '{"amount": "not a number"}'"""))
+        loose.apply_event(SampleTaken(number=0))
+        with pytest.warns(SnapshotWarning, match="no snapshot of Loose"):
+            session.commit()
+        assert session.scalars(text("SELECT version FROM snapshots")).all() == [1]
+        session.expunge_all()
+        found = session.get_one(Loose, "loose")
+        assert (found.version, found.count) == (2, WRONG[0])
+
+
+class Strict(BaseModel):
+    """A model whose validator fails in its own way once it is told to."""
+
+    word: str = "right"
+
+    @field_validator("word")
+    @classmethod
+    def _is_right(cls, value: str) -> str:
+        if value == "wrong":
+            raise RuntimeError("an error of the application")
+        return value
+
+
+class Worded(AggregateRoot, ValuesBase):
+    """Takes a snapshot with every event."""
+
+    __snapshot_frequency__ = 1
+
+    strict: Strict = Strict()
+    n: int = 0
+
+    @applies(SampleTaken)
+    def _taken(self, event: SampleTaken) -> None:
+        self.n += event.number
+
+
+UNFIT = {
+    "a value of another type": '{"strict": {"word": "right"}, "n": "not a number"}',
+    "a field too many": '{"strict": {"word": "right"}, "n": 1000, "other": 1}',
+    "a field too few": '{"n": 1000}',
+    "nothing": "{}",
+    "null": "null",
+    "a list": "[1]",
+    "a number": "7",
+    "a text": '"text"',
+    "a validator that fails": '{"strict": {"word": "wrong"}, "n": 1000}',
+}
+
+
+@pytest.mark.parametrize("state", UNFIT.values(), ids=UNFIT.keys())
+def test_a_snapshot_that_does_not_fit_is_as_good_as_none(database: Engine, state: str) -> None:
+    ValuesBase.metadata.create_all(database, checkfirst=True)
+    _store(database, {"one": 3, "two": 5})
+    with database.begin() as connection:
+        document = "CAST(:state AS JSONB)" if database.dialect.name == "postgresql" else ":state"
+        unfit = text(f"UPDATE snapshots SET state = {document} WHERE aggregate_id = 'one'")
+        connection.execute(unfit, {"state": state})
+    with Session(database) as session:
+        one = session.get_one(Worded, "one")
+        assert (one.n, one.version, one.strict) == (3, 3, Strict())
+        session.refresh(one)
+        assert one.n == 3
+    with Session(database) as session:
+        assert {each.id: (each.n, each.version) for each in session.scalars(select(Worded))} == {"one": (3, 3), "two": (5, 5)}
+        repository = EventSourcedRepository(session, Worded)
+        assert [repository.load_at_version("one", version).n for version in (1, 2, 3)] == [1, 2, 3]
+        assert repository.load_at_time("one", datetime.now(UTC)).n == 3
+        with pytest.raises(AggregateNotFoundError):
+            repository.load_at_version("one", 4)
+        repository.get("one").apply_event(SampleTaken(number=10))
         session.commit()
-        with pytest.raises(SnapshotError, match="delete the stored one"):
-            session.refresh(sampler)
-        session.rollback()
-        session.execute(text("DELETE FROM snapshots"))
+        session.expunge_all()
+        assert repository.get("one").n == 13
+        assert session.scalar(text("SELECT state FROM snapshots WHERE aggregate_id = 'one'")) is not None
+
+
+@pytest.mark.parametrize("state", ["", "no JSON", '{"strict": {"word": "right"}, "n": 10'])
+def test_a_snapshot_that_is_no_json_is_as_good_as_none(sqlite_engine: Engine, state: str) -> None:
+    ValuesBase.metadata.create_all(sqlite_engine)
+    _store(sqlite_engine, {"one": 3})
+    with Session(sqlite_engine) as session:
+        session.execute(text("UPDATE snapshots SET state = :state"), {"state": state})
+        assert session.get_one(Worded, "one").n == 3
+
+
+def test_a_snapshot_ahead_of_its_stream_is_as_good_as_none_and_replaced(database: Engine) -> None:
+    ValuesBase.metadata.create_all(database, checkfirst=True)
+    _store(database, {"one": 3})
+    ahead = """UPDATE snapshots SET version = 5, occurred_at = '2001-01-01 00:00:00.000000', state = '{"strict": {}, "n": 1000}'"""
+    with Session(database) as session:
+        session.execute(text(ahead))
         session.commit()
-        assert session.get_one(Sampler, sampler_id).amount == Decimal("1.10")
+        one = session.get_one(Worded, "one")
+        assert (one.n, one.version) == (3, 3)
+        one.apply_event(SampleTaken(number=1))
+        session.commit()
+        assert session.execute(text("SELECT version FROM snapshots")).scalars().all() == [4]
+        one.apply_event(SampleTaken(number=1))
+        session.commit()
+        session.expunge_all()
+        assert session.get_one(Worded, "one").n == 5
+        with pytest.raises(AggregateNotFoundError):
+            EventSourcedRepository(session, Worded).load_at_time("one", datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def test_a_snapshot_without_a_stream_makes_no_aggregate(database: Engine) -> None:
+    ValuesBase.metadata.create_all(database, checkfirst=True)
+    _store(database, {"one": 1})
+    with Session(database) as session:
+        session.execute(text("UPDATE snapshots SET aggregate_id = 'ghost'"))
+        assert session.get(Worded, "ghost") is None
+        assert session.get_one(Worded, "one").n == 1
+
+
+def _store(engine: Engine, numbers: dict[str, int]) -> None:
+    with Session(engine) as session:
+        for name, number in numbers.items():
+            aggregate = Worded(id=name)
+            session.add(aggregate)
+            for _ in range(number):
+                aggregate.apply_event(SampleTaken(number=1))
+        session.commit()
 
 
 def state_of_set_fields(aggregate: Any) -> dict[str, Any]:

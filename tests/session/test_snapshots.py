@@ -15,7 +15,9 @@ from sqlalchemy import Engine, event, select, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, EventSourcedRepository, applies
-from sa_eventsource.aggregates import definition_of
+from sa_eventsource.aggregates import books_of, definition_of
+from sa_eventsource.store import Appended, StreamAppend
+from sa_eventsource.store.snapshots import write_snapshots
 from tests.orders import Account, AccountOpened, Base, MoneyDeposited
 from tests.processes import finish
 from tests.session.helpers import state_of
@@ -270,3 +272,16 @@ def test_loading_with_a_snapshot_is_one_statement_more_for_none(database: Engine
     with Session(database) as session:
         session.get_one(Account, account_id)
     assert len([statement for statement in executed if "SELECT" in statement]) <= 2
+
+
+def test_a_snapshot_does_not_go_back(database: Engine) -> None:
+    account_id = _deposit(database, 9)
+    older = Account.open(account_id=account_id)
+    for _ in range(4):
+        older.deposit(1)
+    stream = StreamAppend("Account", str(account_id), 0, books_of(older).pending, older)
+    with Session(database) as session:
+        write_snapshots(Appended(session, session.connection(), definition_of(Account).tables, [stream]))
+        session.commit()
+    assert _snapshots(database) == [10]
+    assert _rows_read(database, account_id)[0] == 0

@@ -1,0 +1,376 @@
+"""A digest of values and code that is the same in every process, or none.
+
+What a function does follows from more than its byte code: from its defaults, from what its closure holds, from the functions,
+constants and classes that it names, and so on. All of that is written out here as one text, by value: never an address, never in
+the order of hashes. What cannot be written so is refused with :class:`IndigestibleError`.
+
+Code is followed as far as the application's own goes. The standard library, this library, those it rests on and installed packages
+other than the application's are written by name only.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dis
+import enum
+import functools
+import hashlib
+import logging
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from pydantic.errors import PydanticUserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_FOUNDATIONS = frozenset({"annotated_types", "pydantic", "pydantic_core", "sa_eventsource", "sqlalchemy", "typing_extensions"})
+_PLAIN = (types.NoneType, bool, int, str, bytes, complex, types.EllipsisType, types.NotImplementedType)
+_LONG = 200
+_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+_BY_TEXT = frozenset({"getattr", "attrgetter", "methodcaller"})
+_BOOKKEEPING = frozenset(
+    {"__annotations__", "__annotations_cache__", "__annotate__", "__annotate_func__", "__abstractmethods__", "__class_vars__"}
+    | {"__dict__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__"}
+    | {"__signature__", "__static_attributes__", "__weakref__", "__weakrefoffset__", "_abc_impl", "__hash__"}
+)
+
+
+class IndigestibleError(Exception):
+    """Something cannot be written as a text that is the same in every process.
+
+    Attributes:
+        path: How it was reached, outermost first.
+        reason: What it is.
+    """
+
+    def __init__(self, path: Iterable[str], reason: str) -> None:
+        """Build the message from the path and the reason."""
+        self.path = tuple(path)
+        self.reason = reason
+        super().__init__(f"{' → '.join(self.path)}: {reason}" if self.path else reason)
+
+
+def digest(value: object, *, owner: type[Any] | None = None, packages: Iterable[str] = ()) -> str:
+    """Digest a value, with all code that is reached from it.
+
+    Args:
+        value: Any value: a constant, a container, a function, a class, a Pydantic core schema.
+        owner: The class whose methods are meant where code names an attribute: each definition of that name, in this class and in
+            the application's classes that it inherits from.
+        packages: Top-level packages that are the application's though they are installed.
+
+    Raises:
+        IndigestibleError: Something in it has no text that is the same in every process.
+    """
+    try:
+        return _hash(_Writer(owner, frozenset(packages)).write(value))
+    except RecursionError as error:
+        raise IndigestibleError((), "it is nested too deeply") from error
+
+
+class _Writer:
+    def __init__(self, owner: type[Any] | None, packages: frozenset[str]) -> None:
+        self._owner = owner
+        self._packages = packages
+        self._written: dict[int, str] = {}
+        self._kept: list[Any] = []  # an id stays an object's own only as long as the object lives
+        self._open: set[int] = set()
+        self._path: list[str] = []
+
+    def write(self, value: Any) -> str:
+        kind = type(value)
+        if kind in _PLAIN:
+            return f"{kind.__name__}({value!r})"
+        if kind is float:
+            return f"float({value.hex()})"
+        key = id(value)
+        if key in self._open:
+            return f"again({_place(value) if isinstance(value, type | types.FunctionType) else kind.__qualname__})"
+        if key not in self._written:
+            self._open.add(key)
+            try:
+                text = self._write_new(value)
+            finally:
+                self._open.discard(key)
+            # The text of something large is mentioned by its digest, so that what is reached in many ways stays short.
+            self._written[key] = text if len(text) < _LONG else f"#{_hash(text)}"
+            self._kept.append(value)
+        return self._written[key]
+
+    def _named(self, name: str, value: Any) -> str:
+        self._path.append(name)
+        text = self.write(value)
+        self._path.pop()
+        return f"{name}={text}"
+
+    def _members(self, members: Iterable[tuple[str, Any]]) -> str:
+        return f"({', '.join(self._named(name, value) for name, value in members)})"
+
+    def _write_new(self, value: Any) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for each kind of value
+        match value:
+            case enum.Enum():
+                return f"{self.write(type(value))}({self.write(value._value_)})"
+            case type():
+                return self._class(value)
+            case types.FunctionType():
+                return self._function(value)
+            case types.MethodType():
+                return f"method{self._members((('of', value.__self__), ('function', value.__func__)))}"
+            case types.MethodWrapperType():
+                return f"method{self._members((('of', value.__self__), ('name', value.__name__)))}"
+            case types.BuiltinFunctionType() if not isinstance(value.__self__, types.ModuleType | types.NoneType):
+                return f"method{self._members((('of', value.__self__), ('name', value.__name__)))}"
+            case types.BuiltinFunctionType() | types.WrapperDescriptorType() | types.MethodDescriptorType():
+                return f"builtin({_place(value)})"
+            case types.ClassMethodDescriptorType() | types.MemberDescriptorType() | types.GetSetDescriptorType():
+                return f"builtin({_place(value)})"
+            case types.CodeType():
+                return self._code(value)
+            case types.CellType():
+                return self._cell(value)
+            case types.ModuleType():
+                return f"module({value.__name__})"
+            case logging.Logger():
+                return f"logger({value.name})"
+            case functools.partial():
+                return f"partial{self._members((('function', value.func), ('args', value.args), ('keywords', value.keywords)))}"
+            case staticmethod() | classmethod():
+                return f"{type(value).__name__}{self._members((('function', value.__func__),))}"
+            case property():
+                return f"property{self._members((('get', value.fget), ('set', value.fset), ('delete', value.fdel)))}"
+            case functools.cached_property():
+                return f"cached_property{self._members((('get', value.func),))}"
+            case functools.singledispatchmethod():
+                return f"singledispatchmethod{self._members((('of', value.dispatcher),))}"
+            case PurePath():
+                return f"{_place(type(value))}({str(value)!r})"
+            case typing.TypeVar():
+                return f"TypeVar({value.__name__})"
+        return self._container(value)
+
+    def _container(self, value: Any) -> str:  # noqa: PLR0911 - as above
+        kind = self.write(type(value))
+        if type(value).__module__ == "functools" and hasattr(value, "__wrapped__"):  # a cache in front of a function
+            return f"{kind}{self._members((('wrapped', value.__wrapped__),))}"
+        if type(value).__module__ == "pydantic._internal._decorators" and hasattr(value, "wrapped"):
+            return f"{kind}{self._members((('wrapped', value.wrapped), ('info', value.decorator_info)))}"
+        if type(value) in (list, tuple):
+            return f"{kind}[{', '.join(self.write(item) for item in value)}]"
+        if type(value) in (dict, types.MappingProxyType):
+            return f"{kind}{{{', '.join(self._entries(value))}}}"
+        if isinstance(value, set | frozenset):
+            attributes = self.write(getattr(value, "__dict__", None))
+            return f"{kind}{{{', '.join(sorted(map(self._alone, value)))}}}{attributes}"
+        if typing.get_origin(value) is not None:
+            return f"{kind}{self._members((('of', typing.get_origin(value)), ('args', typing.get_args(value))))}"
+        return self._instance(kind, value)
+
+    def _entries(self, value: Mapping[Any, Any]) -> Iterator[str]:
+        for key, entry in sorted(((self._alone(key), entry) for key, entry in value.items()), key=lambda item: item[0]):
+            self._path.append(key.removeprefix("str('").removesuffix("')"))
+            yield f"{key}: {self.write(entry)}"
+            self._path.pop()
+
+    def _alone(self, value: Any) -> str:
+        """Write a value as if nothing had been written before: the order within a set must not show."""
+        apart = _Writer(self._owner, self._packages)
+        apart._open, apart._path = self._open, self._path
+        return apart.write(value)
+
+    def _instance(self, kind: str, value: Any) -> str:
+        if _top_level(type(value).__module__) == "sqlalchemy":
+            raise IndigestibleError(self._path, f"{_place(type(value))} belongs to a process or a database")
+        try:
+            reduce = copyreg.dispatch_table.get(type(value))
+            reduced: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
+        except Exception as error:
+            raise IndigestibleError(self._path, f"a {_place(type(value))} has no value that outlives its process") from error
+        if isinstance(reduced, str):
+            return f"{kind}({reduced})"
+        function, args, state, items, entries = [*reduced, None, None, None, None][:5]
+        if args and args[0] is type(value):
+            args = args[1:]
+        parts = (("args", args), ("state", state), ("items", items and list(items)), ("entries", entries and list(entries)))
+        return f"{kind}{self._members((('made by', function), *parts))}"
+
+    # Code
+
+    def _function(self, function: types.FunctionType) -> str:
+        registry = getattr(function, "registry", None)
+        if registry is not None and hasattr(function, "dispatch"):
+            return f"singledispatch{self._members((('registry', dict(registry)),))}"
+        self._path.append(function.__qualname__)
+        held = [
+            ("defaults", function.__defaults__),
+            ("keyword defaults", function.__kwdefaults__),
+            ("closure", function.__closure__),
+            ("attributes", {name: each for name, each in vars(function).items() if name != "__type_params__"}),
+        ]
+        if self._is_own(function.__globals__.get("__name__")):  # functools.wraps() gives a wrapper another function's __module__
+            code = self.write(function.__code__)
+            reached = [*self._globals(function), *self._attributes(function.__code__)]
+            text = f"function({code}, {self._members(held)}, {self._members(reached)})"
+        else:
+            text = f"function({_place(function)}, {self._members(held)})"
+        self._path.pop()
+        return text
+
+    def _code(self, code: types.CodeType) -> str:
+        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+        shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags, code.co_exceptiontable)
+        return f"code({code.co_code!r}, {names!r}, {shape!r}, {self.write(code.co_consts)})"
+
+    def _cell(self, cell: types.CellType) -> str:
+        try:
+            return f"cell({self.write(cell.cell_contents)})"
+        except ValueError:
+            return "cell()"
+
+    def _globals(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+        """Find what code names outside of itself: globals, what it takes from modules, and what it imports when it runs."""
+        instructions = [each for code in _codes(function.__code__) for each in dis.get_instructions(code)]
+        names = {each.argval for each in instructions if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+        taken = {name for code in _codes(function.__code__) for name in code.co_names}
+        modules: list[Any] = []
+        for name in sorted(names & function.__globals__.keys()):
+            value = function.__globals__[name]
+            yield name, value
+            modules.append(value)
+        for name in sorted({each.argval for each in instructions if each.opname == "IMPORT_NAME"}):
+            modules.extend(self._imported(name, function))
+            yield "import", name
+        for module in modules:
+            if isinstance(module, types.ModuleType) and self._is_own(module.__name__):
+                for name in sorted(taken & vars(module).keys()):
+                    yield f"{module.__name__}.{name}", vars(module)[name]
+                    if not any(vars(module)[name] is each for each in modules):
+                        modules.append(vars(module)[name])
+            elif isinstance(module, type) and self._is_mapped(module):
+                for name in sorted(taken):
+                    yield from self._definitions(module, name)
+
+    def _imported(self, name: str, function: types.FunctionType) -> list[Any]:
+        """Find the modules that an ``import`` within a function may mean, absolute or relative."""
+        package = (function.__globals__.get("__package__") or "").split(".")
+        relative = [".".join([*package[:length], name]).strip(".") for length in range(len(package), 0, -1)]
+        found = [sys.modules[each] for each in dict.fromkeys([name, *relative]) if each in sys.modules]
+        if not found and self._is_own(name):
+            raise IndigestibleError(self._path, f"it imports {name} as it runs, which is not there yet; import it with the module")
+        return found
+
+    def _attributes(self, code: types.CodeType) -> Iterator[tuple[str, Any]]:
+        """Find the owner's methods and constants that code may mean: by an attribute's name, or by a text for ``getattr``."""
+        if self._owner is not None:
+            names = {name for each in _codes(code) for name in each.co_names}
+            if names & _BY_TEXT:
+                names.update(text for each in _codes(code) for text in each.co_consts if isinstance(text, str))
+            for name in sorted(names):
+                yield from self._definitions(self._owner, name)
+
+    def _definitions(self, owner: type[Any], name: str) -> Iterator[tuple[str, Any]]:
+        for klass in owner.__mro__:
+            if name in vars(klass) and name not in _BOOKKEEPING and self._is_own(klass.__module__):
+                member = vars(klass)[name]
+                if type(member).__module__ == "sqlalchemy.ext.hybrid":
+                    member = getattr(member, "fget", None) or getattr(member, "func", None)
+                if _top_level(type(member).__module__) not in ("sqlalchemy", "sa_eventsource"):
+                    yield f"{klass.__qualname__}.{name}", member
+
+    # Classes
+
+    def _class(self, klass: type[Any]) -> str:
+        if not self._is_own(klass.__module__) or self._is_mapped(klass):
+            return f"class({_place(klass)})"
+        self._path.append(klass.__qualname__)
+        members = [(name, each) for name, each in sorted(vars(klass).items()) if name not in _BOOKKEEPING]
+        if issubclass(klass, enum.Enum):
+            of_enum = (klass, types.DynamicClassAttribute)
+            members = [(name, each) for name, each in members if not isinstance(each, of_enum) and not _is_of_enum(name)]
+            members += [(f"member {name}", each._value_) for name, each in klass.__members__.items()]
+        if "__pydantic_core_schema__" in vars(klass):
+            members = [(name, each) for name, each in members if not _is_of_pydantic(name)]
+            members.append(("schema", CoreSchema(vars(klass)["__pydantic_core_schema__"])))
+        if "__dataclass_fields__" in vars(klass):
+            members = [(name, each) for name, each in members if not name.startswith("__dataclass_")]
+            fields = vars(klass)["__dataclass_fields__"].values()
+            members.append(("fields", [(each.name, each.default, each.default_factory, each.init) for each in fields]))
+        members = [(name, each) for name, each in members if not isinstance(each, _SLOTS)]
+        text = f"class({_place(klass)}, {self.write(klass.__bases__)}, {self._members(members)})"
+        self._path.pop()
+        return text
+
+    def _is_mapped(self, klass: type[Any]) -> bool:
+        """Tell whether SQLAlchemy has put its own attributes on a class: of these, only what code names is followed."""
+        marks = ("__mapper__", "__state_fields__", "registry")
+        return klass is self._owner or any(hasattr(klass, mark) for mark in marks)
+
+    def _is_own(self, module: str | None) -> bool:
+        top = _top_level(module)
+        if top in self._packages:
+            return True
+        if top in _FOUNDATIONS or (top in sys.stdlib_module_names and top != "__main__"):
+            return False
+        file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
+        return not {"site-packages", "dist-packages"} & set(PurePath(file).parts)
+
+
+class CoreSchema:
+    """A Pydantic core schema among values to digest: without notes for JSON Schema, and with references that hold no addresses."""
+
+    def __init__(self, schema: Any) -> None:
+        """Keep the schema."""
+        self._references: dict[str, str] = {}
+        try:
+            self._schema = self._cleaned(schema)
+        except PydanticUserError as error:
+            raise IndigestibleError((), f"a Pydantic model is not complete: {error}") from error
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Be written as the schema is."""
+        return (CoreSchema, (self._schema,))
+
+    def _cleaned(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: self._member(name, value[name]) for name in sorted(value, key=str) if name != "metadata"}
+        if type(value) in (list, tuple):
+            return [self._cleaned(each) for each in value]
+        return value
+
+    def _member(self, name: Any, value: Any) -> Any:
+        if name in ("ref", "schema_ref") and isinstance(value, str):
+            return self._references.setdefault(value, f"reference {len(self._references)}")
+        return self._cleaned(value)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            yield from _codes(each)
+
+
+def _is_of_enum(name: str) -> bool:
+    return name == "__new__" or (name.startswith("_") and name.endswith("_") and not name.startswith("__"))
+
+
+def _is_of_pydantic(name: str) -> bool:
+    return name.startswith(("__pydantic_", "model_")) or name == "__fields__"
+
+
+def _place(value: Any) -> str:
+    owner = getattr(value, "__objclass__", None)
+    module = getattr(value, "__module__", None) or (owner.__module__ if owner is not None else "")
+    return f"{module}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
+
+
+def _top_level(module: str | None) -> str:
+    return (module or "").partition(".")[0]

@@ -1,0 +1,127 @@
+"""The fingerprint of snapshots: other for every change that could make the state otherwise, the same in every process, or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning, applies
+from sa_eventsource.aggregates import definition_of
+from tests.session.fingerprint_cases import CHANGES, INDIGESTIBLE, SAME
+
+
+@pytest.fixture(scope="module", params=["1", "2"])
+def fingerprints(request: pytest.FixtureRequest) -> dict[str, str | None]:
+    """The fingerprints of all releases, from a process of its own in which hashes, and so the order of sets, are others."""
+    command = [sys.executable, "-m", "tests.session.fingerprint_cases"]
+    environment = os.environ | {"PYTHONHASHSEED": request.param}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    found: dict[str, str | None] = json.loads(done.stdout)
+    return found
+
+
+_in_the_first_process: dict[str, str | None] = {}
+
+
+def test_it_is_the_same_in_every_process(fingerprints: dict[str, str | None]) -> None:
+    _in_the_first_process.update({} if _in_the_first_process else fingerprints)
+    assert fingerprints == _in_the_first_process
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_it_sees_a_change(fingerprints: dict[str, str | None], change: str) -> None:
+    assert fingerprints[change] is not None
+    assert fingerprints[change] != fingerprints["nothing"]
+
+
+def test_all_changes_are_told_from_each_other(fingerprints: dict[str, str | None]) -> None:
+    assert len({fingerprints[change] for change in CHANGES}) == len(CHANGES)
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_it_does_not_see_what_makes_no_difference(fingerprints: dict[str, str | None], change: str) -> None:
+    assert fingerprints[change] is not None
+    assert fingerprints[change] == fingerprints["nothing"]
+
+
+@pytest.mark.parametrize("change", INDIGESTIBLE)
+def test_there_is_none_where_something_has_no_value_outside_of_its_process(
+    fingerprints: dict[str, str | None], change: str
+) -> None:
+    assert fingerprints[change] is None
+
+
+class Base(DeclarativeBase):
+    """The declarative base of these tests."""
+
+
+class Counted(DomainEvent):
+    """Something was counted."""
+
+    __event_type__ = "fingerprints.Counted"
+
+
+LOCK = threading.Lock()
+
+
+class Locked(AggregateRoot, Base):
+    """Asks for snapshots, and names a lock."""
+
+    __snapshot_frequency__ = 1
+
+    n: int = 0
+
+    @applies(Counted)
+    def _counted(self, event: Counted) -> None:
+        with LOCK:
+            self.n += 1
+
+
+class Unstorable(AggregateRoot, Base):
+    """Asks for snapshots of what Pydantic does not know."""
+
+    __snapshot_frequency__ = 1
+
+    lock: threading.Thread | None = None
+    n: int = 0
+
+    @applies(Counted)
+    def _counted(self, event: Counted) -> None:
+        self.n += 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Locked, r"Locked\._counted → LOCK: a _thread\.lock"), (Unstorable, "Pydantic cannot store its state")]
+)
+def test_a_class_without_a_fingerprint_is_read_from_its_events_and_warns_once(engine: Engine, kind: Any, reason: str) -> None:
+    Base.metadata.create_all(engine)
+    vars(definition_of(kind)).pop("fingerprint", None)
+    with Session(engine) as session:
+        aggregate = kind(id="one")
+        aggregate.apply_event(Counted())
+        session.add(aggregate)
+        with pytest.warns(SnapshotWarning, match=reason) as caught:
+            session.commit()
+        assert len(caught) == 1
+        warning: Any = caught[0].message
+        assert warning.aggregate_class == kind.__name__
+        aggregate.apply_event(Counted())
+        session.commit()
+        session.expunge_all()
+        assert session.get_one(kind, "one").n == 2
+        assert session.scalar(text("SELECT count(*) FROM snapshots")) == 0
+
+
+@pytest.mark.parametrize("frequency", [0, -1, "100", 2.5, True])
+def test_a_frequency_that_is_no_number_of_events_is_refused(frequency: Any) -> None:
+    base = type("OtherBase", (DeclarativeBase,), {})
+    with pytest.raises(DeclarationError, match=r"__snapshot_frequency__ is .*; it must be a whole number"):
+        type("Wrong", (AggregateRoot, base), {"__module__": __name__, "__snapshot_frequency__": frequency})
