@@ -88,15 +88,13 @@ class Handlers:
         self._found = dict(self._methods)
 
     def _method(self, name: str, event_class: type[DomainEvent]) -> Callable[[Any, Any], None]:
-        method = getattr(self._aggregate_class, name)
+        method: Callable[[Any, Any], None] = getattr(self._aggregate_class, name)
         if not callable(method):
             raise DeclarationError(
-                f"{self._aggregate_class.__name__}.{name} hides the @applies({event_class.__name__}) method of that name. Rename "
-                "one of "
-                "them."
+                f"{self._aggregate_class.__name__}.{name} hides the @applies({event_class.__name__}) method of that name. "
+                "Rename one of them."
             )
-        found: Callable[[Any, Any], None] = method
-        return found
+        return method
 
     def find(self, event_class: type[DomainEvent]) -> Callable[[Any, Any], None]:
         """Get the method for an event class: its own, or else that of its nearest base.

@@ -226,6 +226,26 @@ class PartialStateError(EventSourceError, sa_exc.InvalidRequestError, KeyError):
         )
 
 
+class OneSidedRelationshipError(EventSourceError, sa_exc.InvalidRequestError):
+    """A relationship that is declared on an aggregate alone was changed; its rows would not have been written.
+
+    Attributes:
+        aggregate_class: Name of the aggregate's class.
+        relationship: The relationship.
+    """
+
+    def __init__(self, aggregate_class: str, relationship: str) -> None:
+        """Build the message from the relationship."""
+        self.aggregate_class = aggregate_class
+        self.relationship = relationship
+        super().__init__(
+            f"{aggregate_class}.{relationship} was changed, but an aggregate writes events and no foreign keys of other rows. "
+            "Declare "
+            "the relationship on the other class as well, with back_populates on both, and it is written from there; or set the "
+            "foreign key there, and viewonly=True here."
+        )
+
+
 class UninitializedAggregateError(EventSourceError, AttributeError):
     """State was read or an event applied before the constructor of ``AggregateRoot`` had run.
 

@@ -9,7 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Mapper
 
 from sa_eventsource.aggregates import AggregateRoot, StateField, definition_of
-from sa_eventsource.exceptions import DeclarationError, PartialStateError
+from sa_eventsource.exceptions import DeclarationError, OneSidedRelationshipError, PartialStateError
 from sa_eventsource.session.sqlalchemy_internals import refuse_inspection, refuse_lookups
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def listen() -> None:
     """Put the hooks on every mapper, present and future."""
     event.listen(Mapper, "instrument_class", _instrumented)
     event.listen(Mapper, "after_mapper_constructed", _mapped)
+    event.listen(Mapper, "mapper_configured", _configured)
     refuse_inspection(StateField, StateField.__clause_element__)
 
 
@@ -45,6 +46,22 @@ def _mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
     for kind, take in _takers.items():
         if issubclass(class_, kind):
             take(class_)
+
+
+def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Refuse changes of relationships that only the aggregate could write: it writes events, and no foreign keys of other rows."""
+    if issubclass(class_, AggregateRoot):
+        for relationship in mapper.relationships:
+            if not (relationship.viewonly or relationship.back_populates or relationship.backref):
+                refuse = partial(_refuse_change, class_, relationship.key)
+                for change in ("append", "remove") if relationship.uselist else ("set",):
+                    event.listen(getattr(class_, relationship.key), change, refuse)
+                # What is appended would be in the session before the error is raised.
+                relationship.cascade = set(relationship.cascade) - {"save-update"}  # type: ignore[assignment]
+
+
+def _refuse_change(aggregate_class: type[AggregateRoot[Any]], key: str, *_: object) -> None:
+    raise OneSidedRelationshipError(aggregate_class.__name__, key)
 
 
 def _refuse_state(aggregate_class: type[AggregateRoot[Any]], key: str) -> None:
