@@ -118,7 +118,7 @@ def _guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
     if not isinstance(mapper.persist_selectable, Table):
         has_no_writes(mapper.persist_selectable)
     if issubclass(class_, AggregateRoot):
-        refuse_bulk_writes(mapper, UnitOfWorkBypassError(f"a bulk write of {class_.__name__}"))
+        refuse_bulk_writes(mapper, lambda: UnitOfWorkBypassError(f"a bulk write of {class_.__name__}"))
     for kind, refuse in _bulk_refusals.items():
         if issubclass(class_, kind):
             guard_bulk_writes(mapper, lambda refuse=refuse: refuse(class_))  # type: ignore[misc]

@@ -345,8 +345,8 @@ def copied(column: MappedColumn[Any]) -> MappedColumn[Any]:
     return column._copy()  # noqa: SLF001
 
 
-def refuse_bulk_writes(mapper: Mapper[Any], error: Exception) -> None:
-    """Have ``bulk_save_objects`` and the like raise *error* for a mapper, whose tables they look up and would find none.
+def refuse_bulk_writes(mapper: Mapper[Any], error: Callable[[], Exception]) -> None:
+    """Have ``bulk_save_objects`` and the like raise what *error* makes for a mapper, whose tables they look up and would find none.
 
     There is no event before a bulk operation. Flushes do not look: aggregates are persistent by then. The columns of the primary
     key, which SQLAlchemy would seek among those of the mapper's tables, are set beforehand; ``refresh`` of single attributes needs
@@ -357,9 +357,9 @@ def refuse_bulk_writes(mapper: Mapper[Any], error: Exception) -> None:
 
 
 class _Refusing(dict[Any, Any]):
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Callable[[], Exception]) -> None:
         super().__init__()
         self._error = error
 
     def items(self) -> Any:
-        raise self._error
+        raise self._error()
