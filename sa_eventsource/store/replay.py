@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Integer, Text, and_, bindparam, cast, exists, func, literal_column, null, select, union_all
+from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
 
 from sa_eventsource.mapping.column_types import UtcDateTime
 from sa_eventsource.store.driver_statement import DriverStatement
@@ -121,12 +121,19 @@ def _read(  # noqa: PLR0913 - by keyword
 
 
 def _stream(definition: AggregateDefinition, aggregate_id: str, rows: list[Row[Any]]) -> StoredStream | None:
-    """Make a stream from its rows; None where it begins with a snapshot whose state does not fit, which is as good as none."""
+    """Make a stream from its rows; None where it begins with a snapshot that does not fit, which is as good as none.
+
+    Its state may be of another shape, or of a log that was longer, before it was restored or cut: then the last event that it
+    covers does not come next.
+    """
     first: Any = rows[0]
     if first[2] is not None:
         return StoredStream(aggregate_id, None, [_payload(row) for row in rows])
+    covered: Any = rows[1] if len(rows) > 1 else None
+    if covered is None or covered[1] != first[1]:
+        return None
     state = definition.state.read(first[4])
-    return None if state is None else StoredStream(aggregate_id, (first[1], state), [_payload(row) for row in rows[1:]])
+    return None if state is None else StoredStream(aggregate_id, (first[1], state), [_payload(row) for row in rows[2:]])
 
 
 class _ManyStreams:
@@ -178,13 +185,7 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:
     ).where(of_streams(events))
     if "fingerprint" not in parameters:
         return stored.order_by(events.c.aggregate_id, events.c.version)
-    last = events.alias("last")
-    is_of_the_log = exists().where(  # and not of one that was longer, before it was restored or cut
-        last.c.aggregate_type == snapshots.c.aggregate_type,
-        last.c.aggregate_id == snapshots.c.aggregate_id,
-        last.c.version == snapshots.c.version,
-    )
-    usable = and_(of_streams(snapshots), snapshots.c.state_fingerprint == bindparam("fingerprint", type_=Text), is_of_the_log)
+    usable = and_(of_streams(snapshots), snapshots.c.state_fingerprint == bindparam("fingerprint", type_=Text))
     state = select(
         snapshots.c.aggregate_id,
         snapshots.c.version,
@@ -199,5 +200,6 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:
         .correlate(events)
         .scalar_subquery()
     )
-    both = union_all(stored.where(events.c.version > func.coalesce(covered, literal_column("0", Integer))), state)
-    return both.order_by("aggregate_id", "version")
+    # The last event that the snapshot covers comes along: it proves that the stream goes so far.
+    both = union_all(stored.where(events.c.version >= func.coalesce(covered, literal_column("0", Integer))), state)
+    return both.order_by("aggregate_id", "version", "event_version")
