@@ -220,7 +220,7 @@ def test_a_snapshot_that_was_recorded_before_is_used(
 ) -> None:
     with Session(database) as session:
         _write(session, [(1, NOW)] * 7)
-        session.execute(text('UPDATE snapshots SET state = \'{"balance": "1000"}\''))
+        session.execute(text('UPDATE snapshots SET state = \'{"owner": "", "balance": "1000", "deposits": 0}\''))
         account = EventSourcedRepository(session, Account).load_at_time(_ID, _day(LATER), axis="recorded")
         assert (account.balance, account.version) == (Decimal(1000 + 32 + 64), 7)
 
