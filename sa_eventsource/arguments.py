@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import typing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,10 @@ MAX_VERSION = 2**31 - 1
 
 _MAX_POSITION = 2**63 - 1
 _AXES = typing.get_args(TimeAxis)
+
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+"""What times of events lie between: a day within Python's years: a database shows them in a zone of its own."""
 
 
 def whole_number(name: str, value: Any, *, minimum: int, meaning: str, maximum: int = _MAX_POSITION) -> int:
@@ -67,6 +71,17 @@ def check_moment(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a datetime with a time zone, such as datetime.now(UTC), not {value!r}")
     if value.utcoffset() is None:
         raise ValueError(f"{name} {value!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+
+
+def check_moment_of_event(name: str, value: Any) -> None:
+    """Refuse what is no moment, or one that could not be read from the log again. As :func:`check_moment`.
+
+    Raises:
+        ValueError: It also lies outside of the years 1 to 9999 in UTC, or within a day of their ends.
+    """
+    check_moment(name, value)
+    if not EARLIEST <= value < LATEST:
+        raise ValueError(f"{name} {value!r} cannot be read back from a database; it must lie from {EARLIEST} to {LATEST}")
 
 
 def check_uuid(name: str, value: Any) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Mapping, Sequence  # noqa: TC003 - Pydantic resolves the alias
+from typing import Literal, TypeAlias
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from typing_extensions import TypeAliasType
 
-JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
-"""A value that JSON can hold."""
+JsonValue = TypeAliasType("JsonValue", "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None")
+"""A value that JSON can hold. It may be the type of an event's field; lists and dicts come back, tuples are refused."""
 
 TimeAxis: TypeAlias = Literal["occurred", "recorded"]
 """One of an event's two times: when it happened (as it was then), or when it was written to the log (as we knew it then)."""

@@ -16,6 +16,7 @@ from sa_eventsource.aggregates.handlers import Handlers
 from sa_eventsource.aggregates.instance import BOOKS, Books, books_of, drop_half_changed_state, load_missing_state, session_side
 from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside
 from sa_eventsource.aggregates.state import StateFields
+from sa_eventsource.arguments import check_moment_of_event, check_uuid
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import (
     AggregateIdError,
@@ -171,10 +172,14 @@ class AggregateRoot(Generic[IdT]):
 
         Raises:
             EventPayloadError: The event holds a value that would not survive storage. The aggregate is unchanged.
+            DeclarationError: Its class is none that it could be read as: abstract, a generic one with its parameters, an older
+                version.
             UnhandledEventError: No ``@applies`` method takes the event. The aggregate is unchanged.
             ReadOnlyAggregateError: This is the aggregate as it stood in the past.
             NestedEventError: It was called by an ``@applies`` method.
-            ValueError: *occurred_at* has no time zone.
+            ValueError: *occurred_at* has no time zone, or lies outside of the years 1 to 9999 in UTC (or within a day of their
+                ends).
+            TypeError: *occurred_at* is no ``datetime``, or *event_id* no ``UUID``.
         """
         definition = definition_of(type(self))
         books = books_of(self)
@@ -187,8 +192,10 @@ class AggregateRoot(Generic[IdT]):
         time_given = occurred_at is not None
         if occurred_at is None:
             occurred_at = datetime.now(UTC)
-        elif occurred_at.tzinfo is None:
-            raise ValueError(f"occurred_at {occurred_at!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+        else:
+            check_moment_of_event("occurred_at", occurred_at)
+        if event_id is not None:
+            check_uuid("event_id", event_id)
         if not books.is_loaded:
             load_missing_state(self)
             books = books_of(self)  # loading begins new ones
@@ -200,7 +207,7 @@ class AggregateRoot(Generic[IdT]):
         pending = PendingEvent(
             event=event,
             payload=payload,
-            event_id=event_id if event_id is not None else uuid7(),
+            event_id=uuid7() if event_id is None else event_id,
             version=self.version + 1,
             occurred_at=occurred_at,
             correlation_id=context.correlation_id,

@@ -1,10 +1,21 @@
 """Events: their base class, names and versions, the way to JSON and back, their context. Knows no database."""
 
-from sa_eventsource.events.codec import decode, decode_metadata, decoder, encode, encode_metadata
+from sa_eventsource.events.codec import decode, decoder, encode
 from sa_eventsource.events.context import EventContext, current_context, event_context
 from sa_eventsource.events.domain_event import DomainEvent
+from sa_eventsource.events.jsonb import parsed
+from sa_eventsource.events.metadata import decode_metadata, encode_metadata
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
-from sa_eventsource.events.registry import class_of, current_class, current_type, place, stored_types
+from sa_eventsource.events.registry import (
+    class_of,
+    current_class,
+    current_type,
+    family,
+    is_event,
+    place,
+    stored_types,
+    stored_types_of_family,
+)
 from sa_eventsource.events.upcasting import reading_steps, upcast
 
 __all__ = [
@@ -22,8 +33,12 @@ __all__ = [
     "encode",
     "encode_metadata",
     "event_context",
+    "family",
+    "is_event",
+    "parsed",
     "place",
     "reading_steps",
     "stored_types",
+    "stored_types_of_family",
     "upcast",
 ]

@@ -1,38 +1,34 @@
 """Events to JSON text and back, exactly or not at all.
 
-Pydantic writes and reads the text; there is no dict in between. What a text cannot carry is refused when the event is applied:
-NUL characters (PostgreSQL's text has none), NaN and infinities (JSON has none), times without a zone (they mean another moment on
-another machine), and values that would come back as something else. PostgreSQL's jsonb orders the keys of objects anew, so the
-entries of a dict field come back in another order, and knows no negative zero.
+Pydantic writes and reads the text; there is no dict in between. An event whose class is proven exact is written, and that is all
+(:mod:`~sa_eventsource.events.exactness`). Any other is read back at once, as PostgreSQL would give it, and compared with what was
+written, types included. What does not come back, and what no text can carry, is refused when the event is applied: NUL characters
+(PostgreSQL's text has none), NaN and infinities (JSON has none), times without a zone (another machine takes them for another
+moment).
+
+What comes back is equal, not identical: a time has its offset but no longer the zone's name, the entries of a dict are in another
+order, and PostgreSQL knows no negative zero.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
-from decimal import Decimal
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic import ValidationError
 
-from sa_eventsource.events import registry, schema_traits
-from sa_eventsource.events.upcasting import read_old
-from sa_eventsource.exceptions import EventDecodeError, EventPayloadError, UnknownEventTypeError
+from sa_eventsource.events import registry
+from sa_eventsource.events.comparison import difference, shown
+from sa_eventsource.events.exactness import proof_of, refuses_later
+from sa_eventsource.events.jsonb import as_text, parsed
+from sa_eventsource.events.steps import FromLog, Step, Steps, ToLog
+from sa_eventsource.events.storable import is_suspicious, refuse_unstorable
+from sa_eventsource.events.upcasting import in_present_shape
+from sa_eventsource.exceptions import DeclarationError, EventDecodeError, EventPayloadError, UnknownEventTypeError
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from sa_eventsource.events.domain_event import DomainEvent
-    from sa_eventsource.types import JsonValue
-
-Decoder: TypeAlias = Callable[..., "DomainEvent"]
-
-_decoders: dict[tuple[str, int], Decoder] = {}
-registry.on_change(_decoders.clear)
 
 
 def encode(event: DomainEvent) -> str:
@@ -40,22 +36,12 @@ def encode(event: DomainEvent) -> str:
 
     Raises:
         EventPayloadError: It holds a value that would not survive.
+        DeclarationError: Its class is none that the event could be read as.
     """
-    event_class = type(event)
-    name = event_class.__event_type__
-    try:
-        text = event.model_dump_json(by_alias=True, warnings="error")
-    except (PydanticSerializationError, UnicodeEncodeError) as error:
-        raise EventPayloadError(name, _unserializable(event), f"it cannot be written as JSON: {error}") from error
-    traits = schema_traits.of(event_class)
-    if traits.may_hold_times or _is_suspicious(text):
-        _refuse_first(name, event)
-    if traits.is_ambiguous:
-        _refuse_unequal(name, event, text)
-    return text
+    return STEPS.write(event)
 
 
-def decoder(event_type: str, event_version: int) -> Decoder:
+def decoder(event_type: str, event_version: int) -> FromLog:
     """Get the function that reads payloads of one stored type and version.
 
     It raises Pydantic's ``ValidationError`` for payloads that do not fit; :func:`decode` says it better.
@@ -63,17 +49,7 @@ def decoder(event_type: str, event_version: int) -> Decoder:
     Raises:
         UnknownEventTypeError: No class declares the type.
     """
-    key = (event_type, event_version)
-    try:
-        return _decoders[key]
-    except KeyError:
-        event_class = registry.current_class(event_type, event_version)
-        if event_class.__event_version__ == event_version:
-            found: Decoder = event_class.__pydantic_validator__.validate_json
-        else:
-            found = partial(read_old, event_type, event_version)
-        _decoders[key] = found
-        return found
+    return STEPS.reader(event_type, event_version)
 
 
 def decode(event_type: str, event_version: int, payload: str | bytes, *, event_id: UUID | None = None) -> DomainEvent:
@@ -90,7 +66,7 @@ def decode(event_type: str, event_version: int, payload: str | bytes, *, event_i
         UnknownEventTypeError: No class declares the type.
     """
     try:
-        return decoder(event_type, event_version)(payload)
+        return cast("DomainEvent", decoder(event_type, event_version)(payload))
     except ValidationError as error:
         details = error.errors(include_url=False)
         fields = [".".join(map(str, each["loc"])) for each in details]
@@ -102,115 +78,100 @@ def decode(event_type: str, event_version: int, payload: str | bytes, *, event_i
         raise UnknownEventTypeError(event_type, event_version, event_id) from error
 
 
-def encode_metadata(metadata: Mapping[str, JsonValue]) -> str | None:
-    """Write metadata as JSON text; None if there is none.
+def _writing(event_class: type[DomainEvent]) -> ToLog:
+    name = event_class.__event_type__
+    to_json = event_class.__pydantic_serializer__.to_json
 
-    Raises:
-        EventPayloadError: It holds what JSON or PostgreSQL cannot.
-    """
-    if not metadata:
-        return None
-    if type(metadata) is not dict or not all(type(key) is str and type(value) is str for key, value in metadata.items()):
-        for field, reason in _not_json(metadata, ""):
-            raise EventPayloadError("metadata", field, reason)
+    def write(event: DomainEvent, _text: str) -> str:
+        try:
+            return to_json(event, by_alias=True, warnings="error").decode()
+        except (ValueError, RecursionError) as error:  # Pydantic's own, and what a text cannot be encoded with
+            raise EventPayloadError(name, _unserializable(event), f"it cannot be written as JSON: {error}") from error
+
+    return write
+
+
+def _proving(event_class: type[DomainEvent]) -> ToLog:
+    registry.refuse_unreadable(event_class)
+    field = refuses_later(event_class)
+    if field is not None:
+        raise DeclarationError(
+            f"{event_class.__name__}.{field} must lie in the future, and so could not be read once the time has come. Check that "
+            "where the event is made, and declare the field as date or AwareDatetime."
+        )
+    name = event_class.__event_type__
+    proof = proof_of(event_class)
+    if proof is None or proof.test is None:
+        return lambda event, text: _compared(name, event, text)
+    test, has_rules = proof.test, proof.has_rules
+
+    def prove(event: DomainEvent, text: str) -> str:
+        if not test(event) or is_suspicious(text):
+            return _compared(name, event, text)
+        if has_rules:
+            _read_back(name, event, text)
+        return text
+
+    return prove
+
+
+def _compared(name: str, event: DomainEvent, text: str) -> str:
+    """Read a text back as the database will give it, and compare."""
+    refuse_unstorable(name, event)
     try:
-        text = to_json(metadata, inf_nan_mode="constants").decode()
-    except (PydanticSerializationError, UnicodeEncodeError) as error:
-        raise EventPayloadError("metadata", "", f"it cannot be written as JSON: {error}") from error
-    if _is_suspicious(text):
-        _refuse_first("metadata", metadata)
+        document = parsed(text)
+    except (ValueError, RecursionError) as error:
+        raise EventPayloadError(name, "", f"it could not be read back: {error}") from error
+    refuse_unstorable(name, document)  # what is a text only here, such as a path
+    found = difference(event, _read_back(name, event, as_text(document)))
+    if found is not None:
+        raise EventPayloadError(name, found.path, f"{shown(found.one)} would come back as {shown(found.other)}; {_ADVICE}")
     return text
 
 
-def decode_metadata(text: str | bytes | None) -> dict[str, Any]:
-    """Read metadata from JSON text; an empty dict if there is none."""
-    found: dict[str, Any] = {} if text is None else json.loads(text)
-    return found
+_ADVICE = "use a more exact type, or a discriminator for a union of models"
 
 
-def _is_suspicious(text: str) -> bool:
-    return "\\u0000" in text or "NaN" in text or "Infinity" in text
-
-
-def _refuse_first(name: str, value: object) -> None:
-    for field, reason in _unstorable(value, ""):
-        raise EventPayloadError(name, field, reason)
-
-
-def _unstorable(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """Find, in a value and all it holds, what no text can carry."""
-    match value:
-        case str() if "\x00" in value:
-            yield path, "it holds a NUL character, which PostgreSQL cannot store"
-        case float() | Decimal() if not math.isfinite(value):
-            yield path, f"{value} is not a number that JSON can hold"
-        case datetime() if value.utcoffset() is None:
-            yield path, f"{value!r} has no time zone; pass an aware time, such as datetime.now(UTC)"
-        case _:
-            for key, each in _members(value):
-                inner = f"{path}.{key}" if path else str(key)
-                if isinstance(key, str) and "\x00" in key:
-                    yield inner, "its key holds a NUL character, which PostgreSQL cannot store"
-                yield from _unstorable(each, inner)
-
-
-def _members(value: object) -> Iterator[tuple[object, object]]:
-    match value:
-        case BaseModel():
-            yield from vars(value).items()
-            yield from (value.__pydantic_extra__ or {}).items()
-        case Mapping():
-            yield from value.items()
-        case list() | tuple() | set() | frozenset():
-            yield from enumerate(value)
-        case _ if hasattr(type(value), "__dataclass_fields__"):
-            yield from ((name, getattr(value, name)) for name in type(value).__dataclass_fields__)  # type: ignore[attr-defined]
-
-
-def _not_json(value: object, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            if not isinstance(key, str):
-                yield path, f"the key {key!r} is not a str"
-            yield from _not_json(each, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple):
-        for index, each in enumerate(value):
-            yield from _not_json(each, f"{path}.{index}" if path else str(index))
-    elif not isinstance(value, str | int | float | bool | None):
-        yield path, f"{value!r} is not a JSON value; pass str(...) or another that is"
+def _read_back(name: str, event: DomainEvent, text: str) -> Any:
+    try:
+        return type(event).__pydantic_validator__.validate_json(text)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        raise EventPayloadError(name, field, f"it could not be read back: {error}; {_ADVICE}") from error
+    except Exception as error:  # a validator of the application's own may raise anything
+        raise EventPayloadError(name, "", f"it could not be read back: {error!r}; {_ADVICE}") from error
 
 
 def _unserializable(event: DomainEvent) -> str:
-    for name, value in vars(event).items():
+    """Name the field that cannot be written; an empty text if it is none alone."""
+    for name in type(event).model_fields:
         try:
-            to_json(value, inf_nan_mode="constants")
-        except (PydanticSerializationError, UnicodeEncodeError):
+            event.__pydantic_serializer__.to_json(event, by_alias=True, warnings="error", include={name})
+        except (ValueError, RecursionError):
             return name
     return ""
 
 
-def _refuse_unequal(name: str, event: DomainEvent, text: str) -> None:
-    advice = "use a more exact type, or a discriminator for a union of models"
-    try:
-        again = type(event).__pydantic_validator__.validate_json(text)
-    except ValidationError as error:
-        field = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
-        raise EventPayloadError(name, field, f"it could not be read back: {error}; {advice}") from error
-    if again == event and _same_types(again, event):
-        return
-    for field, value in vars(event).items():
-        back = getattr(again, field)
-        if back != value or not _same_types(back, value):
-            raise EventPayloadError(name, field, f"{value!r} would come back as {back!r}; {advice}")
+def _reading(event_type: str, event_version: int) -> FromLog:
+    target = registry.current_class(event_type, event_version)
+    validate: FromLog = target.__pydantic_validator__.validate_json
+    if target.__event_version__ == event_version:
+        return validate
+    return lambda payload: payload if isinstance(payload, target) else validate(payload)
 
 
-def _same_types(left: object, right: object) -> bool:
-    """Tell whether two equal values are made of the same types: 1 and True and Decimal(1) are equal too."""
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, set | frozenset):
-        return True
-    pairs = zip(_members(left), _members(right), strict=False)
-    if isinstance(left, Mapping) and isinstance(right, Mapping):
-        return all(_same_types(value, right.get(key)) for key, value in left.items())
-    return all(_same_types(one, other) for (_, one), (_, other) in pairs)
+def _upcasting(event_type: str, event_version: int) -> FromLog | None:
+    target = registry.current_class(event_type, event_version)
+    if target.__event_version__ == event_version:
+        return None
+    return lambda payload: in_present_shape(event_type, event_version, payload)
+
+
+STEPS = Steps(
+    [
+        Step("write", to_log=_writing, from_log=lambda _type, _version: None),
+        Step("validate", to_log=_proving, from_log=_reading),
+        Step("upcast", to_log=lambda _class: None, from_log=_upcasting),
+    ]
+)
+"""The way of every event. A step that changes what is stored, such as encryption, joins it."""

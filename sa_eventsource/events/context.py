@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sa_eventsource.events.codec import encode_metadata
+from sa_eventsource.events.metadata import as_stored
 from sa_eventsource.events.recorded import RecordedEvent
 from sa_eventsource.exceptions import EventContextLostError
 
@@ -28,7 +28,7 @@ class EventContext:
     Attributes:
         correlation_id: The business transaction.
         causation_id: The event that led to it.
-        metadata: Who, why, and whatever else JSON can hold.
+        metadata: Who, why, and whatever else JSON can hold. It is copied, as it will be read: tuples become lists.
 
     Raises:
         TypeError: An id is no ``UUID``.
@@ -40,12 +40,12 @@ class EventContext:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the values, and take the metadata as it will be read."""
         for name in ("correlation_id", "causation_id"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, UUID):
                 raise TypeError(f"{name} must be a UUID, not {value!r}; pass uuid.UUID(...)")
-        encode_metadata(self.metadata)
+        object.__setattr__(self, "metadata", as_stored(self.metadata))
 
     def merged_over(self, outer: EventContext) -> EventContext:
         """Combine with an outer context; what is set here goes before."""

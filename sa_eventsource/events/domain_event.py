@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from sa_eventsource.events.registry import register
+from sa_eventsource.events.registry import is_event, register
 from sa_eventsource.exceptions import DeclarationError
 
 _MAX_TYPE_LENGTH = 255
@@ -19,7 +19,8 @@ class DomainEvent(BaseModel):
     A frozen Pydantic model. Unknown fields are refused, both when it is made and when it is read: a field that was dropped or
     renamed needs an upcaster. Every value must survive the way to JSON and back exactly; ``apply_event`` refuses it otherwise.
 
-    A class whose body sets ``__abstract__ = True`` is a common base and no event itself.
+    A class whose body sets ``__abstract__ = True`` is a common base and no event itself. So is a generic class with its parameters,
+    ``Changed[int]``: another process does not know its name. Declare ``class CountChanged(Changed[int])``.
     """
 
     model_config = ConfigDict(
@@ -61,5 +62,5 @@ class DomainEvent(BaseModel):
         version = cls.__event_version__
         if type(version) is not int or not 1 <= version <= _MAX_VERSION:
             raise DeclarationError(f"{cls.__name__}.__event_version__ is {version!r}; it must be an int from 1 to {_MAX_VERSION}")
-        if not own.get("__abstract__", False):
+        if is_event(cls):
             register(cls, cls.__former_types__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic
 
 from typing_extensions import TypeVar
 
+from sa_eventsource.events.codec import decoder
 from sa_eventsource.events.domain_event import DomainEvent
 
 if TYPE_CHECKING:
@@ -86,5 +87,6 @@ class PendingEvent:
 
         What gets it shares nothing with the object that was applied, which the application may still change: a list in it, say.
         """
-        again: DomainEvent = type(self.event).__pydantic_validator__.validate_json(self.payload)
+        event_class = type(self.event)
+        again: DomainEvent = decoder(event_class.__event_type__, event_class.__event_version__)(self.payload)
         return again

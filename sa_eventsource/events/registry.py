@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sa_eventsource.exceptions import DuplicateEventTypeError, UnknownEventTypeError
+from sa_eventsource.exceptions import DeclarationError, DuplicateEventTypeError, UnknownEventTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,54 @@ def register(event_class: type[DomainEvent], former_types: tuple[str, ...]) -> N
     changed()
 
 
+def is_event(event_class: type[DomainEvent]) -> bool:
+    """Tell whether a class is an event by itself, and not only a base of others: abstract, or a generic one with its parameters."""
+    return "__event_type__" in vars(event_class) and _why_none(event_class) is None
+
+
+def refuse_unreadable(event_class: type[DomainEvent]) -> None:
+    """Refuse a class whose events would be read as those of another, or not at all.
+
+    Raises:
+        DeclarationError: It is one.
+    """
+    reason = _why_none(event_class)
+    if reason is None:
+        current = current_class(event_class.__event_type__, event_class.__event_version__)
+        if current is event_class:
+            return
+        if place(current) == place(event_class):
+            reason = "it was declared anew since; make events of the new class, and run again what still uses the old one"
+        else:
+            reason = f"its events are read as {place(current)}, version {current.__event_version__}; make events of that class"
+    raise DeclarationError(f"{place(event_class)} cannot be stored: {reason}")
+
+
+def _why_none(event_class: type[DomainEvent]) -> str | None:
+    if vars(event_class).get("__abstract__", False):
+        return "it is abstract; declare a class that inherits from it"
+    if event_class.__pydantic_generic_metadata__["origin"] is not None:
+        written = event_class.__name__
+        named = "".join(character for character in written.title() if character.isalnum())
+        return (
+            f"a process that has not written {written} does not know its name; declare a class: class {named}({written}): .... "
+            f"Events stored under that name by an earlier release are read where it has __former_types__ = ({written!r},)"
+        )
+    return None
+
+
+def family(event_class: type[DomainEvent]) -> tuple[type[DomainEvent], ...]:
+    """List the events that a class stands for: its own, and those of all classes that inherit from it, in the order declared.
+
+    That is what ``isinstance`` says of an event as it is read. Classes of older versions are left out: none is read as them.
+    """
+    current: dict[str, type[DomainEvent]] = {}
+    for (event_type, version), each in _classes.items():
+        if event_type not in current or version > current[event_type].__event_version__:
+            current[event_type] = each
+    return tuple(each for each in current.values() if issubclass(each, event_class))
+
+
 def current_type(event_type: str) -> str:
     """Follow a former name to the present one."""
     return _former.get(event_type, event_type)
@@ -76,9 +124,15 @@ def class_of(event_type: str, version: int) -> type[DomainEvent] | None:
 
 
 def stored_types(event_class: type[DomainEvent]) -> tuple[str, ...]:
-    """List the names under which events of a class may be stored: the present one first, then its former ones."""
+    """List the names under which events of just this class may be stored: the present one first, then its former ones."""
     event_type = event_class.__event_type__
     return (event_type, *(name for name, present in _former.items() if present == event_type))
+
+
+def stored_types_of_family(event_class: type[DomainEvent]) -> tuple[str, ...]:
+    """List the names under which events of a class, or of one that inherits from it, may be stored."""
+    own = stored_types(event_class) if is_event(event_class) else ()
+    return tuple(dict.fromkeys([*own, *(name for each in family(event_class) for name in stored_types(each))]))
 
 
 def place(event_class: type[object]) -> str:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pydantic_core import to_json
+
 from sa_eventsource.events.registry import changed, class_of, current_class, current_type, place, stored_types
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError
 
@@ -60,13 +62,16 @@ def reading_steps(event_class: type[DomainEvent]) -> list[tuple[str, int, Any]]:
     return sorted(steps, key=lambda step: (*step[:2], isinstance(step[2], type)))
 
 
-def read_old(event_type: str, event_version: int, payload: str | bytes) -> DomainEvent:
-    """Read a payload that is not of the current class's version.
+def in_present_shape(event_type: str, event_version: int, payload: str | bytes) -> DomainEvent | str | bytes:
+    """Bring a payload that is not of the current class's version into its shape.
 
     Args:
         event_type: The stored name, present or former.
         event_version: The stored version.
         payload: The stored JSON text.
+
+    Returns:
+        The JSON text of a payload of the current version, or the event itself where a class method made it.
 
     Raises:
         EventDecodeError: A step is missing or fails, or the version is newer than the class.
@@ -88,12 +93,12 @@ def read_old(event_type: str, event_version: int, payload: str | bytes) -> Domai
         upcaster = _upcasters.get((present, version)) or _upcasters.get((event_type, version))
         if upcaster is not None:
             data = _run(upcaster, _as_dict(data), event_type, event_version)
+            if not isinstance(data, dict):
+                raise _not_given(upcaster, data, "the payload of the next version, a dict", event_type, event_version)
             version += 1
         else:
             data, version = _by_class(data, version, target, event_type, event_version)
-    if isinstance(data, target):
-        return data
-    return _validate(target, data)
+    return data if isinstance(data, target) else _as_text(data, event_type, event_version)
 
 
 def _by_class(data: Any, version: int, target: type[DomainEvent], event_type: str, event_version: int) -> tuple[Any, int]:
@@ -103,8 +108,12 @@ def _by_class(data: Any, version: int, target: type[DomainEvent], event_type: st
     for newer in (class_of(target.__event_type__, version + 1), target):
         convert = getattr(newer, converter, None)
         if old_class is not None and newer is not None and convert is not None:
-            old = data if isinstance(data, old_class) else _validate(old_class, data)
-            return _run(convert, old, event_type, event_version), newer.__event_version__
+            if not isinstance(data, old_class):
+                data = old_class.model_validate_json(_as_text(data, event_type, event_version))
+            found = _run(convert, data, event_type, event_version)
+            if not isinstance(found, newer):
+                raise _not_given(convert, found, f"a {newer.__name__}", event_type, event_version)
+            return found, newer.__event_version__
     raise EventDecodeError(
         event_type,
         event_version,
@@ -129,9 +138,22 @@ def _as_dict(data: Any) -> dict[str, Any]:
     return found
 
 
-def _validate(event_class: type[DomainEvent], data: Any) -> DomainEvent:
-    text = data if isinstance(data, str | bytes) else json.dumps(_as_dict(data))
-    return event_class.model_validate_json(text)
+def _as_text(data: Any, event_type: str, event_version: int) -> str | bytes:
+    if isinstance(data, str | bytes):
+        return data
+    try:
+        return to_json(_as_dict(data), inf_nan_mode="constants")
+    except (ValueError, RecursionError) as error:
+        raise EventDecodeError(
+            event_type, event_version, f"its upcasters give {data!r}, which cannot be written as JSON: {error}"
+        ) from error
+
+
+def _not_given(step: Any, value: Any, wanted: str, event_type: str, event_version: int) -> EventDecodeError:
+    forgotten = "; it may have forgotten its return statement" if value is None else ""
+    return EventDecodeError(
+        event_type, event_version, f"the upcaster {_place(step)} returned {value!r} instead of {wanted}{forgotten}"
+    )
 
 
 def _place(function: Any) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
-from sa_eventsource.arguments import check_axis, check_moment, version_number
+from sa_eventsource.arguments import check_axis, check_moment, check_moment_of_event, check_uuid, version_number
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
 from sa_eventsource.mapping import check_class, check_session
@@ -220,14 +220,14 @@ class EventSourcedRepository(Generic[A]):
             UnhandledEventError: The aggregate has no method for an event.
             TypeError: *expected_version* is neither a whole number nor an ``ExpectedVersion``. Turn the text of an ``If-Match``
                 header into a number first.
-            ValueError: There are no events, or not as many ids, *occurred_at* has no time zone, or *expected_version* is negative.
+            ValueError: There are no events, or not as many ids, *occurred_at* has no time zone or lies outside of the years 1 to
+                9999 in UTC (or within a day of their ends), or *expected_version* is negative.
         """
         if isinstance(events, DomainEvent | str | bytes) or not isinstance(events, Sequence):
             raise TypeError(f"append() takes a list of events, not {events!r}")
         if not events or (event_ids is not None and len(event_ids) != len(events)):
             raise ValueError("append() takes at least one event, and either no event_ids or one for each event")
-        if occurred_at is not None and occurred_at.tzinfo is None:
-            raise ValueError(f"occurred_at {occurred_at!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+        _check_stamps(occurred_at, event_ids)
         if not isinstance(expected_version, ExpectedVersion):
             expected_version = version_number("expected_version", expected_version, minimum=0, meaning=_EXPECTED)
         text_id = self._definition.text_id(aggregate_id)
@@ -314,3 +314,10 @@ class EventSourcedRepository(Generic[A]):
         if stream is None:
             raise AggregateNotFoundError(self._definition.aggregate_type, text_id, moment=moment, version=version)
         return past_view(self._aggregate_class, text_id, stream.rows, snapshot=stream.snapshot, contiguous=moment is None)
+
+
+def _check_stamps(occurred_at: datetime | None, event_ids: Sequence[UUID] | None) -> None:
+    if occurred_at is not None:
+        check_moment_of_event("occurred_at", occurred_at)
+    for each in event_ids or ():
+        check_uuid("event_ids", each)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
+from sa_eventsource.events import parsed
 from sa_eventsource.exceptions import ConcurrencyError, EventAlreadyAppendedError, EventIdConflictError, EventSourceError
 from sa_eventsource.store.append import AppendRefusedError, StreamAppend, row_of
 from sa_eventsource.store.connections import after_rollback
@@ -161,7 +162,13 @@ def _stored(connection: Connection, events: Table, streams: Sequence[StreamAppen
 
 def _differences(stream: StreamAppend, event: PendingEvent, row: Any) -> list[str]:
     ours = row_of(stream, event)
-    ours["event_data"] = json.loads(event.payload)
-    ours["metadata"] = dict(event.metadata) or None
+    # As jsonb gives it on one side, and as SQLite keeps it on the other: 1e23 is a whole number there, and the nearest float here.
+    theirs = {"event_data": _canonical(row.event_data), "metadata": _canonical(row.metadata)}
+    ours["event_data"] = parsed(event.payload)
+    ours["metadata"] = None if ours["metadata"] is None else parsed(ours["metadata"])
     ours["occurred_at"] = event.occurred_at.astimezone(UTC) if event.time_given else row.occurred_at
-    return [name for name in COLUMNS if ours[name] != getattr(row, name)]
+    return [name for name in COLUMNS if ours[name] != theirs.get(name, getattr(row, name))]
+
+
+def _canonical(document: Any) -> Any:
+    return None if document is None else parsed(json.dumps(document))

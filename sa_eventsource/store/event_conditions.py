@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.arguments import check_moment, check_uuid, version_number, whole_number
-from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types
+from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types_of_family
 from sa_eventsource.mapping import check_class
 
 if TYPE_CHECKING:
@@ -197,11 +197,11 @@ def select_events(table: Table) -> Any:
 
 
 def of_types(table: Table, event_types: tuple[type[DomainEvent], ...]) -> ColumnElement[bool]:
-    """Build the condition that an event is of one of these classes, under their present and former names."""
+    """Build the condition that an event is of one of these classes or of those that inherit from them, under all their names."""
     for each in event_types:
         if not (isinstance(each, type) and issubclass(each, DomainEvent)):
             raise TypeError(f"of_type({each!r}): pass DomainEvent classes, such as of_type(OrderPlaced)")
-    return table.c.event_type.in_([name for event_type in event_types for name in stored_types(event_type)])
+    return table.c.event_type.in_(dict.fromkeys(name for each in event_types for name in stored_types_of_family(each)))
 
 
 def recorded(row: Row[Any]) -> RecordedEvent[Any]:

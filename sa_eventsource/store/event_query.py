@@ -29,7 +29,11 @@ class EventQuery(EventConditions["Session"], Generic[E]):
     """
 
     def of_type(self, *event_types: type[F]) -> EventQuery[F]:
-        """Only events of these classes, under their present and former names."""
+        """Only events of these classes and of those that inherit from them, under their present and former names.
+
+        Raises:
+            TypeError: One is no ``DomainEvent`` class.
+        """
         query: Any = self.where(of_types(self.table, event_types))
         return query  # type: ignore[no-any-return]
 
@@ -82,7 +86,11 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
     """Events that fulfil some conditions, read through an ``AsyncSession``: :class:`EventQuery` with ``await``."""
 
     def of_type(self, *event_types: type[F]) -> AsyncEventQuery[F]:
-        """Only events of these classes, under their present and former names."""
+        """Only events of these classes and of those that inherit from them, under their present and former names.
+
+        Raises:
+            TypeError: One is no ``DomainEvent`` class.
+        """
         query: Any = self.where(of_types(self.table, event_types))
         return query  # type: ignore[no-any-return]
 

@@ -131,3 +131,15 @@ def test_a_block_that_ends_in_another_thread_keeps_the_error_of_the_application(
     error = ZeroDivisionError()
     assert not block.__exit__(ZeroDivisionError, error, None)
     assert "(the ids)" in error.__notes__[0]
+
+
+def test_metadata_is_taken_as_it_will_be_read() -> None:
+    tags = ["a"]
+    with event_context(tags=tags, pair=(1, (2,)), nested={"t": ("x",)}) as context:
+        tags.append("b")
+        assert context.metadata == {"tags": ["a"], "pair": [1, [2]], "nested": {"t": ["x"]}}
+
+
+def test_metadata_that_python_does_not_read_again_is_refused() -> None:
+    with pytest.raises(EventPayloadError, match="read back"), event_context(number=10**4500):
+        pass

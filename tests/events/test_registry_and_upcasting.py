@@ -200,3 +200,49 @@ def test_an_upcaster_that_comes_late_is_used() -> None:
         return {"n": 7}
 
     assert decode("Late", 1, "{}") == Late(n=7)
+
+
+@pytest.mark.parametrize("given", [None, [{"n": 1}], "{}", 7])
+def test_an_upcaster_that_returns_no_payload_is_named_with_type_and_version(given: Any) -> None:
+    class Forgetful(DomainEvent):
+        __event_version__ = 2
+        n: int = 0
+
+    @upcast(Forgetful, from_version=1)
+    def _forgets(_payload: dict[str, Any]) -> Any:
+        return given
+
+    with pytest.raises(EventDecodeError, match=r"_forgets returned") as caught:
+        decode("Forgetful", 1, "{}")
+    assert (caught.value.event_type, caught.value.event_version) == ("Forgetful", 1)
+    assert ("return statement" in str(caught.value)) is (given is None)
+
+
+def test_a_class_method_that_returns_no_event_is_named() -> None:
+    class ShapeV1(DomainEvent):
+        __event_type__ = "Shape"
+
+    class Shape(DomainEvent):
+        __event_version__ = 2
+
+        @classmethod
+        def from_v1(cls, old: ShapeV1) -> Any:
+            """Forget to return."""
+
+    with pytest.raises(EventDecodeError, match=r"from_v1 returned None instead of a Shape"):
+        decode("Shape", 1, "{}")
+
+
+def test_an_upcaster_may_give_values_that_json_writes_and_is_told_of_others() -> None:
+    class Priced(DomainEvent):
+        __event_version__ = 2
+        amount: Decimal
+        other: Any = None
+
+    @upcast(Priced, from_version=1)
+    def _price(payload: dict[str, Any]) -> dict[str, Any]:
+        return {"amount": Decimal("1.50"), "other": object() if "bad" in payload else None}
+
+    assert decode("Priced", 1, "{}") == Priced(amount=Decimal("1.5"))
+    with pytest.raises(EventDecodeError, match="cannot be written as JSON"):
+        decode("Priced", 1, '{"bad": 1}')

@@ -314,3 +314,59 @@ def test_a_repetition_is_recognised_when_no_time_was_given(engine: Engine) -> No
         order.apply_event(NoteAdded(text="b"), event_id=ids[0])
         with pytest.raises(EventIdConflictError):
             session.commit()
+
+
+@pytest.mark.parametrize("value", [("a", "b"), [("x",)], {"k": ({"n": 1},)}, 1e23, [1e16, -0.0, 2.5], 10**25, True])
+def test_metadata_that_json_writes_otherwise_is_the_same_content(database: Engine, value: Any) -> None:
+    for expected in (None, EventAlreadyAppendedError):
+        with event_context(value=value):
+            order = _note("o-1")
+        if expected is None:
+            _store(database, order)
+        else:
+            with pytest.raises(expected):
+                _store(database, order)
+    assert len(stored_events(database)) == 1
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(-timedelta(hours=12))),
+        datetime.max.replace(tzinfo=UTC),
+        datetime.min.replace(tzinfo=UTC),
+        datetime(2026, 1, 1),  # noqa: DTZ001 - the point
+    ],
+)
+def test_a_moment_that_no_database_gives_back_is_refused_where_it_is_given(database: Engine, moment: datetime) -> None:
+    order = Order(id="o-1")
+    with pytest.raises(ValueError, match="occurred_at"):
+        order.apply_event(NoteAdded(text="x"), occurred_at=moment)
+    assert order.version == 0
+    with Session(database) as session, pytest.raises(ValueError, match="occurred_at"):
+        EventSourcedRepository(session, Order).append("o-1", [NoteAdded(text="x")], expected_version=0, occurred_at=moment)
+
+
+def test_the_earliest_and_the_latest_moment_come_back(database: Engine) -> None:
+    order = Order(id="o-1")
+    for moment in (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, 23, 59, tzinfo=UTC)):
+        order.apply_event(NoteAdded(text="x"), occurred_at=moment)
+    _store(database, order)
+    assert len(stored_events(database)) == 2
+
+
+@pytest.mark.parametrize("event_id", ["not-a-uuid", str(EVENT_ID), 7, EVENT_ID.bytes])
+def test_an_event_id_that_is_no_uuid_is_refused_where_it_is_given(database: Engine, event_id: Any) -> None:
+    order = Order(id="o-1")
+    with pytest.raises(TypeError, match="event_id must be a UUID"):
+        order.apply_event(NoteAdded(text="x"), event_id=event_id)
+    assert order.version == 0
+    with Session(database) as session, pytest.raises(TypeError, match="event_ids must be a UUID"):
+        EventSourcedRepository(session, Order).append("o-1", [NoteAdded(text="x")], expected_version=0, event_ids=[event_id])
+
+
+@pytest.mark.parametrize("moment", ["2026-01-01", 7, MOMENT.date()])
+def test_a_time_that_is_no_datetime_is_refused(moment: Any) -> None:
+    with pytest.raises(TypeError, match="occurred_at must be a datetime"):
+        Order(id="o-1").apply_event(NoteAdded(text="x"), occurred_at=moment)

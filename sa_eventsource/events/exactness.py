@@ -1,0 +1,360 @@
+"""Which values of an event class come back from JSON as they were, proven from the schema that Pydantic made of the class.
+
+The proof is a list of what is known to be exact, never of what is known not to be: a schema of another kind, a setting that is not
+listed here, a serializer or a validator ends it, and the event is read back and compared instead. It is a statement about values of
+exactly the types that reading makes. An instance of a subclass, a ``datetime`` of another library or a number that nobody validated
+is found by its type, so nothing here depends on which classes exist.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, Flag
+from math import isfinite
+from types import NoneType
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from uuid import UUID
+
+from sa_eventsource.events.value_tests import Proof, Test, all_of, fields_test, has_whole_offset, never, with_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from sa_eventsource.events.domain_event import DomainEvent
+
+Schema: TypeAlias = "dict[str, Any]"
+
+_BOUNDS = frozenset({"le", "ge", "lt", "gt"})
+_LENGTHS = frozenset({"min_length", "max_length"})
+
+_RULES: dict[str, AbstractSet[str]] = {
+    "none": frozenset(),
+    "bool": frozenset(),
+    "str": _LENGTHS | {"pattern", "regex_engine"},
+    "int": _BOUNDS | {"multiple_of"},
+    "float": _BOUNDS | {"multiple_of"},
+    "decimal": _BOUNDS | {"multiple_of", "max_digits", "decimal_places"},
+    "uuid": frozenset({"version"}),
+    "bytes": _LENGTHS,
+    "date": _BOUNDS,
+    "time": _BOUNDS,
+    "datetime": _BOUNDS,
+    "timedelta": _BOUNDS,
+    "list": _LENGTHS,
+    "set": _LENGTHS,
+    "frozenset": _LENGTHS,
+    "tuple": _LENGTHS,
+    "dict": _LENGTHS,
+}
+"""What may stand in a schema and refuses values, but changes none."""
+
+_SETTINGS: dict[str, frozenset[Any] | None] = {
+    "title": None,
+    "frozen": None,
+    "allow_inf_nan": None,
+    "ser_json_bytes": None,
+    "val_json_bytes": None,
+    "ser_json_inf_nan": None,
+    "from_attributes": None,
+    "hide_input_in_errors": None,
+    "validate_assignment": None,
+    "validate_default": None,
+    "extra_fields_behavior": frozenset({"ignore", "forbid"}),
+    "ser_json_timedelta": frozenset({"iso8601"}),
+    "ser_json_temporal": frozenset({"iso8601"}),
+}
+"""Settings of a model under which the proof holds, and with which values; None for any. Whether bytes are read as they are written
+is asked where there are bytes; numbers that JSON does not have are found by value."""
+
+_PLAIN: dict[str, type[Any]] = {
+    "none": NoneType,
+    "bool": bool,
+    "str": str,
+    "int": int,
+    "decimal": Decimal,  # NaN and infinity are found in the text
+    "uuid": UUID,
+    "date": date,
+    "timedelta": timedelta,
+}
+"""Kinds whose values all come back."""
+
+_KEYS = frozenset({"str", "int", "uuid", "date"})
+"""Kinds whose values are also written as the keys of an object, one text for each."""
+
+
+class _NotProvenError(Exception):
+    """Nothing is known of a schema."""
+
+
+def proof_of(event_class: type[DomainEvent]) -> Proof | None:
+    """Find what must hold of an event of a class for it to come back; None if its schema does not tell."""
+    try:
+        return _Prover().prove(cast("Schema", event_class.__pydantic_core_schema__), {})
+    except _NotProvenError:
+        return None
+
+
+class _Prover:
+    """Goes through a schema from the outside in."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, Schema] = {}
+        self._within: list[str] = []
+
+    def prove(self, schema: Schema, config: Schema) -> Proof:
+        """Prove a schema that stands within a model of these settings.
+
+        Raises:
+            _NotProvenError: It is not on the list.
+        """
+        kind: str = schema["type"]
+        rules = _RULES.get(kind, frozenset())
+        if kind in _PLAIN:
+            _allow(schema, rules, {"allow_inf_nan"} if kind == "decimal" else ())
+            found = Proof(_PLAIN[kind])
+        else:
+            method = getattr(self, f"_prove_{kind.replace('-', '_')}", None)
+            if method is None:
+                raise _NotProvenError(kind)
+            found = method(schema, config)
+        return found if rules.isdisjoint(schema) else with_rules(found, schema, rules)
+
+    # Values -----------------------------------------------------------------------------------------------------------------------
+
+    def _prove_float(self, schema: Schema, _config: Schema) -> Proof:
+        _allow(schema, _RULES["float"], {"allow_inf_nan"})
+        return Proof(float, isfinite)
+
+    def _prove_bytes(self, schema: Schema, config: Schema) -> Proof:
+        _allow(schema, _RULES["bytes"])
+        if config.get("ser_json_bytes", "utf8") != config.get("val_json_bytes", "utf8"):
+            raise _NotProvenError
+        return Proof(bytes)
+
+    def _prove_datetime(self, schema: Schema, _config: Schema) -> Proof:
+        _allow(schema, _RULES["datetime"], {"tz_constraint", "microseconds_precision"})
+        if schema.get("tz_constraint", "aware") != "aware" or schema.get("microseconds_precision", "truncate") != "truncate":
+            raise _NotProvenError
+        return Proof(datetime, has_whole_offset)
+
+    def _prove_time(self, schema: Schema, _config: Schema) -> Proof:
+        _allow(schema, _RULES["time"], {"microseconds_precision"})
+        if schema.get("microseconds_precision", "truncate") != "truncate":
+            raise _NotProvenError
+        return Proof(time, lambda value: value.tzinfo is None or has_whole_offset(value))
+
+    def _prove_literal(self, schema: Schema, _config: Schema) -> Proof:
+        _allow(schema, {"expected"})
+        return Proof(_one_type(schema["expected"], (str, int)))
+
+    def _prove_enum(self, schema: Schema, _config: Schema) -> Proof:
+        _allow(schema, {"cls", "members", "sub_type"})
+        cls: type[Enum] = schema["cls"]
+        if issubclass(cls, Flag):
+            raise _NotProvenError
+        _one_type([member.value for member in schema["members"]], (str, int))
+        return Proof(cls)
+
+    # What holds values ------------------------------------------------------------------------------------------------------------
+
+    def _prove_nullable(self, schema: Schema, config: Schema) -> Proof:
+        _allow(schema, {"schema"})
+        inner = self.prove(schema["schema"], config)
+        test = inner.whole
+        return Proof(None, lambda value: value is None or test(value), inner.has_rules)
+
+    def _prove_default(self, schema: Schema, config: Schema) -> Proof:
+        _allow(schema, {"schema", "default", "default_factory", "default_factory_takes_data", "validate_default", "copy_default"})
+        return self.prove(schema["schema"], config)
+
+    def _prove_list(self, schema: Schema, config: Schema) -> Proof:
+        _allow(schema, {"items_schema"}, _RULES["list"])
+        items = self._prove_items(schema, config)
+        return Proof(list, all_of(items), items.has_rules)
+
+    def _prove_set(self, schema: Schema, config: Schema) -> Proof:
+        return self._prove_any_set(schema, config, set)
+
+    def _prove_frozenset(self, schema: Schema, config: Schema) -> Proof:
+        return self._prove_any_set(schema, config, frozenset)
+
+    def _prove_any_set(self, schema: Schema, config: Schema, kind: type[Any]) -> Proof:
+        _allow(schema, {"items_schema"}, _RULES["set"])
+        items = self._prove_key(schema.get("items_schema"), config, numbers=True)
+        return Proof(kind, all_of(items), items.has_rules)
+
+    def _prove_tuple(self, schema: Schema, config: Schema) -> Proof:
+        _allow(schema, {"items_schema", "variadic_item_index"}, _RULES["tuple"])
+        items = [self.prove(each, config) for each in schema["items_schema"]]
+        has_rules = any(each.has_rules for each in items)
+        variadic = schema.get("variadic_item_index")
+        if variadic is None:
+            tests = [each.whole for each in items]
+            return Proof(
+                tuple,
+                lambda value: len(value) == len(tests) and all(test(each) for test, each in zip(tests, value, strict=True)),
+                has_rules,
+            )
+        if len(items) != 1:
+            raise _NotProvenError
+        return Proof(tuple, all_of(items[0]), has_rules)
+
+    def _prove_dict(self, schema: Schema, config: Schema) -> Proof:
+        _allow(schema, {"keys_schema", "values_schema"}, _RULES["dict"])
+        keys = self._prove_key(schema.get("keys_schema"), config, numbers=False)
+        values = self._prove_items(schema, config, "values_schema")
+        are_keys, are_values = all_of(keys), all_of(values)
+        return Proof(dict, lambda value: are_keys(value) and are_values(value.values()), keys.has_rules or values.has_rules)
+
+    def _prove_items(self, schema: Schema, config: Schema, name: str = "items_schema") -> Proof:
+        if name not in schema:
+            raise _NotProvenError
+        return self.prove(schema[name], config)
+
+    def _prove_key(self, schema: Schema | None, config: Schema, *, numbers: bool) -> Proof:
+        """Prove what the text of a key, or the equality that sets go by, tells apart as the value does."""
+        kind = "any" if schema is None else schema["type"]
+        if schema is None or kind not in _KEYS | {"literal", "enum"}:
+            raise _NotProvenError
+        found = self.prove(schema, config)
+        named = schema.get("expected", ()) if kind == "literal" else [each.value for each in schema.get("members", ())]
+        if not numbers and any(type(each) is not str for each in named):
+            raise _NotProvenError  # 1 is written as the key "1", and not found among the numbers
+        return found
+
+    # Models -----------------------------------------------------------------------------------------------------------------------
+
+    def _prove_model(self, schema: Schema, _config: Schema) -> Proof:
+        _allow(schema, {"cls", "schema", "config", "generic_origin", "frozen", "revalidate_instances", "extra_behavior"})
+        config: Schema = schema.get("config", {})
+        for name, value in config.items():
+            if name not in _SETTINGS or value not in (_SETTINGS[name] or (value,)):
+                raise _NotProvenError(name)
+        if schema.get("extra_behavior", "ignore") == "allow":
+            raise _NotProvenError
+        fields = self._prove_fields(schema["schema"], config)
+        test = fields_test(fields)
+        types = tuple(each.python for each in fields.values() if each.python is not None and each.test is None)
+        return Proof(
+            schema["cls"],
+            test,
+            has_rules=any(each.has_rules for each in fields.values()),
+            fields=types if len(types) == len(fields) else None,
+        )
+
+    def _prove_fields(self, schema: Schema, config: Schema) -> dict[str, Proof]:
+        if schema["type"] != "model-fields":
+            raise _NotProvenError
+        _allow(schema, {"fields", "model_name", "from_attributes", "extra_behavior"})
+        if schema.get("extra_behavior", "ignore") == "allow":
+            raise _NotProvenError
+        names: set[str] = set()
+        proofs: dict[str, Proof] = {}
+        for name, each in schema["fields"].items():
+            _allow(each, {"schema", "frozen", "validation_alias", "serialization_alias"})
+            alias = each.get("validation_alias", name)
+            if not isinstance(alias, str) or alias != each.get("serialization_alias", name) or alias in names:
+                raise _NotProvenError
+            names.add(alias)
+            proofs[name] = self.prove(each["schema"], config)
+        return proofs
+
+    def _prove_tagged_union(self, schema: Schema, config: Schema) -> Proof:
+        _allow(
+            schema,
+            {"choices", "discriminator", "from_attributes", "custom_error_type", "custom_error_message", "custom_error_context"},
+        )
+        tag = schema["discriminator"]
+        if not isinstance(tag, str):
+            raise _NotProvenError
+        tests: dict[type[Any], Test] = {}
+        has_rules = False
+        for name, choice in schema["choices"].items():
+            resolved = self._resolve(choice)
+            if type(name) is not str or name not in _names_of(resolved, tag):
+                raise _NotProvenError
+            found = self.prove(choice, config)
+            if found.python is None:
+                raise _NotProvenError
+            tests[found.python] = found.whole
+            has_rules = has_rules or found.has_rules
+        return Proof(None, lambda value: tests.get(type(value), never)(value), has_rules)
+
+    def _prove_definitions(self, schema: Schema, config: Schema) -> Proof:
+        _allow(schema, {"schema", "definitions"})
+        self._definitions.update({each["ref"]: each for each in schema["definitions"]})
+        return self.prove(schema["schema"], config)
+
+    def _prove_definition_ref(self, schema: Schema, config: Schema) -> Proof:
+        _allow(schema, {"schema_ref"})
+        name = schema["schema_ref"]
+        if name in self._within:
+            raise _NotProvenError  # what holds itself may be nested more deeply than Pydantic reads
+        self._within.append(name)
+        try:
+            return self.prove(self._resolve(schema), config)
+        finally:
+            self._within.pop()
+
+    def _resolve(self, schema: Any) -> Schema:
+        if not isinstance(schema, dict):
+            raise _NotProvenError
+        if schema["type"] == "definition-ref":
+            return self._definitions[schema["schema_ref"]]
+        return schema
+
+
+def _allow(schema: Schema, *known: Collection[str]) -> None:
+    """Refuse a schema that says more than is known; what is false or empty says nothing."""
+    for key, value in schema.items():
+        if value and key not in ("type", "ref", "metadata") and not any(key in each for each in known):
+            raise _NotProvenError(key)
+
+
+def _names_of(model: Schema, tag: str) -> Sequence[Any]:
+    """The values that a model's tag may have."""
+    field = model["schema"].get("fields", {}).get(tag) if model["type"] == "model" else None
+    if field is None or "validation_alias" in field:
+        return ()
+    found: Schema = field["schema"]
+    if found["type"] == "default":
+        found = found["schema"]
+    expected: Sequence[Any] = found.get("expected", ())
+    return expected
+
+
+def _one_type(values: Collection[Any], types: tuple[type[Any], ...]) -> type[Any]:
+    for kind in types:
+        if values and all(type(each) is kind for each in values):
+            return kind
+    raise _NotProvenError
+
+
+def refuses_later(event_class: type[DomainEvent]) -> str | None:
+    """Find a field that takes moments in the future only, and so cannot be read later; None if there is none."""
+    schema = event_class.__pydantic_core_schema__
+    found = next(_fields_of(schema), {})
+    definitions = schema.get("definitions", ())
+    for name, field in found.items():
+        if _asks_for_future(field):
+            return name
+    return "a model within it" if _asks_for_future(definitions) else None
+
+
+def _fields_of(schema: Any) -> Iterator[dict[str, Any]]:
+    """Find the fields of the outermost model."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "model-fields":
+            yield schema["fields"]
+        elif isinstance(schema.get("schema"), dict):
+            yield from _fields_of(schema["schema"])
+
+
+def _asks_for_future(schema: Any) -> bool:
+    if isinstance(schema, dict):
+        return schema.get("now_op") == "future" or any(
+            _asks_for_future(each) for key, each in schema.items() if key not in ("metadata", "default", "config")
+        )
+    return isinstance(schema, list | tuple) and any(map(_asks_for_future, schema))

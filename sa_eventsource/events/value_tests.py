@@ -1,0 +1,123 @@
+"""What must hold of a value for it to come back from JSON as it was: tests that are made once for a class, and cost little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from operator import ge, gt, itemgetter, le, lt
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime, time
+
+Test: TypeAlias = Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What must hold of a value for it to come back.
+
+    Attributes:
+        python: The one type that it must have; None if *test* says all.
+        test: What must hold besides; None if nothing.
+        has_rules: Whether reading may refuse such a value by a rule that is not tested: a default, which nobody validated, may
+            break its own.
+        fields: Of a model for which it is enough, the types of its fields' values.
+    """
+
+    python: type[Any] | None
+    test: Test | None = None
+    has_rules: bool = False
+    fields: tuple[type[Any], ...] | None = None
+
+    @property
+    def whole(self) -> Test:
+        """The test of both."""
+        kind, test = self.python, self.test
+        if test is None:
+            return lambda value: type(value) is kind
+        if kind is None:
+            return test
+        return lambda value: type(value) is kind and test(value)
+
+
+def has_whole_offset(value: datetime | time) -> bool:
+    """Tell whether a time has a zone, and one of whole minutes: the text has no more."""
+    offset = value.utcoffset()
+    return offset is not None and not offset.seconds % 60 and not offset.microseconds
+
+
+def never(_value: object) -> bool:
+    """Tell that nothing is known of a value."""
+    return False
+
+
+def with_rules(found: Proof, schema: Mapping[str, Any], rules: AbstractSet[str]) -> Proof:
+    """Add the tests of what a schema asks of a value besides its type; what is not tested here, is read back."""
+    tests = [] if found.test is None else [found.test]
+    has_rules = found.has_rules
+    for rule in rules & schema.keys():
+        if rule in _BOUND_TESTS and schema["type"] in ("int", "float", "decimal"):
+            tests.append(partial(_BOUND_TESTS[rule], schema[rule]))
+        elif rule in _LENGTH_TESTS:
+            tests.append(partial(_LENGTH_TESTS[rule], schema[rule]))
+        else:
+            has_rules = True
+    if len(tests) > 1:
+        return Proof(found.python, lambda value: all(test(value) for test in tests), has_rules)
+    return Proof(found.python, tests[0] if tests else None, has_rules)
+
+
+_BOUND_TESTS: dict[str, Callable[[Any, Any], bool]] = {"gt": lt, "ge": le, "lt": gt, "le": ge}
+"""The bound comes first: a value is greater than 0 if 0 is less than it."""
+
+_LENGTH_TESTS: dict[str, Callable[[int, Any], bool]] = {
+    "min_length": lambda least, value: len(value) >= least,
+    "max_length": lambda most, value: len(value) <= most,
+}
+
+
+def all_of(items: Proof) -> Test:
+    """Make the test of values that all must fulfil one proof."""
+    if items.python is not None:
+        only, fields = {items.python}, items.fields
+        if items.test is None:
+            return lambda values: only.issuperset(map(type, values))
+        if fields is not None:  # the fields of all models in one go
+            expected = list(fields)
+            return lambda values: (
+                only.issuperset(map(type, values))
+                and [*map(type, chain.from_iterable([each.__dict__.values() for each in values]))] == expected * len(values)
+            )
+    test = items.whole
+    return lambda values: all(map(test, values))
+
+
+def fields_test(proofs: Mapping[str, Proof]) -> Test:
+    """Make the test of a model, which asks for the types of all fields in one go."""
+    count = len(proofs)
+    typed = {name: each.python for name, each in proofs.items() if each.python is not None}
+    tests = [(name, each.test) for name, each in proofs.items() if each.test is not None]
+    expected = list(typed.values())
+    if not tests:
+        return lambda model: [*map(type, model.__dict__.values())] == expected
+    if len(typed) == count and len(tests) == 1:
+        ((only, test_only),) = tests
+        return lambda model: [*map(type, model.__dict__.values())] == expected and test_only(model.__dict__[only])
+    chosen = itemgetter(*typed) if len(typed) > 1 else None
+    untyped = tests if chosen is not None else [(name, each.whole) for name, each in proofs.items()]
+
+    def test(model: Any) -> bool:
+        values = model.__dict__
+        if len(values) != count or (chosen is not None and [*map(type, chosen(values))] != expected):
+            return False
+        for name, each in untyped:  # noqa: SIM110 - a generator takes twice as long
+            if not each(values[name]):
+                return False
+        return True
+
+    return test
