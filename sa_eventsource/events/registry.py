@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING
 from sa_eventsource.exceptions import DeclarationError, DuplicateEventTypeError, UnknownEventTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterable
 
     from sa_eventsource.events.domain_event import DomainEvent
 
 _classes: dict[tuple[str, int], type[DomainEvent]] = {}
 _former: dict[str, str] = {}
 _changed: list[Callable[[], None]] = []
+_joined: list[Callable[[type[DomainEvent]], None]] = []
 
 
 def on_change(forget: Callable[[], None]) -> None:
     """Have *forget* called whenever classes or upcasters change, so that nothing kept from before is used."""
     _changed.append(forget)
+
+
+def on_join(listener: Callable[[type[DomainEvent]], None]) -> None:
+    """Have *listener* called with each class that is declared from now on, when it is known."""
+    _joined.append(listener)
 
 
 def changed() -> None:
@@ -50,6 +56,8 @@ def register(event_class: type[DomainEvent], former_types: tuple[str, ...]) -> N
     _classes[event_type, version] = event_class
     _former.update(dict.fromkeys(former_types, event_type))
     changed()
+    for listener in _joined:
+        listener(event_class)
 
 
 def is_event(event_class: type[DomainEvent]) -> bool:
@@ -98,6 +106,24 @@ def family(event_class: type[DomainEvent]) -> tuple[type[DomainEvent], ...]:
         if event_type not in current or version > current[event_type].__event_version__:
             current[event_type] = each
     return tuple(each for each in current.values() if issubclass(each, event_class))
+
+
+def members(declared: Iterable[type[DomainEvent]]) -> dict[type[DomainEvent], type[DomainEvent]]:
+    """List the events that declarations for some classes take, each with the declared class that takes it.
+
+    An event is taken by the class nearest to it: its own if that is declared, else the first of its bases that is.
+    """
+    wanted = dict.fromkeys(declared)
+    found: dict[type[DomainEvent], type[DomainEvent]] = {}
+    for each in wanted:
+        for member in dict.fromkeys((*([each] if is_event(each) else ()), *family(each))):
+            found[member] = nearest(member, wanted)
+    return found
+
+
+def nearest(event_class: type[DomainEvent], declared: Container[type[DomainEvent]]) -> type[DomainEvent]:
+    """Get the class itself if it is declared, or else the first of its bases that is; one must be."""
+    return next(base for base in event_class.__mro__ if base in declared)
 
 
 def current_type(event_type: str) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from sqlalchemy import inspect
 
 from sa_eventsource.aggregates import definition_of
-from sa_eventsource.events import DomainEvent
+from sa_eventsource.events import DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, tables_on
-from sa_eventsource.read_models import Consumer, HandlerMethod, OnError, reason_of
+from sa_eventsource.read_models import Consumer, OnError, by_stored_name, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -197,7 +197,7 @@ def subscriptions_on(tables: EventSourceTables) -> list[Subscription]:
     for _, declared in sorted(_subscriptions.items()):
         owners = _owners(tables, declared.event_types)
         if owners and (declared.base is None or tables_on(declared.base.metadata) is tables):
-            handlers = {each.__event_type__: HandlerMethod(each, declared.function) for each in declared.event_types}
+            handlers = by_stored_name(dict.fromkeys(declared.event_types, declared.function))
             found.append(
                 Subscription(
                     name=declared.name,
@@ -214,7 +214,7 @@ def subscriptions_on(tables: EventSourceTables) -> list[Subscription]:
 
 def _owners(tables: EventSourceTables, event_types: tuple[type[DomainEvent], ...]) -> list[type[Any]]:
     """The aggregates on a log that know one of the events."""
-    lineage = {base for each in event_types for base in each.__mro__}
+    lineage = {base for each in members(event_types) for base in each.__mro__}
     return [
         aggregate
         for _, aggregate in sorted(tables.aggregate_classes.items())

@@ -6,7 +6,7 @@ from sa_eventsource.read_models.definition import Consistency, ReadModelDefiniti
 from sa_eventsource.read_models.expressions import day, month, week, year
 from sa_eventsource.read_models.fields import map_from_event
 from sa_eventsource.read_models.fold import fold
-from sa_eventsource.read_models.handlers import HandlerMethod, handles, handling, load_for_update
+from sa_eventsource.read_models.handlers import HandlerMethod, by_stored_name, handles, handling, load_for_update
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.reducers import append, count, decrement, first, increment, last, max_, min_, remove, sum_
 from sa_eventsource.read_models.row_store import apply_events, is_row
@@ -23,6 +23,7 @@ __all__ = [
     "ReadModelDefinition",
     "append",
     "apply_events",
+    "by_stored_name",
     "check_following",
     "count",
     "day",

@@ -13,16 +13,38 @@ from sa_eventsource.read_models.consumer import Consumer, check_following, reaso
 from sa_eventsource.read_models.sources import EnvelopeField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Table
 
     from sa_eventsource.events import DomainEvent, RecordedEvent
     from sa_eventsource.read_models.fields import Field, KeyPart
+    from sa_eventsource.read_models.handlers import HandlerMethod
 
 _ROOM_FOR_VERSION_AND_SHARD = 25
 
 Consistency: TypeAlias = Literal["strong", "eventual"]
+
+
+@dataclass(kw_only=True)
+class TakenEvents:
+    """What events do to a model's rows, with the event classes that have been declared by now.
+
+    Attributes:
+        named_classes: The event classes that the declaration names; those that inherit from them are taken too.
+        key: The fields that identify the row, in the order declared.
+        fields: The other declared fields.
+        events: The event classes that declared fields take, by stored name.
+        removed_by: Those that remove the row, by stored name.
+        handlers: The methods, by stored name of the event type.
+    """
+
+    named_classes: frozenset[type[DomainEvent]]
+    key: tuple[KeyPart, ...]
+    fields: tuple[Field, ...]
+    events: Mapping[str, type[DomainEvent]]
+    removed_by: Mapping[str, type[DomainEvent]]
+    handlers: Mapping[str, HandlerMethod]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -34,20 +56,24 @@ class ReadModelDefinition(Consumer):
         name: The name that its rows and its checkpoint are kept under: the projection's name and, from the second on, the version.
         consistency: ``"strong"`` for rows written with the events, ``"eventual"`` for rows that follow.
         has_own_table: Whether its rows lie in a table of its own, and not in the shared projections table.
-        key: The fields that tell the row, in the order declared.
+        named_classes: The event classes that the declaration names; those that inherit from them are taken too.
+        key: The fields that identify the row, in the order declared.
         fields: The other declared fields.
         events: The event classes that declared fields take, by stored name.
         removed_by: Those that remove the row, by stored name.
+        reading: Works out what events do, again when a further event class has been declared.
         statements: What has been built for it, kept by those who build it.
     """
 
     model: type[Any]
     consistency: Consistency
     has_own_table: bool
+    named_classes: frozenset[type[DomainEvent]]
     key: tuple[KeyPart, ...]
     fields: tuple[Field, ...]
     events: Mapping[str, type[DomainEvent]]
     removed_by: Mapping[str, type[DomainEvent]]
+    reading: Callable[[], TakenEvents]
     statements: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,8 +85,17 @@ class ReadModelDefinition(Consumer):
         """
         where = self.model.__name__
         check_following(where, self)
+        self._check_events(where)
         if self.consistency not in ("strong", "eventual"):
             raise DeclarationError(f'{where}.__consistency__ is {self.consistency!r}; it must be "strong" or "eventual"')
+        other = self.tables.read_models.get(self.name)
+        if other is not None and _place(other.model) != _place(self.model):
+            raise DeclarationError(
+                f"read model {self.name!r} is declared twice: by {_place(other.model)} and by {_place(self.model)}. Set "
+                "__projection_name__ to another name on one of them."
+            )
+
+    def _check_events(self, where: str) -> None:
         if not self.events and not self.handlers:
             raise DeclarationError(f"{where} takes no event; declare a field with map_from_event(), or a method with @handles()")
         if self.handlers and not self.has_own_table:
@@ -73,12 +108,20 @@ class ReadModelDefinition(Consumer):
                 f"{where}.__removed_by__ needs the aggregate's id in the key: only within one stream is it sure what came before "
                 'the removal. Declare a key with source="aggregate_id", or a field that tells whether the row still counts.'
             )
-        other = self.tables.read_models.get(self.name)
-        if other is not None and _place(other.model) != _place(self.model):
-            raise DeclarationError(
-                f"read model {self.name!r} is declared twice: by {_place(other.model)} and by {_place(self.model)}. Set "
-                "__projection_name__ to another name on one of them."
-            )
+
+    def take(self, event_class: type[DomainEvent]) -> None:
+        """Take a further event class, declared when the model was there already, if it inherits from one that the model takes.
+
+        Raises:
+            DeclarationError: The model's declaration does not fit the class.
+        """
+        taken = self.reading()
+        if event_class.__event_type__ in {**taken.events, **taken.removed_by, **taken.handlers}:
+            vars(self).update(vars(taken))
+            self._check_events(self.model.__name__)
+            for name in ("event_classes", "stored_types"):
+                vars(self).pop(name, None)
+            self.statements.clear()
 
     def _one_stream_a_row(self) -> bool:
         def is_id(source: object) -> bool:

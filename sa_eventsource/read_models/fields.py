@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.events import DomainEvent, current_class
+from sa_eventsource.events import DomainEvent, current_class, is_event
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.read_models.expressions import TimePartOf, has_source, resolve
 from sa_eventsource.read_models.reducers import Reducer
@@ -152,8 +152,17 @@ class KeyPart:
 _KEY_KINDS = ("text", "integer", "boolean", "date", "moment", "uuid")
 
 
-def understand(where: str, name: str, declared: FieldDeclaration, target: ValueType) -> Field:
+def understand(
+    where: str, name: str, declared: FieldDeclaration, target: ValueType, taken: Mapping[type[DomainEvent], type[DomainEvent]]
+) -> Field:
     """Resolve a field that is no key.
+
+    Args:
+        where: The model's name, for messages.
+        name: The field's.
+        declared: What was written.
+        target: What it holds.
+        taken: The events that set it, each with the class of the declaration that takes it.
 
     Raises:
         DeclarationError: An event lacks the source, the field cannot hold it, or its reducers do not go together.
@@ -163,9 +172,8 @@ def understand(where: str, name: str, declared: FieldDeclaration, target: ValueT
     families: dict[Family, str] = {}
     contributions: dict[str, Contribution] = {}
     distinct: set[bool] = set()
-    for event_class in declared.events:
-        refuse_old(where, event_class)
-        given = declared.by_event[event_class] if declared.by_event is not None else declared.reduce or Reducer("last", "last")
+    for event_class, taker in taken.items():
+        given = declared.by_event[taker] if declared.by_event is not None else declared.reduce or Reducer("last", "last")
         if isinstance(given, Reducer):
             families.setdefault(given.family, given.name)
             distinct.add(given.distinct)
@@ -207,8 +215,9 @@ def understand_key(
     sources: dict[str, Source] = {}
     for event_class in events:
         spec: Any = declared.source if declared.source is not None else name
-        if declared.by_event is not None and event_class in declared.by_event:
-            given = declared.by_event[event_class]
+        taker = next((base for base in event_class.__mro__ if declared.by_event is not None and base in declared.by_event), None)
+        if declared.by_event is not None and taker is not None:
+            given = declared.by_event[taker]
             if not isinstance(given, Reducer):
                 sources[event_class.__event_type__] = _constant(where, name, given, target)
                 continue
@@ -230,6 +239,8 @@ def refuse_old(where: str, event_class: type[DomainEvent]) -> None:
     Raises:
         DeclarationError: It is one.
     """
+    if not is_event(event_class):
+        return  # a base, which stands for the events that inherit from it
     current = current_class(event_class.__event_type__, event_class.__event_version__)
     if current is not event_class:
         raise DeclarationError(f"{where} maps {event_class.__name__}, an old version that is read as {current.__name__}; map that")

@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from sa_eventsource.events import DomainEvent, RecordedEvent
+from sa_eventsource.events import DomainEvent, RecordedEvent, members
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import check_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy.orm import Session, SessionTransaction
 
@@ -40,7 +40,7 @@ class HandlerMethod:
 
 
 def handles(*event_types: type[DomainEvent]) -> Callable[[H], H]:
-    """Mark a method of a read model that changes rows for events of the given types.
+    """Mark a method of a read model that changes rows for events of the given types, and of those that inherit from them.
 
     Make it a class method: it is called with the event, together with all that the log knows of it, and the session: in the
     transaction that writes the events for a strong model, in that of the catch-up for an eventual one. It may use any ORM or Core
@@ -65,12 +65,21 @@ def handles(*event_types: type[DomainEvent]) -> Callable[[H], H]:
 
 
 def collect(model: type[Any]) -> dict[str, HandlerMethod]:
-    """Find the handlers of a class and its bases.
+    """Find the handlers of a class and its bases, for all events that they take by now.
 
     Raises:
         DeclarationError: Two methods claim one event.
     """
-    found: dict[str, HandlerMethod] = {}
+    return by_stored_name(marked(model))
+
+
+def marked(model: type[Any]) -> dict[type[DomainEvent], Callable[[RecordedEvent[Any], Session], None]]:
+    """Find the methods of a class and its bases by the event class that they are marked with.
+
+    Raises:
+        DeclarationError: Two methods claim one event.
+    """
+    methods: dict[type[DomainEvent], Callable[[RecordedEvent[Any], Session], None]] = {}
     names: dict[str, str] = {}
     for klass in reversed(model.__mro__):
         for name, member in vars(klass).items():
@@ -82,8 +91,13 @@ def collect(model: type[Any]) -> dict[str, HandlerMethod]:
                     )
                 names[event_type] = name
                 method = getattr(model, name)
-                found[event_type] = HandlerMethod(event_class, method if isinstance(member, classmethod) else method.__get__(model))
-    return found
+                methods[event_class] = method if isinstance(member, classmethod) else method.__get__(model)
+    return methods
+
+
+def by_stored_name(declared: Mapping[type[DomainEvent], Callable[[RecordedEvent[Any], Session], None]]) -> dict[str, HandlerMethod]:
+    """Find the method for each event that the declared classes stand for: that of the class nearest to it."""
+    return {each.__event_type__: HandlerMethod(each, declared[taker]) for each, taker in members(declared).items()}
 
 
 @contextmanager

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import typing
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.orm import Mapped, MappedAsDataclass, MappedColumn
 from typing_extensions import Format, get_annotations
 
-from sa_eventsource.events import DomainEvent
+from sa_eventsource.events import DomainEvent, members, on_join
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import tables_on, undone_on_failure
-from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition, versioned_name, versioned_table
+from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition, TakenEvents, versioned_name, versioned_table
 from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
-from sa_eventsource.read_models.handlers import collect
+from sa_eventsource.read_models.handlers import collect, marked
 from sa_eventsource.read_models.mapped_rows import POSITIONS, map_to_own_table, map_to_projections
 from sa_eventsource.read_models.value_types import ValueType, value_type
 
@@ -79,6 +81,9 @@ class ReadModel:
             if hasattr(cls, "metadata") and not vars(cls).get("__abstract__", False):
                 _define(cls)
             super().__init_subclass__(**kwargs)
+            definition = vars(cls).get("__read_model_definition__")
+            if definition is not None:
+                _follow_declarations(definition)
 
     def __repr__(self) -> str:
         """Name the class and the key."""
@@ -98,19 +103,12 @@ def _define(cls: type[Any]) -> None:
             "with the same metadata: class ReadBase(DeclarativeBase): metadata = Base.metadata"
         )
     types, declared = _declared(cls)
-    handlers = collect(cls)
     has_own_table = "__tablename__" in vars(cls)
-    has_algebra = bool(declared)
     keys = _keys(cls, types, declared)
-    if has_algebra and not handlers:
+    if declared and not collect(cls):
         _refuse_undeclared(cls, {*keys, *declared})
     removed_by = _removed_by(cls)
-    fields = tuple(understand(where, name, each, types[name]) for name, each in declared.items() if not each.key)
-    setting = _unique(event_class for each in declared.values() for event_class in each.events)
-    clash = [each.__name__ for each in (*setting, *removed_by) if each.__event_type__ in handlers]
-    if clash and has_algebra:
-        raise DeclarationError(f"{where} takes {clash[0]} both by declared fields and by an @handles method; choose one")
-    for event_class in setting:
+    for event_class in (*removed_by, *(event_class for each in declared.values() for event_class in each.events)):
         refuse_old(where, event_class)
     definition = ReadModelDefinition(
         model=cls,
@@ -118,13 +116,10 @@ def _define(cls: type[Any]) -> None:
         consistency=cls.__consistency__,
         tables=tables_on(cls.metadata, getattr(cls, "__eventsource__", None)),
         has_own_table=has_own_table,
-        key=tuple(understand_key(where, name, each, types[name], (*setting, *removed_by)) for name, each in keys.items()),
-        fields=fields,
-        events={each.__event_type__: each for each in setting if each not in removed_by},
-        removed_by={each.__event_type__: each for each in removed_by},
-        handlers=handlers,
         on_error=cls.__on_error__,
         shards=cls.__shards__,
+        reading=partial(_read, cls, types, declared, keys, removed_by),
+        **vars(_read(cls, types, declared, keys, removed_by)),
     )
     cls.__read_model_definition__ = definition
     if has_own_table:
@@ -133,6 +128,60 @@ def _define(cls: type[Any]) -> None:
         map_to_own_table(definition)
     else:
         map_to_projections(definition)
+
+
+_following: WeakKeyDictionary[type[DomainEvent], WeakSet[ReadModelDefinition]] = WeakKeyDictionary()
+"""The models that say what becomes of an event class, and so of each that will inherit from it."""
+
+
+def _follow_declarations(definition: ReadModelDefinition) -> None:
+    for event_class in definition.named_classes:
+        _following.setdefault(event_class, WeakSet()).add(definition)
+
+
+def _take_further(event_class: type[DomainEvent]) -> None:
+    for definition in {each for base in event_class.__mro__[1:] for each in _following.get(base, ())}:
+        definition.take(event_class)
+
+
+on_join(_take_further)
+
+
+def _read(
+    cls: type[Any],
+    types: dict[str, ValueType],
+    declared: dict[str, FieldDeclaration],
+    keys: dict[str, FieldDeclaration],
+    removing: tuple[type[DomainEvent], ...],
+) -> TakenEvents:
+    """Work out what each event does, with those that have been declared by now."""
+    where = cls.__name__
+    removed_by = members(removing)
+    handlers = collect(cls)
+    setting = {name: members(each.events) for name, each in declared.items()}
+    for taken in setting.values():
+        for event_class in removed_by.keys() & taken.keys():
+            # What is said of the class itself, or of a nearer base, goes.
+            lineage = event_class.__mro__
+            if lineage.index(removed_by[event_class]) < lineage.index(taken[event_class]):
+                del taken[event_class]
+            elif removed_by[event_class] is not taken[event_class]:
+                del removed_by[event_class]
+    events = {each.__event_type__: each for taken in setting.values() for each in taken if each not in removed_by}
+    removed = {each.__event_type__: each for each in removed_by}
+    clash = [each.__name__ for name, each in {**events, **removed}.items() if name in handlers]
+    if clash and declared:
+        raise DeclarationError(f"{where} takes {clash[0]} both by declared fields and by an @handles method; choose one")
+    return TakenEvents(
+        named_classes=frozenset({*removing, *marked(cls), *(event for each in declared.values() for event in each.events)}),
+        key=tuple(
+            understand_key(where, name, each, types[name], (*events.values(), *removed.values())) for name, each in keys.items()
+        ),
+        fields=tuple(understand(where, name, each, types[name], setting[name]) for name, each in declared.items() if not each.key),
+        events=events,
+        removed_by=removed,
+        handlers=handlers,
+    )
 
 
 def _version(cls: type[Any]) -> int:
@@ -227,7 +276,3 @@ def _type_of(cls: type[Any], owner: type[Any], name: str, annotation: Any) -> Va
             "UUID, an Enum of texts or numbers, a list of these, or dict[str, Any] for a JSON document."
         )
     return found
-
-
-def _unique(event_classes: typing.Iterable[type[DomainEvent]]) -> tuple[type[DomainEvent], ...]:
-    return tuple(dict.fromkeys(event_classes))
