@@ -1,0 +1,94 @@
+"""What the twin's application does of itself, so that a twin behaves as an aggregate must: one rule for each difference.
+
+The table in ``differences`` names them, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from weakref import ref
+
+from sqlalchemy import event
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, object_session
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.sql.dml import UpdateBase
+
+from tests.twin.accounts import RefusedError, Twin
+
+_WRITTEN = "written"
+
+
+def keep_to_the_rules(session: Session) -> None:
+    """Put the rules on the session of a twin."""
+    event.listen(session, "before_flush", _refuse_deletions)
+    event.listen(session, "before_flush", _refuse_autocommit)
+    event.listen(session, "do_orm_execute", _refuse_statements)
+    event.listen(session, "before_flush", _note_what_is_written)
+    event.listen(session, "persistent_to_transient", _restore)
+    event.listen(session, "after_soft_rollback", _forget_what_was_written)
+    event.listen(session, "after_transaction_end", _forget_all)
+
+
+def _refuse_deletions(session: Session, *_: Any) -> None:
+    if any(isinstance(each, Twin) for each in session.deleted):
+        raise RefusedError("deleting an account")
+
+
+@event.listens_for(Twin, "before_insert")
+def _refuse_empty_ones(_mapper: Any, _connection: Any, instance: Twin) -> None:
+    if not instance.marks:
+        raise RefusedError("an account without marks")
+
+
+def _refuse_autocommit(session: Session, *_: Any) -> None:
+    if session.connection().get_isolation_level() == "AUTOCOMMIT" and (session.new or session.dirty):
+        raise RefusedError("a connection that is in no transaction")
+
+
+def _refuse_statements(state: ORMExecuteState) -> None:
+    if isinstance(state.statement, UpdateBase):
+        raise RefusedError("a statement that writes accounts")
+    if state.is_select and getattr(state.statement, "_for_update_arg", None) is not None:
+        raise RefusedError("FOR UPDATE on accounts")
+
+
+def _note_what_is_written(session: Session, *_: Any) -> None:
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    written: list[tuple[Any, Any, tuple[str, ...]]] = session.info.setdefault(_WRITTEN, [])
+    written.extend((transaction, ref(each), each.marks) for each in (*session.new, *session.dirty) if isinstance(each, Twin))
+
+
+def _restore(session: Session, instance: object) -> None:
+    """An aggregate that becomes transient has all its events back, also where it was expired before."""
+    if isinstance(instance, Twin) and "marks" not in vars(instance):
+        for _, each, marks in reversed(session.info.get(_WRITTEN, [])):
+            if each() is instance:
+                for name, value in (("marks", marks), ("total", len(marks)), ("version", len(marks))):
+                    set_committed_value(instance, name, value)
+                break
+
+
+def _forget_what_was_written(session: Session, previous: SessionTransaction) -> None:
+    written: list[tuple[Any, Any, Any]] = session.info.get(_WRITTEN, [])
+    written[:] = [entry for entry in written if previous not in _and_parents(entry[0])]
+
+
+def _forget_all(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        session.info.pop(_WRITTEN, None)
+
+
+def _and_parents(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:
+    while transaction is not None:
+        yield transaction
+        transaction = transaction.parent
+
+
+def expire_attributes(instance: Any, names: tuple[str, ...]) -> None:
+    """State follows from one stream: a field of it cannot be expired by itself, and with the version all of it is."""
+    if {"marks", "total"} & set(names):
+        raise RefusedError("a part of the state")
+    session = object_session(instance)
+    assert session is not None
+    session.expire(instance, None if set(names) - {"id"} else ["id"])

@@ -1,0 +1,48 @@
+"""Whatever a session does, an aggregate behaves as an ordinary entity, but for the table of differences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy import Engine
+
+from tests.twin.machine import TwinMachine
+from tests.twin.worlds import Setting
+
+ON_ENGINES = st.builds(Setting, st.booleans(), st.booleans(), st.booleans(), st.booleans())
+
+
+def run(on: tuple[Engine, Engine], made_with: st.SearchStrategy[Setting], machine: type[TwinMachine] = TwinMachine) -> Counter[str]:
+    """Run random programs; give what was done in them, and how often."""
+
+    class Machine(machine):  # type: ignore[misc, valid-type]
+        engines = on
+        settings = made_with
+        seen: Counter[str] = Counter()
+
+    chosen = settings(
+        stateful_step_count=30,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+        phases=[phase for phase in Phase if phase is not Phase.explain],
+    )
+    run_state_machine_as_test(Machine, settings=chosen)
+    print(", ".join(f"{number} {what}" for what, number in sorted(Machine.seen.items())))
+    return Machine.seen
+
+
+def test_on_sqlite(sqlite_engines: tuple[Engine, Engine]) -> None:
+    run(sqlite_engines, ON_ENGINES)
+
+
+@pytest.mark.parametrize("isolation_level", ["READ COMMITTED", "REPEATABLE READ"])
+def test_on_postgresql(postgres_engines: Callable[..., Any], isolation_level: str) -> None:
+    with postgres_engines(isolation_level=isolation_level) as engines:
+        run(engines, ON_ENGINES)
