@@ -87,8 +87,8 @@ def _and_parents(transaction: SessionTransaction | None) -> Iterator[SessionTran
 
 def expire_attributes(instance: Any, names: tuple[str, ...]) -> None:
     """State follows from one stream: a field of it cannot be expired by itself, and with the version all of it is."""
-    if {"marks", "total"} & set(names):
-        raise RefusedError("a part of the state")
     session = object_session(instance)
     assert session is not None
+    if {"marks", "total"} & set(names) and instance in session and instance not in session.new:
+        raise RefusedError("a part of the state")
     session.expire(instance, None if set(names) - {"id"} else ["id"])
