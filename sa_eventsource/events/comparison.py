@@ -6,7 +6,7 @@ twice differs from the same moment written with its offset.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,13 +47,15 @@ def difference(one: Any, other: Any, path: str = "") -> Difference | None:
 
 
 def _of_sequences(one: Any, other: Any, path: str) -> Difference | None:
-    if len(one) != len(other):
+    if len(one) != len(other) or getattr(one, "maxlen", None) != getattr(other, "maxlen", None):
         return Difference(path, one, other)
     return _first(zip(map(str, range(len(one))), one, other, strict=True), path)
 
 
 def _of_dataclasses(one: Any, other: Any, path: str) -> Difference | None:
-    return _first(((name, getattr(one, name, None), getattr(other, name, None)) for name in type(one).__dataclass_fields__), path)
+    # Beside its fields, a dataclass of Pydantic's may keep values that it does not declare.
+    names = dict.fromkeys([*type(one).__dataclass_fields__, *getattr(one, "__dict__", ()), *getattr(other, "__dict__", ())])
+    return _first(((name, getattr(one, name, None), getattr(other, name, None)) for name in names), path)
 
 
 def _of_models(one: BaseModel, other: BaseModel, path: str) -> Difference | None:
@@ -71,6 +73,8 @@ def _of_mappings(one: Mapping[Any, Any], other: Mapping[Any, Any], path: str) ->
     if len(one) != len(other):
         return Difference(path, one, other)
     if isinstance(one, OrderedDict) and list(one) != list(other):
+        return Difference(path, one, other)
+    if isinstance(one, defaultdict) and one.default_factory is not getattr(other, "default_factory", None):
         return Difference(path, one, other)
     keys = {key: key for key in other}
     for key, value in one.items():
@@ -98,11 +102,9 @@ _WITHIN: dict[tuple[type[Any], ...], Callable[[Any, Any, str], Difference | None
 
 
 def _same_time(one: Any, other: Any) -> bool:
-    """Tell whether two times are the same moment, without leaving the years that ``datetime`` has."""
+    """Tell whether two times are the same moment and are written alike: with one date, hour and offset."""
     mine, its = one.utcoffset(), other.utcoffset()
-    if mine is None or its is None or isinstance(one, time):
-        return bool((mine, one.tzinfo is None, one.replace(tzinfo=None)) == (its, other.tzinfo is None, other.replace(tzinfo=None)))
-    return bool(one.replace(tzinfo=None) - other.replace(tzinfo=None) == mine - its)
+    return bool((mine, one.tzinfo is None, one.replace(tzinfo=None)) == (its, other.tzinfo is None, other.replace(tzinfo=None)))
 
 
 def _first(entries: Iterator[tuple[str, Any, Any]], path: str) -> Difference | None:

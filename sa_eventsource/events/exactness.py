@@ -154,7 +154,10 @@ class _Prover:
         cls: type[Enum] = schema["cls"]
         if issubclass(cls, Flag):
             raise _NotProvenError
-        _one_type([member.value for member in schema["members"]], (str, int))
+        values = [member.value for member in schema["members"]]
+        _one_type(values, (str, int))
+        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
+            raise _NotProvenError  # Pydantic reads a larger one as text, and finds no member for it
         return Proof(cls)
 
     # What holds values ------------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def check(output: str) -> None:
     assert "yesterday: order of Ann, placed" in told[6]
     assert "today: order of Ann, shipped" in told[6]
     assert "INSERT INTO snapshots" in told[7]
-    assert "12 events made this order; loading it read 3 rows" in told[8]
+    assert "12 events made this order; loading it read 4 rows" in told[8]
     assert "1 SQL statement," in told[8]
     assert re.search(r"The end\. The story took \d+\.\d s", told[8])
 

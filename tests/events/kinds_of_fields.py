@@ -303,7 +303,7 @@ def keyed(annotation: Any, values: st.SearchStrategy[Any]) -> st.SearchStrategy[
 
 def _can_be_none(annotation: Any) -> bool:
     try:
-        annotation | None
+        _ = annotation | None
     except TypeError:
         return False
     return True

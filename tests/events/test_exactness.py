@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
@@ -15,10 +15,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, FutureDatetime, field_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from sqlalchemy import Engine, text
 
 from sa_eventsource import DeclarationError, DomainEvent, EventPayloadError
 from sa_eventsource.events import decode, encode
+from sa_eventsource.events.comparison import difference
 from sa_eventsource.events.exactness import proof_of
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.types import JsonValue
@@ -54,7 +56,7 @@ def event_of(annotation: Any, default: Any = ...) -> Any:
         (Pair, Pair.P),
         (Rate, Rate.R),
         (dict[tuple[int, int], str], {(1, 2): "a"}),
-        (dict[Point, str], {Point(x=1): "a"}),
+        (dict[Point, str], {Point(x=1): "a"}),  # pyright: ignore[reportUnhashable] - frozen
         (dict[Literal[1, 2], str], {1: "a"}),
         (dict[Number, str], {Number.ONE: "a"}),
         (dict[int | None, str], {None: "a"}),
@@ -78,6 +80,61 @@ def test_what_would_come_back_as_another_value_is_refused(annotation: Any, value
     with pytest.raises(EventPayloadError) as caught:
         encode(event_of(annotation)(value=value))
     assert caught.value.field.split(".")[0] in ("value", "")
+
+
+class Beyond(IntEnum):
+    """Numbers of which one does not fit 64 bits."""
+
+    LOW = 1
+    TOP = 2**63
+
+
+@pydantic_dataclass(config=ConfigDict(extra="allow"))
+class OpenData:
+    """A dataclass that keeps what it does not declare."""
+
+    x: int = 1
+
+
+class InMilliseconds(DomainEvent):
+    """Its moments are written without their offset."""
+
+    __event_type__ = "exactness.InMilliseconds"
+    model_config = ConfigDict(ser_json_temporal="milliseconds")
+    moment: datetime
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Beyond, Beyond.TOP),
+        (set[Beyond], {Beyond.LOW, Beyond.TOP}),
+        (OpenData, OpenData(x=1, y=2)),  # type: ignore[call-arg]
+        (deque[int], deque([1], maxlen=3)),
+        (defaultdict[str, int], defaultdict(int, a=1)),
+    ],
+    ids=["enum", "set of enums", "dataclass", "deque", "defaultdict"],
+)
+def test_what_lies_beside_the_entries_comes_back_or_is_refused(annotation: Any, value: Any) -> None:
+    event_class: Any = type("Beside", (DomainEvent,), {"__annotations__": {"v": annotation}, "__module__": __name__})
+    event = event_class(v=value)
+    try:
+        again = encode_and_read(event)
+    except EventPayloadError as error:
+        assert error.field.split(".")[0] == "v"
+    else:
+        assert difference(again, event) is None
+
+
+def encode_and_read(event: DomainEvent) -> DomainEvent:
+    """Write an event and read it as a later load does."""
+    return decode(type(event).__event_type__, 1, as_text(parsed(encode(event))))
+
+
+def test_a_moment_that_would_come_back_with_another_offset_is_refused() -> None:
+    encode(InMilliseconds(moment=datetime(2026, 1, 1, tzinfo=UTC)))
+    with pytest.raises(EventPayloadError):
+        encode(InMilliseconds(moment=datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2)))))
 
 
 def test_a_field_that_is_left_out_when_it_is_written_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -211,15 +212,10 @@ def kilobytes_after_each_round(session: Session, *, savepoints: bool) -> list[in
     try:
         for number in range(4):
             for index in range(50):
-                till = Till.open(f"t-{number}-{index}")
-                if savepoints:
-                    with session.begin_nested():
-                        session.add(till)
-                else:
-                    session.add(till)
+                with session.begin_nested() if savepoints else nullcontext():
+                    session.add(Till.open(f"t-{number}-{index}"))
             session.flush()
             session.expunge_all()
-            del till
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0] // 1024)
     finally:

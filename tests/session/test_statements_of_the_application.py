@@ -147,10 +147,11 @@ def shard_of(order_id: str) -> str:
 
 def shard(engines: dict[str, Engine]) -> Sharded:
     """Make a session over several databases."""
+    by_instance: Any = lambda _mapper, instance, _clause=None: shard_of(vars(instance)["id"])  # noqa: E731 - as below
     by_identity: Any = lambda _mapper, key, **_: [shard_of(key[0])]  # noqa: E731 - its whole signature would be longer
     return Sharded(
         shards=engines,
-        shard_chooser=lambda _mapper, instance, _clause=None: shard_of(vars(instance)["id"]),
+        shard_chooser=by_instance,
         identity_chooser=by_identity,
         execute_chooser=lambda _context: ["a", "b"],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -24,7 +24,7 @@ def run(on: tuple[Engine, Engine], made_with: st.SearchStrategy[Setting], machin
     class Machine(machine):  # type: ignore[misc, valid-type]
         engines = on
         settings = made_with
-        seen: Counter[str] = Counter()
+        seen: ClassVar[Counter[str]] = Counter()
 
     chosen = settings(
         stateful_step_count=30,
