@@ -83,6 +83,12 @@ def books_of(aggregate: AggregateRoot[Any]) -> Books:
     return books
 
 
+def identity_of(aggregate: AggregateRoot[Any]) -> Any:
+    """Get the id of a persistent aggregate, which itself may not have it: it may be refreshed in part."""
+    key = instance_state(aggregate).key
+    return vars(aggregate)["id"] if key is None else key[1][0]
+
+
 def drop_state(aggregate: AggregateRoot[Any]) -> None:
     """Forget state and pending events, so that the next read of a state field loads the aggregate."""
     values = vars(aggregate)

@@ -8,7 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, blank, books_of, definition_of, drop_state, rebase, restore
+from sa_eventsource.aggregates import AggregateRoot, blank, books_of, definition_of, drop_state, identity_of, rebase, restore
 from sa_eventsource.observation import observed
 from sa_eventsource.session import ledger
 from sa_eventsource.session.sqlalchemy_internals import after_rows, identity_load, loaded_result, statement_options
@@ -43,10 +43,16 @@ def _load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
     if mapper is None or not issubclass(mapper.class_, AggregateRoot) or not execution.is_select:
         return None
     load = identity_load(execution)
-    if load is None:
+    if load is None or _has_state(load):
         return None
     with observed("load", definition_of(mapper.class_).aggregate_type) as observation:
         return _loaded_by_id(execution, load, observation)
+
+
+def _has_state(load: IdentityLoad) -> bool:
+    """Tell whether an instance is to be refreshed that has its state, and perhaps pending events: only a part of it is wanted."""
+    aggregate = None if load.refreshed is None else load.refreshed.obj()
+    return isinstance(aggregate, AggregateRoot) and books_of(aggregate).is_loaded
 
 
 def _loaded_by_id(execution: ORMExecuteState, load: IdentityLoad, observation: Observation) -> Result[Any]:
@@ -103,7 +109,7 @@ def _hydrate(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]]) ->
     One that cannot be read is expired, and leaves the others as they should be.
     """
     definition = definition_of(type(aggregates[0]))
-    unread = {definition.text_id(_identity(aggregate)): aggregate for aggregate in aggregates}
+    unread = {definition.text_id(identity_of(aggregate)): aggregate for aggregate in aggregates}
     failure: Exception | None = None
     with observed("load", definition.aggregate_type) as observation:
         try:
@@ -120,12 +126,6 @@ def _hydrate(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]]) ->
         finally:
             for aggregate in unread.values():
                 context.session.expire(aggregate)
-
-
-def _identity(aggregate: AggregateRoot[Any]) -> Any:
-    """Get the id of a persistent aggregate, which itself may not have it: it may be refreshed in part."""
-    key = instance_state(aggregate).key
-    return vars(aggregate)["id"] if key is None else key[1][0]
 
 
 def _streams(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]], ids: Sequence[str]) -> Iterable[StoredStream]:
@@ -149,7 +149,7 @@ def reload_state(session: Session, aggregate: AggregateRoot[Any]) -> None:
         return
     definition = definition_of(type(aggregate))
     connection = session.connection(bind_arguments={"mapper": instance_state(aggregate).mapper})
-    aggregate_id = definition.text_id(_identity(aggregate))
+    aggregate_id = definition.text_id(identity_of(aggregate))
     stream = read_stream(connection, definition, aggregate_id, version=pending[0].version - 1)
     if stream is None:
         rebase(aggregate, aggregate_id, (), None)

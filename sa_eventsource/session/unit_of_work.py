@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import FlushError
 
-from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of
+from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, identity_of
 from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError
 from sa_eventsource.mapping import EventRecord
 from sa_eventsource.session import ledger
@@ -206,7 +206,7 @@ def _connection(session: Session, state: InstanceState[Any], aggregate: Aggregat
 def _stream(aggregate: AggregateRoot[Any], state: InstanceState[Any]) -> StreamAppend | None:
     definition = definition_of(type(aggregate))
     pending = tuple(books_of(aggregate).pending)
-    aggregate_id = definition.text_id(vars(aggregate)["id"])
+    aggregate_id = definition.text_id(identity_of(aggregate))
     if not pending:
         if state.key is None:
             raise EmptyAggregateError(definition.aggregate_type, aggregate_id)

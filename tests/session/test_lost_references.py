@@ -140,3 +140,23 @@ def test_an_expired_aggregate_is_refreshed_by_its_version_alone(database: Engine
         session.rollback()
         session.refresh(order, ["version"])
         assert (order.id, order.version, order.customer_id) == ("o-1", 1, "c-1")
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_pending_events_outlive_the_reload_of_an_expired_id(database: Engine, *, listening: bool) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        if listening:
+            event.listen(session, "do_orm_execute", lambda _state: None)
+        order = session.get_one(Order, "o-1")
+        order.note("pending")
+        session.expire(order, ["id"])
+        assert order.id == "o-1"
+        assert order.notes == ["pending"]
+        session.expire(order, ["id"])
+        session.flush()
+        order.note("more")
+        session.expire(order, ["id"])
+        session.commit()
+        assert (order.id, order.version, order.notes) == ("o-1", 3, ["pending", "more"])
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded", "NoteAdded"]

@@ -100,8 +100,18 @@ def _instance(world: World, instance: Any) -> dict[str, Any]:
 def differing(ours: Any, twins: Any) -> list[str]:
     """Name what differs between two sights."""
     found = []
+    # A transient entity that was expired has lost its attributes, the key too; an aggregate keeps them: see the table.
+    emptied = [slot for slot, each in twins.instances.items() if each["state"] == "transient" and each["key"] == "?"]
     for name in ("instances", "same", "session", "stored"):
         mine, other = getattr(ours, name), getattr(twins, name)
+        if name == "instances":
+            mine, other = (
+                {
+                    slot: {part: each[part] for part in ("state", "here")} if slot in emptied else each
+                    for slot, each in sight.items()
+                }
+                for sight in (mine, other)
+            )
         if mine != other:
             found.append(f"{name}: the aggregate's {mine!r}, the twin's {other!r}")
     return found
