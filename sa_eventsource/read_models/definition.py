@@ -117,11 +117,19 @@ class ReadModelDefinition(Consumer):
         """
         taken = self.reading()
         if event_class.__event_type__ in {**taken.events, **taken.removed_by, **taken.handlers}:
-            vars(self).update(vars(taken))
-            self._check_events(self.model.__name__)
-            for name in ("event_classes", "stored_types"):
-                vars(self).pop(name, None)
-            self.statements.clear()
+            self.adopt(taken)
+
+    def adopt(self, taken: TakenEvents) -> None:
+        """Let events do this from now on, and forget what was built for what they did before.
+
+        Raises:
+            DeclarationError: It does not fit the rest of the declaration.
+        """
+        vars(self).update(vars(taken))
+        self._check_events(self.model.__name__)
+        for name in ("event_classes", "stored_types"):
+            vars(self).pop(name, None)
+        self.statements.clear()
 
     def _one_stream_a_row(self) -> bool:
         def is_id(source: object) -> bool:

@@ -105,11 +105,12 @@ def _define(cls: type[Any]) -> None:
     types, declared = _declared(cls)
     has_own_table = "__tablename__" in vars(cls)
     keys = _keys(cls, types, declared)
-    if declared and not collect(cls):
+    if declared and not marked(cls):
         _refuse_undeclared(cls, {*keys, *declared})
     removed_by = _removed_by(cls)
     for event_class in (*removed_by, *(event_class for each in declared.values() for event_class in each.events)):
         refuse_old(where, event_class)
+    reading = partial(_read, cls, types, declared, keys, removed_by)
     definition = ReadModelDefinition(
         model=cls,
         name=versioned_name(where, vars(cls).get("__projection_name__", where), _version(cls)),
@@ -118,8 +119,8 @@ def _define(cls: type[Any]) -> None:
         has_own_table=has_own_table,
         on_error=cls.__on_error__,
         shards=cls.__shards__,
-        reading=partial(_read, cls, types, declared, keys, removed_by),
-        **vars(_read(cls, types, declared, keys, removed_by)),
+        reading=reading,
+        **vars(reading()),
     )
     cls.__read_model_definition__ = definition
     if has_own_table:

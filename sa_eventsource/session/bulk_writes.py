@@ -21,6 +21,26 @@ if TYPE_CHECKING:
 _flushing: ContextVar[ref[SessionTransaction] | None] = ContextVar("sa_eventsource.flushing", default=None)
 
 
+def refuse_bulk_writes(mapper: Mapper[Any], error: Callable[[], Exception]) -> None:
+    """Have ``bulk_save_objects`` and the like raise what *error* makes for a mapper, whose tables they look up and would find none.
+
+    Flushes do not look: aggregates are mapped without batches, and none is left to them to write. The columns of the primary
+    key, which SQLAlchemy would seek among those of the mapper's tables, are set beforehand; ``refresh`` of single attributes needs
+    them as well.
+    """
+    mapper.__dict__["_sorted_tables"] = _Refusing(error)
+    mapper.__dict__["_all_pk_cols"] = set(mapper.primary_key)
+
+
+class _Refusing(dict[Any, Any]):
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        super().__init__()
+        self._error = error
+
+    def items(self) -> Any:
+        raise self._error()
+
+
 def note_flush(_mapper: Mapper[Any], _connection: object, instance: object) -> None:
     """Note that a flush writes rows: a listener to ``before_insert`` and ``before_update``, which bulk operations do not fire."""
     session: Any = object_session(instance)

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Mapper, Session, object_session
 from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.exceptions import UnitOfWorkBypassError
 from sa_eventsource.mapping import EventRecord, is_events_table
-from sa_eventsource.session.bulk_writes import guard_bulk_writes, has_no_writes, note_flush, writes_within
-from sa_eventsource.session.sqlalchemy_internals import locked_classes, refuse_bulk_writes
+from sa_eventsource.session.bulk_writes import guard_bulk_writes, has_no_writes, note_flush, refuse_bulk_writes, writes_within
+from sa_eventsource.session.sqlalchemy_internals import locked_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -98,11 +98,11 @@ _undone: list[Callable[[Session], None]] = []
 def listen() -> None:
     """Put the hooks on every session, present and future."""
     event.listen(Session, "detached_to_persistent", _joined)
-    event.listen(Session, "persistent_to_detached", _left, raw=True)
+    event.listen(Session, "persistent_to_detached", discard, raw=True)
     for name in ("pending_to_transient", "persistent_to_transient"):
         event.listen(Session, name, _became_transient, raw=True)
     event.listen(Session, "after_soft_rollback", _after_soft_rollback)
-    event.listen(Session, "before_commit", _before_commit)
+    event.listen(Session, "before_commit", end_flush)
     event.listen(Session, "after_flush_postexec", _after_flush_postexec)
     event.listen(Session, "after_rollback", _after_rollback)
     event.listen(Session, "after_transaction_end", _after_transaction_end)
@@ -146,7 +146,7 @@ def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:
 
 
 def discard(session: Session, state: InstanceState[Any]) -> None:
-    """Let go of an aggregate whose pending events are written or discarded."""
+    """Let go of an aggregate that has left the session, or whose pending events are discarded."""
     ledger = _find(session)
     if ledger is not None:
         ledger.pending.pop(state, None)
@@ -242,12 +242,6 @@ def _joined(session: Session, instance: object) -> None:
         keep(session, instance)
 
 
-def _left(session: Session, state: InstanceState[Any]) -> None:
-    ledger = _find(session)
-    if ledger is not None and ledger.pending:
-        ledger.pending.pop(state, None)
-
-
 def _became_transient(session: Session, state: InstanceState[Any]) -> None:
     """Give an instance its flushed events back, whether or not the flush had come so far as to make it persistent."""
     ledger = _find(session)
@@ -271,10 +265,6 @@ def _after_soft_rollback(session: Session, _previous: SessionTransaction) -> Non
         for aggregate, aggregate_id, events in rewound:
             if "id" not in vars(aggregate):
                 rewind(aggregate, aggregate_id, events)
-
-
-def _before_commit(session: Session) -> None:
-    end_flush(session)
 
 
 def _after_flush_postexec(session: Session, _context: object) -> None:

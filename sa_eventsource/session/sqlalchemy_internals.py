@@ -132,23 +132,23 @@ class PendingFlush:
         """Remember what the session is to write, in this flush or in another."""
         self._present = frozenset(self._to_write())
 
-    def take_in_what_came_up(self) -> None:
-        """Have the flush write also what has been added, changed or deleted since :meth:`note_what_is_there`."""
+    def take_in_what_came_up(self, written: type[Any]) -> None:
+        """Have the flush write also what has been added, changed or deleted since :meth:`note_what_is_there`.
+
+        Args:
+            written: Instances of this class are written already: new ones are made persistent, and no row is written for them.
+        """
         deleted = self.session._deleted  # noqa: SLF001
         for state in self._to_write():
-            has_table = not _has_no_table(state)
-            if state not in self._present and (has_table or state.key is None):
+            is_written = issubclass(state.mapper.class_, written)
+            if state not in self._present and (state.key is None or not is_written):
                 self._context.register_object(state, isdelete=state in deleted)
-                if not has_table:
+                if is_written:
                     self.leave_out(state)
 
     def _to_write(self) -> list[InstanceState[Any]]:
         session = self.session
         return [*session._new, *session._dirty_states, *session._deleted]  # noqa: SLF001
-
-
-def _has_no_table(state: InstanceState[Any]) -> bool:
-    return isinstance(state.mapper.__dict__.get("_sorted_tables"), _Refusing)
 
 
 class _BeforeRows:
@@ -343,23 +343,3 @@ def refuse_inspection(kind: type[Any], refuse: Callable[[Any], Any]) -> None:
 def copied(column: MappedColumn[Any]) -> MappedColumn[Any]:
     """Copy a ``mapped_column()``, as SQLAlchemy does with those of mixins, so that several classes can have it."""
     return column._copy()  # noqa: SLF001
-
-
-def refuse_bulk_writes(mapper: Mapper[Any], error: Callable[[], Exception]) -> None:
-    """Have ``bulk_save_objects`` and the like raise what *error* makes for a mapper, whose tables they look up and would find none.
-
-    There is no event before a bulk operation. Flushes do not look: aggregates are persistent by then. The columns of the primary
-    key, which SQLAlchemy would seek among those of the mapper's tables, are set beforehand; ``refresh`` of single attributes needs
-    them as well.
-    """
-    mapper.__dict__["_sorted_tables"] = _Refusing(error)
-    mapper.__dict__["_all_pk_cols"] = set(mapper.primary_key)
-
-
-class _Refusing(dict[Any, Any]):
-    def __init__(self, error: Callable[[], Exception]) -> None:
-        super().__init__()
-        self._error = error
-
-    def items(self) -> Any:
-        raise self._error()

@@ -102,7 +102,7 @@ def _write_aggregates_of(flush: PendingFlush) -> None:
     if aggregates:
         flush.note_what_is_there()
         _write(flush.session, aggregates, registering=findable)
-        flush.take_in_what_came_up()
+        flush.take_in_what_came_up(AggregateRoot)
 
 
 def protect(kind: type[Any], refuse: Callable[[Session, Any, str], None]) -> None:

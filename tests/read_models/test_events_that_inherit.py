@@ -245,10 +245,7 @@ def forget(name: str) -> None:
     registry._classes.pop((f"inherit.{name}", 1))
     for model in (ParcelRow, ParcelCount, Log):
         definition = definition_of(model)
-        vars(definition).update(vars(definition.reading()))
-        for kept in ("event_classes", "stored_types"):
-            vars(definition).pop(kept, None)
-        definition.statements.clear()
+        definition.adopt(definition.reading())
     registry.changed()
 
 
