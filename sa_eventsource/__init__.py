@@ -3,6 +3,7 @@
 from importlib import metadata as _metadata
 
 from sa_eventsource.aggregates import AggregateRoot, applies
+from sa_eventsource.consumers import subscribe
 from sa_eventsource.events import DomainEvent, EventContext, RecordedEvent, event_context, upcast
 from sa_eventsource.exceptions import (
     AggregateIdError,
@@ -47,24 +48,21 @@ from sa_eventsource.exceptions import (
 )
 from sa_eventsource.mapping import EventRecord, EventSourceOptions, event_record
 from sa_eventsource.projections import (
-    Announcer,
-    AsyncWorker,
     ConsumerStatus,
     EventReplayer,
-    Pace,
     ReadModelManager,
     RetryPolicy,
-    Worker,
     async_wait_for,
-    subscribe,
     wait_for,
     waiting_for,
 )
 from sa_eventsource.read_models import ReadModel, fold, handles, load_for_update, map_from_event
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.session import commit_token, lock_aggregate
-from sa_eventsource.store import AsyncEventQuery, AsyncEventStore, EventQuery, EventStore, ImportedLog, export_events, import_events
+from sa_eventsource.store import AsyncEventQuery, AsyncEventStore, EventQuery, EventStore
+from sa_eventsource.transfer import ImportedLog, export_events, import_events
 from sa_eventsource.verification import Finding, Verification, verify
+from sa_eventsource.workers import Announcer, AsyncWorker, Pace, Worker
 
 try:
     __version__ = _metadata.version("sa_eventsource")

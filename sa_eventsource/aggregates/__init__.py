@@ -1,7 +1,7 @@
 """Aggregates: their state, the methods that change it, their definition."""
 
+from sa_eventsource.aggregates.aggregate_definition import AggregateDefinition, definition_of
 from sa_eventsource.aggregates.aggregate_root import AggregateRoot
-from sa_eventsource.aggregates.definition import AggregateDefinition, definition_of
 from sa_eventsource.aggregates.handlers import applies
 from sa_eventsource.aggregates.instance import (
     advance,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapped, declared_attr
 from sqlalchemy.orm.attributes import flag_modified, instance_state, opt_manager_of_class
 from typing_extensions import TypeVar
 
-from sa_eventsource.aggregates.definition import AggregateDefinition, check_names, definition_of
+from sa_eventsource.aggregates.aggregate_definition import AggregateDefinition, check_names, definition_of
 from sa_eventsource.aggregates.handlers import Handlers
 from sa_eventsource.aggregates.instance import BOOKS, Books, books_of, drop_half_changed_state, load_missing_state, session_side
 from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside

@@ -13,7 +13,7 @@ from sqlalchemy.orm.attributes import instance_state, manager_of_class
 from sqlalchemy.orm.exc import DetachedInstanceError
 from typing_extensions import TypeVar
 
-from sa_eventsource.aggregates.definition import definition_of
+from sa_eventsource.aggregates.aggregate_definition import definition_of
 from sa_eventsource.exceptions import UninitializedAggregateError
 
 if TYPE_CHECKING:

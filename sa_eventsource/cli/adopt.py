@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from sqlalchemy.orm import Session
 
+from sa_eventsource.checkpoints import adopt
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
-from sa_eventsource.projections import adopt
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sa_eventsource.cli import adopt, events, parked, rebuild, run, show, status, transfer, verify
+from sa_eventsource.cli import adopt, events, export_import, parked, rebuild_command, run, show, status_command, verify
 from sa_eventsource.cli.errors import ReportingGroup
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Run what follows an event log, look into the log, and move it: the command line of sa_eventsource.",
 )
 
-for module in (run, status, rebuild, parked, verify, events, show, transfer, adopt):
+for module in (run, status_command, rebuild_command, parked, verify, events, show, export_import, adopt):
     module.register(app)
 
 

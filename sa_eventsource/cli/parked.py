@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session
 from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.output import console_for_tables
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
-from sa_eventsource.projections import consumers_on, drop_stream, parked_streams, resume, retry_stream
+from sa_eventsource.consumers import consumers_on
+from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sa_eventsource.consumers import Consumer
     from sa_eventsource.projections import ParkedStream
-    from sa_eventsource.read_models import Consumer
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", show_default=False, help="The model's __projection_name__, or the subscription's name.")

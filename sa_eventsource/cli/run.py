@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
-from sa_eventsource.projections import Pace, RetryPolicy, Worker
+from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.workers import Pace, Worker
 
 if TYPE_CHECKING:
     from types import FrameType

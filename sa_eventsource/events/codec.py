@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from sa_eventsource.events import registry
+from sa_eventsource.events.codec_steps import FromLog, Step, Steps, ToLog
 from sa_eventsource.events.comparison import difference, shown
 from sa_eventsource.events.exactness import proof_of, refuses_later
 from sa_eventsource.events.jsonb import as_text, parsed
-from sa_eventsource.events.steps import FromLog, Step, Steps, ToLog
 from sa_eventsource.events.storable import is_suspicious, refuse_unstorable
 from sa_eventsource.events.upcasting import in_present_shape
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError, EventPayloadError, UnknownEventTypeError

@@ -1,8 +1,18 @@
 """Tables, their rows as classes, and the selectable that aggregates are mapped to."""
 
-from sa_eventsource.mapping.aggregate_ids import ID_TYPES, STORED_ID, id_as_text
-from sa_eventsource.mapping.column_types import MAX_NAME_LENGTH
+from sa_eventsource.mapping.aggregate_ids import ID_TYPES, STORED_ID, UuidId, id_as_text
+from sa_eventsource.mapping.column_types import (
+    DOCUMENT,
+    MAX_NAME_LENGTH,
+    XID8,
+    TransactionId,
+    UtcDateTime,
+    current_transaction_id,
+    database_clock,
+)
+from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.mapping.records import EventRecord, event_record
+from sa_eventsource.mapping.schemas import regclass_name, schema_of
 from sa_eventsource.mapping.session_arguments import (
     async_session_maker,
     check_any_session,
@@ -13,6 +23,7 @@ from sa_eventsource.mapping.session_arguments import (
     session_maker,
     tables_of_base,
 )
+from sa_eventsource.mapping.statements import TableStatement, lock_table, quoted
 from sa_eventsource.mapping.streams import streams_of
 from sa_eventsource.mapping.tables import (
     EventSourceOptions,
@@ -22,27 +33,44 @@ from sa_eventsource.mapping.tables import (
     tables_on,
     undone_on_failure,
 )
+from sa_eventsource.mapping.trigger_faults import trigger_faults
 
 __all__ = [
+    "DOCUMENT",
     "ID_TYPES",
     "MAX_NAME_LENGTH",
     "STORED_ID",
+    "SWITCH",
+    "XID8",
     "EventRecord",
     "EventSourceOptions",
     "EventSourceTables",
+    "TableStatement",
+    "TransactionId",
+    "UtcDateTime",
+    "UuidId",
     "async_session_maker",
     "check_any_session",
     "check_async_session",
     "check_class",
     "check_connection",
     "check_session",
+    "create_statements",
+    "current_transaction_id",
+    "database_clock",
+    "drop_statements",
     "event_record",
     "find_tables",
     "id_as_text",
     "is_events_table",
+    "lock_table",
+    "quoted",
+    "regclass_name",
+    "schema_of",
     "session_maker",
     "streams_of",
     "tables_of_base",
     "tables_on",
+    "trigger_faults",
     "undone_on_failure",
 ]

@@ -1,4 +1,4 @@
-"""Statements about a table that SQLAlchemy has no construct for, with names that its compiler renders.
+"""What SQLAlchemy has no construct for: statements about a table with names that its compiler renders, and quoted literals.
 
 So they are quoted as those of the table itself, and lie where ``schema_translate_map`` says. A driver that formats parameters into
 its text wants percent signs doubled: names have that done; the text around them must have none.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import MetaData, Table, Text, literal_column
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ExecutableDDLElement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.sql import ColumnElement
     from sqlalchemy.sql.compiler import DDLCompiler, IdentifierPreparer
 
 
@@ -73,3 +74,8 @@ def lock_table(table: Table, mode: str) -> TableStatement:
         mode: The lock's mode, such as ``SHARE``.
     """
     return TableStatement(table, lambda names: f"LOCK TABLE {names.table} IN {mode} MODE")
+
+
+def quoted(text: str) -> ColumnElement[str]:
+    """Write a text into a statement as a literal, where a parameter would keep an index from being used."""
+    return literal_column("'" + text.replace("'", "''") + "'", Text)

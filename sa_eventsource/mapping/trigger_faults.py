@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from sa_eventsource.mapping.immutability import (
-    FUNCTION_BODY,
-    SQLITE_OPERATIONS,
-    TRIGGER,
-    TRUNCATE_TRIGGER,
-    sqlite_trigger,
-)
+from sa_eventsource.mapping.immutability import FUNCTION_BODY, SQLITE_OPERATIONS, TRIGGER, TRUNCATE_TRIGGER, sqlite_trigger
 from sa_eventsource.mapping.schemas import regclass_name, schema_of
 from sa_eventsource.mapping.statements import TableNames
 

@@ -8,18 +8,18 @@ from alembic.autogenerate import comparators
 from alembic.util import DispatchPriority
 from sqlalchemy import MetaData, inspect
 
-from sa_eventsource.mapping import find_tables
-from sa_eventsource.mapping.column_types import (
+from sa_eventsource.mapping import (
     DOCUMENT,
     TransactionId,
     UtcDateTime,
     current_transaction_id,
     database_clock,
+    find_tables,
+    schema_of,
+    trigger_faults,
 )
-from sa_eventsource.mapping.schemas import schema_of
-from sa_eventsource.mapping.trigger_faults import trigger_faults
 from sa_eventsource.migrations.operations import CreateEventImmutability
-from sa_eventsource.read_models.row_types import StoredList, StoredNumber
+from sa_eventsource.read_models import StoredList, StoredNumber
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext

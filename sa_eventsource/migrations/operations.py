@@ -8,7 +8,7 @@ from alembic.autogenerate import renderers
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import MetaData, Table
 
-from sa_eventsource.mapping.immutability import create_statements, drop_statements
+from sa_eventsource.mapping import create_statements, drop_statements
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext

@@ -1,7 +1,7 @@
 """The migration of a log from before ``recorded_at``: ``op.add_recorded_at("events")``.
 
 A plain ``add_column`` would have every event say that it was recorded during the migration. This operation gives each event the
-time that its id was made, where the id tells (see :mod:`sa_eventsource.store.recording_time`).
+time that its id was made, where the id tells (see :mod:`sa_eventsource.store.recording_times`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from alembic.operations import MigrateOperation, Operations, ops
 from alembic.util import DispatchPriority
 from sqlalchemy import Column, MetaData, Table, literal_column
 
-from sa_eventsource.mapping import find_tables
-from sa_eventsource.mapping.column_types import UtcDateTime, database_clock
-from sa_eventsource.mapping.immutability import create_statements
-from sa_eventsource.mapping.statements import TableStatement
-from sa_eventsource.store import recording_time
+from sa_eventsource.mapping import TableStatement, UtcDateTime, create_statements, database_clock, find_tables
+from sa_eventsource.store import RECORDING_TIME
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -65,7 +62,7 @@ def _add(operations: Operations, operation: AddRecordedAt) -> None:
             TableStatement(
                 table,
                 lambda names: (
-                    f"ALTER TABLE {names.table} ALTER COLUMN {_COLUMN} TYPE {_TYPE} USING {recording_time.POSTGRESQL}, "
+                    f"ALTER TABLE {names.table} ALTER COLUMN {_COLUMN} TYPE {_TYPE} USING {RECORDING_TIME['postgresql']}, "
                     f"ALTER COLUMN {_COLUMN} SET DEFAULT clock_timestamp(), ALTER COLUMN {_COLUMN} SET NOT NULL"
                 ),
             )
@@ -76,7 +73,7 @@ def _add(operations: Operations, operation: AddRecordedAt) -> None:
         batch.add_column(column)
     if dialect.name == "sqlite":
         # SQLite cannot add a column with such a default: the table was made again, and its triggers went with the old one.
-        operations.execute(table.update().values({_COLUMN: literal_column(recording_time.SQLITE)}))
+        operations.execute(table.update().values({_COLUMN: literal_column(RECORDING_TIME["sqlite"])}))
         for statement in create_statements(table, "sqlite"):
             operations.execute(statement)
 

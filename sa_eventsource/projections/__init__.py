@@ -1,40 +1,34 @@
-"""What follows the log: read models and subscriptions, their checkpoints, the worker, catching up, rebuilding."""
+"""Bringing consumers further: step by step, after failures, anew; and what is to know of them."""
 
-from sa_eventsource.projections.announcements import Announcer
-from sa_eventsource.projections.async_worker import AsyncWorker
-from sa_eventsource.projections.clusters import adopt
-from sa_eventsource.projections.consumers import consumers_on
-from sa_eventsource.projections.failures import RetryPolicy
+from sa_eventsource.projections.failures import RetryPolicy, culprit, is_passing, record_failure
 from sa_eventsource.projections.manager import ReadModelManager
-from sa_eventsource.projections.parked import ParkedStream, drop_stream, parked_streams, resume, retry_stream
+from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
+from sa_eventsource.projections.parking import has_parked
 from sa_eventsource.projections.replayer import EventReplayer
-from sa_eventsource.projections.rounds import Pace
 from sa_eventsource.projections.status import ConsumerStatus, OldestTransaction, oldest_transaction, problems
-from sa_eventsource.projections.subscriptions import subscribe
+from sa_eventsource.projections.steps import Step, take_step
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
-from sa_eventsource.projections.worker import Worker
 
 __all__ = [
-    "Announcer",
-    "AsyncWorker",
     "ConsumerStatus",
     "EventReplayer",
     "OldestTransaction",
-    "Pace",
     "ParkedStream",
     "ReadModelManager",
     "RetryPolicy",
-    "Worker",
-    "adopt",
+    "Step",
     "async_wait_for",
-    "consumers_on",
+    "culprit",
     "drop_stream",
+    "has_parked",
+    "is_passing",
     "oldest_transaction",
     "parked_streams",
     "problems",
+    "record_failure",
     "resume",
     "retry_stream",
-    "subscribe",
+    "take_step",
     "wait_for",
     "waiting_for",
 ]

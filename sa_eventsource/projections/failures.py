@@ -11,18 +11,17 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sa_eventsource.checkpoints import STOPPED, lock_checkpoint, next_batch, save_checkpoint
 from sa_eventsource.exceptions import EventDecodeError, ReadModelError, SubscriptionError, UnknownEventTypeError
-from sa_eventsource.projections.backlog import next_batch
-from sa_eventsource.projections.checkpoints import STOPPED, lock, save
 from sa_eventsource.projections.parking import park
-from sa_eventsource.projections.taking import begin
+from sa_eventsource.projections.transaction import begin
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.consumers import Follower
 
 _LONGEST_ERROR = 20_000
 
@@ -91,7 +90,7 @@ def record_failure(session: Session, follower: Follower, error: Exception, polic
     outcome: str | None = None
     try:
         connection = begin(session, follower.consumer)
-        checkpoint = lock(connection, follower)
+        checkpoint = lock_checkpoint(connection, follower)
         assert checkpoint is not None  # noqa: S101 - it was waited for
         event_id = culprit(error)
         events = follower.tables.events
@@ -115,7 +114,7 @@ def record_failure(session: Session, follower: Follower, error: Exception, polic
             else:
                 failed = replace(failed, status=STOPPED, retry_at=None)
                 outcome = STOPPED
-        save(connection, follower, failed, made_progress=False)
+        save_checkpoint(connection, follower, failed, made_progress=False)
         session.commit()
     except BaseException:
         session.rollback()

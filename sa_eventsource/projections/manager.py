@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.consumers import subscriptions_on
 from sa_eventsource.mapping import session_maker, tables_of_base
-from sa_eventsource.projections.catch_up import catch_up
 from sa_eventsource.projections.status import ConsumerStatus, problems, status_of
-from sa_eventsource.projections.subscriptions import subscriptions_on
+from sa_eventsource.projections.steps import catch_up
 from sa_eventsource.read_models import definition_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-    from sa_eventsource.read_models import Consumer, ReadModelDefinition
+    from sa_eventsource.consumers import Consumer
+    from sa_eventsource.read_models import ReadModelDefinition
 
 
 class ReadModelManager:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, exists, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from sa_eventsource.projections.backlog import of_batch
-from sa_eventsource.read_models.sql import is_parked
+from sa_eventsource.checkpoints import of_batch
+from sa_eventsource.consumers import is_parked
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from sa_eventsource.projections.backlog import Batch
-    from sa_eventsource.projections.followers import Follower
-    from sa_eventsource.read_models import Consumer
+    from sa_eventsource.checkpoints import Batch
+    from sa_eventsource.consumers import Consumer, Follower
 
 
 def has_parked(connection: Connection, consumer: Consumer) -> bool:

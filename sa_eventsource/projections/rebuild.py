@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete
 
-from sa_eventsource.mapping.statements import lock_table
+from sa_eventsource.checkpoints import Checkpoint, check_cluster, lock_checkpoint, next_batch, remove_checkpoints, save_checkpoint
+from sa_eventsource.consumers import Follower, followers_of
+from sa_eventsource.mapping import lock_table
 from sa_eventsource.observation import observed
-from sa_eventsource.projections.backlog import next_batch
-from sa_eventsource.projections.checkpoints import Checkpoint, lock, remove, save
-from sa_eventsource.projections.clusters import check_cluster
-from sa_eventsource.projections.followers import Follower, followers_of
 from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.processing import take
 from sa_eventsource.projections.steps import after
-from sa_eventsource.projections.taking import begin, take
-from sa_eventsource.read_models.handlers import forget_rows
+from sa_eventsource.projections.transaction import begin
+from sa_eventsource.read_models import forget_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +75,8 @@ def _lock_all(connection: Connection, definition: ReadModelDefinition) -> Checkp
     followers = followers_of(definition, connection.dialect)
     found = Checkpoint()
     for follower in followers:
-        found = check_cluster(connection, follower, lock(connection, follower) or Checkpoint())
-    remove(connection, definition.tables, definition.name, keep=[each.name for each in followers])
+        found = check_cluster(connection, follower, lock_checkpoint(connection, follower) or Checkpoint())
+    remove_checkpoints(connection, definition.tables, definition.name, keep=[each.name for each in followers])
     return Checkpoint(cluster=found.cluster)
 
 
@@ -108,7 +107,7 @@ def _rebuild_rows(
             is_last = batch.count < definition.batch_size
             checkpoint = replace(checkpoint, position=batch.upto)
     for each in followers_of(definition, connection.dialect):
-        save(connection, each, after(definition, checkpoint, batch, is_last=True))
+        save_checkpoint(connection, each, after(definition, checkpoint, batch, is_last=True))
     return total
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, or_, select
 
+from sa_eventsource.checkpoints import Checkpoint, lock_checkpoint, of_consumer, of_taken
+from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.projections.backlog import of_consumer, of_taken
-from sa_eventsource.projections.checkpoints import Checkpoint, lock
-from sa_eventsource.projections.followers import followers_of
 from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.processing import as_rows
 from sa_eventsource.projections.rebuild import lock_log
 from sa_eventsource.projections.steps import check_declaration
-from sa_eventsource.projections.taking import as_rows, begin
+from sa_eventsource.projections.transaction import begin
 from sa_eventsource.read_models import apply_events, is_row
 from sa_eventsource.read_models.sql import is_outdated, write_statements
 from sa_eventsource.store import current_snapshot, recorded, select_events
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from sqlalchemy.sql import ColumnElement
 
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.events import RecordedEvent
-    from sa_eventsource.projections.followers import Follower
     from sa_eventsource.read_models import ReadModelDefinition
 
 _Key = tuple[Any, ...]
@@ -105,7 +105,7 @@ def _progress(connection: Connection, definition: ReadModelDefinition) -> list[t
     """Keep all followers of the model from it, and tell how far each has come; a strong one has come to the end."""
     found = []
     for follower in followers_of(definition, connection.dialect):
-        checkpoint = lock(connection, follower) or Checkpoint()
+        checkpoint = lock_checkpoint(connection, follower) or Checkpoint()
         check_declaration(definition, checkpoint)
         found.append((follower, checkpoint))
     if definition.is_strong:

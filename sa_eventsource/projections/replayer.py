@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, delete
 
 from sa_eventsource.arguments import check_moment
+from sa_eventsource.checkpoints import any_bind, remove_checkpoints
+from sa_eventsource.consumers import consumers_on
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import session_maker, tables_of_base
-from sa_eventsource.projections.catch_up import catch_up
-from sa_eventsource.projections.checkpoints import remove
-from sa_eventsource.projections.clusters import any_bind
-from sa_eventsource.projections.consumers import consumers_on
 from sa_eventsource.projections.rebuild import rebuild
 from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows
+from sa_eventsource.projections.steps import catch_up
 from sa_eventsource.read_models import definition_of, versioned_name
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class EventReplayer:
         projections, parked = tables.projections, tables.parked_events
         with self._sessions() as session:
             connection = session.connection(bind_arguments=any_bind(tables))
-            remove(connection, tables, stored)
+            remove_checkpoints(connection, tables, stored)
             connection.execute(delete(parked).where(parked.c.projection_name == stored))
             statement = delete(projections).where(projections.c.projection_name == stored)
             number = connection.execute(statement).rowcount

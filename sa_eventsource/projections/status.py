@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import func, select, text
 
-from sa_eventsource.projections import backlog, checkpoints
-from sa_eventsource.projections.followers import followers_of
-from sa_eventsource.projections.subscriptions import Subscription
-from sa_eventsource.projections.taking import begin
+from sa_eventsource.checkpoints import STOPPED, Checkpoint, Lag, lag, read_checkpoint
+from sa_eventsource.consumers import Subscription, followers_of
+from sa_eventsource.projections.transaction import begin
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.read_models import Consumer
+    from sa_eventsource.consumers import Consumer
 
 Kind: TypeAlias = Literal["strong model", "eventual model", "subscription"]
 State: TypeAlias = Literal["running", "new", "retrying", "stopped", "outdated"]
@@ -78,12 +77,12 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
     """Tell how far a consumer has come. Uses a read-only transaction of its own."""
     connection = begin(session, consumer)
     followers = followers_of(consumer, connection.dialect)
-    found = [checkpoints.read(connection, each) for each in followers]
+    found = [read_checkpoint(connection, each) for each in followers]
     kind = _kind(consumer)
-    behind = backlog.Lag()
+    behind = Lag()
     if kind != "strong model":
         for follower, checkpoint in zip(followers, found, strict=True):
-            behind += backlog.lag(connection, follower, checkpoint)
+            behind += lag(connection, follower, checkpoint)
     parked = consumer.tables.parked_events
     number = connection.scalar(select(func.count()).select_from(parked).where(parked.c.projection_name == consumer.name))
     session.rollback()
@@ -148,10 +147,10 @@ def _kind(consumer: Consumer) -> Kind:
     return "strong model" if getattr(consumer, "is_strong", False) else "eventual model"
 
 
-def _state(consumer: Consumer, kind: Kind, found: list[checkpoints.Checkpoint]) -> State:
+def _state(consumer: Consumer, kind: Kind, found: list[Checkpoint]) -> State:
     if any(each.declaration not in (None, consumer.fingerprint) for each in found):
         return "outdated"
-    if any(each.status == checkpoints.STOPPED for each in found):
+    if any(each.status == STOPPED for each in found):
         return "stopped"
     if any(each.failed_position is not None for each in found):
         return "retrying"

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from sa_eventsource.arguments import whole_number
+from sa_eventsource.checkpoints import STOPPED, check_cluster, lock_checkpoint, next_batch, save_checkpoint
+from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import (
     EventDecodeError,
     ReadModelChangedError,
@@ -14,20 +17,16 @@ from sa_eventsource.exceptions import (
     UnknownEventTypeError,
 )
 from sa_eventsource.observation import observed
-from sa_eventsource.projections.backlog import next_batch
-from sa_eventsource.projections.checkpoints import STOPPED, lock, save
-from sa_eventsource.projections.clusters import check_cluster
 from sa_eventsource.projections.parking import has_parked, put_aside
-from sa_eventsource.projections.taking import begin, take
+from sa_eventsource.projections.processing import take
+from sa_eventsource.projections.transaction import begin
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.projections.backlog import Batch
-    from sa_eventsource.projections.checkpoints import Checkpoint
-    from sa_eventsource.projections.followers import Follower
-    from sa_eventsource.read_models import Consumer
+    from sa_eventsource.checkpoints import Batch, Checkpoint
+    from sa_eventsource.consumers import Consumer, Follower
 
 Outcome: TypeAlias = Literal["taken", "idle", "busy", "failed", "waiting", "stopped"]
 """Events were taken, and there may be more; there are no more; another transaction works on the follower; an event of the batch
@@ -95,7 +94,7 @@ def _committed(
     refused: _BatchError | None = None
     try:
         connection = begin(session, follower.consumer)
-        checkpoint = lock(connection, follower, wait=wait)
+        checkpoint = lock_checkpoint(connection, follower, wait=wait)
         done = Step("busy") if checkpoint is None else _step(session, follower, checkpoint, limit, heed_failures=heed_failures)
         session.commit()
     except _BatchError as error:
@@ -117,7 +116,7 @@ def _step(session: Session, follower: Follower, checkpoint: Checkpoint, limit: i
         ahead = next_batch(connection, follower, checkpoint, size, before=checkpoint.failed_position)
         if ahead.count:
             _take(session, follower, ahead)
-            save(connection, follower, replace(checkpoint, until=ahead.until, position=ahead.upto))
+            save_checkpoint(connection, follower, replace(checkpoint, until=ahead.until, position=ahead.upto))
             return Step("taken", ahead.count)
         if checkpoint.status == STOPPED:
             return Step("stopped")
@@ -131,7 +130,7 @@ def _step(session: Session, follower: Follower, checkpoint: Checkpoint, limit: i
     _take(session, follower, batch)
     is_last = batch.count < size
     if batch.count or _is_worth_saving(checkpoint, batch):
-        save(connection, follower, after(follower.consumer, checkpoint, batch, is_last=is_last))
+        save_checkpoint(connection, follower, after(follower.consumer, checkpoint, batch, is_last=is_last))
     # The end of a window that an earlier step opened is not the end of the log.
     return Step("idle" if is_last and checkpoint.until is None else "taken", batch.count)
 
@@ -150,13 +149,13 @@ def _take(session: Session, follower: Follower, batch: Batch) -> None:
 def skip_failed(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> None:
     """Pass over the event that a follower has failed at. All before it must have been taken."""
     failed = next_batch(connection, follower, checkpoint, 1)
-    save(connection, follower, after(follower.consumer, checkpoint, failed, is_last=False))
+    save_checkpoint(connection, follower, after(follower.consumer, checkpoint, failed, is_last=False))
 
 
 def begin_now(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> None:
     """Pass over all that is in the log."""
     everything = next_batch(connection, follower, checkpoint, None)
-    save(connection, follower, after(follower.consumer, checkpoint, everything, is_last=True))
+    save_checkpoint(connection, follower, after(follower.consumer, checkpoint, everything, is_last=True))
 
 
 def after(consumer: Consumer, checkpoint: Checkpoint, batch: Batch, *, is_last: bool) -> Checkpoint:
@@ -195,3 +194,35 @@ def check_declaration(consumer: Consumer, checkpoint: Checkpoint) -> None:
     """
     if checkpoint.declaration is not None and checkpoint.declaration != consumer.fingerprint:
         raise ReadModelChangedError(consumer.name)
+
+
+def catch_up(session: Session, consumer: Consumer, *, batch_size: int | None = None) -> int:
+    """Let a consumer take all events that it has not taken yet and that are visible when it is done with the others.
+
+    Each batch is a transaction of its own: it commits what was done together with the checkpoint, or neither. An event that failed
+    before is tried again at once; with it, a consumer that has stopped goes on.
+
+    Args:
+        session: A session without a transaction in progress.
+        consumer: The read model, an eventual one, or the subscription.
+        batch_size: Events in a transaction; None for what suits the consumer.
+
+    Returns:
+        The number of events taken.
+
+    Raises:
+        ReadModelError: A handler raised, or the database refused a row. The batch is rolled back; earlier ones stay.
+        SubscriptionError: The function of a subscription raised, likewise.
+        ReadModelChangedError: The rows were made under another declaration.
+        MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
+    """
+    if batch_size is not None:
+        batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
+    total = 0
+    for follower in followers_of(consumer, session.get_bind(**consumer.bind_arguments).dialect):
+        step = take_step(session, follower, batch_size)
+        total += step.events
+        while step.outcome == "taken":
+            step = take_step(session, follower, batch_size)
+            total += step.events
+    return total

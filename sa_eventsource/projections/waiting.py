@@ -11,11 +11,10 @@ from uuid import UUID
 from sqlalchemy import and_, exists, false, func, or_, select
 from sqlalchemy.util import await_only
 
+from sa_eventsource.checkpoints import Lag, lag, of_consumer, read_checkpoint
+from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import ReadModelLagError
 from sa_eventsource.mapping import check_any_session, check_async_session, check_session
-from sa_eventsource.projections import checkpoints
-from sa_eventsource.projections.backlog import Lag, lag, of_consumer
-from sa_eventsource.projections.followers import followers_of
 from sa_eventsource.read_models import definition_of
 from sa_eventsource.session import on_committed
 from sa_eventsource.store import visible_in
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.read_models import ReadModelDefinition
 
 _SHORTEST_PAUSE = 0.002
@@ -203,5 +202,5 @@ def _late(session: Session, definition: ReadModelDefinition, timeout: float) -> 
     engine = session.get_bind(**definition.bind_arguments).engine
     with engine.connect() as connection:
         for each in followers_of(definition, engine.dialect):
-            behind += lag(connection, each, checkpoints.read(connection, each))
+            behind += lag(connection, each, read_checkpoint(connection, each))
     return ReadModelLagError(definition.name, timeout, behind.events, behind.seconds)

@@ -1,38 +1,39 @@
 """Read models: declared fields, what they mean as a fold in Python, and the same as SQL."""
 
-from sa_eventsource.read_models import guards
-from sa_eventsource.read_models.consumer import Consumer, OnError, check_following, reason_of
-from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition, definition_of, versioned_name
+from sa_eventsource.read_models import row_guards
 from sa_eventsource.read_models.expressions import day, month, week, year
 from sa_eventsource.read_models.fields import map_from_event
-from sa_eventsource.read_models.fold import fold
-from sa_eventsource.read_models.handlers import HandlerMethod, by_stored_name, handles, handling, load_for_update
+from sa_eventsource.read_models.fold import Row, fold, step
+from sa_eventsource.read_models.handler_methods import handles
+from sa_eventsource.read_models.locked_rows import forget_rows, load_for_update
 from sa_eventsource.read_models.read_model import ReadModel
+from sa_eventsource.read_models.read_model_definition import Consistency, ReadModelDefinition, definition_of, versioned_name
 from sa_eventsource.read_models.reducers import append, count, decrement, first, increment, last, max_, min_, remove, sum_
 from sa_eventsource.read_models.row_store import apply_events, is_row
+from sa_eventsource.read_models.row_types import StoredList, StoredNumber
+from sa_eventsource.read_models.sources import EnvelopeField
 from sa_eventsource.read_models.strong import write_strong_models
 
-guards.guard()
+row_guards.guard()
 
 __all__ = [
     "Consistency",
-    "Consumer",
-    "HandlerMethod",
-    "OnError",
+    "EnvelopeField",
     "ReadModel",
     "ReadModelDefinition",
+    "Row",
+    "StoredList",
+    "StoredNumber",
     "append",
     "apply_events",
-    "by_stored_name",
-    "check_following",
     "count",
     "day",
     "decrement",
     "definition_of",
     "first",
     "fold",
+    "forget_rows",
     "handles",
-    "handling",
     "increment",
     "is_row",
     "last",
@@ -41,8 +42,8 @@ __all__ = [
     "max_",
     "min_",
     "month",
-    "reason_of",
     "remove",
+    "step",
     "sum_",
     "versioned_name",
     "week",

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import RecordedEvent
-from sa_eventsource.read_models.definition import definition_of
+from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.value_types import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
     from datetime import datetime
 
-    from sa_eventsource.read_models.definition import ReadModelDefinition
     from sa_eventsource.read_models.fields import Contribution, Field
+    from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 
 @dataclass

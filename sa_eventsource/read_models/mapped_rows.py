@@ -11,11 +11,11 @@ from sqlalchemy.types import NullType
 from typing_extensions import Format, get_annotations
 
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping.column_types import DOCUMENT, UtcDateTime
-from sa_eventsource.read_models.definition import definition_of
+from sa_eventsource.mapping import DOCUMENT, UtcDateTime, quoted
 from sa_eventsource.read_models.fields import FieldDeclaration
-from sa_eventsource.read_models.row_types import column_type, document_value, quoted, typed_text
-from sa_eventsource.session.sqlalchemy_internals import copied
+from sa_eventsource.read_models.read_model_definition import definition_of
+from sa_eventsource.read_models.row_types import column_type, document_value, typed_text
+from sa_eventsource.session import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.sql import ColumnElement
 
-    from sa_eventsource.read_models.definition import ReadModelDefinition
     from sa_eventsource.read_models.fields import Field, KeyPart
+    from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 POSITIONS = "_positions"
 """Column of an own table that keeps which events set the fields; the shared table's is ``positions``."""

@@ -13,16 +13,22 @@ from typing_extensions import Format, get_annotations
 from sa_eventsource.events import DomainEvent, members, on_join
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import tables_on, undone_on_failure
-from sa_eventsource.read_models.definition import Consistency, ReadModelDefinition, TakenEvents, versioned_name, versioned_table
 from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
-from sa_eventsource.read_models.handlers import collect, marked
+from sa_eventsource.read_models.handler_methods import collect, marked
 from sa_eventsource.read_models.mapped_rows import POSITIONS, map_to_own_table, map_to_projections
+from sa_eventsource.read_models.read_model_definition import (
+    Consistency,
+    ReadModelDefinition,
+    TakenEvents,
+    versioned_name,
+    versioned_table,
+)
 from sa_eventsource.read_models.value_types import ValueType, value_type
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sa_eventsource.read_models.consumer import OnError
+    from sa_eventsource.consumers import OnError
 
 _KEPT = ("version", "created_at", "updated_at")
 _RESERVED = ("metadata", "registry", POSITIONS)

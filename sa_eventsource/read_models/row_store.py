@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.events import RecordedEvent
-    from sa_eventsource.read_models.definition import ReadModelDefinition
+    from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 _BATCH = 200
 """Rows selected by one statement; SQLite's oldest limit on parameters is 999."""

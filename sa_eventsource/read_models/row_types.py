@@ -17,7 +17,6 @@ from sqlalchemy import (
     Text,
     Uuid,
     cast,
-    literal_column,
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -26,8 +25,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from sa_eventsource.mapping.aggregate_ids import UuidId
-from sa_eventsource.mapping.column_types import DOCUMENT, UtcDateTime
+from sa_eventsource.mapping import DOCUMENT, UtcDateTime, UuidId, quoted
 from sa_eventsource.read_models.value_types import without_decimals
 
 if TYPE_CHECKING:
@@ -152,11 +150,6 @@ def _postgresql_document_text(element: document_text, compiler: SQLCompiler, **o
 def _document_text(element: document_text, compiler: SQLCompiler, **options: Any) -> str:
     document, key = element.clauses
     return f"json_extract({compiler.process(document, **options)}, '$.' || {compiler.process(key, **options)})"
-
-
-def quoted(text: str) -> ColumnElement[str]:
-    """Write a text into a statement as a literal, where a parameter would keep an index from being used."""
-    return literal_column("'" + text.replace("'", "''") + "'", Text)
 
 
 def document_value(document: Any, name: str, found: ValueType) -> ColumnElement[Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from sa_eventsource.events import RecordedEvent
-from sa_eventsource.read_models.definition import definition_of
 from sa_eventsource.read_models.read_model import ReadModel
+from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import write_statements
 from sa_eventsource.session import on_savepoint_undone
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.read_models.definition import ReadModelDefinition
+    from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
     from sa_eventsource.store import Appended
 
 

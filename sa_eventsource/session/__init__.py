@@ -7,6 +7,7 @@ from sa_eventsource.session.declarations import on_mapped
 from sa_eventsource.session.guards import protect_from_statements
 from sa_eventsource.session.ledger import on_savepoint_undone
 from sa_eventsource.session.locking import lock_aggregate
+from sa_eventsource.session.sqlalchemy_internals import copied
 from sa_eventsource.session.unit_of_work import protect
 
 unit_of_work.listen()
@@ -19,6 +20,7 @@ set_session_side(instances.SessionSide())
 
 __all__ = [
     "commit_token",
+    "copied",
     "lock_aggregate",
     "on_committed",
     "on_mapped",

@@ -8,8 +8,7 @@ from sqlalchemy import BigInteger, Text, cast, func, inspect, select
 from sqlalchemy.dialects.postgresql import OID, REGCLASS
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.mapping import check_class, check_session
-from sa_eventsource.mapping.schemas import regclass_name
+from sa_eventsource.mapping import check_class, check_session, regclass_name
 from sa_eventsource.store import require_transaction
 
 if TYPE_CHECKING:

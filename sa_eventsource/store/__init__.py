@@ -16,16 +16,20 @@ from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.event_conditions import recorded, select_events
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.event_store import AsyncEventStore, EventStore
+from sa_eventsource.store.insert_statements import COLUMNS, MOVED_COLUMNS, insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
 from sa_eventsource.store.raw_events import NOT_JSON, as_json, event_members, json_object, select_raw_events
-from sa_eventsource.store.replay import StoredStream, read_stream, read_streams
+from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
 from sa_eventsource.store.snapshots import write_snapshots
-from sa_eventsource.store.transfer import ImportedLog, export_events, import_events
+from sa_eventsource.store.stored_streams import StoredStream, read_stream, read_streams
 from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
 
 __all__ = [
+    "COLUMNS",
     "CONTEXT_KEY",
+    "MOVED_COLUMNS",
     "NOT_JSON",
+    "RECORDING_TIME",
     "AppendRefusedError",
     "Appended",
     "AsyncEventQuery",
@@ -33,7 +37,6 @@ __all__ = [
     "DriverStatement",
     "EventQuery",
     "EventStore",
-    "ImportedLog",
     "StoredStream",
     "StreamAppend",
     "append",
@@ -42,10 +45,9 @@ __all__ = [
     "current_snapshot",
     "current_version",
     "event_members",
-    "export_events",
-    "import_events",
     "in_window",
     "insert_events",
+    "insert_statements",
     "json_object",
     "known_at",
     "on_appended",
@@ -53,6 +55,7 @@ __all__ = [
     "read_stream",
     "read_streams",
     "recorded",
+    "recording_time",
     "require_transaction",
     "select_events",
     "select_raw_events",

@@ -13,7 +13,7 @@ from sqlalchemy import ARRAY, BigInteger, Text, and_, any_, bindparam, false, fu
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import UserDefinedType
 
-from sa_eventsource.mapping.column_types import XID8
+from sa_eventsource.mapping import XID8
 
 if TYPE_CHECKING:
     from sqlalchemy import Table

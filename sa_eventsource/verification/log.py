@@ -8,7 +8,7 @@ from sqlalchemy import func, or_, select, type_coerce
 
 from sa_eventsource.events import current_class
 from sa_eventsource.exceptions import UnknownEventTypeError
-from sa_eventsource.mapping.column_types import XID8
+from sa_eventsource.mapping import XID8
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
 if TYPE_CHECKING:

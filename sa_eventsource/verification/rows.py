@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from sa_eventsource.checkpoints import Checkpoint, of_consumer, of_taken, read_checkpoint
+from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import EventSourceError
-from sa_eventsource.projections.backlog import of_consumer, of_taken
-from sa_eventsource.projections.checkpoints import Checkpoint, read
-from sa_eventsource.projections.followers import followers_of
-from sa_eventsource.projections.parking import has_parked
-from sa_eventsource.read_models.fold import Row, step
-from sa_eventsource.read_models.sources import EnvelopeField
+from sa_eventsource.projections import has_parked
+from sa_eventsource.read_models import EnvelopeField, Row, step
 from sa_eventsource.store import current_snapshot, recorded, select_events
 from sa_eventsource.verification.findings import Finding, shown
-from sa_eventsource.verification.reading import BY_THE_WAY
+from sa_eventsource.verification.one_state import BY_THE_WAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Result
     from sqlalchemy import Row as StoredEvent
 
-    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.read_models import ReadModelDefinition
     from sa_eventsource.verification.findings import Progress
     from sa_eventsource.verification.sample import Sample
@@ -38,7 +36,7 @@ def reason_not_to_compare(connection: Connection, definition: ReadModelDefinitio
     """Tell why a model's rows cannot be compared with a fold; None if they can."""
     if definition.handlers:
         return "it has @handles methods, which a fold leaves out"
-    checkpoints = [read(connection, each) for each in followers_of(definition, connection.dialect)]
+    checkpoints = [read_checkpoint(connection, each) for each in followers_of(definition, connection.dialect)]
     if any(each.declaration not in (None, definition.fingerprint) for each in checkpoints):
         return "its rows were made under another declaration"
     return None
@@ -127,7 +125,7 @@ class RowCheck:
         definition = self._definition
         followers = followers_of(definition, self._connection.dialect)
         if not definition.is_strong:
-            return [(each, read(self._connection, each)) for each in followers]
+            return [(each, read_checkpoint(self._connection, each)) for each in followers]
         if self._connection.dialect.name == "postgresql":
             now = self._connection.execute(select(current_snapshot())).scalar_one()
             return [(each, Checkpoint(since=now)) for each in followers]

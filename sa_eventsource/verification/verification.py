@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.checkpoints import any_bind
 from sa_eventsource.mapping import session_maker, tables_of_base
-from sa_eventsource.projections.clusters import any_bind
-from sa_eventsource.verification import checkpoints, immutability, log, snapshots
+from sa_eventsource.verification import checkpoint_checks, log, snapshot_checks, trigger_checks
 from sa_eventsource.verification.findings import Finding, Verification, first_of
-from sa_eventsource.verification.reading import one_state
+from sa_eventsource.verification.one_state import one_state
 from sa_eventsource.verification.rows import RowCheck, reason_not_to_compare
 from sa_eventsource.verification.sample import Sample
 
@@ -26,10 +26,10 @@ _CHECKS: dict[str, Callable[[Connection, EventSourceTables], Any]] = {
     "streams": log.check_streams,
     "event types": log.check_event_types,
     "transactions": log.check_transactions,
-    "checkpoints": checkpoints.check_checkpoints,
-    "parked events": checkpoints.check_parked,
-    "snapshots": snapshots.check_versions,
-    "immutability": immutability.check_immutability,
+    "checkpoints": checkpoint_checks.check_checkpoints,
+    "parked events": checkpoint_checks.check_parked,
+    "snapshots": snapshot_checks.check_versions,
+    "immutability": trigger_checks.check_immutability,
 }
 
 
@@ -77,7 +77,7 @@ def verify(  # noqa: PLR0913 - by keyword
             with one_state(session, any_bind(tables)) as connection:
                 found += first_of(check(connection, tables))
         with one_state(session, any_bind(tables)) as connection:
-            states = snapshots.StateCheck(connection, tables)
+            states = snapshot_checks.StateCheck(connection, tables)
             found += first_of(states.findings(drawn, show))
         rows: dict[str, int] = {}
         not_compared: dict[str, str] = {}

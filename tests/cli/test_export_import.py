@@ -352,7 +352,7 @@ def test_long_lines_are_sent_in_smaller_batches(empty: Engine) -> None:
 
 
 def test_streams_that_are_no_longer_remembered_are_asked_for_again(empty: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sa_eventsource.store.transfer._KNOWN_STREAMS", 1)
+    monkeypatch.setattr("sa_eventsource.transfer.transfer._KNOWN_STREAMS", 1)
     events = [
         line(number, aggregate_id=f'"o-{number % 3}"', version=str(number // 3 + 1), event_id=f'"{UUID(int=number + 1)}"')
         for number in range(12)

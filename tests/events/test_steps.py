@@ -11,7 +11,7 @@ import pytest
 from sa_eventsource import DomainEvent, upcast
 from sa_eventsource.events import decode, encode
 from sa_eventsource.events.codec import STEPS
-from sa_eventsource.events.steps import Step
+from sa_eventsource.events.codec_steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

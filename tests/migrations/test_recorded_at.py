@@ -15,7 +15,7 @@ from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource import EventRecord
-from sa_eventsource.store.recording_time import recording_time
+from sa_eventsource.store.recording_times import recording_time
 from tests.migrations.environment import Environment
 
 pytestmark = [

@@ -10,7 +10,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, RecordedEvent, applies
-from sa_eventsource.projections import RetryPolicy, Worker, subscribe
+from sa_eventsource.consumers import subscribe
+from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.workers import Worker
 
 
 class Base(DeclarativeBase):

@@ -16,11 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
 from sa_eventsource import DeclarationError, ReadModelManager
+from sa_eventsource.consumers.registry import chosen_consumers
+from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.mapping import tables_on
-from sa_eventsource.projections import Announcer, AsyncWorker, Pace, RetryPolicy, Worker
-from sa_eventsource.projections.consumers import chosen_consumers
-from sa_eventsource.projections.followers import Follower, followers_of
+from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.projections.steps import take_step
+from sa_eventsource.workers import Announcer, AsyncWorker, Pace, Worker
 from tests.databases import WAITING
 from tests.projections import bank
 from tests.projections.bank import Account, Balance, Base, BranchTotal, Noted, branch_count, deposit, totals

@@ -13,13 +13,13 @@ from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import fold
+from sa_eventsource.checkpoints.new_events import Probe
+from sa_eventsource.consumers.shards import Follower
 from sa_eventsource.mapping import tables_on
-from sa_eventsource.projections import Worker
-from sa_eventsource.projections.followers import Follower
-from sa_eventsource.projections.probe import Probe
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.store import recorded, select_events
 from sa_eventsource.types import uuid7
+from sa_eventsource.workers import Worker
 from tests.databases import DatabasePool, EmbeddedServer
 from tests.proofs.accounts import rows_of
 from tests.proofs.parcels import (

@@ -26,7 +26,7 @@ from sa_eventsource import (
     subscribe,
 )
 from sa_eventsource.read_models import count, last, sum_
-from sa_eventsource.read_models.definition import definition_of
+from sa_eventsource.read_models.read_model_definition import definition_of
 
 
 class Base(DeclarativeBase):

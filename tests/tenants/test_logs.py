@@ -26,9 +26,9 @@ from sa_eventsource import (
     verify,
     wait_for,
 )
+from sa_eventsource.checkpoints import adopt
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.immutability import SWITCH
-from sa_eventsource.projections import adopt
 from sa_eventsource.projections.rebuild import lock_log
 from sa_eventsource.read_models import definition_of
 from tests.databases import WAITING

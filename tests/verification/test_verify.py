@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import Worker, verify
-from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.consumers.shards import followers_of
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import definition_of
 from tests.cli.commands import call, fail, succeed

@@ -1,7 +1,11 @@
 """A declaration as SQL for PostgreSQL: one statement that takes events from the log and brings rows up to date."""
 
 from sa_eventsource.read_models.sql.grouping import is_outdated
-from sa_eventsource.read_models.sql.streams import ALL_STREAMS, Streams, is_parked
 from sa_eventsource.read_models.sql.write import Selection, WriteStatements, write_statements
 
-__all__ = ["ALL_STREAMS", "Selection", "Streams", "WriteStatements", "is_outdated", "is_parked", "write_statements"]
+__all__ = [
+    "Selection",
+    "WriteStatements",
+    "is_outdated",
+    "write_statements",
+]

@@ -30,9 +30,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, JSONB, aggregate_order_by
 
 from sa_eventsource.events import stored_types
-from sa_eventsource.read_models.row_types import quoted
+from sa_eventsource.mapping import quoted
 from sa_eventsource.read_models.sql.lists import EMPTY, pruned
-from sa_eventsource.read_models.sql.sources import as_json, extract, sql_type
+from sa_eventsource.read_models.sql.source_expressions import as_json, extract, sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Subquery, Table
     from sqlalchemy.sql import ColumnElement
 
-    from sa_eventsource.read_models.definition import ReadModelDefinition
     from sa_eventsource.read_models.fields import Field
+    from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
     from sa_eventsource.read_models.sources import Source
 
 _COLUMNS: dict[str, Any] = {

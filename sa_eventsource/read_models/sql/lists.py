@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Integer, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
-from sa_eventsource.read_models.row_types import quoted
+from sa_eventsource.mapping import quoted
 
 if TYPE_CHECKING:
     from sa_eventsource.read_models.value_types import ValueType

@@ -23,8 +23,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
+from sa_eventsource.consumers import ALL_STREAMS, Streams
+from sa_eventsource.mapping import quoted
 from sa_eventsource.read_models.mapped_rows import POSITIONS
-from sa_eventsource.read_models.row_types import quoted
 from sa_eventsource.read_models.sql.grouping import (
     appended_event,
     appended_events,
@@ -37,8 +38,7 @@ from sa_eventsource.read_models.sql.grouping import (
     with_keys,
 )
 from sa_eventsource.read_models.sql.lists import EMPTY, pruned, visible
-from sa_eventsource.read_models.sql.sources import as_json, from_json
-from sa_eventsource.read_models.sql.streams import ALL_STREAMS, Streams
+from sa_eventsource.read_models.sql.source_expressions import as_json, from_json
 from sa_eventsource.store import DriverStatement, between_positions, in_window, taken
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Subquery
     from sqlalchemy.sql import ColumnElement
 
-    from sa_eventsource.read_models.definition import ReadModelDefinition
     from sa_eventsource.read_models.fields import Field
+    from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 Selection: TypeAlias = Literal["id", "ids", "stored ids", "window", "window from the start", "rows", "rows in progress"]
 """Which events: that of parameter ``event_id``, which was just appended; those of ``event_ids``, likewise; those of ``event_ids``,

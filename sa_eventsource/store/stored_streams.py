@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
 
-from sa_eventsource.mapping.column_types import UtcDateTime
+from sa_eventsource.mapping import UtcDateTime
 from sa_eventsource.store.driver_statement import DriverStatement
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.consumers import Follower, chosen_consumers, followers_of
 from sa_eventsource.mapping import async_session_maker, tables_of_base
-from sa_eventsource.projections.consumers import chosen_consumers
-from sa_eventsource.projections.failures import RetryPolicy
-from sa_eventsource.projections.followers import Follower, followers_of
-from sa_eventsource.projections.rounds import Pace, Rounds
+from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.workers.polling import Pace, Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Collection

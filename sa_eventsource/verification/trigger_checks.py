@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from sa_eventsource.mapping.immutability import SWITCH
-from sa_eventsource.mapping.trigger_faults import trigger_faults
+from sa_eventsource.mapping import SWITCH, trigger_faults
 from sa_eventsource.verification.findings import Finding
 
 if TYPE_CHECKING:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
+from sa_eventsource.consumers.handling import handling
 from sa_eventsource.events import stored_types
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.read_models.handlers import handling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.consumers.handling import HandlerMethod
     from sa_eventsource.events import DomainEvent, RecordedEvent
     from sa_eventsource.exceptions import EventSourceError
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.read_models.handlers import HandlerMethod
 
 OnError: TypeAlias = Literal["stop", "park"]
 """What becomes of an event that cannot be taken after several attempts: all that follows waits behind it, or it is put aside."""

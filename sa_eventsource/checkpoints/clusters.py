@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Numeric, Text, case, cast, exists, func, inspect, literal, literal_column, select
 
+from sa_eventsource.checkpoints.checkpoint import read_checkpoint
 from sa_eventsource.exceptions import MovedLogError
-from sa_eventsource.mapping import tables_on
-from sa_eventsource.mapping.column_types import XID8
-from sa_eventsource.mapping.immutability import SWITCH
-from sa_eventsource.mapping.statements import lock_table
-from sa_eventsource.projections.checkpoints import read
+from sa_eventsource.mapping import SWITCH, XID8, lock_table, tables_on
 from sa_eventsource.store import visible_in
 
 if TYPE_CHECKING:
@@ -28,9 +25,9 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
     from sqlalchemy.sql.selectable import NamedFromClause
 
+    from sa_eventsource.checkpoints.checkpoint import Checkpoint
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.projections.checkpoints import Checkpoint
-    from sa_eventsource.projections.followers import Follower
 
 _FIRST = 3
 """The lowest normal transaction id; a new cluster's first user transactions have some 700."""
@@ -66,7 +63,7 @@ def check_cluster(connection: Connection, follower: Follower, checkpoint: Checkp
     if boundary is None:
         raise MovedLogError(checkpoint.cluster, here)
     renumber(connection, tables, boundary)
-    return replace(read(connection, follower), cluster=here)
+    return replace(read_checkpoint(connection, follower), cluster=here)
 
 
 def adopt(session: Session, base: Any, *, last_position: int | None = None, keep: bool = False) -> int:

@@ -31,20 +31,19 @@ def recording_time(event_id: UUID, occurred_at: datetime) -> datetime:
     return min(known, datetime.now(UTC))
 
 
-POSTGRESQL = (
+_POSTGRESQL = (
     "least(CASE WHEN event_id::text ~ '^.{14}7.{4}[89ab]' "
     "THEN to_timestamp(('x' || translate(substr(event_id::text, 1, 13), '-', ''))::bit(48)::bigint / 1000.0) "
     "ELSE occurred_at END, clock_timestamp())"
 )
-"""The same, as an expression over the columns of events."""
-
 _MILLISECONDS = " + ".join(
     f"((instr('0123456789abcdef', lower(substr(event_id, {digit}, 1))) - 1) << {4 * (12 - digit)})" for digit in range(1, 13)
 )
 _FORM = "'%Y-%m-%d %H:%M:%f000'"
-SQLITE = (
+_SQLITE = (
     "min(CASE WHEN substr(event_id, 13, 1) = '7' AND lower(substr(event_id, 17, 1)) IN ('8', '9', 'a', 'b') "
     f"THEN coalesce(strftime({_FORM}, ({_MILLISECONDS}) / 1000.0, 'unixepoch'), '9999') "
     f"ELSE occurred_at END, strftime({_FORM}, 'now'))"
 )
-"""The same on SQLite, where an id is stored as 32 hexadecimal digits."""
+RECORDING_TIME = {"postgresql": _POSTGRESQL, "sqlite": _SQLITE}
+"""The same by dialect, as an expression over the columns of events; SQLite keeps an id as 32 hexadecimal digits."""

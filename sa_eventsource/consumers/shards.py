@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sa_eventsource.read_models.sql import Streams
+from sa_eventsource.consumers.stream_filter import Streams
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
+    from sa_eventsource.consumers.consumer import Consumer
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.read_models import Consumer
 
 
 @dataclass(frozen=True, slots=True)

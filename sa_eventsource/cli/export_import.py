@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.exceptions import LogImportError
-from sa_eventsource.store import ImportedLog, export_events, import_events
+from sa_eventsource.transfer import ImportedLog, export_events, import_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

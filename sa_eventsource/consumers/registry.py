@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sa_eventsource.consumers.subscription import subscriptions_on
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.projections.subscriptions import subscriptions_on
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from sa_eventsource.consumers.consumer import Consumer
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.read_models import Consumer
 
 
 def consumers_on(tables: EventSourceTables) -> list[Consumer]:

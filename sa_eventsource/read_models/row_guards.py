@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.consumers import is_any_handling, is_handling
 from sa_eventsource.exceptions import ReadModelWriteError
 from sa_eventsource.mapping import find_tables
-from sa_eventsource.read_models.handlers import is_any_handling, is_handling
 from sa_eventsource.read_models.mapped_rows import claim
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.session import on_mapped, protect, protect_from_statements

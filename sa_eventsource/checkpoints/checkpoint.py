@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Table
 
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.projections.followers import Follower
 
 RUNNING, STOPPED = "running", "stopped"
 
@@ -66,7 +66,7 @@ _COLUMNS = {
 }
 
 
-def lock(connection: Connection, follower: Follower, *, wait: bool = True) -> Checkpoint | None:
+def lock_checkpoint(connection: Connection, follower: Follower, *, wait: bool = True) -> Checkpoint | None:
     """Read how far a follower has come, and keep all others from it until the transaction ends.
 
     Args:
@@ -82,7 +82,7 @@ def lock(connection: Connection, follower: Follower, *, wait: bool = True) -> Ch
         # Writes nothing new: it makes the transaction the writer.
         connection.execute(update(table).where(table.c.projection_name == follower.name).values(status=table.c.status))
         _make(connection, follower)
-        return read(connection, follower)
+        return read_checkpoint(connection, follower)
     statement = _select(table, follower).with_for_update(skip_locked=not wait)
     row = connection.execute(statement).one_or_none()
     if row is None and (_make(connection, follower) or wait):
@@ -90,20 +90,20 @@ def lock(connection: Connection, follower: Follower, *, wait: bool = True) -> Ch
     return None if row is None else Checkpoint(*row)
 
 
-def read(connection: Connection, follower: Follower) -> Checkpoint:
+def read_checkpoint(connection: Connection, follower: Follower) -> Checkpoint:
     """Read how far a follower has come, without waiting for those who work on it."""
     row = connection.execute(_select(follower.tables.projection_positions, follower)).one_or_none()
     return Checkpoint() if row is None else Checkpoint(*row)
 
 
-def all_of(connection: Connection, tables: EventSourceTables) -> list[tuple[str, Checkpoint]]:
+def read_checkpoints(connection: Connection, tables: EventSourceTables) -> list[tuple[str, Checkpoint]]:
     """Read all checkpoints of a log, with the names that they are kept under, by name."""
     table = tables.projection_positions
     rows = connection.execute(select(table.c.projection_name, *_columns(table)).order_by(table.c.projection_name))
     return [(name, Checkpoint(*values)) for name, *values in rows]
 
 
-def save(connection: Connection, follower: Follower, checkpoint: Checkpoint, *, made_progress: bool = True) -> None:
+def save_checkpoint(connection: Connection, follower: Follower, checkpoint: Checkpoint, *, made_progress: bool = True) -> None:
     """Write how far a follower has come, in the transaction that brought it there."""
     table = follower.tables.projection_positions
     values: dict[str, Any] = {
@@ -116,7 +116,7 @@ def save(connection: Connection, follower: Follower, checkpoint: Checkpoint, *, 
     connection.execute(update(table).where(table.c.projection_name == follower.name).values(values))
 
 
-def remove(connection: Connection, tables: EventSourceTables, name: str, *, keep: Collection[str] = ()) -> int:
+def remove_checkpoints(connection: Connection, tables: EventSourceTables, name: str, *, keep: Collection[str] = ()) -> int:
     """Remove the checkpoints of a consumer and its shards, but for some; tell how many there were."""
     column = tables.projection_positions.c.projection_name
     of_consumer = or_(column == name, column.startswith(f"{name}#", autoescape=True))

@@ -10,7 +10,7 @@ from sa_eventsource.aggregates import blank, definition_of, restore
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.store import read_stream
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding, shown
-from sa_eventsource.verification.reading import BY_THE_WAY
+from sa_eventsource.verification.one_state import BY_THE_WAY
 
 if TYPE_CHECKING:
     from collections.abc import Generator

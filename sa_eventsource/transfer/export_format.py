@@ -13,9 +13,8 @@ from uuid import UUID
 
 from sa_eventsource.exceptions import LogImportError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
-from sa_eventsource.store.json_members import Member, MemberError, members_of, unstorable, unstorable_text
-from sa_eventsource.store.raw_events import as_json
-from sa_eventsource.store.recording_time import recording_time
+from sa_eventsource.store import as_json, recording_time
+from sa_eventsource.transfer.json_members import Member, MemberError, members_of, unstorable, unstorable_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

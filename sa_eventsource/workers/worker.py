@@ -7,12 +7,11 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.consumers import chosen_consumers, followers_of
 from sa_eventsource.mapping import session_maker, tables_of_base
-from sa_eventsource.projections.announcements import Listener
-from sa_eventsource.projections.consumers import chosen_consumers
-from sa_eventsource.projections.failures import RetryPolicy
-from sa_eventsource.projections.followers import followers_of
-from sa_eventsource.projections.rounds import Pace, Rounds
+from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.workers.announcements import Listener
+from sa_eventsource.workers.polling import Pace, Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -61,7 +60,7 @@ class Worker:
             only: Names of read models and subscriptions; None for all.
             pace: How often to ask for news; None for every 2 to 20 milliseconds.
             retries: How often an event is tried; None for five times within some 17 seconds.
-            listen: Whether to be told of commits by an :class:`~sa_eventsource.projections.Announcer` in the processes that write,
+            listen: Whether to be told of commits by an :class:`~sa_eventsource.Announcer` in the processes that write,
                 instead of asking every few milliseconds. It takes a connection, through psycopg and not through a pooler.
 
         Raises:

@@ -11,10 +11,18 @@ from sqlalchemy import func, select, text, tuple_
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError, LogImportError
 from sa_eventsource.mapping import check_connection
-from sa_eventsource.store.export_format import ImportedEvent, header, read_event, read_header
-from sa_eventsource.store.insert_statements import COLUMNS, MOVED_COLUMNS, insert_statements
-from sa_eventsource.store.json_members import document
-from sa_eventsource.store.raw_events import NOT_JSON, as_json, event_members, json_object, select_raw_events
+from sa_eventsource.store import (
+    COLUMNS,
+    MOVED_COLUMNS,
+    NOT_JSON,
+    as_json,
+    event_members,
+    insert_statements,
+    json_object,
+    select_raw_events,
+)
+from sa_eventsource.transfer.export_format import ImportedEvent, header, read_event, read_header
+from sa_eventsource.transfer.json_members import document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from sa_eventsource.consumers import Consumer, check_following, reason_of
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
-from sa_eventsource.read_models.consumer import Consumer, check_following, reason_of
 from sa_eventsource.read_models.sources import EnvelopeField
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Table
 
+    from sa_eventsource.consumers import HandlerMethod
     from sa_eventsource.events import DomainEvent, RecordedEvent
     from sa_eventsource.read_models.fields import Field, KeyPart
-    from sa_eventsource.read_models.handlers import HandlerMethod
 
 _ROOM_FOR_VERSION_AND_SHARD = 25
 

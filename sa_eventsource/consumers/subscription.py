@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from sqlalchemy import inspect
 
 from sa_eventsource.aggregates import definition_of
+from sa_eventsource.consumers.consumer import Consumer, OnError, reason_of
+from sa_eventsource.consumers.handling import by_stored_name
 from sa_eventsource.events import DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, tables_on
-from sa_eventsource.read_models import Consumer, OnError, by_stored_name, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

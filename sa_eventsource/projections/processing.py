@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
+from sa_eventsource.checkpoints import read_batch
+from sa_eventsource.consumers import handling
 from sa_eventsource.events import decode_metadata, encode, encode_metadata
-from sa_eventsource.projections.backlog import read_batch
-from sa_eventsource.read_models import ReadModelDefinition, apply_events, handling
+from sa_eventsource.read_models import ReadModelDefinition, apply_events
 from sa_eventsource.read_models.sql import is_outdated, write_statements
 from sa_eventsource.store import recorded, select_events
 
@@ -21,20 +22,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from sqlalchemy.sql import ColumnElement
 
+    from sa_eventsource.checkpoints import Batch
+    from sa_eventsource.consumers import Consumer, Follower, Streams
     from sa_eventsource.events import RecordedEvent
-    from sa_eventsource.projections.backlog import Batch
-    from sa_eventsource.projections.followers import Follower
-    from sa_eventsource.read_models import Consumer
-    from sa_eventsource.read_models.sql import Streams
 
 _STORED_BATCH = 1_000
-
-
-def begin(session: Session, consumer: Consumer) -> Connection:
-    """Begin a transaction that sees, statement by statement, what others have committed."""
-    if session.get_bind(**consumer.bind_arguments).dialect.name != "postgresql":
-        return session.connection(bind_arguments=consumer.bind_arguments)
-    return session.connection(bind_arguments=consumer.bind_arguments, execution_options={"isolation_level": "READ COMMITTED"})
 
 
 def take(session: Session, follower: Follower, batch: Batch, *, without_parked: bool = False, into_empty: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Integer, LargeBinary, func, literal_column, select
 
-from sa_eventsource.read_models.row_types import quoted
+from sa_eventsource.mapping import quoted
 
 if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sa_eventsource.checkpoints import Probe
 from sa_eventsource.exceptions import MovedLogError, ReadModelChangedError
-from sa_eventsource.projections.failures import RetryPolicy, culprit, is_passing, record_failure
-from sa_eventsource.projections.probe import Probe
-from sa_eventsource.projections.steps import Step, take_step
+from sa_eventsource.projections import RetryPolicy, Step, culprit, is_passing, record_failure, take_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.projections.followers import Follower
+    from sa_eventsource.consumers import Follower
 
 log = logging.getLogger("sa_eventsource.worker")
 

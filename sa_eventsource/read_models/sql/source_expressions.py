@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
+from sa_eventsource.mapping import quoted
 from sa_eventsource.read_models.documents import ListGaps
-from sa_eventsource.read_models.row_types import quoted
 from sa_eventsource.read_models.sources import Calculation, Constant, EnvelopeField, EventField, MetadataValue, TimePart
 
 if TYPE_CHECKING:

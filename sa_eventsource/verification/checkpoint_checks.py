@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, func, or_, select
 
-from sa_eventsource.projections import consumers_on
-from sa_eventsource.projections.checkpoints import Checkpoint, all_of
-from sa_eventsource.projections.clusters import cluster_identifier
-from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.checkpoints import Checkpoint, cluster_identifier, read_checkpoints
+from sa_eventsource.consumers import consumers_on, followers_of
 from sa_eventsource.store import current_snapshot
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
@@ -18,8 +16,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.projections.followers import Follower
 
 
 def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
@@ -31,7 +29,7 @@ def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Gene
     if connection.dialect.name == "postgresql":
         cluster, now = connection.execute(select(cluster_identifier(), current_snapshot())).one()
         end = _end(now)
-    for name, checkpoint in all_of(connection, tables):
+    for name, checkpoint in read_checkpoints(connection, tables):
         for message, is_warning in _problems(followers.get(name), checkpoint, last, cluster, end):
             yield Finding("checkpoints", name, message, is_warning)
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select
 
-from sa_eventsource.projections import checkpoints
-from sa_eventsource.projections.followers import followers_of
+from sa_eventsource.checkpoints import lock_checkpoint, save_checkpoint
+from sa_eventsource.consumers import followers_of
+from sa_eventsource.projections.processing import take_stored
 from sa_eventsource.projections.steps import skip_failed, take_step
-from sa_eventsource.projections.taking import begin, take_stored
+from sa_eventsource.projections.transaction import begin
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.read_models import Consumer
+    from sa_eventsource.consumers import Consumer
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +138,20 @@ def resume(session: Session, consumer: Consumer, *, skip: bool = False) -> bool:
             while take_step(session, follower, None, heed_failures=True).outcome == "taken":
                 pass
         connection = begin(session, consumer)
-        checkpoint = checkpoints.lock(connection, follower)
+        checkpoint = lock_checkpoint(connection, follower)
         if checkpoint is not None and checkpoint.failed_position is not None:
             had_failed = True
             if skip:
                 skip_failed(connection, follower, checkpoint)
             else:
-                checkpoints.save(connection, follower, checkpoint.without_failure(), made_progress=False)
+                save_checkpoint(connection, follower, checkpoint.without_failure(), made_progress=False)
         session.commit()
     return had_failed
 
 
 def _lock_all(connection: Connection, consumer: Consumer) -> None:
     for each in followers_of(consumer, connection.dialect):
-        checkpoints.lock(connection, each)
+        lock_checkpoint(connection, each)
 
 
 def _of_stream(consumer: Consumer, stream: ParkedStream) -> list[Any]:

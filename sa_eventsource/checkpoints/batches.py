@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.sql import ColumnElement
 
+    from sa_eventsource.checkpoints.checkpoint import Checkpoint
+    from sa_eventsource.consumers import Consumer, Follower, Streams
     from sa_eventsource.events import RecordedEvent
-    from sa_eventsource.projections.checkpoints import Checkpoint
-    from sa_eventsource.projections.followers import Follower
-    from sa_eventsource.read_models import Consumer
-    from sa_eventsource.read_models.sql import Streams
 
 
 @dataclass(frozen=True, slots=True)

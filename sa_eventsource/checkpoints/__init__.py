@@ -1,0 +1,37 @@
+"""How far each follower has come, which events it has yet to take, and in which cluster both are true."""
+
+from sa_eventsource.checkpoints.batches import Batch, Lag, lag, next_batch, of_batch, of_consumer, of_taken, read_batch
+from sa_eventsource.checkpoints.checkpoint import (
+    STOPPED,
+    Checkpoint,
+    lock_checkpoint,
+    read_checkpoint,
+    read_checkpoints,
+    remove_checkpoints,
+    save_checkpoint,
+)
+from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier
+from sa_eventsource.checkpoints.new_events import Probe
+
+__all__ = [
+    "STOPPED",
+    "Batch",
+    "Checkpoint",
+    "Lag",
+    "Probe",
+    "adopt",
+    "any_bind",
+    "check_cluster",
+    "cluster_identifier",
+    "lag",
+    "lock_checkpoint",
+    "next_batch",
+    "of_batch",
+    "of_consumer",
+    "of_taken",
+    "read_batch",
+    "read_checkpoint",
+    "read_checkpoints",
+    "remove_checkpoints",
+    "save_checkpoint",
+]

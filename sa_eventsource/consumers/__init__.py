@@ -1,0 +1,30 @@
+"""What takes events from the log under a name of its own: read models and subscriptions, and the shards of them."""
+
+from sa_eventsource.consumers.consumer import Consumer, OnError, check_following, reason_of
+from sa_eventsource.consumers.handling import HandlerMethod, by_stored_name, handling, is_any_handling, is_handling
+from sa_eventsource.consumers.registry import chosen_consumers, consumers_on
+from sa_eventsource.consumers.shards import Follower, followers_of
+from sa_eventsource.consumers.stream_filter import ALL_STREAMS, Streams, is_parked
+from sa_eventsource.consumers.subscription import Subscription, subscribe, subscriptions_on
+
+__all__ = [
+    "ALL_STREAMS",
+    "Consumer",
+    "Follower",
+    "HandlerMethod",
+    "OnError",
+    "Streams",
+    "Subscription",
+    "by_stored_name",
+    "check_following",
+    "chosen_consumers",
+    "consumers_on",
+    "followers_of",
+    "handling",
+    "is_any_handling",
+    "is_handling",
+    "is_parked",
+    "reason_of",
+    "subscribe",
+    "subscriptions_on",
+]

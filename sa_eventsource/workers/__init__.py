@@ -1,0 +1,13 @@
+"""Who lets the followers follow by themselves: the worker, the announcements that wake it, its pace."""
+
+from sa_eventsource.workers.announcements import Announcer
+from sa_eventsource.workers.async_worker import AsyncWorker
+from sa_eventsource.workers.polling import Pace
+from sa_eventsource.workers.worker import Worker
+
+__all__ = [
+    "Announcer",
+    "AsyncWorker",
+    "Pace",
+    "Worker",
+]
