@@ -62,12 +62,15 @@ from sa_eventsource.session import commit_token, lock_aggregate
 from sa_eventsource.store import AsyncEventQuery, AsyncEventStore, EventQuery, EventStore
 from sa_eventsource.transfer import ImportedLog, export_events, import_events
 from sa_eventsource.verification import Finding, Verification, verify
+from sa_eventsource.wiring import wire as _wire
 from sa_eventsource.workers import Announcer, AsyncWorker, Pace, Worker
 
 try:
     __version__ = _metadata.version("sa_eventsource")
 except _metadata.PackageNotFoundError:  # run from a folder of sources that nobody installed
     __version__ = "0+unknown"
+
+_wire()
 
 __all__ = [
     "AggregateIdError",

@@ -16,7 +16,6 @@ from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import ReadModelLagError
 from sa_eventsource.mapping import check_any_session, check_async_session, check_session
 from sa_eventsource.read_models import definition_of
-from sa_eventsource.session import on_committed
 from sa_eventsource.store import visible_in
 
 if TYPE_CHECKING:
@@ -116,8 +115,8 @@ def waiting_for(session: Any, *models: type[Any], timeout: float = 5.0) -> Itera
             session.info[_WANTED] = before
 
 
-@on_committed
-def _wait_where_asked(session: Session, token: UUID) -> None:
+def wait_where_asked(session: Session, token: UUID) -> None:
+    """Wait for the models that the block around a commit has named; called after each commit that wrote events."""
     wanted = session.info.get(_WANTED)
     if wanted is None:
         return

@@ -1,6 +1,5 @@
 """Read models: declared fields, what they mean as a fold in Python, and the same as SQL."""
 
-from sa_eventsource.read_models import row_guards
 from sa_eventsource.read_models.expressions import day, month, week, year
 from sa_eventsource.read_models.fields import map_from_event
 from sa_eventsource.read_models.fold import Row, fold, step
@@ -13,8 +12,6 @@ from sa_eventsource.read_models.row_store import apply_events, is_row
 from sa_eventsource.read_models.row_types import StoredList, StoredNumber
 from sa_eventsource.read_models.sources import EnvelopeField
 from sa_eventsource.read_models.strong import write_strong_models
-
-row_guards.guard()
 
 __all__ = [
     "Consistency",

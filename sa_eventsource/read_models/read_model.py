@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy.orm import Mapped, MappedAsDataclass, MappedColumn
 from typing_extensions import Format, get_annotations
 
-from sa_eventsource.events import DomainEvent, members, on_join
+from sa_eventsource.events import DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import tables_on, undone_on_failure
 from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
@@ -146,12 +146,10 @@ def _follow_declarations(definition: ReadModelDefinition) -> None:
         _following.setdefault(event_class, WeakSet()).add(definition)
 
 
-def _take_further(event_class: type[DomainEvent]) -> None:
+def take_further(event_class: type[DomainEvent]) -> None:
+    """Let the models that take the events of a base class take a class that now inherits from it."""
     for definition in {each for base in event_class.__mro__[1:] for each in _following.get(base, ())}:
         definition.take(event_class)
-
-
-on_join(_take_further)
 
 
 def _read(

@@ -7,37 +7,31 @@ from typing import TYPE_CHECKING, Any
 from sa_eventsource.consumers import is_any_handling, is_handling
 from sa_eventsource.exceptions import ReadModelWriteError
 from sa_eventsource.mapping import find_tables
-from sa_eventsource.read_models.mapped_rows import claim
 from sa_eventsource.read_models.read_model import ReadModel
-from sa_eventsource.session import on_mapped, protect, protect_from_statements
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.orm import Session
 
 
-def _refuse(session: Session, subject: Any, deed: str) -> None:
+def refuse(session: Session, subject: Any, deed: str) -> None:
+    """Refuse what a session would write to rows of a read model, unless a handler is at work in it."""
     if not is_handling(session):
         name = subject.__name__ if isinstance(subject, type) else repr(subject)
         raise ReadModelWriteError(f"{deed} {name}")
 
 
-def _refuse_bulk(model: type[Any]) -> None:
+def refuse_bulk(model: type[Any]) -> None:
+    """Refuse a bulk operation on rows of a read model, unless a handler is at work."""
     if not is_any_handling():
         raise ReadModelWriteError(f"a bulk write of {model.__name__}")
 
 
-def _model_of(table: Table) -> type[Any] | None:
+def model_of(table: Table) -> type[Any] | None:
+    """Get the read model whose rows lie in a table, or the base class for the shared table; None for any other table."""
     tables = find_tables(table.metadata)
     if tables is None:
         return None
     if table is tables.projections:
         return ReadModel
     return next((each.model for each in tables.read_models.values() if each.table is table), None)
-
-
-def guard() -> None:
-    """Refuse what a session would write to rows of read models, by flush, statement or in bulk; take in those that are mapped."""
-    protect(ReadModel, _refuse)
-    protect_from_statements(ReadModel, _refuse, class_of_table=_model_of, refuse_bulk=_refuse_bulk)
-    on_mapped(ReadModel, claim)

@@ -12,8 +12,7 @@ from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import write_statements
-from sa_eventsource.session import on_savepoint_undone
-from sa_eventsource.store import on_appended, recorded, select_events
+from sa_eventsource.store import recorded, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from sa_eventsource.store import Appended
 
 
-@on_appended
 def write_strong_models(appended: Appended) -> None:
     """Bring the rows of all strong models up to date with the events that were just appended.
 
@@ -114,7 +112,6 @@ def _expire(session: Session, definition: ReadModelDefinition) -> None:
             session.expire(instance)
 
 
-@on_savepoint_undone
 def expire_strong_models(session: Session) -> None:
     """Have all rows of strong models read again: a savepoint in which they were written, and perhaps read, is rolled back."""
     for instance in list(session.identity_map.values()):

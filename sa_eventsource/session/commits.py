@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
-from sqlalchemy.orm import Session
-
 from sa_eventsource.mapping import check_any_session
 from sa_eventsource.session import ledger
 
@@ -14,18 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from sqlalchemy.orm import SessionTransaction
+    from sqlalchemy.orm import Session, SessionTransaction
 
 _COMMITTED = "sa_eventsource.committed"
 _TOLD = "sa_eventsource.to_be_told"
 
 _listeners: list[Callable[[Session, UUID], None]] = []
-
-
-def listen() -> None:
-    """Put the hooks on every session, present and future."""
-    event.listen(Session, "after_commit", _after_commit)
-    event.listen(Session, "after_transaction_end", _after_transaction_end)
 
 
 def commit_token(session: Any) -> UUID | None:
@@ -47,13 +38,14 @@ def on_committed(listener: Callable[[Session, UUID], None]) -> Callable[[Session
     return listener
 
 
-def _after_commit(session: Session) -> None:
+def after_commit(session: Session) -> None:
+    """Settle what the transaction wrote, and keep the token of its last event."""
     token = ledger.settle(session)
     if token is not None:
         session.info[_COMMITTED] = session.info[_TOLD] = token
 
 
-def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+def after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
     """Tell the listeners. What one of them raises within ``after_commit`` would leave the session unusable; here it is done."""
     token = session.info.pop(_TOLD, None) if transaction.parent is None else None
     if token is not None:

@@ -6,22 +6,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.orm import Mapper
 
-from sa_eventsource.aggregates import AggregateRoot, StateField, definition_of
+from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.exceptions import DeclarationError, OneSidedRelationshipError, PartialStateError
-from sa_eventsource.session.sqlalchemy_internals import refuse_inspection, refuse_lookups
+from sa_eventsource.session.sqlalchemy_internals import refuse_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-def listen() -> None:
-    """Put the hooks on every mapper, present and future."""
-    event.listen(Mapper, "instrument_class", _instrumented)
-    event.listen(Mapper, "after_mapper_constructed", _mapped)
-    event.listen(Mapper, "mapper_configured", _configured)
-    refuse_inspection(StateField, StateField.__clause_element__)
+    from sqlalchemy.orm import Mapper
 
 
 def on_mapped(kind: type[Any], take: Callable[[Any], None]) -> None:
@@ -29,10 +22,11 @@ def on_mapped(kind: type[Any], take: Callable[[Any], None]) -> None:
     _takers[kind] = take
 
 
-_takers: dict[type[Any], Callable[[Any], None]] = {AggregateRoot: lambda mapped: definition_of(mapped).claim()}
+_takers: dict[type[Any], Callable[[Any], None]] = {AggregateRoot: lambda aggregate_class: definition_of(aggregate_class).claim()}
 
 
-def _instrumented(mapper: Mapper[Any], class_: type[Any]) -> None:
+def instrumented(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Refuse an aggregate that is being mapped to a table, imperatively or by a decorator."""
     if issubclass(class_, AggregateRoot) and "__aggregate_definition__" not in vars(class_):
         raise DeclarationError(
             f"{class_.__name__} is mapped to {mapper.local_table}, but an aggregate is mapped to its own events. Declare it as "
@@ -40,7 +34,8 @@ def _instrumented(mapper: Mapper[Any], class_: type[Any]) -> None:
         )
 
 
-def _mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
+def mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Let a declaration take its place, now that SQLAlchemy has mapped the class."""
     if issubclass(class_, AggregateRoot):
         refuse_lookups(mapper.class_manager, partial(_refuse_state, class_))
     for kind, take in _takers.items():
@@ -48,7 +43,7 @@ def _mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
             take(class_)
 
 
-def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
+def configured(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Refuse changes of relationships that only the aggregate could write: it writes events, and no foreign keys of other rows."""
     if issubclass(class_, AggregateRoot):
         for relationship in mapper.relationships:

@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import UpdateBase
 
 
-def listen() -> None:
-    """Put the hooks on every session and every aggregate class, present and future."""
-    event.listen(Session, "do_orm_execute", _check_statement)
-    event.listen(Mapper, "after_mapper_constructed", _guard_mapper)
-    event.listen(Mapper, "mapper_configured", _guard_attributes)
-    _guard_mapper(inspect(EventRecord), EventRecord)  # was mapped before
-
-
 def protect_from_statements(
     kind: type[Any],
     refuse: Callable[[Session, type[Any], str], None],
@@ -79,7 +71,8 @@ _tables: list[Callable[[Table], type[Any] | None]] = [_record_of_table]
 _bulk_refusals: dict[type[Any], Callable[[type[Any]], None]] = {EventRecord: _refuse_bulk_events}
 
 
-def _check_statement(state: ORMExecuteState) -> None:
+def check_statement(state: ORMExecuteState) -> None:
+    """Refuse a statement that would write aggregates or events, or lock rows that aggregates do not have."""
     if not (state.is_column_load or state.is_relationship_load):  # those, SQLAlchemy has made
         for write in writes_within(state.statement):
             _check_write(state.session, write)
@@ -113,7 +106,8 @@ _LOCKING = (
 _MERGING = "Load the aggregate with session.get() and apply the events to it; session.add() reattaches a detached one."
 
 
-def _guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
+def guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Refuse bulk operations on a class that has just been mapped, if it is guarded."""
     # At once: bulk operations do not wait until mappers are configured.
     if not isinstance(mapper.persist_selectable, Table):
         has_no_writes(mapper.persist_selectable)
@@ -124,7 +118,8 @@ def _guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
             guard_bulk_writes(mapper, lambda refuse=refuse: refuse(class_))  # type: ignore[misc]
 
 
-def _guard_attributes(_mapper: Mapper[Any], class_: type[Any]) -> None:
+def guard_attributes(_mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Refuse ``session.merge()`` of an aggregate, which sets its identity."""
     if issubclass(class_, AggregateRoot):
         for key in ("id", "version"):
             event.listen(getattr(class_, key), "set", _refuse_merge)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
-from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from sa_eventsource.aggregates import AggregateRoot, blank, books_of, definition_of, drop_state, identity_of, rebase, restore
@@ -18,23 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Result
-    from sqlalchemy.orm import InstanceState, ORMExecuteState, QueryContext
+    from sqlalchemy.orm import InstanceState, ORMExecuteState, QueryContext, Session
 
     from sa_eventsource.observation import Observation
     from sa_eventsource.session.sqlalchemy_internals import IdentityLoad
     from sa_eventsource.store import StoredStream
 
 
-def listen() -> None:
-    """Put the hooks on every session and every aggregate class, present and future."""
-    event.listen(Session, "do_orm_execute", _load_by_id)
-    event.listen(AggregateRoot, "load", _loaded, propagate=True)
-    event.listen(AggregateRoot, "refresh", _refreshed, propagate=True)
-    # SQLAlchemy lets go of an instance before it tells that it is expired: there may be no instance any more.
-    event.listen(AggregateRoot, "expire", _expired, propagate=True, raw=True)
-
-
-def _load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
+def load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
     """Answer ``session.get`` and the reload of an expired instance from its events alone: they tell id and version too.
 
     Only where nobody else listens and nothing else is asked for; all else goes SQLAlchemy's own way.
@@ -46,7 +35,7 @@ def _load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
     if load is None or _has_state(load):
         return None
     with observed("load", definition_of(mapper.class_).aggregate_type) as observation:
-        return _loaded_by_id(execution, load, observation)
+        return _answer(execution, load, observation)
 
 
 def _has_state(load: IdentityLoad) -> bool:
@@ -55,7 +44,7 @@ def _has_state(load: IdentityLoad) -> bool:
     return isinstance(aggregate, AggregateRoot) and books_of(aggregate).is_loaded
 
 
-def _loaded_by_id(execution: ORMExecuteState, load: IdentityLoad, observation: Observation) -> Result[Any]:
+def _answer(execution: ORMExecuteState, load: IdentityLoad, observation: Observation) -> Result[Any]:
     session = execution.session
     mapper: Any = execution.bind_mapper
     definition = definition_of(mapper.class_)
@@ -85,17 +74,20 @@ def _restore(session: Session, aggregate: AggregateRoot[Any], stream: StoredStre
     restore(aggregate, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
 
 
-def _loaded(aggregate: AggregateRoot[Any], context: QueryContext | None) -> None:
+def loaded(aggregate: AggregateRoot[Any], context: QueryContext | None) -> None:
+    """Have an aggregate's state read when all rows of the statement are there."""
     if context is not None:
         after_rows(context, ("sa_eventsource", type(aggregate)), _hydrate, aggregate)
 
 
-def _refreshed(aggregate: AggregateRoot[Any], context: QueryContext | None, attributes: Iterable[str] | None) -> None:
+def refreshed(aggregate: AggregateRoot[Any], context: QueryContext | None, attributes: Iterable[str] | None) -> None:
+    """Have the state of a refreshed aggregate read, unless only other attributes are wanted."""
     if attributes is None or "version" in attributes or not books_of(aggregate).is_loaded:
-        _loaded(aggregate, context)
+        loaded(aggregate, context)
 
 
-def _expired(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+def expired(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+    """Drop the state of an expired aggregate, and with it the events that are not written."""
     aggregate = state.obj()
     if aggregate is not None and (attributes is None or "version" in attributes):
         if books_of(aggregate).pending and state.session is not None:

@@ -12,19 +12,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import event
-from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified, instance_state
 
 from sa_eventsource.aggregates import AggregateRoot, books_of, rewind, take_written
 from sa_eventsource.exceptions import InactiveTransactionError
-from sa_eventsource.store import on_appended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from sqlalchemy.orm import InstanceState, SessionTransaction
+    from sqlalchemy.orm import InstanceState, Session, SessionTransaction
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.store import Appended, StreamAppend
@@ -95,19 +92,6 @@ _LEDGER = "_sa_eventsource_ledger"
 _undone: list[Callable[[Session], None]] = []
 
 
-def listen() -> None:
-    """Put the hooks on every session, present and future."""
-    event.listen(Session, "detached_to_persistent", _joined)
-    event.listen(Session, "persistent_to_detached", discard, raw=True)
-    for name in ("pending_to_transient", "persistent_to_transient"):
-        event.listen(Session, name, _became_transient, raw=True)
-    event.listen(Session, "after_soft_rollback", _after_soft_rollback)
-    event.listen(Session, "before_commit", end_flush)
-    event.listen(Session, "after_flush_postexec", _after_flush_postexec)
-    event.listen(Session, "after_rollback", _after_rollback)
-    event.listen(Session, "after_transaction_end", _after_transaction_end)
-
-
 def ledger_of(session: Session) -> Ledger:
     """Get a session's ledger."""
     ledger = _find(session)
@@ -152,7 +136,7 @@ def discard(session: Session, state: InstanceState[Any]) -> None:
         ledger.pending.pop(state, None)
 
 
-def end_flush(session: Session) -> None:
+def end_flush(session: Session, _context: object = None) -> None:
     """Flag what was applied while a flush was at work, for the next one."""
     ledger = _find(session)
     if ledger is not None:
@@ -166,8 +150,7 @@ def _flag(state: InstanceState[Any], aggregate: AggregateRoot[Any]) -> None:
         flag_modified(aggregate, "version")
 
 
-@on_appended
-def _record(appended: Appended) -> None:
+def record_appended(appended: Appended) -> None:
     """Note what was just appended in the session's transaction, or in its innermost savepoint."""
     session, streams = appended.session, appended.streams
     transaction = innermost(session)
@@ -237,12 +220,13 @@ def _boundary(transaction: SessionTransaction | None) -> SessionTransaction:
     return transaction
 
 
-def _joined(session: Session, instance: object) -> None:
+def joined(session: Session, instance: object) -> None:
+    """Hold an aggregate that comes into the session with pending events."""
     if isinstance(instance, AggregateRoot) and books_of(instance).pending:
         keep(session, instance)
 
 
-def _became_transient(session: Session, state: InstanceState[Any]) -> None:
+def became_transient(session: Session, state: InstanceState[Any]) -> None:
     """Give an instance its flushed events back, whether or not the flush had come so far as to make it persistent."""
     ledger = _find(session)
     if ledger is None:
@@ -256,7 +240,7 @@ def _became_transient(session: Session, state: InstanceState[Any]) -> None:
         ledger.rewound.append((aggregate, flushed[0].aggregate_id, events))
 
 
-def _after_soft_rollback(session: Session, _previous: SessionTransaction) -> None:
+def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None:
     """Rewind once more what was expired since: a flush that fails in ``pending_to_persistent`` leaves it in the identity map."""
     ledger = _find(session)
     if ledger is not None:
@@ -267,11 +251,7 @@ def _after_soft_rollback(session: Session, _previous: SessionTransaction) -> Non
                 rewind(aggregate, aggregate_id, events)
 
 
-def _after_flush_postexec(session: Session, _context: object) -> None:
-    end_flush(session)
-
-
-def _after_rollback(session: Session) -> None:
+def after_rollback(session: Session) -> None:
     """Expire, when a savepoint is rolled back, what was read after events had been appended in it."""
     ledger = _find(session)
     savepoint = session.get_nested_transaction()
@@ -294,7 +274,8 @@ def _after_rollback(session: Session) -> None:
             listener(session)
 
 
-def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+def after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+    """Forget what a transaction or savepoint has written, when it is over."""
     ledger = _find(session)
     if ledger is not None:
         ledger.written.pop(transaction, None)

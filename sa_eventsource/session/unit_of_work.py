@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import FlushError
 
@@ -38,19 +36,15 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from sqlalchemy import Connection
-    from sqlalchemy.orm import InstanceState, UOWTransaction
+    from sqlalchemy.orm import InstanceState, Session, UOWTransaction
 
     from sa_eventsource.mapping import EventSourceTables
 
     Registering: TypeAlias = Callable[[Session, set[InstanceState[Any]]], AbstractContextManager[None]]
 
 
-def listen() -> None:
-    """Put the hook on every session, present and future; first, to see whether there are others."""
-    event.listen(Session, "before_flush", _before_flush, insert=True)
-
-
-def _before_flush(session: Session, context: UOWTransaction, instances: Sequence[Any] | None) -> None:
+def before_flush(session: Session, context: UOWTransaction, instances: Sequence[Any] | None) -> None:
+    """Write the events of new and changed aggregates, now or when the unit of work has collected its own."""
     aggregates = _checked(session)
     if instances is not None or is_heard_elsewhere(session) or _with_row_hooks(aggregates):
         PendingFlush(context).before_rows(_write_in_flush)

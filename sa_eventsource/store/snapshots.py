@@ -12,15 +12,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
-from sa_eventsource.store.append import Appended, on_appended
 
 if TYPE_CHECKING:
     from sqlalchemy import Insert
 
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.store.append import Appended
 
 
-@on_appended
 def write_snapshots(appended: Appended) -> None:
     """Store the state of each aggregate that has passed a multiple of its ``__snapshot_frequency__``.
 

@@ -17,8 +17,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from sa_eventsource.session import on_committed
-
 if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
@@ -95,8 +93,8 @@ class Announcer:
             time.sleep(_BETWEEN_TWO)
 
 
-@on_committed
-def _announce(_session: Session, _token: UUID) -> None:
+def announce(_session: Session, _token: UUID) -> None:
+    """Have all announcers of this process announce a commit."""
     for each in list(_announcers):
         each.announce()
 

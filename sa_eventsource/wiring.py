@@ -1,0 +1,95 @@
+"""Everything that is called without being called by name: who listens to SQLAlchemy, and who to what happens in the log.
+
+Read this first. Each line says when, and whom; nothing else in the package listens, but for what belongs to one table or one mapped
+class (triggers are made behind ``CREATE TABLE``, attributes of an aggregate refuse assignments). It is done once, when
+``sa_eventsource`` is imported; within one event, listeners are called in the order of these lines.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import inspect
+from sqlalchemy.event import listen
+from sqlalchemy.orm import Mapper, Session
+
+from sa_eventsource.aggregates import AggregateRoot, StateField, set_session_side
+from sa_eventsource.events import on_join
+from sa_eventsource.mapping import EventRecord
+from sa_eventsource.projections import waiting
+from sa_eventsource.read_models import ReadModel, mapped_rows, read_model, row_guards, strong
+from sa_eventsource.session import (
+    commits,
+    declarations,
+    guards,
+    hydration,
+    ledger,
+    on_committed,
+    on_mapped,
+    on_savepoint_undone,
+    protect,
+    protect_from_statements,
+    unit_of_work,
+)
+from sa_eventsource.session.instances import SessionSide
+from sa_eventsource.session.sqlalchemy_internals import refuse_inspection
+from sa_eventsource.store import on_appended, snapshots
+from sa_eventsource.workers import announcements
+
+
+def wire() -> None:
+    """Let everyone listen."""
+    _declarations()
+    _loading()
+    _flushes_and_transactions()
+    _appended_events()
+    _read_models()
+
+
+def _declarations() -> None:
+    listen(Mapper, "instrument_class", declarations.instrumented)
+    listen(Mapper, "after_mapper_constructed", guards.guard_mapper)
+    listen(Mapper, "after_mapper_constructed", declarations.mapped)
+    listen(Mapper, "mapper_configured", guards.guard_attributes)
+    listen(Mapper, "mapper_configured", declarations.configured)
+    refuse_inspection(StateField, StateField.__clause_element__)
+    guards.guard_mapper(inspect(EventRecord), EventRecord)  # was mapped before
+
+
+def _loading() -> None:
+    listen(Session, "do_orm_execute", hydration.load_by_id)
+    listen(Session, "do_orm_execute", guards.check_statement)
+    listen(AggregateRoot, "load", hydration.loaded, propagate=True)
+    listen(AggregateRoot, "refresh", hydration.refreshed, propagate=True)
+    # SQLAlchemy lets go of an instance before it tells that it is expired: there may be no instance any more.
+    listen(AggregateRoot, "expire", hydration.expired, propagate=True, raw=True)
+
+
+def _flushes_and_transactions() -> None:
+    set_session_side(SessionSide())
+    listen(Session, "before_flush", unit_of_work.before_flush, insert=True)  # first, to see whether there are others
+    listen(Session, "after_flush_postexec", ledger.end_flush)
+    listen(Session, "before_commit", ledger.end_flush)
+    listen(Session, "after_commit", commits.after_commit)
+    listen(Session, "after_rollback", ledger.after_rollback)
+    listen(Session, "after_soft_rollback", ledger.after_soft_rollback)
+    listen(Session, "after_transaction_end", ledger.after_transaction_end)
+    listen(Session, "after_transaction_end", commits.after_transaction_end)
+    listen(Session, "detached_to_persistent", ledger.joined)
+    listen(Session, "persistent_to_detached", ledger.discard, raw=True)
+    listen(Session, "pending_to_transient", ledger.became_transient, raw=True)
+    listen(Session, "persistent_to_transient", ledger.became_transient, raw=True)
+
+
+def _appended_events() -> None:
+    on_appended(snapshots.write_snapshots)
+    on_appended(ledger.record_appended)
+    on_appended(strong.write_strong_models)
+    on_savepoint_undone(strong.expire_strong_models)
+    on_committed(waiting.wait_where_asked)
+    on_committed(announcements.announce)
+
+
+def _read_models() -> None:
+    protect(ReadModel, row_guards.refuse)
+    protect_from_statements(ReadModel, row_guards.refuse, class_of_table=row_guards.model_of, refuse_bulk=row_guards.refuse_bulk)
+    on_mapped(ReadModel, mapped_rows.claim)
+    on_join(read_model.take_further)
