@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 
 
 def is_heard_elsewhere(session: Session) -> bool:
-    """Tell whether anyone but this library listens to a session's flushes. The library has one listener for two of the events."""
+    """Tell whether anyone but this library listens to a session's flushes, or to the transaction that each flush has of its own.
+
+    The library has one listener for two of the events, and two for the end of transactions.
+    """
     dispatch = session.dispatch
     return (
         len(dispatch.before_flush) > 1
         or len(dispatch.after_flush) > 0
         or len(dispatch.after_flush_postexec) > 1
         or len(dispatch.pending_to_persistent) > 0
+        or len(dispatch.after_transaction_create) > 0
+        or len(dispatch.after_transaction_end) > _OWN_LISTENERS_TO_ENDS
     )
+
+
+_OWN_LISTENERS_TO_ENDS = 2
 
 
 def has_work(session: Session) -> bool:
@@ -287,8 +295,10 @@ def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) ->
     state = instance_state(instance)
     if load.refreshed is None:
         if state.session is None:
+            # What loading a row does: the instance was never detached, as session.add() would tell.
             make_transient_to_detached(instance)
-            session.add(instance)
+            state.session_id = session.hash_key
+            session.identity_map.add(state)
             state.manager.dispatch.load(state, None)
             session.dispatch.loaded_as_persistent(session, state)
     else:

@@ -161,6 +161,31 @@ def test_hooks_of_a_flush_fire_for_aggregates_alone(database: Engine) -> None:
     assert fired == ["before_flush", "after_flush", "pending_to_persistent", "after_flush_postexec"]
 
 
+@pytest.mark.parametrize("hook", ["after_transaction_create", "after_transaction_end"])
+def test_a_flush_tells_of_its_own_transaction_for_aggregates_alone(database: Engine, hook: str) -> None:
+    with Session(database) as session:
+        session.begin()
+        session.add(Order.place(order_id="o-1"))
+        told: list[bool] = []
+        event.listen(session, hook, lambda _, transaction: told.append(transaction.parent is not None))
+        session.flush()
+        assert told == [True]
+
+
+LOADING = ("before_attach", "after_attach", "detached_to_persistent")
+
+
+@pytest.mark.parametrize("hook", LOADING)
+def test_an_aggregate_that_is_loaded_was_never_detached(database: Engine, hook: str) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        told: list[Any] = []
+        event.listen(session, hook, lambda _, instance: told.append(instance))
+        loaded = session.get_one(Order, order_id)
+        assert told == []
+        assert loaded in session
+
+
 def test_what_before_flush_refuses_is_not_written_whoever_listens_first(database: Engine) -> None:
     class BudgetError(Exception):
         """The application's own."""

@@ -33,6 +33,9 @@ class RefusedError(Exception):
 REFUSED = "refused"
 """A mark that the handler of the event, or the validator of the twin's attribute, does not accept."""
 
+STATE = ("marks", "total", "version")
+"""The attributes that follow from the marks."""
+
 _unreadable: set[str] = set()
 _poisoned: set[str] = set()
 
@@ -127,6 +130,13 @@ def refuse_late_change(instance: Any) -> None:
         raise RefusedError("a change that no flush would write")
 
 
+def load_again_if_unchanged(instance: Any) -> None:
+    """Have the state loaded that a change has left half done, as an aggregate's is; with changes, it stays as it was before."""
+    session = object_session(instance)
+    if session is not None and instance not in session.new and not session.is_modified(instance):
+        session.expire(instance, STATE)
+
+
 class Twin(TwinBase):
     """An account as an ordinary row. Its version counts marks, as an aggregate's counts events."""
 
@@ -147,14 +157,11 @@ class Twin(TwinBase):
         marks = (*self.marks, mark)
         refuse_late_change(self)
         if mark.startswith(REFUSED) or mark in _poisoned:
+            load_again_if_unchanged(self)
             raise ApplicationError(mark)
         self.marks = marks
         self.total += 1
         self.version += 1
-
-
-STATE = ("marks", "total", "version")
-"""The attributes that follow from the marks."""
 
 
 @contextmanager

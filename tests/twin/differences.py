@@ -11,8 +11,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm.exc import FlushError, StaleDataError
 
 from sa_eventsource import (
+    AutocommitError,
     ConcurrencyError,
     EmptyAggregateError,
+    EventAlreadyAppendedError,
     EventDecodeError,
     ImmutableEventError,
     InactiveTransactionError,
@@ -50,6 +52,21 @@ DIFFERENCES = (
         (ConcurrencyError, (StaleDataError, IntegrityError, FlushError, OperationalError)),
     ),
     Difference(
+        "The same at REPEATABLE READ, within a savepoint, where several aggregates were to be written",
+        "`IntegrityError` or `StaleDataError`, for the row",
+        "the database's serialization failure",
+        "All are written by one statement, and the transaction's snapshot does not show whose stream has moved on. The transaction "
+        "has to be repeated in any case, as `retry_on_conflict` does.",
+        (OperationalError, (StaleDataError, IntegrityError, FlushError)),
+    ),
+    Difference(
+        "Writing a change that was written before: by a pickled copy, or by a retry with the same event ids",
+        "`StaleDataError`",
+        "`EventAlreadyAppendedError`",
+        "Events have ids: that the work is done already can be told from a conflict.",
+        (EventAlreadyAppendedError, (StaleDataError, IntegrityError, FlushError)),
+    ),
+    Difference(
         "Reading a row that the application's types cannot read",
         "what the column's type raises",
         "`EventDecodeError` or `UnknownEventTypeError`",
@@ -69,6 +86,13 @@ DIFFERENCES = (
         "`UnitOfWorkBypassError`",
         "No event would be written and no version checked; and there is no row to lock.",
         (UnitOfWorkBypassError, (RefusedError,)),
+    ),
+    Difference(
+        "A flush on a connection in autocommit mode",
+        "done, row by row",
+        "`AutocommitError`",
+        "A flush that fails would leave a part of its events in the log, or events without their rows.",
+        (AutocommitError, (RefusedError,)),
     ),
     Difference(
         "Flushing a new instance to which nothing happened",
@@ -96,6 +120,31 @@ DIFFERENCES = (
         "`InactiveTransactionError`",
         "No event is dropped without a word.",
         (InactiveTransactionError, (RefusedError,)),
+    ),
+    Difference(
+        "A method that raises in the middle of a change",
+        "what it had changed stays, and may be flushed",
+        "the event is refused, and the state is read again when it is next asked for; for a detached aggregate, that is a "
+        "`DetachedInstanceError`",
+        "What an `@applies` method leaves half done belongs to no version.",
+    ),
+    Difference(
+        "Flushing a new instance whose id one has that is in the session, and expired",
+        "that one is loaded first, to see whether it was deleted",
+        "no query; the error is the same",
+        "Aggregates are not deleted.",
+    ),
+    Difference(
+        "A flush that fails",
+        "`after_soft_rollback` is called for the flush's own transaction",
+        "also for a transaction within it, where hooks listen; a connection may not have been asked for",
+        "After the rollback, and before the error is raised, the log is asked what went wrong. Mistakes are found before the first statement.",
+    ),
+    Difference(
+        "Values that the database, or a column's default, gives in a flush (`refresh_flush`)",
+        "the event is called, with their names",
+        "it is never called",
+        "A flush gives an aggregate no values: its id, version and state are there when the event is applied.",
     ),
     Difference(
         "A query whose rows are of instances that are loaded",

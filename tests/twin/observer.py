@@ -45,11 +45,17 @@ def observe(world: World, operation: Operation) -> Outcome:
             error, told = type(raised), f"{type(raised).__name__}: {raised}"
             sqlstate = getattr(getattr(raised, "orig", None), "sqlstate", None)
             told += f" [{sqlstate}]" if sqlstate else ""
-    return Outcome(value, error, told, tuple(each.category for each in caught), _once(world.heard))
+    return Outcome(value, error, told, tuple(each.category for each in caught), _meant(world.heard, error))
 
 
-def _once(heard: list[str]) -> tuple[str, ...]:
-    """Events of several instances at once come in any order; a failed flush may tell of its rollback once for each block."""
+def _meant(heard: list[str], error: type[BaseException] | None) -> tuple[str, ...]:
+    """Leave out what is not the same twice, or differs by the table.
+
+    Events of several instances at once come in any order. A flush of aggregates that fails has two blocks that are rolled back, and
+    may do so before it has asked for a connection; pending instances become transient before or after that is told.
+    """
+    if error is not None:
+        heard = [name for name in heard if name not in ("after_begin", "after_transaction_create", "after_transaction_end")]
     groups = ((kind, sorted(names)) for kind, names in groupby(heard, key=lambda name: "" if "_to_" in name else name))
     return tuple(name for kind, names in groups for name in (names[:1] if kind == "after_soft_rollback" else names))
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 from weakref import ref
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event, inspect
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, object_session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql.dml import UpdateBase
 
-from tests.twin.accounts import RefusedError, Twin
+from tests.twin.accounts import STATE, RefusedError, Twin
 
 _WRITTEN = "written"
 
@@ -22,7 +22,6 @@ _WRITTEN = "written"
 def keep_to_the_rules(session: Session) -> None:
     """Put the rules on the session of a twin."""
     event.listen(session, "before_flush", _refuse_deletions)
-    event.listen(session, "before_flush", _refuse_autocommit)
     event.listen(session, "do_orm_execute", _refuse_statements)
     event.listen(session, "before_flush", _note_what_is_written)
     event.listen(session, "persistent_to_transient", _restore)
@@ -41,9 +40,21 @@ def _refuse_empty_ones(_mapper: Any, _connection: Any, instance: Twin) -> None:
         raise RefusedError("an account without marks")
 
 
-def _refuse_autocommit(session: Session, *_: Any) -> None:
-    if session.connection().get_isolation_level() == "AUTOCOMMIT" and (session.new or session.dirty):
+@event.listens_for(Twin, "before_insert")
+@event.listens_for(Twin, "before_update")
+def _refuse_autocommit(_mapper: Any, connection: Connection, _instance: Twin) -> None:
+    if connection.get_isolation_level() == "AUTOCOMMIT":
         raise RefusedError("a connection that is in no transaction")
+
+
+@event.listens_for(Twin, "before_insert")
+def _do_not_look_for_deletions(mapper: Any, _connection: Any, instance: Twin) -> None:
+    """SQLAlchemy loads an expired instance of the same identity, to see whether it was deleted; no aggregate can have been."""
+    session = object_session(instance)
+    assert session is not None
+    existing = session.identity_map.get(mapper.identity_key_from_instance(instance))
+    if existing is not None:
+        inspect(existing).expired = False
 
 
 def _refuse_statements(state: ORMExecuteState) -> None:
@@ -85,10 +96,10 @@ def _and_parents(transaction: SessionTransaction | None) -> Iterator[SessionTran
         transaction = transaction.parent
 
 
-def expire_attributes(instance: Any, names: tuple[str, ...]) -> None:
-    """State follows from one stream: a field of it cannot be expired by itself, and with the version all of it is."""
-    session = object_session(instance)
-    assert session is not None
-    if {"marks", "total"} & set(names) and instance in session and instance not in session.new:
+def follow_from_one_stream(instance: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Name what is expired or refreshed with a part: the fields cannot be by themselves, and with the version all of them are."""
+    if {"marks", "total"} & set(names):
         raise RefusedError("a part of the state")
-    session.expire(instance, None if set(names) - {"id"} else ["id"])
+    if "version" in names or "marks" not in vars(instance):
+        return tuple({*names, *STATE})
+    return names

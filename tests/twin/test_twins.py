@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import typing
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,9 +15,13 @@ from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import Engine
 
 from tests.twin.machine import TwinMachine
-from tests.twin.worlds import Setting
+from tests.twin.worlds import JoinMode, Setting
 
 ON_ENGINES = st.builds(Setting, st.booleans(), st.booleans(), st.booleans(), st.booleans())
+ON_CONNECTIONS = st.builds(
+    Setting, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(typing.get_args(JoinMode))
+)
+IN_TWO_PHASES = st.builds(Setting, st.booleans(), st.booleans(), st.booleans(), st.booleans(), twophase=st.just(True))
 
 
 def run(on: tuple[Engine, Engine], made_with: st.SearchStrategy[Setting], machine: type[TwinMachine] = TwinMachine) -> Counter[str]:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, inspect, select, update
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
 from tests.twin.accounts import REFUSED, ApplicationError, mend, readable, smudge
-from tests.twin.rules import expire_attributes
+from tests.twin.rules import follow_from_one_stream
 from tests.twin.worlds import Operation, World, pickled
 
 NOTHING = "nothing"
@@ -101,10 +101,14 @@ class Change(OnInstance):
 
 @dataclass(frozen=True)
 class ChangeRefused(OnInstance):
-    """Make a mark that the handler of the event, or a validator, does not accept."""
+    """Make a mark that the handler of the event, or the twin's own code, does not accept; then look at what is left."""
 
     def on(self, world: World, account: Any) -> Any:
-        account.change(REFUSED)
+        try:
+            account.change(REFUSED)
+        finally:
+            if world.session.is_active or account not in world.session:
+                state_of(world, account)
 
 
 @dataclass(frozen=True)
@@ -285,12 +289,7 @@ class Expire(OnInstance):
     attributes: tuple[str, ...] = ()
 
     def on(self, world: World, account: Any) -> Any:
-        if not self.attributes:
-            world.session.expire(account)
-        elif world.is_aggregate or account not in world.session:
-            world.session.expire(account, list(self.attributes))
-        else:
-            expire_attributes(account, self.attributes)
+        world.session.expire(account, parts(world, account, self.attributes))
 
 
 @dataclass(frozen=True)
@@ -308,12 +307,15 @@ class Refresh(OnInstance):
     attributes: tuple[str, ...] = ()
 
     def on(self, world: World, account: Any) -> Any:
-        names = self.attributes
-        if names and not world.is_aggregate and account in world.session and not inspect(account).pending:
-            expire_attributes(account, names)
-            names = ("marks", "total", "version")
-        world.session.refresh(account, names or None)
+        world.session.refresh(account, parts(world, account, self.attributes))
         return state_of(world, account)
+
+
+def parts(world: World, account: Any, names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Name what is expired or refreshed; None for all. The twin's application keeps to the rules of an aggregate."""
+    if names and not world.is_aggregate and account in world.session and inspect(account).persistent:
+        return follow_from_one_stream(account, names)
+    return names or None
 
 
 @dataclass(frozen=True)
@@ -419,7 +421,7 @@ class Elsewhere:
     def run(self, world: World) -> Any:
         if world.engine.dialect.name == "sqlite" and world.session.in_transaction():
             return NOTHING  # it has one writer at a time
-        with Session(world.engine) as other, readable():
+        with Session(world.engine.execution_options(isolation_level=world.isolation_elsewhere)) as other, readable():
             account = other.get(world.kind, world.id(self.key))
             if account is None:
                 account = world.kind(id=world.id(self.key))
