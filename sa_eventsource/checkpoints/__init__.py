@@ -5,26 +5,30 @@ from sa_eventsource.checkpoints.checkpoint import (
     STOPPED,
     Checkpoint,
     lock_checkpoint,
+    lock_if_free,
     read_checkpoint,
     read_checkpoints,
     remove_checkpoints,
     save_checkpoint,
 )
 from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier
-from sa_eventsource.checkpoints.new_events import Probe
+from sa_eventsource.checkpoints.new_events import NewEvents
+from sa_eventsource.checkpoints.snapshot import Snapshot
 
 __all__ = [
     "STOPPED",
     "Batch",
     "Checkpoint",
     "Lag",
-    "Probe",
+    "NewEvents",
+    "Snapshot",
     "adopt",
     "any_bind",
     "check_cluster",
     "cluster_identifier",
     "lag",
     "lock_checkpoint",
+    "lock_if_free",
     "next_batch",
     "of_batch",
     "of_consumer",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, cast, false, func, literal_column, select
 
+from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.read_models import ReadModelDefinition
 from sa_eventsource.read_models.sql import is_outdated
 from sa_eventsource.store import current_snapshot, in_window, recorded, select_events, taken
@@ -110,11 +111,7 @@ def _visible_to_others(connection: Connection) -> str:
     PostgreSQL's snapshot does not count the transaction itself among those that are running.
     """
     snapshot, own = connection.execute(select(current_snapshot(), cast(func.pg_current_xact_id(), Text))).one()
-    xmin, xmax, running = snapshot.split(":")
-    if int(own) >= int(xmax):
-        return str(snapshot)
-    ids = sorted({int(own), *(int(each) for each in running.split(",") if each)})
-    return f"{min(int(xmin), int(own))}:{xmax}:{','.join(map(str, ids))}"
+    return str(Snapshot.parse(snapshot).without(int(own)))
 
 
 def read_batch(

@@ -66,28 +66,41 @@ _COLUMNS = {
 }
 
 
-def lock_checkpoint(connection: Connection, follower: Follower, *, wait: bool = True) -> Checkpoint | None:
+def lock_checkpoint(connection: Connection, follower: Follower) -> Checkpoint:
     """Read how far a follower has come, and keep all others from it until the transaction ends.
+
+    Waits for another transaction that works on the follower. Its row is inserted if there is none.
 
     Args:
         connection: In a transaction, at READ COMMITTED.
-        follower: The follower. Its row is made if there is none.
-        wait: Whether to wait for another transaction that works on it.
-
-    Returns:
-        The checkpoint; None if another transaction works on it and *wait* is false.
+        follower: The follower.
     """
-    table = follower.tables.projection_positions
     if connection.dialect.name != "postgresql":
-        # Writes nothing new: it makes the transaction the writer.
-        connection.execute(update(table).where(table.c.projection_name == follower.name).values(status=table.c.status))
-        _make(connection, follower)
-        return read_checkpoint(connection, follower)
-    statement = _select(table, follower).with_for_update(skip_locked=not wait)
+        return _lock_database(connection, follower)
+    statement = _select(follower.tables.projection_positions, follower).with_for_update()
+    while (row := connection.execute(statement).one_or_none()) is None:
+        _insert(connection, follower)
+    return Checkpoint(*row)
+
+
+def lock_if_free(connection: Connection, follower: Follower) -> Checkpoint | None:
+    """Do the same as :func:`lock_checkpoint`, unless another transaction works on the follower: then return None at once."""
+    if connection.dialect.name != "postgresql":
+        return _lock_database(connection, follower)
+    statement = _select(follower.tables.projection_positions, follower).with_for_update(skip_locked=True)
     row = connection.execute(statement).one_or_none()
-    if row is None and (_make(connection, follower) or wait):
+    if row is None and _insert(connection, follower):
         row = connection.execute(statement).one_or_none()
     return None if row is None else Checkpoint(*row)
+
+
+def _lock_database(connection: Connection, follower: Follower) -> Checkpoint:
+    """Become SQLite's one writer; then read."""
+    table = follower.tables.projection_positions
+    # Writes nothing new: it makes the transaction the writer.
+    connection.execute(update(table).where(table.c.projection_name == follower.name).values(status=table.c.status))
+    _insert(connection, follower)
+    return read_checkpoint(connection, follower)
 
 
 def read_checkpoint(connection: Connection, follower: Follower) -> Checkpoint:
@@ -117,14 +130,14 @@ def save_checkpoint(connection: Connection, follower: Follower, checkpoint: Chec
 
 
 def remove_checkpoints(connection: Connection, tables: EventSourceTables, name: str, *, keep: Collection[str] = ()) -> int:
-    """Remove the checkpoints of a consumer and its shards, but for some; tell how many there were."""
+    """Remove the checkpoints of a consumer and its shards, except those of some names; return how many there were."""
     column = tables.projection_positions.c.projection_name
     of_consumer = or_(column == name, column.startswith(f"{name}#", autoescape=True))
     return connection.execute(delete(tables.projection_positions).where(of_consumer, column.not_in(keep))).rowcount
 
 
-def _make(connection: Connection, follower: Follower) -> bool:
-    """Insert the row; tell whether it was not there."""
+def _insert(connection: Connection, follower: Follower) -> bool:
+    """Insert the row unless it is there; return whether it was not."""
     dialect_insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = dialect_insert(follower.tables.projection_positions).values(projection_name=follower.name).on_conflict_do_nothing()
     return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount > 0

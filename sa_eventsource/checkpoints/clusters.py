@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Numeric, Text, case, cast, exists, func, inspect, literal, literal_column, select
 
 from sa_eventsource.checkpoints.checkpoint import read_checkpoint
+from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.exceptions import MovedLogError
 from sa_eventsource.mapping import SWITCH, XID8, lock_table, tables_on
 from sa_eventsource.store import visible_in
@@ -189,7 +190,7 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
     number = case(*((visible_in(events, literal(each.snapshot)), str(each.number)) for each in slices), else_=behind_all)
     renumbered = events.update().values(transaction_id=cast(number if slices else behind_all, XID8))
     changed = connection.execute(renumbered.where(events.c.position <= last_position)).rowcount
-    translated = {each.snapshot: f"{each.number + 1}:{each.number + 1}:" for each in slices}
+    translated = {each.snapshot: str(Snapshot(each.number + 1, each.number + 1)) for each in slices}
     for row in rows:
         connection.execute(
             positions.update()
@@ -216,10 +217,5 @@ def _in_order(snapshots: set[str]) -> list[_Slice]:
     """
     if len(snapshots) > _MOST_SLICES:
         raise ValueError(f"{len(snapshots)} different checkpoints; at most {_MOST_SLICES} can be moved to another cluster")
-
-    def age(snapshot: str) -> tuple[int, int, int]:
-        xmin, xmax, running = snapshot.split(":")
-        # Of two snapshots with the same end, the later one has fewer transactions running.
-        return int(xmax), -len([each for each in running.split(",") if each]), int(xmin)
-
-    return [_Slice(snapshot, _FIRST + index) for index, snapshot in enumerate(sorted(snapshots, key=age))]
+    in_order = sorted(snapshots, key=lambda snapshot: Snapshot.parse(snapshot).age)
+    return [_Slice(snapshot, _FIRST + index) for index, snapshot in enumerate(in_order)]

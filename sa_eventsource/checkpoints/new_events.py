@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Probe:
-    """What was visible when the log was asked last.
+class NewEvents:
+    """The types of the events that have become visible in a log since it was asked last.
 
     Attributes:
         tables: The log's tables.
@@ -31,7 +31,7 @@ class Probe:
     _snapshot: str | None = field(default=None, init=False)
     _position: int | None = field(default=None, init=False)
 
-    def new_types(self, session: Session) -> Collection[str] | None:
+    def types(self, session: Session) -> Collection[str] | None:
         """List the types of the events that have become visible; None for the first time, when all may be new.
 
         Uses a transaction of its own, without a BEGIN where the database allows it.
@@ -44,16 +44,16 @@ class Probe:
         events = self.tables.events
         connection = session.connection(bind_arguments=self.bind_arguments, execution_options={"isolation_level": "AUTOCOMMIT"})
         now = func.pg_current_snapshot()
-        types = select(events.c.event_type).where(*in_window(events, has_start=True, until=now)).distinct()
+        new = select(events.c.event_type).where(*in_window(events, has_start=True, until=now)).distinct()
         try:
             if self._snapshot is None:
                 self._snapshot = connection.execute(select(current_snapshot())).scalar_one()
                 return None
-            statement = select(current_snapshot(), func.array(types.scalar_subquery()))
-            self._snapshot, found = connection.execute(statement, {"since": self._snapshot}).one()
+            statement = select(current_snapshot(), func.array(new.scalar_subquery()))
+            self._snapshot, types = connection.execute(statement, {"since": self._snapshot}).one()
         finally:
             session.rollback()
-        return set(found)
+        return set(types)
 
     def _behind_position(self, session: Session) -> Collection[str] | None:
         events = self.tables.events

@@ -1,4 +1,4 @@
-"""Bringing consumers further: step by step, after failures, anew; and what is to know of them."""
+"""Following the log: step by step, after failures, once more from its beginning; and the status of those who do."""
 
 from sa_eventsource.projections.failures import RetryPolicy, culprit, is_passing, record_failure
 from sa_eventsource.projections.manager import ReadModelManager
@@ -6,7 +6,7 @@ from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream,
 from sa_eventsource.projections.parking import has_parked
 from sa_eventsource.projections.replayer import EventReplayer
 from sa_eventsource.projections.status import ConsumerStatus, OldestTransaction, oldest_transaction, problems
-from sa_eventsource.projections.steps import Step, take_step
+from sa_eventsource.projections.steps import Step, attempt_step, take_step
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "RetryPolicy",
     "Step",
     "async_wait_for",
+    "attempt_step",
     "culprit",
     "drop_stream",
     "has_parked",

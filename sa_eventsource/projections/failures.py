@@ -1,4 +1,4 @@
-"""Events that a follower cannot take: retried with growing pauses, then the follower stops there, or puts them aside."""
+"""Events that a follower cannot take: retried with growing pauses, then the follower stops there, or parks them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sa_eventsource.checkpoints import STOPPED, lock_checkpoint, next_batch, save_checkpoint
 from sa_eventsource.exceptions import EventDecodeError, ReadModelError, SubscriptionError, UnknownEventTypeError
 from sa_eventsource.projections.parking import park
-from sa_eventsource.projections.transaction import begin
+from sa_eventsource.projections.transaction import following
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.checkpoints import Checkpoint
     from sa_eventsource.consumers import Follower
 
 _LONGEST_ERROR = 20_000
@@ -55,7 +57,7 @@ class RetryPolicy:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether an error is the database's, and may be gone in a while: a lost connection, a deadlock, a full pool."""
+    """Check whether an error is the database's, and may be gone in a while: a lost connection, a deadlock, a full pool."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     # SQLite's class of errors says little: a missing table is one of them.
@@ -81,23 +83,16 @@ def record_failure(session: Session, follower: Follower, error: Exception, polic
     Args:
         session: A session without a transaction in progress.
         follower: The follower.
-        error: What was raised. If it does not tell the event, it is the next one.
+        error: What was raised. If it does not name the event, it is the next one.
         policy: How often the event is tried.
 
     Returns:
         ``"stopped"`` or ``"parked"`` if that was the last attempt; None if it is tried again.
     """
     outcome: str | None = None
-    try:
-        connection = begin(session, follower.consumer)
+    with following(session, follower.consumer) as connection:
         checkpoint = lock_checkpoint(connection, follower)
-        assert checkpoint is not None  # noqa: S101 - it was waited for
-        event_id = culprit(error)
-        events = follower.tables.events
-        if event_id is None:
-            position = next_batch(connection, follower, checkpoint, 1).upto
-        else:
-            position = connection.execute(select(events.c.position).where(events.c.event_id == event_id)).scalar_one()
+        position = _position(connection, follower, checkpoint, error)
         attempts = checkpoint.attempts + 1 if checkpoint.failed_position == position else 1
         failed = replace(
             checkpoint,
@@ -115,12 +110,16 @@ def record_failure(session: Session, follower: Follower, error: Exception, polic
                 failed = replace(failed, status=STOPPED, retry_at=None)
                 outcome = STOPPED
         save_checkpoint(connection, follower, failed, made_progress=False)
-        session.commit()
-    except BaseException:
-        session.rollback()
-        raise
-    session.expunge_all()
     return outcome
+
+
+def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint, error: Exception) -> int:
+    event_id = culprit(error)
+    if event_id is None:
+        return next_batch(connection, follower, checkpoint, 1).upto
+    events = follower.tables.events
+    position: int = connection.execute(select(events.c.position).where(events.c.event_id == event_id)).scalar_one()
+    return position
 
 
 def _as_text(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What to do about events that were put aside, and about consumers that have stopped: list, retry, drop, resume."""
+"""What to do about parked events, and about consumers that have stopped: list, retry, drop, resume."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sqlalchemy import delete, func, select
 
 from sa_eventsource.checkpoints import lock_checkpoint, save_checkpoint
 from sa_eventsource.consumers import followers_of
-from sa_eventsource.projections.processing import take_stored
-from sa_eventsource.projections.steps import skip_failed, take_step
-from sa_eventsource.projections.transaction import begin
+from sa_eventsource.projections.processing import process_stored
+from sa_eventsource.projections.steps import attempt_step, skip_failed
+from sa_eventsource.projections.transaction import following, reading
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ParkedStream:
-    """A stream of which a consumer has put events aside.
+    """A stream of which a consumer has parked events.
 
     Attributes:
         name: The consumer: a read model or a subscription.
@@ -33,9 +33,9 @@ class ParkedStream:
         aggregate_id: The stream's id.
         event_id: The event that could not be taken.
         position: Its position.
-        events: How many are put aside, it and those behind it.
+        events: How many are parked, it and those behind it.
         error: What went wrong, with the traceback.
-        parked_at: When it was put aside, in UTC.
+        parked_at: When it was parked, in UTC.
     """
 
     name: str
@@ -49,9 +49,8 @@ class ParkedStream:
 
 
 def parked_streams(session: Session, consumer: Consumer) -> list[ParkedStream]:
-    """List the streams that a consumer has put aside, the longest waiting first."""
+    """List the streams that a consumer has parked, the longest waiting first."""
     parked = consumer.tables.parked_events
-    connection = begin(session, consumer)
     counted = (
         select(func.min(parked.c.position).label("first"), func.count().label("number"))
         .where(parked.c.projection_name == consumer.name)
@@ -73,13 +72,12 @@ def parked_streams(session: Session, consumer: Consumer) -> list[ParkedStream]:
         .where(parked.c.projection_name == consumer.name)
         .order_by(parked.c.position)
     )
-    found = [ParkedStream(*row) for row in connection.execute(statement)]
-    session.rollback()
-    return found
+    with reading(session, consumer) as connection:
+        return [ParkedStream(*row) for row in connection.execute(statement)]
 
 
 def retry_stream(session: Session, consumer: Consumer, stream: ParkedStream) -> int:
-    """Let a consumer take what it has put aside of a stream, in order and in one transaction; then the stream goes on.
+    """Let a consumer take what it has parked of a stream, in order and in one transaction; then the stream goes on.
 
     Args:
         session: A session without a transaction in progress.
@@ -90,35 +88,27 @@ def retry_stream(session: Session, consumer: Consumer, stream: ParkedStream) -> 
         The number of events taken.
 
     Raises:
-        ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: One cannot be taken yet. All stay aside.
+        ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: One cannot be taken yet. All stay parked.
     """
     parked = consumer.tables.parked_events
-    try:
-        connection = begin(session, consumer)
+    with following(session, consumer) as connection:
         _lock_all(connection, consumer)
         ids = list(connection.scalars(select(parked.c.event_id).where(*_of_stream(consumer, stream)).order_by(parked.c.position)))
         connection.execute(delete(parked).where(*_of_stream(consumer, stream)))
-        take_stored(session, consumer, ids)
-        session.commit()
-    except BaseException:
-        session.rollback()
-        raise
-    session.expunge_all()
+        process_stored(session, consumer, ids)
     return len(ids)
 
 
 def drop_stream(session: Session, consumer: Consumer, stream: ParkedStream) -> int:
-    """Forget what a consumer has put aside of a stream: it never takes those events, but the later ones of the stream.
+    """Forget what a consumer has parked of a stream: it never takes those events, but the later ones of the stream.
 
     Returns:
         The number of events forgotten.
     """
-    connection = begin(session, consumer)
-    _lock_all(connection, consumer)
-    statement = delete(consumer.tables.parked_events).where(*_of_stream(consumer, stream))
-    number = connection.execute(statement).rowcount
-    session.commit()
-    return number
+    with following(session, consumer) as connection:
+        _lock_all(connection, consumer)
+        statement = delete(consumer.tables.parked_events).where(*_of_stream(consumer, stream))
+        return connection.execute(statement).rowcount
 
 
 def resume(session: Session, consumer: Consumer, *, skip: bool = False) -> bool:
@@ -135,23 +125,22 @@ def resume(session: Session, consumer: Consumer, *, skip: bool = False) -> bool:
     had_failed = False
     for follower in followers_of(consumer, session.get_bind(**consumer.bind_arguments).dialect):
         if skip:
-            while take_step(session, follower, None, heed_failures=True).outcome == "taken":
+            while attempt_step(session, follower, None, wait=True).outcome == "taken":
                 pass
-        connection = begin(session, consumer)
-        checkpoint = lock_checkpoint(connection, follower)
-        if checkpoint is not None and checkpoint.failed_position is not None:
-            had_failed = True
-            if skip:
-                skip_failed(connection, follower, checkpoint)
-            else:
-                save_checkpoint(connection, follower, checkpoint.without_failure(), made_progress=False)
-        session.commit()
+        with following(session, consumer) as connection:
+            checkpoint = lock_checkpoint(connection, follower)
+            if checkpoint.failed_position is not None:
+                had_failed = True
+                if skip:
+                    skip_failed(connection, follower, checkpoint)
+                else:
+                    save_checkpoint(connection, follower, checkpoint.without_failure(), made_progress=False)
     return had_failed
 
 
 def _lock_all(connection: Connection, consumer: Consumer) -> None:
-    for each in followers_of(consumer, connection.dialect):
-        lock_checkpoint(connection, each)
+    for follower in followers_of(consumer, connection.dialect):
+        lock_checkpoint(connection, follower)
 
 
 def _of_stream(consumer: Consumer, stream: ParkedStream) -> list[Any]:

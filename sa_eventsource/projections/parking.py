@@ -1,4 +1,4 @@
-"""Events that a consumer could not take, put aside with all later ones of their streams: references, so that upcasters apply."""
+"""Events that a consumer could not take, parked with all later ones of their streams: references, so that upcasters apply."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def has_parked(connection: Connection, consumer: Consumer) -> bool:
-    """Tell whether a consumer has put events aside. One that never does is not asked."""
+    """Check whether a consumer has parked events. One that stops at a bad event has none, and is not looked up."""
     if consumer.on_error != "park":
         return False
     return bool(connection.scalar(select(exists().where(consumer.tables.parked_events.c.projection_name == consumer.name))))
 
 
 def park(connection: Connection, consumer: Consumer, position: int, error: str) -> None:
-    """Put an event aside, with what went wrong; later ones of its stream follow as their batches come."""
+    """Park an event, with what went wrong; later ones of its stream follow as their batches come."""
     events, parked = consumer.tables.events, consumer.tables.parked_events
     reference = select(
         literal(consumer.name),
@@ -39,8 +39,8 @@ def park(connection: Connection, consumer: Consumer, position: int, error: str) 
     connection.execute(insert(parked).from_select(columns, reference, include_defaults=False))
 
 
-def put_aside(connection: Connection, follower: Follower, batch: Batch) -> None:
-    """Put those events of a batch aside whose streams have others there."""
+def park_behind_others(connection: Connection, follower: Follower, batch: Batch) -> None:
+    """Park those events of a batch whose streams have earlier ones parked."""
     consumer = follower.consumer
     events, parked = consumer.tables.events, consumer.tables.parked_events
     reference = select(
@@ -55,6 +55,6 @@ def put_aside(connection: Connection, follower: Follower, batch: Batch) -> None:
 
 
 def drop_all(connection: Connection, consumer: Consumer) -> None:
-    """Forget all that a consumer has put aside."""
+    """Forget all that a consumer has parked."""
     parked = consumer.tables.parked_events
     connection.execute(delete(parked).where(parked.c.projection_name == consumer.name))

@@ -1,4 +1,4 @@
-"""A follower takes a batch of events, in the transaction that its checkpoint is written in."""
+"""What a consumer does with events: its declared fields are written, its handlers called."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ if TYPE_CHECKING:
 _STORED_BATCH = 1_000
 
 
-def take(session: Session, follower: Follower, batch: Batch, *, without_parked: bool = False, into_empty: bool = False) -> None:
-    """Let a follower take a batch of events.
+def process_batch(
+    session: Session, follower: Follower, batch: Batch, *, without_parked: bool = False, into_empty: bool = False
+) -> None:
+    """Let a follower's declared fields and handlers process a batch of events.
 
     Args:
-        session: Whose transaction it is, begun by :func:`begin`.
+        session: In the transaction that the checkpoint is written in.
         follower: The follower.
         batch: The events.
-        without_parked: Whether some of them may belong to streams that were put aside, and are not to be taken.
+        without_parked: Whether some of them may belong to parked streams, and are to be left out.
         into_empty: Whether the read model has no rows yet.
 
     Raises:
@@ -49,7 +51,7 @@ def take(session: Session, follower: Follower, batch: Batch, *, without_parked: 
         return
     streams = follower.streams(without_parked=without_parked)
     connection = session.connection(bind_arguments=follower.consumer.bind_arguments)
-    _take(
+    _process(
         session,
         follower.consumer,
         read=lambda: read_batch(connection, follower, batch, streams),
@@ -57,8 +59,8 @@ def take(session: Session, follower: Follower, batch: Batch, *, without_parked: 
     )
 
 
-def take_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUID]) -> None:
-    """Let a consumer take some events, given in the order of their positions. Errors as for :func:`take`."""
+def process_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUID]) -> None:
+    """Let a consumer process some stored events, given in the order of their positions. Errors as for :func:`process_batch`."""
     events = consumer.tables.events
     connection = session.connection(bind_arguments=consumer.bind_arguments)
 
@@ -74,11 +76,13 @@ def take_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUID])
 
     for start in range(0, len(event_ids), _STORED_BATCH):
         ids = event_ids[start : start + _STORED_BATCH]
-        _take(session, consumer, read=read, write=write)
+        _process(session, consumer, read=read, write=write)
 
 
-def _take(session: Session, consumer: Consumer, *, read: Callable[[], list[RecordedEvent[Any]]], write: Callable[[], None]) -> None:
-    """Let declared fields and handlers take events; *read* gets them, *write* is the set-based way on PostgreSQL."""
+def _process(
+    session: Session, consumer: Consumer, *, read: Callable[[], list[RecordedEvent[Any]]], write: Callable[[], None]
+) -> None:
+    """Let declared fields and handlers process events; *read* gets them, *write* is the set-based way on PostgreSQL."""
     connection = session.connection(bind_arguments=consumer.bind_arguments)
     in_python = connection.dialect.name != "postgresql"
     events = read() if consumer.handlers or in_python else []
@@ -88,8 +92,8 @@ def _take(session: Session, consumer: Consumer, *, read: Callable[[], list[Recor
                 apply_events(connection, consumer, events)
             else:
                 write()
-        for each in events:
-            consumer.call_handler(each, session)
+        for event in events:
+            consumer.call_handler(event, session)
         with handling(session):
             session.flush()
     except (IntegrityError, DataError, ProgrammingError) as error:
@@ -118,17 +122,17 @@ def as_rows(events: list[RecordedEvent[Any]]) -> str:
     return "[" + ",".join(map(_as_row, events)) + "]"
 
 
-def _as_row(each: RecordedEvent[Any]) -> str:
+def _as_row(event: RecordedEvent[Any]) -> str:
     row = {
-        "position": each.position,
-        "aggregate_type": each.aggregate_type,
-        "aggregate_id": each.aggregate_id,
-        "version": each.version,
-        "event_id": str(each.event_id),
-        "event_type": type(each.event).__event_type__,
-        "occurred_at": each.occurred_at.isoformat(),
-        "correlation_id": None if each.correlation_id is None else str(each.correlation_id),
-        "causation_id": None if each.causation_id is None else str(each.causation_id),
-        "metadata": decode_metadata(encode_metadata(each.metadata)) or None,
+        "position": event.position,
+        "aggregate_type": event.aggregate_type,
+        "aggregate_id": event.aggregate_id,
+        "version": event.version,
+        "event_id": str(event.event_id),
+        "event_type": type(event.event).__event_type__,
+        "occurred_at": event.occurred_at.isoformat(),
+        "correlation_id": None if event.correlation_id is None else str(event.correlation_id),
+        "causation_id": None if event.causation_id is None else str(event.causation_id),
+        "metadata": decode_metadata(encode_metadata(event.metadata)) or None,
     }
-    return f'{json.dumps(row)[:-1]}, "event_data": {encode(each.event)}}}'
+    return f'{json.dumps(row)[:-1]}, "event_data": {encode(event.event)}}}'

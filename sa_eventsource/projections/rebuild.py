@@ -1,4 +1,4 @@
-"""Making a read model's rows anew from the whole log."""
+"""Rebuilding a read model's rows from the whole log."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sa_eventsource.consumers import Follower, followers_of
 from sa_eventsource.mapping import lock_table
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.parking import has_parked
-from sa_eventsource.projections.processing import take
+from sa_eventsource.projections.processing import process_batch
 from sa_eventsource.projections.steps import after
-from sa_eventsource.projections.transaction import begin
+from sa_eventsource.projections.transaction import following
 from sa_eventsource.read_models import forget_rows
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def rebuild(session: Session, definition: ReadModelDefinition, *, progress: Callable[[int], None] | None = None) -> int:
-    """Make a model's rows anew from the whole log, in one transaction: readers see the old rows until it commits.
+    """Rebuild a model's rows from the whole log, in one transaction: readers see the old rows until it commits.
 
     For an eventual model, writers go on; what they commit in the meantime is caught up with afterwards. For a strong model,
-    writers of events wait (``LOCK TABLE ... IN SHARE MODE``). What the model has put aside stays there.
+    writers of events wait (``LOCK TABLE ... IN SHARE MODE``). What the model has parked stays there.
 
     Args:
         session: A session without a transaction in progress.
@@ -50,19 +50,12 @@ def rebuild(session: Session, definition: ReadModelDefinition, *, progress: Call
 
 
 def _rebuild(session: Session, definition: ReadModelDefinition, progress: Callable[[int], None] | None) -> int:
-    try:
-        connection = begin(session, definition)
+    with following(session, definition) as connection:
         checkpoint = _lock_all(connection, definition)
         if definition.is_strong and connection.dialect.name == "postgresql":
             lock_log(connection, definition)
         connection.execute(_delete_rows(definition))
-        total = _rebuild_rows(session, connection, definition, checkpoint, progress)
-        session.commit()
-    except BaseException:
-        session.rollback()
-        raise
-    session.expunge_all()
-    return total
+        return _rebuild_rows(session, connection, definition, checkpoint, progress)
 
 
 def lock_log(connection: Connection, definition: ReadModelDefinition) -> None:
@@ -73,11 +66,11 @@ def lock_log(connection: Connection, definition: ReadModelDefinition) -> None:
 def _lock_all(connection: Connection, definition: ReadModelDefinition) -> Checkpoint:
     """Keep all followers of the model from it; return a checkpoint that has come nowhere, in the cluster that answers."""
     followers = followers_of(definition, connection.dialect)
-    found = Checkpoint()
+    checkpoint = Checkpoint()
     for follower in followers:
-        found = check_cluster(connection, follower, lock_checkpoint(connection, follower) or Checkpoint())
-    remove_checkpoints(connection, definition.tables, definition.name, keep=[each.name for each in followers])
-    return Checkpoint(cluster=found.cluster)
+        checkpoint = check_cluster(connection, follower, lock_checkpoint(connection, follower))
+    remove_checkpoints(connection, definition.tables, definition.name, keep=[follower.name for follower in followers])
+    return Checkpoint(cluster=checkpoint.cluster)
 
 
 def _rebuild_rows(
@@ -92,7 +85,7 @@ def _rebuild_rows(
     batch = next_batch(connection, whole_model, checkpoint, None)
     total = 0
     if not (batch.outdated or definition.handlers or connection.dialect.name != "postgresql"):
-        take(session, whole_model, batch, without_parked=without_parked, into_empty=True)
+        process_batch(session, whole_model, batch, without_parked=without_parked, into_empty=True)
         total = batch.count
         _report(progress, total)
     else:
@@ -100,14 +93,14 @@ def _rebuild_rows(
         is_last = False
         while not is_last:
             batch = next_batch(connection, whole_model, checkpoint, definition.batch_size)
-            take(session, whole_model, batch, without_parked=without_parked)
+            process_batch(session, whole_model, batch, without_parked=without_parked)
             forget_rows(session)
             total += batch.count
             _report(progress, total)
             is_last = batch.count < definition.batch_size
             checkpoint = replace(checkpoint, position=batch.upto)
-    for each in followers_of(definition, connection.dialect):
-        save_checkpoint(connection, each, after(definition, checkpoint, batch, is_last=True))
+    for follower in followers_of(definition, connection.dialect):
+        save_checkpoint(connection, follower, after(definition, checkpoint, batch, is_last=True))
     return total
 
 

@@ -1,4 +1,4 @@
-"""Making some rows of a read model anew: those of given keys, or those that the events of a stretch of the log belong to."""
+"""Rebuilding some rows of a read model: those of given keys, or those that the events of a stretch of the log belong to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sa_eventsource.projections.parking import has_parked
 from sa_eventsource.projections.processing import as_rows
 from sa_eventsource.projections.rebuild import lock_log
 from sa_eventsource.projections.steps import check_declaration
-from sa_eventsource.projections.transaction import begin
+from sa_eventsource.projections.transaction import following, reading
 from sa_eventsource.read_models import apply_events, is_row
 from sa_eventsource.read_models.sql import is_outdated, write_statements
 from sa_eventsource.store import current_snapshot, recorded, select_events
@@ -38,7 +38,7 @@ _READ_AT_A_TIME = 1_000
 
 
 def rebuild_rows(session: Session, definition: ReadModelDefinition, keys: Collection[_Key]) -> int:
-    """Make the rows of some keys anew, from all events that the model has taken, in one transaction.
+    """Rebuild the rows of some keys, from all events that the model has taken, in one transaction.
 
     The model is kept from taking others until it commits; for a strong one, writers of events wait.
 
@@ -59,19 +59,13 @@ def rebuild_rows(session: Session, definition: ReadModelDefinition, keys: Collec
             f"{definition.name} has @handles methods, which may write any row: rebuild it as a whole with EventReplayer.rebuild()"
         )
     normal = {tuple(part.type.normalise(value) for part, value in zip(definition.key, key, strict=True)) for key in keys}
-    try:
-        connection = begin(session, definition)
+    in_order = sorted(normal, key=repr)
+    with following(session, definition) as connection:
         progress = _progress(connection, definition)
-        _delete(connection, definition, sorted(normal, key=repr))
+        _delete(connection, definition, in_order)
         for follower, checkpoint in progress:
             _write(connection, follower, checkpoint, normal)
-        number = sum(_count(connection, definition, chunk) for chunk in _chunks(sorted(normal, key=repr)))
-        session.commit()
-    except BaseException:
-        session.rollback()
-        raise
-    session.expunge_all()
-    return number
+        return sum(_count(connection, definition, chunk) for chunk in _chunks(in_order))
 
 
 def keys_between(
@@ -95,27 +89,26 @@ def keys_between(
         where.append(events.c.position.between(*positions))
     if times is not None:
         where += [events.c.occurred_at >= times[0], events.c.occurred_at < times[1]]
-    connection = begin(session, definition)
-    found = {definition.key_of(each) for each in _read(connection, definition, where)}
-    session.rollback()
-    return {key for key in found if key is not None}
+    with reading(session, definition) as connection:
+        keys = {definition.key_of(event) for event in _read(connection, definition, where)}
+    return {key for key in keys if key is not None}
 
 
 def _progress(connection: Connection, definition: ReadModelDefinition) -> list[tuple[Follower, Checkpoint]]:
-    """Keep all followers of the model from it, and tell how far each has come; a strong one has come to the end."""
-    found = []
+    """Lock all checkpoints of the model, and return how far each follower has come; a strong one has come to the end."""
+    progress = []
     for follower in followers_of(definition, connection.dialect):
-        checkpoint = lock_checkpoint(connection, follower) or Checkpoint()
+        checkpoint = lock_checkpoint(connection, follower)
         check_declaration(definition, checkpoint)
-        found.append((follower, checkpoint))
+        progress.append((follower, checkpoint))
     if definition.is_strong:
         if connection.dialect.name == "postgresql":
             lock_log(connection, definition)
             now = connection.execute(select(current_snapshot())).scalar_one()
-            return [(follower, Checkpoint(since=now)) for follower, _ in found]
+            return [(follower, Checkpoint(since=now)) for follower, _ in progress]
         last = connection.scalar(select(func.max(definition.tables.events.c.position)))
-        return [(follower, Checkpoint(position=last or 0)) for follower, _ in found]
-    return found
+        return [(follower, Checkpoint(position=last or 0)) for follower, _ in progress]
+    return progress
 
 
 def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, keys: set[_Key]) -> None:
@@ -124,14 +117,14 @@ def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, k
     streams = follower.streams(without_parked=has_parked(connection, definition))
     where, parameters = of_taken(follower, checkpoint, streams)
     if connection.dialect.name != "postgresql":
-        mine = [each for each in _read(connection, definition, where) if definition.key_of(each) in keys]
+        mine = [event for event in _read(connection, definition, where) if definition.key_of(event) in keys]
         apply_events(connection, definition, mine)
         return
     if checkpoint.since is None and checkpoint.until is None:
         return
     in_progress = checkpoint.until is not None
     where.append(is_outdated(definition, events))
-    outdated = [each for each in _read(connection, definition, where, parameters) if definition.key_of(each) in keys]
+    outdated = [event for event in _read(connection, definition, where, parameters) if definition.key_of(event) in keys]
     parts = definition.key
     documents = [[part.type.to_json(value) for part, value in zip(parts, key, strict=True)] for key in keys]
     statements = write_statements(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sa_eventsource.arguments import whole_number
-from sa_eventsource.checkpoints import STOPPED, check_cluster, lock_checkpoint, next_batch, save_checkpoint
+from sa_eventsource.checkpoints import STOPPED, Snapshot, check_cluster, lock_checkpoint, lock_if_free, next_batch, save_checkpoint
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import (
     EventDecodeError,
@@ -17,9 +17,9 @@ from sa_eventsource.exceptions import (
     UnknownEventTypeError,
 )
 from sa_eventsource.observation import observed
-from sa_eventsource.projections.parking import has_parked, put_aside
-from sa_eventsource.projections.processing import take
-from sa_eventsource.projections.transaction import begin
+from sa_eventsource.projections.parking import has_parked, park_behind_others
+from sa_eventsource.projections.processing import process_batch
+from sa_eventsource.projections.transaction import following
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -56,94 +56,123 @@ class Step:
     error: Exception | None = None
 
 
-class _BatchError(Exception):
-    """A batch that cannot be taken, with how many events it has."""
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a step is about to do.
 
-    def __init__(self, error: Exception, events: int) -> None:
-        self.error = error
-        self.events = events
+    Attributes:
+        batch: The events to take; None for none.
+        reached: The checkpoint to write with them; None where it is not worth a write.
+        step: What comes of it if all goes well.
+    """
+
+    batch: Batch | None
+    reached: Checkpoint | None
+    step: Step
 
 
-def take_step(session: Session, follower: Follower, limit: int | None, *, wait: bool = True, heed_failures: bool = False) -> Step:
+def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
     """Let a follower take the next batch of events, and commit it together with the checkpoint.
+
+    Waits for another transaction that works on the follower. An event that failed before is tried again at once.
 
     Args:
         session: A session without a transaction in progress.
         follower: The follower.
         limit: Events in the transaction, at most; None for what suits the consumer.
-        wait: Whether to wait for another transaction that works on the follower.
-        heed_failures: Whether an event that failed is left alone until its time has come, what stopped stays so, and an event that
-            cannot be taken is told, not raised.
+
+    Returns:
+        What came of it: ``"taken"`` or ``"idle"``.
 
     Raises:
         ReadModelChangedError: The rows were made under another declaration.
         MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
         ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: An event cannot be taken. All is rolled back.
     """
-    with observed("catch_up", follower.name) as observation:
-        done, refused = _committed(session, follower, limit, wait=wait, heed_failures=heed_failures)
-        observation.events = done.events if done.outcome in ("taken", "idle") else 0
-    if refused is not None and not heed_failures:
-        raise refused.error
-    return done
+    with observed("catch_up", follower.name) as observation, following(session, follower.consumer) as connection:
+        checkpoint = _checked(connection, follower, lock_checkpoint(connection, follower))
+        plan = _next(connection, follower, checkpoint, limit or follower.consumer.batch_size)
+        _carry_out(session, follower, plan)
+        observation.events = plan.step.events
+    return plan.step
 
 
-def _committed(
-    session: Session, follower: Follower, limit: int | None, *, wait: bool, heed_failures: bool
-) -> tuple[Step, _BatchError | None]:
-    refused: _BatchError | None = None
+def attempt_step(session: Session, follower: Follower, limit: int | None, *, wait: bool = False) -> Step:
+    """Let a follower take the next batch of events as :func:`take_step` does, unless a failure stands in the way.
+
+    An event that failed is left alone until its time has come, and what has stopped stays so. An event that cannot be taken is
+    returned, not raised.
+
+    Args:
+        session: A session without a transaction in progress.
+        follower: The follower.
+        limit: Events in the transaction, at most; None for what suits the consumer.
+        wait: Whether to wait for another transaction that works on the follower; else the outcome is ``"busy"``.
+
+    Raises:
+        ReadModelChangedError: The rows were made under another declaration.
+        MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
+    """
+    events = 0
     try:
-        connection = begin(session, follower.consumer)
-        checkpoint = lock_checkpoint(connection, follower, wait=wait)
-        done = Step("busy") if checkpoint is None else _step(session, follower, checkpoint, limit, heed_failures=heed_failures)
-        session.commit()
-    except _BatchError as error:
-        session.rollback()
-        done, refused = Step("failed", error.events, error=error.error), error
-    except BaseException:
-        session.rollback()
-        raise
-    session.expunge_all()
-    return done, refused
-
-
-def _step(session: Session, follower: Follower, checkpoint: Checkpoint, limit: int | None, *, heed_failures: bool) -> Step:
-    check_declaration(follower.consumer, checkpoint)
-    connection = session.connection(bind_arguments=follower.consumer.bind_arguments)
-    checkpoint = check_cluster(connection, follower, checkpoint)
-    size = limit or follower.consumer.batch_size
-    if heed_failures and checkpoint.failed_position is not None:
-        ahead = next_batch(connection, follower, checkpoint, size, before=checkpoint.failed_position)
-        if ahead.count:
-            _take(session, follower, ahead)
-            save_checkpoint(connection, follower, replace(checkpoint, until=ahead.until, position=ahead.upto))
-            return Step("taken", ahead.count)
-        if checkpoint.status == STOPPED:
-            return Step("stopped")
-        if checkpoint.retry_at is not None and checkpoint.retry_at > datetime.now(UTC):
-            return Step("waiting", retry_at=checkpoint.retry_at)
-        size = 1
-    if checkpoint.declaration is None and follower.consumer.starts_now:
-        begin_now(connection, follower, checkpoint)
-        return Step("idle")
-    batch = next_batch(connection, follower, checkpoint, size)
-    _take(session, follower, batch)
-    is_last = batch.count < size
-    if batch.count or _is_worth_saving(checkpoint, batch):
-        save_checkpoint(connection, follower, after(follower.consumer, checkpoint, batch, is_last=is_last))
-    # The end of a window that an earlier step opened is not the end of the log.
-    return Step("idle" if is_last and checkpoint.until is None else "taken", batch.count)
-
-
-def _take(session: Session, follower: Follower, batch: Batch) -> None:
-    connection = session.connection(bind_arguments=follower.consumer.bind_arguments)
-    parks = bool(batch.count) and has_parked(connection, follower.consumer)
-    if parks:
-        put_aside(connection, follower, batch)
-    try:
-        take(session, follower, batch, without_parked=parks)
+        with observed("catch_up", follower.name) as observation, following(session, follower.consumer) as connection:
+            locked = lock_checkpoint(connection, follower) if wait else lock_if_free(connection, follower)
+            if locked is None:
+                return Step("busy")
+            checkpoint = _checked(connection, follower, locked)
+            plan = _heeding_failure(connection, follower, checkpoint, limit or follower.consumer.batch_size)
+            if isinstance(plan, Step):
+                return plan
+            events = plan.step.events
+            _carry_out(session, follower, plan)
+            observation.events = plan.step.events
     except BAD_EVENT as error:
-        raise _BatchError(error, batch.count) from error
+        return Step("failed", events, error=error)
+    return plan.step
+
+
+def _checked(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Checkpoint:
+    check_declaration(follower.consumer, checkpoint)
+    return check_cluster(connection, follower, checkpoint)
+
+
+def _heeding_failure(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan | Step:
+    """Plan the step of a follower that may have failed at an event: what lies before it comes first, then the event alone."""
+    if checkpoint.failed_position is None:
+        return _next(connection, follower, checkpoint, limit)
+    ahead = next_batch(connection, follower, checkpoint, limit, before=checkpoint.failed_position)
+    if ahead.count:
+        return _Plan(ahead, replace(checkpoint, until=ahead.until, position=ahead.upto), Step("taken", ahead.count))
+    if checkpoint.status == STOPPED:
+        return Step("stopped")
+    if checkpoint.retry_at is not None and checkpoint.retry_at > datetime.now(UTC):
+        return Step("waiting", retry_at=checkpoint.retry_at)
+    return _next(connection, follower, checkpoint, 1)
+
+
+def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan:
+    """Plan to take the next events, or, for a subscription that begins now, to pass over all that is in the log."""
+    if checkpoint.declaration is None and follower.consumer.starts_now:
+        everything = next_batch(connection, follower, checkpoint, None)
+        return _Plan(None, after(follower.consumer, checkpoint, everything, is_last=True), Step("idle"))
+    batch = next_batch(connection, follower, checkpoint, limit)
+    is_last = batch.count < limit
+    is_saved = batch.count or _is_worth_saving(checkpoint, batch)
+    reached = after(follower.consumer, checkpoint, batch, is_last=is_last) if is_saved else None
+    # The end of a window that an earlier step opened is not the end of the log.
+    outcome: Outcome = "idle" if is_last and checkpoint.until is None else "taken"
+    return _Plan(batch, reached, Step(outcome, batch.count))
+
+
+def _carry_out(session: Session, follower: Follower, plan: _Plan) -> None:
+    connection = session.connection(bind_arguments=follower.consumer.bind_arguments)
+    if plan.batch is not None and plan.batch.count:
+        has_others_parked = has_parked(connection, follower.consumer)
+        if has_others_parked:
+            park_behind_others(connection, follower, plan.batch)
+        process_batch(session, follower, plan.batch, without_parked=has_others_parked)
+    if plan.reached is not None:
+        save_checkpoint(connection, follower, plan.reached)
 
 
 def skip_failed(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> None:
@@ -152,14 +181,8 @@ def skip_failed(connection: Connection, follower: Follower, checkpoint: Checkpoi
     save_checkpoint(connection, follower, after(follower.consumer, checkpoint, failed, is_last=False))
 
 
-def begin_now(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> None:
-    """Pass over all that is in the log."""
-    everything = next_batch(connection, follower, checkpoint, None)
-    save_checkpoint(connection, follower, after(follower.consumer, checkpoint, everything, is_last=True))
-
-
 def after(consumer: Consumer, checkpoint: Checkpoint, batch: Batch, *, is_last: bool) -> Checkpoint:
-    """How far a consumer has come with a batch; with the last of a window, the window is done."""
+    """Work out how far a consumer has come with a batch; with the last of a window, the window is done."""
     return replace(
         checkpoint.without_failure(),
         since=batch.until if is_last else batch.since,
@@ -170,7 +193,7 @@ def after(consumer: Consumer, checkpoint: Checkpoint, batch: Batch, *, is_last: 
 
 
 def _is_worth_saving(checkpoint: Checkpoint, batch: Batch) -> bool:
-    """Tell whether to write a checkpoint with which nothing was taken.
+    """Check whether to write a checkpoint with which nothing was taken.
 
     The first one is; so is the end of a window, and the end of a failure. Otherwise only what has grown old: each poll of a quiet
     log would write a row.
@@ -179,11 +202,7 @@ def _is_worth_saving(checkpoint: Checkpoint, batch: Batch) -> bool:
         return True
     if checkpoint.since is None or batch.until is None:
         return False
-    return _end(batch.until) - _end(checkpoint.since) > _IDLE_TRANSACTIONS
-
-
-def _end(snapshot: str) -> int:
-    return int(snapshot.split(":")[1])
+    return Snapshot.parse(batch.until).xmax - Snapshot.parse(checkpoint.since).xmax > _IDLE_TRANSACTIONS
 
 
 def check_declaration(consumer: Consumer, checkpoint: Checkpoint) -> None:

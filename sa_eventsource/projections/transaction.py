@@ -1,14 +1,50 @@
-"""The transaction in which a consumer is brought further."""
+"""The transaction in which a consumer takes events: one frame for all who do."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from sa_eventsource.consumers import Consumer
+
+
+@contextmanager
+def following(session: Session, consumer: Consumer) -> Iterator[Connection]:
+    """Run a block in a transaction of its own, which sees, statement by statement, what others have committed.
+
+    The end of the block commits it; an exception, or a commit that fails, rolls it back. Either way the session keeps no objects.
+
+    Args:
+        session: A session without a transaction in progress.
+        consumer: The consumer, whose database it is.
+
+    Yields:
+        The session's connection.
+    """
+    try:
+        yield begin(session, consumer)
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        session.expunge_all()
+
+
+@contextmanager
+def reading(session: Session, consumer: Consumer) -> Iterator[Connection]:
+    """Run a block that only reads in a transaction of its own, which is rolled back at its end; otherwise as :func:`following`."""
+    try:
+        yield begin(session, consumer)
+    finally:
+        session.rollback()
+        session.expunge_all()
 
 
 def begin(session: Session, consumer: Consumer) -> Connection:

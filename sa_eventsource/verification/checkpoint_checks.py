@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, func, or_, select
 
-from sa_eventsource.checkpoints import Checkpoint, cluster_identifier, read_checkpoints
+from sa_eventsource.checkpoints import Checkpoint, Snapshot, cluster_identifier, read_checkpoints
 from sa_eventsource.consumers import consumers_on, followers_of
 from sa_eventsource.store import current_snapshot
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
@@ -28,7 +28,7 @@ def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Gene
     cluster = end = None
     if connection.dialect.name == "postgresql":
         cluster, now = connection.execute(select(cluster_identifier(), current_snapshot())).one()
-        end = _end(now)
+        end = Snapshot.parse(now).xmax
     for name, checkpoint in read_checkpoints(connection, tables):
         for message, is_warning in _problems(followers.get(name), checkpoint, last, cluster, end):
             yield Finding("checkpoints", name, message, is_warning)
@@ -49,7 +49,9 @@ def _problems(
             ),
             False,
         )
-    elif end is not None and any(_end(each) > end for each in (checkpoint.since, checkpoint.until) if each is not None):
+    elif end is not None and any(
+        Snapshot.parse(snapshot).xmax > end for snapshot in (checkpoint.since, checkpoint.until) if snapshot is not None
+    ):
         yield f"its snapshot is from the future: it ends behind transaction {end}, the next of this cluster", False
     if checkpoint.position > last:
         yield (
@@ -73,7 +75,3 @@ def check_parked(connection: Connection, tables: EventSourceTables) -> Generator
     for row in connection.execute(wrong.limit(MOST_FINDINGS)):
         what = "is not in the log" if row.is_missing else "is in the log at another place"
         yield Finding("parked events", row.projection_name, f"event {row.event_id}, parked at position {row.position}, {what}")
-
-
-def _end(snapshot: str) -> int:
-    return int(snapshot.split(":")[1])

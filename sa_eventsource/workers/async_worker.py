@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sa_eventsource.consumers import Follower, chosen_consumers, followers_of
 from sa_eventsource.mapping import async_session_maker, tables_of_base
 from sa_eventsource.projections import RetryPolicy
-from sa_eventsource.workers.polling import Pace, Rounds
+from sa_eventsource.workers.polling import Pace, Polling
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -62,13 +62,13 @@ class AsyncWorker:
         """Follow the log until :meth:`stop` is called; as :meth:`Worker.run`."""
         async with self._sessions() as session:
             followers = await session.run_sync(self._followers)
-        rounds = Rounds(followers, self._pace, self._retries, self._stop.is_set)
+        polling = Polling(followers, self._pace, self._retries, self._stop.is_set)
         while not self._stop.is_set():
             async with self._sessions() as session:
-                pause = await session.run_sync(rounds.wake)
+                pause = await session.run_sync(polling.wake)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
-        return rounds.taken
+        return polling.taken
 
     def stop(self) -> None:
         """Have :meth:`run` return after the batch under way. To be called in the event loop."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sa_eventsource.checkpoints import Probe
+from sa_eventsource.checkpoints import NewEvents
 from sa_eventsource.exceptions import MovedLogError, ReadModelChangedError
-from sa_eventsource.projections import RetryPolicy, Step, culprit, is_passing, record_failure, take_step
+from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, is_passing, record_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Rounds:
+class Polling:
     """The followers that a worker looks after, and what it remembers of them.
 
     Attributes:
@@ -76,7 +76,7 @@ class Rounds:
     stopping: Callable[[], bool]
     taken: int = 0
     is_listening: bool = False
-    _probes: list[Probe] = field(init=False)
+    _logs: list[NewEvents] = field(init=False)
     _pause: float = field(init=False)
     _limits: dict[str, int] = field(default_factory=dict, init=False)
     _retry_at: dict[str, datetime] = field(default_factory=dict, init=False)
@@ -87,7 +87,7 @@ class Rounds:
     def __post_init__(self) -> None:
         """Begin without knowing anything."""
         self._pause = self.pace.shortest
-        self._probes = []
+        self._logs = []
 
     def wake(self, session: Session) -> float:
         """Take what there is to take.
@@ -131,11 +131,11 @@ class Rounds:
 
     def _due(self, session: Session) -> Sequence[Follower]:
         """Those who may have something to do."""
-        if not self._probes:
-            self._probes = _probes(session, self.followers)
+        if not self._logs:
+            self._logs = _logs(session, self.followers)
         new: set[str] | None = set()
-        for probe in self._probes:
-            types = probe.new_types(session)
+        for new_events in self._logs:
+            types = new_events.types(session)
             new = None if types is None or new is None else new | set(types)
         now = time.monotonic()
         if new is None or now - self._looked_at_all >= self.pace.every_follower:
@@ -151,7 +151,7 @@ class Rounds:
         name = follower.name
         limit = self._limits.get(name, follower.consumer.batch_size)
         try:
-            step = take_step(session, follower, limit, wait=False, heed_failures=True)
+            step = attempt_step(session, follower, limit)
         except (ReadModelChangedError, MovedLogError) as error:
             if self._blocked.get(name) != str(error):
                 log.error("%s does not follow: %s", name, error)  # noqa: TRY400 - the message says it all
@@ -178,9 +178,10 @@ class Rounds:
         return Step("taken")
 
 
-def _probes(session: Session, followers: Sequence[Follower]) -> list[Probe]:
-    found: dict[tuple[int, str], Probe] = {}
-    for each in followers:
-        bind = session.get_bind(**each.consumer.bind_arguments)
-        found.setdefault((id(bind), each.tables.events.key), Probe(each.tables, each.consumer.bind_arguments))
-    return list(found.values())
+def _logs(session: Session, followers: Sequence[Follower]) -> list[NewEvents]:
+    """The logs that the followers follow, each once."""
+    logs: dict[tuple[int, str], NewEvents] = {}
+    for follower in followers:
+        bind = session.get_bind(**follower.consumer.bind_arguments)
+        logs.setdefault((id(bind), follower.tables.events.key), NewEvents(follower.tables, follower.consumer.bind_arguments))
+    return list(logs.values())

@@ -11,7 +11,7 @@ from sa_eventsource.consumers import chosen_consumers, followers_of
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers.announcements import Listener
-from sa_eventsource.workers.polling import Pace, Rounds
+from sa_eventsource.workers.polling import Pace, Polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -96,17 +96,17 @@ class Worker:
             Exception: What no pause mends, such as a missing table. Run it again when that is set right.
         """
         wanted = stop or self._stop
-        rounds = self._rounds(wanted.is_set)
+        polling = self._polling(wanted.is_set)
         with Listener(self._engine()) if self._listen else nullcontext() as listener:
             while not wanted.is_set():
-                rounds.is_listening = listener is not None and listener.hears
+                polling.is_listening = listener is not None and listener.hears
                 with self._sessions() as session:
-                    pause = rounds.wake(session)
+                    pause = polling.wake(session)
                 if listener is None:
                     wanted.wait(pause)
                 else:
                     _wait_for_news(listener, wanted, pause)
-        return rounds.taken
+        return polling.taken
 
     def run_once(self) -> int:
         """Take what there is to take, for a scheduler such as cron.
@@ -119,10 +119,10 @@ class Worker:
         Raises:
             OperationalError: The database cannot be reached.
         """
-        rounds = self._rounds(lambda: False)
+        polling = self._polling(lambda: False)
         with self._sessions() as session:
-            rounds.run(session)
-        return rounds.taken
+            polling.run(session)
+        return polling.taken
 
     def stop(self) -> None:
         """Have :meth:`run` return after the batch under way. May be called from a signal handler."""
@@ -155,13 +155,13 @@ class Worker:
         with self._sessions() as session:
             return session.get_bind(**self._consumers[0].bind_arguments).engine
 
-    def _rounds(self, stopping: Callable[[], bool]) -> Rounds:
+    def _polling(self, stopping: Callable[[], bool]) -> Polling:
         with self._sessions() as session:
             dialects = [session.get_bind(**each.bind_arguments).dialect for each in self._consumers]
         followers = [
             follower for each, dialect in zip(self._consumers, dialects, strict=True) for follower in followers_of(each, dialect)
         ]
-        return Rounds(followers, self._pace, self._retries, stopping)
+        return Polling(followers, self._pace, self._retries, stopping)
 
 
 def _wait_for_news(listener: Listener, stop: threading.Event, pause: float) -> None:

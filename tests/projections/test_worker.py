@@ -227,16 +227,16 @@ def test_events_that_nobody_takes_write_nothing(postgres_bank: Engine, statement
     """A quiet poll is one statement; a checkpoint is not written for each transaction of others."""
     deposit(postgres_bank, "a", 1)
     with Session(postgres_bank) as session:
-        rounds = Worker(postgres_bank, Base, only=["balance"], pace=Pace(every_follower=1000))._rounds(lambda: False)
-        rounds.wake(session)
+        polling = Worker(postgres_bank, Base, only=["balance"], pace=Pace(every_follower=1000))._polling(lambda: False)
+        polling.wake(session)
         with statements(postgres_bank) as log:
-            rounds.wake(session)
+            polling.wake(session)
         assert len([each for each in log if each not in ("BEGIN", "ROLLBACK", "BEGIN (implicit)")]) == 1
         with Session(postgres_bank) as other:
             other.get_one(Account, "a").apply_event(Noted(note="x"))
             other.commit()
         with statements(postgres_bank) as log:
-            rounds.wake(session)
+            polling.wake(session)
         assert not [each for each in log if each.startswith(("UPDATE", "INSERT"))]
 
 

@@ -16,7 +16,7 @@ from sa_eventsource.consumers import subscribe
 from sa_eventsource.consumers.registry import chosen_consumers
 from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.mapping import tables_on
-from sa_eventsource.projections.steps import take_step
+from sa_eventsource.projections.steps import attempt_step
 from sa_eventsource.read_models import append, count
 from sa_eventsource.types import uuid7
 from sa_eventsource.workers import Worker
@@ -220,7 +220,8 @@ class Schedule:
             case Read(number, limit):
                 followers = followers_on(self.engine)
                 with Session(self.engine) as session:
-                    take_step(session, followers[number % len(followers)], limit, wait=False)
+                    step = attempt_step(session, followers[number % len(followers)], limit)
+                    assert step.error is None, step.error
             case Work():
                 Worker(self.engine, Base).run_once()
             case _:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import fold
-from sa_eventsource.checkpoints.new_events import Probe
+from sa_eventsource.checkpoints.new_events import NewEvents
 from sa_eventsource.consumers.shards import Follower
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import take_step
@@ -201,14 +201,14 @@ def declared(engine: Engine) -> list[Follower]:
     return [each for each in followers_on(engine) if not each.consumer.handlers]
 
 
-def read_by_a_poll(engine: Engine, probe: Probe) -> int:
-    """Commit one event, let the probe and followers look, and count the rows that they read."""
+def read_by_a_poll(engine: Engine, new_events: NewEvents) -> int:
+    """Commit one event, ask for its type, let followers look, and count the rows that they read."""
     with Session(engine) as session:
         session.add(parcel := Parcel(id=f"poll-{uuid7()}"))
         parcel.apply_event(Scanned(mark="m", place="p"))
         session.commit()
     with Session(engine) as session, statements_of(engine) as statements:
-        assert probe.new_types(session) == {"parcels.Scanned"}
+        assert new_events.types(session) == {"parcels.Scanned"}
         assert sum(take_step(session, each, 100).events for each in declared(engine)) == 2
     assert len(statements) > 2
     total = 0
@@ -227,7 +227,7 @@ def test_a_transaction_that_stays_open_does_not_make_each_poll_read_all_since_it
 ) -> None:
     with prepared(postgres_database_url, postgres_url) as (engine, elsewhere), schedule(engine, elsewhere) as running:
         running.carry_out([Stranger(elsewhere=False), Stranger(elsewhere=True)])
-        probe, read = Probe(tables_on(Base.metadata), {}), []
+        new_events, read = NewEvents(tables_on(Base.metadata), {}), []
         for number in range(16):
             with engine.begin() as connection:
                 connection.execute(text(FILL), {"name": f"{number}-"})
@@ -235,11 +235,11 @@ def test_a_transaction_that_stays_open_does_not_make_each_poll_read_all_since_it
                 with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     connection.execute(text("ANALYZE events"))
                 with Session(engine) as session:
-                    probe.new_types(session)
+                    new_events.types(session)
                     for each in declared(engine):
                         while take_step(session, each, 10_000).outcome == "taken":
                             pass
-                read.append(read_by_a_poll(engine, probe))
+                read.append(read_by_a_poll(engine, new_events))
         print(read)
         # There are 4,000 events then, and 8,000.
         assert max(read) < 200
