@@ -13,6 +13,7 @@ from sa_eventsource.checkpoints.checkpoint import (
 )
 from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier
 from sa_eventsource.checkpoints.new_events import NewEvents
+from sa_eventsource.checkpoints.replication import is_replicated
 from sa_eventsource.checkpoints.snapshot import Snapshot
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "any_bind",
     "check_cluster",
     "cluster_identifier",
+    "is_replicated",
     "lag",
     "lock_checkpoint",
     "lock_if_free",

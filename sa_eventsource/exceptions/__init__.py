@@ -32,6 +32,7 @@ from sa_eventsource.exceptions.base import EventSourceError
 from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
 from sa_eventsource.exceptions.environment import EventContextLostError, MissingExtraError
 from sa_eventsource.exceptions.read_models import (
+    CommitTokenError,
     MovedLogError,
     ReadModelChangedError,
     ReadModelError,
@@ -54,6 +55,7 @@ __all__ = [
     "AggregateNotFoundError",
     "AggregateStateError",
     "AutocommitError",
+    "CommitTokenError",
     "ConcurrencyError",
     "CorruptStreamError",
     "DeclarationError",

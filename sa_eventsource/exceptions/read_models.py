@@ -103,6 +103,30 @@ class ReadModelLagError(EventSourceError, TimeoutError):
         )
 
 
+class CommitTokenError(EventSourceError, ValueError):
+    """What was to be waited for is no commit's token, or that of a commit which this database does not have.
+
+    Pass what ``commit_token(session)`` gave, as the UUID or as its text, and wait in the database that was committed to.
+
+    Attributes:
+        token: What was given.
+        waiting: The function that was to wait.
+        is_token: Whether it could be a token, though not one of this database.
+    """
+
+    def __init__(self, token: str, waiting: str, *, is_token: bool) -> None:
+        """Build the message from the token."""
+        self.token = token
+        self.waiting = waiting
+        self.is_token = is_token
+        super().__init__(
+            f"{waiting} waits after a commit, and the database has no event with the id {token}. Is it another database than that "
+            "of the commit, or was the commit undone?"
+            if is_token
+            else f"{waiting} waits after a commit's token, which is the text of a UUID, not {_shortened(repr(token))}"
+        )
+
+
 class MovedLogError(EventSourceError):
     """The log was moved here from another database cluster, where its transaction ids and the checkpoints' snapshots had a meaning.
 
@@ -140,6 +164,13 @@ class ReadModelWriteError(EventSourceError, sa_exc.InvalidRequestError):
             f"{subject}: rows of read models follow from events. Apply an event to an aggregate, or change the row in an "
             "@handles method."
         )
+
+
+_LONGEST_TOKEN = 80
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_TOKEN else f"{text[:_LONGEST_TOKEN]}..."
 
 
 def _first_few(names: Sequence[str]) -> str:

@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import and_, exists, false, func, or_, select
 from sqlalchemy.util import await_only
 
-from sa_eventsource.checkpoints import Lag, lag, of_consumer, read_checkpoint
+from sa_eventsource.checkpoints import Lag, is_replicated, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import followers_of
-from sa_eventsource.exceptions import ReadModelLagError
+from sa_eventsource.exceptions import CommitTokenError, ReadModelLagError
 from sa_eventsource.mapping import check_any_session, check_async_session, check_session
 from sa_eventsource.read_models import definition_of
 from sa_eventsource.store import visible_in
@@ -54,9 +54,10 @@ def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: 
 
     Raises:
         ReadModelLagError: It has not taken them in time. They are committed, and it will.
+        CommitTokenError: *after* is a text, and not that of a UUID; or the database has no such event. On a standby or a logical
+            replica, where the event may be on its way, that is raised when the time is up, and elsewhere at once.
         DeclarationError: *model* is no mapped read model.
         TypeError: *session* is no ``Session``, or *after* no token.
-        ValueError: *after* is a text, and not that of a UUID.
     """
     check_session("wait_for()", session, instead="async_wait_for")
     definition, after = definition_of(model), _token("wait_for()", after)
@@ -64,7 +65,7 @@ def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: 
     while not _has_taken(session, definition, after):
         pause = next(pauses, None)
         if pause is None:
-            raise _late(session, definition, timeout)
+            raise _late(session, definition, after, timeout)
         time.sleep(pause)
 
 
@@ -76,7 +77,7 @@ async def async_wait_for(session: AsyncSession, model: type[Any], *, after: UUID
     while not await session.run_sync(_has_taken, definition, after):
         pause = next(pauses, None)
         if pause is None:
-            raise await session.run_sync(_late, definition, timeout)
+            raise await session.run_sync(_late, definition, after, timeout)
         await asyncio.sleep(pause)
 
 
@@ -127,7 +128,7 @@ def wait_where_asked(session: Session, token: UUID) -> None:
         while not _has_taken(session, definition, token):
             pause = next(pauses, None)
             if pause is None:
-                raise _late(session, definition, timeout)
+                raise _late(session, definition, token, timeout)
             if session.get_bind(**definition.bind_arguments).dialect.is_async:
                 await_only(asyncio.sleep(pause))
             else:
@@ -147,8 +148,8 @@ def _token(name: str, after: Any) -> UUID:
     """Take a commit's token, as such or as text.
 
     Raises:
+        CommitTokenError: The text is no UUID.
         TypeError: It is neither.
-        ValueError: The text is no UUID.
     """
     if isinstance(after, UUID):
         return after
@@ -160,7 +161,7 @@ def _token(name: str, after: Any) -> UUID:
     try:
         return UUID(after)
     except ValueError:
-        raise ValueError(f"{name} waits after a commit's token, which is the text of a UUID, not {after!r}") from None
+        raise CommitTokenError(after, name, is_token=False) from None
 
 
 def _has_taken(session: Session, definition: ReadModelDefinition, event_id: UUID) -> bool:
@@ -192,14 +193,26 @@ def _follower_has_taken(connection: Connection, follower: Follower, event_id: UU
         same_commit, of_consumer(follower.consumer), *follower.streams(without_parked=False).conditions(tables), ~progress
     )
     statement = select(left.correlate(committed)).where(committed.c.event_id == event_id)
-    found = connection.execute(statement).scalar_one_or_none()
-    return found is not None and not found
+    is_left: bool | None = connection.execute(statement).scalar_one_or_none()
+    if is_left is None and not is_replicated(connection, tables):
+        raise _unknown(event_id)
+    return is_left is False
 
 
-def _late(session: Session, definition: ReadModelDefinition, timeout: float) -> ReadModelLagError:
+def _late(
+    session: Session, definition: ReadModelDefinition, event_id: UUID, timeout: float
+) -> ReadModelLagError | CommitTokenError:
+    """Build the error for a wait that took too long."""
     behind = Lag()
     engine = session.get_bind(**definition.bind_arguments).engine
+    events = definition.tables.events
     with engine.connect() as connection:
+        if not connection.scalar(select(exists().where(events.c.event_id == event_id))):
+            return _unknown(event_id)
         for each in followers_of(definition, engine.dialect):
             behind += lag(connection, each, read_checkpoint(connection, each))
     return ReadModelLagError(definition.name, timeout, behind.events, behind.seconds)
+
+
+def _unknown(event_id: UUID) -> CommitTokenError:
+    return CommitTokenError(str(event_id), "wait_for()", is_token=True)

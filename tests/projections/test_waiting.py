@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from sa_eventsource import (
     AsyncWorker,
+    CommitTokenError,
     ReadModelLagError,
     Worker,
     async_wait_for,
@@ -93,11 +95,69 @@ def test_others_late_commits_are_not_waited_for(postgres_engine: Engine) -> None
             wait_for(session, Balance, after=late, timeout=0)
 
 
-def test_an_unknown_token_is_not_taken_for_done(bank: Engine) -> None:
-    with Session(bank) as session, pytest.raises(ReadModelLagError):
-        wait_for(session, Balance, after=uuid4(), timeout=0)
-    with Session(bank) as session, pytest.raises(ValueError, match="UUID"):
-        wait_for(session, Balance, after="nonsense", timeout=0)
+def test_a_token_that_no_event_has_is_refused_at_once(bank: Engine) -> None:
+    token = uuid4()
+    with Session(bank) as session:
+        commit(session, "a")
+        begun = time.monotonic()
+        with pytest.raises(CommitTokenError, match="the database has no event with the id") as caught:
+            wait_for(session, Balance, after=token, timeout=60)
+        assert time.monotonic() - begun < 30
+        assert caught.value.token == str(token)
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "x' or 1=1", "1" * 10_000])
+def test_a_text_that_is_no_token_is_refused(token: str) -> None:
+    with Session() as session, pytest.raises(CommitTokenError, match=r"wait_for\(\) waits after a commit's token") as caught:
+        wait_for(session, Balance, after=token, timeout=0)
+    assert caught.value.token == token
+    assert len(str(caught.value)) < 300
+
+
+async def test_an_unknown_token_is_refused_asynchronously(async_engine: AsyncEngine) -> None:
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with async_sessionmaker(async_engine)() as session:
+        with pytest.raises(CommitTokenError, match="no event with the id"):
+            await async_wait_for(session, Balance, after=uuid4(), timeout=60)
+        with pytest.raises(CommitTokenError, match=r"async_wait_for\(\)"):
+            await async_wait_for(session, Balance, after="nonsense", timeout=60)
+
+
+def test_where_events_come_by_replication_an_unknown_token_is_waited_for(postgres_engine: Engine) -> None:
+    """It may be on its way: here, a subscription that is disabled stands for one that is slow."""
+    Base.metadata.create_all(postgres_engine)
+    with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CREATE SUBSCRIPTION slow CONNECTION 'dbname=nowhere' PUBLICATION nowhere WITH (connect = false)"))
+    with postgres_engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) "
+                "SELECT oid, 'events'::regclass, 'r' FROM pg_subscription WHERE subname = 'slow'"
+            )
+        )
+    token = uuid4()
+    late = Account(id="late")
+    late.apply_event(Deposited(amount=1), event_id=token)
+
+    def arrive() -> None:
+        with Session(postgres_engine) as session:
+            session.add(late)
+            session.commit()
+        Worker(postgres_engine, Base).run_once()
+
+    try:
+        with Session(postgres_engine) as session:
+            with pytest.raises(CommitTokenError, match="no event with the id"):
+                wait_for(session, Balance, after=uuid4(), timeout=0.05)
+            timer = threading.Timer(0.1, arrive)
+            timer.start()
+            wait_for(session, Balance, after=token, timeout=30)
+            timer.join()
+    finally:
+        with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ALTER SUBSCRIPTION slow SET (slot_name = NONE)"))
+            connection.execute(text("DROP SUBSCRIPTION slow"))
 
 
 def test_there_is_no_token_before_a_commit_and_after_a_rollback(bank: Engine) -> None:
