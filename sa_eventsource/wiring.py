@@ -7,6 +7,10 @@ class (triggers are made behind ``CREATE TABLE``, attributes of an aggregate ref
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from importlib import import_module
+
 from sqlalchemy import inspect
 from sqlalchemy.event import listen
 from sqlalchemy.orm import Mapper, Session
@@ -42,6 +46,7 @@ def wire() -> None:
     _flushes_and_transactions()
     _appended_events()
     _read_models()
+    _migrations()
 
 
 def _declarations() -> None:
@@ -93,3 +98,10 @@ def _read_models() -> None:
     protect_from_statements(ReadModel, row_guards.refuse, class_of_table=row_guards.model_of, refuse_bulk=row_guards.refuse_bulk)
     on_mapped(ReadModel, mapped_rows.claim)
     on_join(read_model.take_further)
+
+
+def _migrations() -> None:
+    """Teach Alembic, where it is at work already: an ``env.py`` that forgets the import would go without the triggers, and say nothing."""
+    if "alembic" in sys.modules:
+        with suppress(ImportError):  # an Alembic that is too old; whoever asks for the migrations by name is told
+            import_module("sa_eventsource.migrations")

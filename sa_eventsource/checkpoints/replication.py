@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.mapping import EventSourceTables
 
-_IS_REPLICATED = text(
-    "SELECT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = to_regclass(:events))"
-)
+_IS_REPLICATED = text("SELECT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = to_regclass(:events))")
 
 
 def is_replicated(connection: Connection, tables: EventSourceTables) -> bool:

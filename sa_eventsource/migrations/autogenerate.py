@@ -22,10 +22,28 @@ from sa_eventsource.migrations.operations import CreateEventImmutability
 from sa_eventsource.read_models import StoredList, StoredNumber
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import UpgradeOps
 
-_IMPORT = "import sa_eventsource.mapping.column_types"
+    RenderItem = Callable[[str, Any, AutogenContext], str | Literal[False]]
+
+_TYPES = "sa_eventsource.migrations.types"
+
+
+@comparators.dispatch_for("schema", priority=DispatchPriority.FIRST)
+def _render_types(context: AutogenContext, _upgrade_ops: UpgradeOps, _schemas: set[str | None]) -> None:
+    """Let :func:`render_item` write the library's types also where ``env.py`` does not pass it, or passes another one."""
+    before: RenderItem | None = context.opts.get("render_item")
+    if before is render_item:
+        return
+
+    def render(kind: str, item: Any, context: AutogenContext) -> str | Literal[False]:
+        written = False if before is None else before(kind, item, context)
+        return render_item(kind, item, context) if written is False else written
+
+    context.opts["render_item"] = render
 
 
 @comparators.dispatch_for("schema", priority=DispatchPriority.LAST)
@@ -46,21 +64,21 @@ def _compare_triggers(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas
 def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[False]:
     """Write the library's column types and defaults so that a migration runs on PostgreSQL and SQLite alike.
 
-    Pass it to ``context.configure(render_item=...)`` in ``env.py``; one that is there already can call it first, and go on where
-    it returns False.
+    Autogeneration calls it once this package is imported. A ``render_item`` of the application's own, as
+    ``context.configure(render_item=...)`` takes it, is asked first.
     """
+    default = getattr(item, "arg", None) if kind == "server_default" else None
     if kind == "type" and isinstance(item, TransactionId | UtcDateTime):
-        context.imports.add(_IMPORT)
-        return f"sa_eventsource.mapping.column_types.{type(item).__name__}()"
+        return _of_ours(f"{type(item).__name__}()", context)
     if kind == "type" and isinstance(item, StoredNumber):
         return "sa.Numeric()"
     if kind == "type" and (item is DOCUMENT or isinstance(item, StoredList)):
-        context.imports.add(_IMPORT)
-        return "sa_eventsource.mapping.column_types.DOCUMENT"
-    if kind == "server_default" and isinstance(getattr(item, "arg", None), current_transaction_id):
-        context.imports.add(_IMPORT)
-        return "sa_eventsource.mapping.column_types.current_transaction_id()"
-    if kind == "server_default" and isinstance(getattr(item, "arg", None), database_clock):
-        context.imports.add(_IMPORT)
-        return "sa_eventsource.mapping.column_types.database_clock()"
+        return _of_ours("DOCUMENT", context)
+    if isinstance(default, current_transaction_id | database_clock):
+        return _of_ours(f"{type(default).__name__}()", context)
     return False
+
+
+def _of_ours(expression: str, context: AutogenContext) -> str:
+    context.imports.add(f"import {_TYPES}")
+    return f"{_TYPES}.{expression}"

@@ -46,6 +46,10 @@ class AddRecordedAt(MigrateOperation):
         """
         operations.invoke(cls(table_name, schema=schema))
 
+    def to_diff_tuple(self) -> tuple[str, str, str | None]:
+        """Say what is pending, as ``alembic check`` reports it."""
+        return "add_recorded_at", self.table_name, self.schema
+
     def reverse(self) -> ops.DropColumnOp:
         """Give the operation that undoes this one."""
         return ops.DropColumnOp(self.table_name, _COLUMN, schema=self.schema)

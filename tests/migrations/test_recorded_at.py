@@ -105,6 +105,7 @@ def test_events_that_are_there_say_when_their_ids_were_made(tmp_path: Path, engi
     assert "op.drop_column('events', 'recorded_at')" in script
     assert "add_column(" not in script
     before = datetime.now(UTC)
+    assert environment.difference() == [("add_recorded_at", "events", None)]
     environment.upgrade()
     assert environment.difference(compare_type=True) == []
     assert _expected(before, _recorded(engine))
@@ -154,4 +155,4 @@ def test_a_log_that_is_made_now_has_the_column_from_the_start(tmp_path: Path, en
     environment = Environment(tmp_path, engine, module)
     script = environment.revise()
     assert "add_recorded_at" not in script
-    assert "server_default=sa_eventsource.mapping.column_types.database_clock()" in script
+    assert "server_default=sa_eventsource.migrations.types.database_clock()" in script
