@@ -13,7 +13,8 @@ from sa_eventsource.cli.log_reader import LogReader
 from sa_eventsource.cli.output import Output, padded
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import Axis, for_people, is_late, parse_time
-from sa_eventsource.store import event_members, json_object
+from sa_eventsource.mapping import json_object
+from sa_eventsource.store import event_members
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,8 @@ from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import Axis, for_people, parse_time
 from sa_eventsource.exceptions import AggregateIdError, AggregateNotFoundError
-from sa_eventsource.store import as_json, event_members, json_object, known_at, select_raw_events
+from sa_eventsource.mapping import as_json, json_object
+from sa_eventsource.store import event_members, known_at, select_raw_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

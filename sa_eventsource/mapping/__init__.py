@@ -10,6 +10,19 @@ from sa_eventsource.mapping.column_types import (
     current_transaction_id,
     database_clock,
 )
+from sa_eventsource.mapping.event_columns import (
+    APPENDED,
+    DOCUMENTS,
+    EVENT_COLUMNS,
+    EXPORTED,
+    KINDS,
+    MOVED,
+    READ,
+    as_json,
+    json_members,
+    json_object,
+    json_row,
+)
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.mapping.records import EventRecord, event_record
 from sa_eventsource.mapping.schemas import regclass_name, schema_of
@@ -36,9 +49,16 @@ from sa_eventsource.mapping.tables import (
 from sa_eventsource.mapping.trigger_faults import trigger_faults
 
 __all__ = [
+    "APPENDED",
     "DOCUMENT",
+    "DOCUMENTS",
+    "EVENT_COLUMNS",
+    "EXPORTED",
     "ID_TYPES",
+    "KINDS",
     "MAX_NAME_LENGTH",
+    "MOVED",
+    "READ",
     "STORED_ID",
     "SWITCH",
     "XID8",
@@ -49,6 +69,7 @@ __all__ = [
     "TransactionId",
     "UtcDateTime",
     "UuidId",
+    "as_json",
     "async_session_maker",
     "check_any_session",
     "check_async_session",
@@ -63,6 +84,9 @@ __all__ = [
     "find_tables",
     "id_as_text",
     "is_events_table",
+    "json_members",
+    "json_object",
+    "json_row",
     "lock_table",
     "quoted",
     "regclass_name",

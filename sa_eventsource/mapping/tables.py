@@ -10,11 +10,9 @@ from weakref import WeakSet
 from sqlalchemy import (
     BigInteger,
     Column,
-    Identity,
     Index,
     Integer,
     MetaData,
-    SmallInteger,
     String,
     Table,
     Text,
@@ -28,11 +26,9 @@ from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping.column_types import (
     DOCUMENT,
     MAX_NAME_LENGTH,
-    TransactionId,
     UtcDateTime,
-    current_transaction_id,
-    database_clock,
 )
+from sa_eventsource.mapping.event_columns import EVENT_COLUMNS
 from sa_eventsource.mapping.immutability import guard_events
 
 if TYPE_CHECKING:
@@ -162,20 +158,7 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     events = Table(
         options.events,
         metadata,
-        Column("event_id", Uuid, primary_key=True),
-        Column("aggregate_type", String(MAX_NAME_LENGTH), nullable=False),
-        Column("aggregate_id", String(MAX_NAME_LENGTH), nullable=False),
-        Column("version", Integer, nullable=False),
-        Column("event_type", String(MAX_NAME_LENGTH), nullable=False),
-        Column("event_version", SmallInteger, nullable=False, server_default=text("1")),
-        Column("event_data", DOCUMENT, nullable=False),
-        Column("metadata", DOCUMENT, nullable=True),
-        Column("occurred_at", UtcDateTime, nullable=False),
-        Column("correlation_id", Uuid, nullable=True),
-        Column("causation_id", Uuid, nullable=True),
-        Column("position", BigInteger, Identity(always=False), nullable=False),
-        Column("transaction_id", TransactionId, nullable=False, server_default=current_transaction_id()),
-        Column("recorded_at", UtcDateTime, nullable=False, server_default=database_clock()),
+        *(each.column() for each in EVENT_COLUMNS),
         UniqueConstraint("aggregate_type", "aggregate_id", "version"),
         UniqueConstraint("position"),
         **where,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from sa_eventsource.checkpoints import read_batch
 from sa_eventsource.consumers import handling
-from sa_eventsource.events import decode_metadata, encode, encode_metadata
+from sa_eventsource.events import encode, encode_metadata
+from sa_eventsource.mapping import READ, json_row
 from sa_eventsource.read_models import ReadModelDefinition, apply_events
 from sa_eventsource.read_models.sql import is_outdated, write_statements
 from sa_eventsource.store import recorded, select_events
@@ -119,20 +119,10 @@ def _write(connection: Connection, follower: Follower, batch: Batch, streams: St
 
 def as_rows(events: list[RecordedEvent[Any]]) -> str:
     """Write events in their present shape as rows of the log, a JSON array."""
-    return "[" + ",".join(map(_as_row, events)) + "]"
+    return "[" + ",".join([json_row(_as_row(event), READ) for event in events]) + "]"
 
 
-def _as_row(event: RecordedEvent[Any]) -> str:
-    row = {
-        "position": event.position,
-        "aggregate_type": event.aggregate_type,
-        "aggregate_id": event.aggregate_id,
-        "version": event.version,
-        "event_id": str(event.event_id),
-        "event_type": type(event.event).__event_type__,
-        "occurred_at": event.occurred_at.isoformat(),
-        "correlation_id": None if event.correlation_id is None else str(event.correlation_id),
-        "causation_id": None if event.causation_id is None else str(event.causation_id),
-        "metadata": decode_metadata(encode_metadata(event.metadata)) or None,
-    }
-    return f'{json.dumps(row)[:-1]}, "event_data": {encode(event.event)}}}'
+def _as_row(event: RecordedEvent[Any]) -> dict[str, Any]:
+    event_type, data, metadata = type(event.event).__event_type__, encode(event.event), encode_metadata(event.metadata)
+    values = {name: getattr(event, name) for name in READ if name != "event_data"}
+    return {**values, "event_type": event_type, "event_data": data, "metadata": metadata}

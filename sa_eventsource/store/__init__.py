@@ -16,18 +16,16 @@ from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.event_conditions import recorded, select_events
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.event_store import AsyncEventStore, EventStore
-from sa_eventsource.store.insert_statements import COLUMNS, MOVED_COLUMNS, insert_statements
+from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
-from sa_eventsource.store.raw_events import NOT_JSON, as_json, event_members, json_object, select_raw_events
+from sa_eventsource.store.raw_events import NOT_JSON, event_members, select_raw_events
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
 from sa_eventsource.store.snapshots import write_snapshots
 from sa_eventsource.store.stored_streams import StoredStream, read_stream, read_streams
 from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
 
 __all__ = [
-    "COLUMNS",
     "CONTEXT_KEY",
-    "MOVED_COLUMNS",
     "NOT_JSON",
     "RECORDING_TIME",
     "AppendRefusedError",
@@ -40,7 +38,6 @@ __all__ = [
     "StoredStream",
     "StreamAppend",
     "append",
-    "as_json",
     "between_positions",
     "current_snapshot",
     "current_version",
@@ -48,7 +45,6 @@ __all__ = [
     "in_window",
     "insert_events",
     "insert_statements",
-    "json_object",
     "known_at",
     "on_appended",
     "raise_explained",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.mapping import APPENDED, json_row
 from sa_eventsource.observation import observed
 from sa_eventsource.store.connections import require_transaction
 from sa_eventsource.store.insert_statements import insert_statements
@@ -148,7 +148,7 @@ def _inherit(outer: object, streams: Sequence[StreamAppend]) -> None:
 
 
 def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:
-    """Give the values of ``COLUMNS`` for one event, payload and metadata as JSON text."""
+    """Give the values of ``APPENDED`` for one event, payload and metadata as JSON text."""
     event_class = type(event.event)
     return {
         "event_id": event.event_id,
@@ -166,26 +166,7 @@ def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:
 
 
 def _as_json(streams: Sequence[StreamAppend], rows: Sequence[dict[str, Any]]) -> str:
-    """Write rows as one JSON array, with payloads taken over as the text they are.
-
-    The first row of a stream that exists names the version it follows, for the INSERT to check.
-    """
-    quoted = json.dumps
+    """Write rows as one JSON array. The first of a stream that exists names the version it follows, for the INSERT to check."""
     follows = {id(stream.events[0]): stream.expected_version for stream in streams if stream.expected_version > 0}
     events = (event for stream in streams for event in stream.events)
-    parts = []
-    for event, row in zip(events, rows, strict=True):
-        optional = f',"follows":{follows[id(event)]}' if id(event) in follows else ""
-        if row["metadata"] is not None:
-            optional += f',"metadata":{row["metadata"]}'
-        if row["correlation_id"] is not None:
-            optional += f',"correlation_id":"{row["correlation_id"]}"'
-        if row["causation_id"] is not None:
-            optional += f',"causation_id":"{row["causation_id"]}"'
-        parts.append(
-            f'{{"event_id":"{row["event_id"]}","aggregate_type":{quoted(row["aggregate_type"])},'
-            f'"aggregate_id":{quoted(row["aggregate_id"])},"version":{row["version"]},"event_type":{quoted(row["event_type"])},'
-            f'"event_version":{row["event_version"]},"occurred_at":"{row["occurred_at"].isoformat()}",'
-            f'"event_data":{row["event_data"]}{optional}}}'
-        )
-    return "[" + ",".join(parts) + "]"
+    return "[" + ",".join([json_row(row, APPENDED, follows.get(id(event))) for event, row in zip(events, rows, strict=True)]) + "]"

@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.events import parsed
 from sa_eventsource.exceptions import ConcurrencyError, EventAlreadyAppendedError, EventIdConflictError, EventSourceError
+from sa_eventsource.mapping import APPENDED
 from sa_eventsource.store.append import AppendRefusedError, StreamAppend, row_of
 from sa_eventsource.store.connections import after_rollback
-from sa_eventsource.store.insert_statements import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -138,7 +138,7 @@ def _clash(streams: Sequence[StreamAppend]) -> EventSourceError | None:
                     aggregate_type=first["aggregate_type"],
                     aggregate_id=first["aggregate_id"],
                     version=first["version"],
-                    differences=[name for name in COLUMNS if first[name] != row[name]],
+                    differences=[name for name in APPENDED if first[name] != row[name]],
                 )
     return None
 
@@ -167,7 +167,7 @@ def _differences(stream: StreamAppend, event: PendingEvent, row: Any) -> list[st
     ours["event_data"] = parsed(event.payload)
     ours["metadata"] = None if ours["metadata"] is None else parsed(ours["metadata"])
     ours["occurred_at"] = event.occurred_at.astimezone(UTC) if event.time_given else row.occurred_at
-    return [name for name in COLUMNS if ours[name] != theirs.get(name, getattr(row, name))]
+    return [name for name in APPENDED if ours[name] != theirs.get(name, getattr(row, name))]
 
 
 def _canonical(document: Any) -> Any:

@@ -14,7 +14,8 @@ from typing_extensions import TypeVar
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.arguments import check_moment, check_uuid, version_number, whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types_of_family
-from sa_eventsource.mapping import check_class
+from sa_eventsource.mapping import EVENT_COLUMNS, check_class
+from sa_eventsource.store.raw_events import stored_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -178,22 +179,7 @@ def _comparable(key: str, value: Any) -> str | bool:
 
 def select_events(table: Table) -> Any:
     """Build a SELECT of events; its rows go to :func:`recorded`."""
-    columns = table.c
-    return select(
-        columns.event_id,
-        columns.aggregate_type,
-        columns.aggregate_id,
-        columns.version,
-        columns.event_type,
-        columns.event_version,
-        cast(columns.event_data, Text).label("event_data"),
-        cast(columns.metadata, Text).label("event_metadata"),
-        columns.occurred_at,
-        columns.recorded_at,
-        columns.correlation_id,
-        columns.causation_id,
-        columns.position,
-    )
+    return select(*(stored_text(table, each.name) for each in EVENT_COLUMNS if each.name != "transaction_id"))
 
 
 def of_types(table: Table, event_types: tuple[type[DomainEvent], ...]) -> ColumnElement[bool]:

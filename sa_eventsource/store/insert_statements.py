@@ -11,34 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import DateTime, Integer, Text, bindparam, cast, column, exists, func, literal_column, or_, select
+from sqlalchemy import Integer, Text, bindparam, cast, column, exists, func, literal_column, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import CompileError
 
+from sa_eventsource.mapping import APPENDED, DOCUMENTS, KINDS
 from sa_eventsource.store.driver_statement import DriverStatement
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.sql import ColumnElement
-
-COLUMNS = (
-    "event_id",
-    "aggregate_type",
-    "aggregate_id",
-    "version",
-    "event_type",
-    "event_version",
-    "event_data",
-    "metadata",
-    "occurred_at",
-    "correlation_id",
-    "causation_id",
-)
-"""What an append gives; the database adds position, transaction id and the time of recording."""
-
-MOVED_COLUMNS = (*COLUMNS, "recorded_at")
-"""What is given for events that another log has recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +42,13 @@ class InsertStatements:
 _cache: WeakKeyDictionary[Table, dict[tuple[str, tuple[str, ...]], InsertStatements]] = WeakKeyDictionary()
 
 
-def insert_statements(events: Table, dialect: str, columns: tuple[str, ...] = COLUMNS) -> InsertStatements:
+def insert_statements(events: Table, dialect: str, columns: tuple[str, ...] = APPENDED) -> InsertStatements:
     """Get the statements for an events table.
 
     Args:
         events: The table.
         dialect: Name of the dialect.
-        columns: What is given: :data:`COLUMNS` or :data:`MOVED_COLUMNS`.
+        columns: What is given: ``APPENDED`` or ``MOVED``.
 
     Raises:
         CompileError: The dialect is neither PostgreSQL nor SQLite.
@@ -80,18 +63,12 @@ def insert_statements(events: Table, dialect: str, columns: tuple[str, ...] = CO
 
 def _postgresql(events: Table, columns: tuple[str, ...]) -> InsertStatements:
     values: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in columns}
-    for name in ("event_data", "metadata"):
+    for name in DOCUMENTS:
         values[name] = cast(bindparam(name, type_=Text), JSONB)
-    types = {name: events.c[name].type for name in columns} | {
-        "event_data": JSONB(),
-        "metadata": JSONB(),
-        "occurred_at": DateTime(timezone=True),
-        "recorded_at": DateTime(timezone=True),
-    }
     # One text parameter for all rows: psycopg takes longer to write arrays or a long list of VALUES than the database to read this.
     new = (
         func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
-        .table_valued(*(column(name, types[name]) for name in columns), column("follows", Integer))
+        .table_valued(*(column(name, KINDS[name].recordset) for name in columns), column("follows", Integer))
         .render_derived(name="new", with_types=True)
     )
     rows = select(*(new.c[name] for name in columns)).where(
@@ -106,7 +83,7 @@ def _postgresql(events: Table, columns: tuple[str, ...]) -> InsertStatements:
 
 def _sqlite(events: Table, columns: tuple[str, ...]) -> InsertStatements:
     values: dict[str, Any] = {name: bindparam(name, type_=events.c[name].type) for name in columns}
-    for name in ("event_data", "metadata"):
+    for name in DOCUMENTS:
         values[name] = bindparam(name, type_=Text)
     # One writer at a time: the next position is one more than the last.
     values["position"] = select(func.coalesce(func.max(events.alias().c.position), 0) + 1).scalar_subquery()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sa_eventsource.exceptions import LogImportError
-from sa_eventsource.mapping import MAX_NAME_LENGTH
-from sa_eventsource.store import as_json, recording_time
+from sa_eventsource.mapping import EXPORTED, MAX_NAME_LENGTH, as_json
+from sa_eventsource.store import recording_time
 from sa_eventsource.transfer.json_members import Member, MemberError, members_of, unstorable, unstorable_text
 
 if TYPE_CHECKING:
@@ -23,25 +23,8 @@ FORMAT = "sa_eventsource.events"
 FORMAT_VERSION = 2
 """What is written. Version 1, which is read too, has no ``recorded_at``."""
 
-FIELDS = (
-    "position",
-    "event_id",
-    "aggregate_type",
-    "aggregate_id",
-    "version",
-    "event_type",
-    "event_version",
-    "occurred_at",
-    "recorded_at",
-    "event_data",
-    "metadata",
-    "correlation_id",
-    "causation_id",
-)
-"""Members of an event's line, all of which must be there."""
-
-_FIELDS = {1: tuple(name for name in FIELDS if name != "recorded_at"), 2: FIELDS}
-"""The members by version of the format."""
+_FIELDS = {1: tuple(name for name in EXPORTED if name != "recorded_at"), 2: EXPORTED}
+"""The members of an event's line, all of which must be there, by version of the format."""
 
 _MAX_POSITION = 2**63 - 1
 _MAX_VERSION = 2**31 - 1

@@ -10,17 +10,8 @@ from sqlalchemy import func, select, text, tuple_
 
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError, LogImportError
-from sa_eventsource.mapping import check_connection
-from sa_eventsource.store import (
-    COLUMNS,
-    MOVED_COLUMNS,
-    NOT_JSON,
-    as_json,
-    event_members,
-    insert_statements,
-    json_object,
-    select_raw_events,
-)
+from sa_eventsource.mapping import APPENDED, MOVED, check_connection, json_object, json_row
+from sa_eventsource.store import NOT_JSON, event_members, insert_statements, select_raw_events
 from sa_eventsource.transfer.export_format import ImportedEvent, header, read_event, read_header
 from sa_eventsource.transfer.json_members import document
 
@@ -166,7 +157,7 @@ class _Target:
         self.done = ImportedLog(0, 0)
         self._connection = connection
         self._events = events
-        self._statements = insert_statements(events, connection.dialect.name, MOVED_COLUMNS)
+        self._statements = insert_statements(events, connection.dialect.name, MOVED)
         self._versions: dict[tuple[str, str], int] = {}
 
     def take(self, batch: Sequence[ImportedEvent]) -> None:
@@ -188,7 +179,7 @@ class _Target:
                     continue
                 there = _content(before)
             content = _content(event)
-            differences = [name for name in COLUMNS if there[name] != content[name]]
+            differences = [name for name in APPENDED if there[name] != content[name]]
             if differences:
                 raise LogImportError(
                     event.line,
@@ -257,17 +248,17 @@ def _sees_one_state(connection: Connection) -> bool:
 
 def _content(event: ImportedEvent) -> dict[str, Any]:
     """Give what makes two events the same. When each log wrote it down is that log's own."""
-    values = {name: getattr(event, name) for name in COLUMNS}
+    values = {name: getattr(event, name) for name in APPENDED}
     return values | {"event_data": document(event.event_data), "metadata": document(event.metadata)}
 
 
 def _content_of_row(row: Row[Any]) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in COLUMNS if name != "metadata"}
+    values = {name: getattr(row, name) for name in APPENDED if name != "metadata"}
     return values | {"event_data": document(row.event_data), "metadata": document(row.event_metadata)}
 
 
 def _parameters(event: ImportedEvent) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in MOVED_COLUMNS}
+    return {name: getattr(event, name) for name in MOVED}
 
 
 def _as_recordset(new: Sequence[ImportedEvent]) -> str:
@@ -275,26 +266,7 @@ def _as_recordset(new: Sequence[ImportedEvent]) -> str:
     begun: set[tuple[str, str]] = set()
     rows = []
     for event in new:
-        members = {
-            "event_id": f'"{event.event_id}"',
-            "aggregate_type": as_json(event.aggregate_type),
-            "aggregate_id": as_json(event.aggregate_id),
-            "version": str(event.version),
-            "event_type": as_json(event.event_type),
-            "event_version": str(event.event_version),
-            "event_data": event.event_data,
-            "occurred_at": f'"{event.occurred_at.isoformat()}"',
-            "recorded_at": f'"{event.recorded_at.isoformat()}"',
-        }
-        if event.metadata is not None:
-            members["metadata"] = event.metadata
-        if event.correlation_id is not None:
-            members["correlation_id"] = f'"{event.correlation_id}"'
-        if event.causation_id is not None:
-            members["causation_id"] = f'"{event.causation_id}"'
-        if event.stream not in begun:
-            begun.add(event.stream)
-            if event.version > 1:
-                members["follows"] = str(event.version - 1)
-        rows.append(json_object(members))
+        is_first = event.stream not in begun
+        begun.add(event.stream)
+        rows.append(json_row(_parameters(event), MOVED, event.version - 1 if is_first and event.version > 1 else None))
     return "[" + ",".join(rows) + "]"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sa_eventsource.store import as_json, json_object
+from sa_eventsource.mapping import as_json, json_object
 
 HEADER = '{"format":"sa_eventsource.events","format_version":2,"exported_at":"2026-05-04T12:00:00+00:00"}'
 OLD_HEADER = HEADER.replace('"format_version":2', '"format_version":1')

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import ImportedLog, LogExportError, LogImportError, export_events, import_events
-from sa_eventsource.store import as_json
+from sa_eventsource.mapping import as_json
 from tests.cli.commands import BASE, succeed
 from tests.cli.exported_lines import HEADER, OLD_HEADER, exactly, in_lines, line
 from tests.cli.logs import EVENTS, exported, imported, refused

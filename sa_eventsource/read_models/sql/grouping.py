@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ARRAY,
-    BigInteger,
-    DateTime,
     Integer,
     SmallInteger,
     Text,
@@ -27,10 +25,10 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import JSON, JSONB, aggregate_order_by
+from sqlalchemy.dialects.postgresql import JSON, aggregate_order_by
 
 from sa_eventsource.events import stored_types
-from sa_eventsource.mapping import quoted
+from sa_eventsource.mapping import KINDS, READ, quoted
 from sa_eventsource.read_models.sql.lists import EMPTY, pruned
 from sa_eventsource.read_models.sql.source_expressions import as_json, extract, sql_type
 
@@ -43,20 +41,6 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models.fields import Field
     from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
     from sa_eventsource.read_models.sources import Source
-
-_COLUMNS: dict[str, Any] = {
-    "position": BigInteger(),
-    "aggregate_type": Text(),
-    "aggregate_id": Text(),
-    "version": Integer(),
-    "event_id": Uuid(),
-    "event_type": Text(),
-    "event_data": JSONB(),
-    "metadata": JSONB(),
-    "occurred_at": DateTime(timezone=True),
-    "correlation_id": Uuid(),
-    "causation_id": Uuid(),
-}
 
 
 def is_current(definition: ReadModelDefinition, events: Table) -> ColumnElement[bool]:
@@ -110,7 +94,7 @@ def appended_events(definition: ReadModelDefinition) -> Subquery:
 
 
 def _by_id(events: Table, wanted: Any) -> Any:
-    return select(*(events.c[name] for name in _COLUMNS)).where(events.c.event_id == wanted).limit(literal_column("1", Integer))
+    return select(*(events.c[name] for name in READ)).where(events.c.event_id == wanted).limit(literal_column("1", Integer))
 
 
 def _of_model(definition: ReadModelDefinition, found: Subquery) -> Subquery:
@@ -121,15 +105,15 @@ def _of_model(definition: ReadModelDefinition, found: Subquery) -> Subquery:
 def stored_events(definition: ReadModelDefinition, where: Sequence[ColumnElement[bool]], *, with_upcasted: bool) -> Subquery:
     """Select the model's events that are stored in their present shape, and, as parameter ``upcasted``, others turned into it."""
     events = definition.tables.events
-    stored = select(*(events.c[name] for name in _COLUMNS)).where(is_current(definition, events), *where)
+    stored = select(*(events.c[name] for name in READ)).where(is_current(definition, events), *where)
     if not with_upcasted:
         return stored.subquery("event")
     rows = (
         func.json_to_recordset(cast(bindparam("upcasted", type_=Text), JSON))
-        .table_valued(*(column(name, type_) for name, type_ in _COLUMNS.items()))
+        .table_valued(*(column(name, KINDS[name].recordset) for name in READ))
         .render_derived(name="upcasted", with_types=True)
     )
-    return union_all(stored, select(*(rows.c[name] for name in _COLUMNS))).subquery("event")
+    return union_all(stored, select(*(rows.c[name] for name in READ))).subquery("event")
 
 
 def with_keys(definition: ReadModelDefinition, events: Subquery) -> Subquery:
