@@ -1,4 +1,4 @@
-"""From what a declaration says to sources: names, paths, time parts, functions of the event, run once to see what they do."""
+"""From what a declaration says to sources: names, paths, time parts, functions of the event."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sa_eventsource.read_models.sources import (
     ENVELOPE,
     EnvelopeField,
     MetadataValue,
-    Operator,
     Source,
     TimePart,
     TimeUnit,
-    calculate,
     constant,
     event_field,
 )
+from sa_eventsource.read_models.traced_functions import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from decimal import Decimal
 
     from sa_eventsource.events import DomainEvent
     from sa_eventsource.read_models.value_types import ValueType
@@ -36,8 +36,8 @@ class TimePartOf:
     zone: str
 
 
-SourceSpec: TypeAlias = "str | TimePartOf | Callable[[Any], Any]"
-"""What ``source=`` takes: a name or path, a time part, or a function of the event."""
+SourceSpec: TypeAlias = "str | TimePartOf | Callable[[Any], Any] | int | Decimal"
+"""What ``source=`` takes: a name or path, a time part, a function of the event, or a number, the same for every event."""
 
 
 def day(source: str = "occurred_at", zone: str = "UTC") -> TimePartOf:
@@ -82,7 +82,7 @@ def resolve(spec: Any, event_class: type[DomainEvent], target: ValueType) -> Sou
     """Turn a declared source into one of an event class.
 
     Args:
-        spec: A name, a path such as ``address.city`` or ``metadata.user``, a time part, or a function of the event.
+        spec: A name, a path such as ``address.city`` or ``metadata.user``, a time part, a function of the event, or a number.
         event_class: The event.
         target: The type of the field it is for; a metadata value is read as that.
 
@@ -97,7 +97,10 @@ def resolve(spec: Any, event_class: type[DomainEvent], target: ValueType) -> Sou
             raise DeclarationError(f"{spec.unit}({spec.source!r}) needs a datetime; {event_class.__name__}.{spec.source} is none")
         return TimePart(spec.unit, moment, spec.zone)
     if callable(spec):
-        return _traced(spec, event_class, target)
+        return traced(spec, event_class, lambda path: _by_path(path, event_class, target))
+    number = constant(spec)
+    if number is not None:
+        return number
     raise DeclarationError(f"{spec!r} is no source; write a field's name, a path, day(...), or a function of the event")
 
 
@@ -128,83 +131,3 @@ def _by_path(path: str, event_class: type[DomainEvent], target: ValueType) -> So
             "Take occurred_at, or write an @handles method, which finds recorded_at on the event."
         )
     return event_field(event_class, [first, *rest])  # says what is there
-
-
-def _traced(function: Callable[[Any], Any], event_class: type[DomainEvent], target: ValueType) -> Source:
-    try:
-        result = function(_Traced(_Root(event_class, target), event_class.__name__))
-    except DeclarationError:
-        raise
-    except Exception as error:
-        raise DeclarationError(
-            f"a source that is a function gets a stand-in for {event_class.__name__} that knows its attributes and +, - and *; "
-            f"it raised {error!r}. Write an @handles method for what needs more."
-        ) from error
-    source = _as_source(result)
-    if source is None:
-        raise DeclarationError(
-            f"the source of a field of {event_class.__name__} gave {result!r}, which is no calculation of its fields"
-        )
-    return source
-
-
-@dataclass(frozen=True)
-class _Root:
-    event_class: type[DomainEvent]
-    target: ValueType
-    path: tuple[str, ...] = ()
-
-
-class _Traced:
-    """Stands for the event, or a value of it, and remembers what is done to it."""
-
-    def __init__(self, what: _Root | Source, text: str) -> None:
-        self._what = what
-        self._text = text
-
-    def __getattr__(self, name: str) -> _Traced:
-        if name.startswith("__") or not isinstance(self._what, _Root):
-            raise AttributeError(name)
-        return _Traced(_Root(self._what.event_class, self._what.target, (*self._what.path, name)), f"{self._text}.{name}")
-
-    def __repr__(self) -> str:
-        return self._text
-
-    def __bool__(self) -> bool:
-        raise DeclarationError(f"{self._text} is not known yet; a source cannot choose by it. Write an @handles method.")
-
-    def __add__(self, other: Any) -> _Traced:
-        return _combine("+", self, other)
-
-    def __radd__(self, other: Any) -> _Traced:
-        return _combine("+", other, self)
-
-    def __sub__(self, other: Any) -> _Traced:
-        return _combine("-", self, other)
-
-    def __rsub__(self, other: Any) -> _Traced:
-        return _combine("-", other, self)
-
-    def __mul__(self, other: Any) -> _Traced:
-        return _combine("*", self, other)
-
-    def __rmul__(self, other: Any) -> _Traced:
-        return _combine("*", other, self)
-
-    def __neg__(self) -> _Traced:
-        return _combine("*", -1, self)
-
-
-def _combine(operator: Operator, left: Any, right: Any) -> _Traced:
-    one, other = _as_source(left), _as_source(right)
-    combined = None if one is None or other is None else calculate(operator, one, other)
-    if combined is None:
-        raise DeclarationError(f"{left!r} {operator} {right!r} cannot be worked out exactly; int, Decimal and str + str can")
-    return _Traced(combined, f"({left!r} {operator} {right!r})")
-
-
-def _as_source(value: Any) -> Source | None:
-    if not isinstance(value, _Traced):
-        return constant(value)
-    what = value._what  # noqa: SLF001 - its own
-    return _by_path(".".join(what.path), what.event_class, what.target) if isinstance(what, _Root) else what

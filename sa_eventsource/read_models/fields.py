@@ -64,7 +64,8 @@ def map_from_event(  # noqa: PLR0913 - what can be said of a field
         source: Where the value comes from: a field of the event by its name (that of this field by default) or path
             (``"address.city"``); else what the log knows: ``aggregate_id``, ``aggregate_type``, ``version``, ``event_id``,
             ``event_type``, ``occurred_at``, ``correlation_id``, ``causation_id``, ``position``, ``metadata.<key>``; ``day(...)``
-            and the like; or a function of the event that adds, subtracts and multiplies its fields.
+            and the like; a number; or a function of the event that adds, subtracts and multiplies its fields. What the function
+            does otherwise, such as ``==``, ``is None`` or an f-string, is refused.
         reduce: How several events come together: :func:`last` by default.
         key: Whether the field tells the row. It holds for every event of the model that has the source; events whose key is None
             belong to no row. The key is the aggregate's id unless a field says otherwise.
@@ -259,7 +260,8 @@ def _source_of(
     try:
         source = resolve(spec if spec is not None else name, event_class, item)
     except DeclarationError as error:
-        raise DeclarationError(f"{where}.{name}: {error}. Write source= with a field of {event_class.__name__}.") from error
+        reason = str(error).removesuffix(".")
+        raise DeclarationError(f"{where}.{name}: {reason}. Write source= with a field of {event_class.__name__}.") from error
     _check_holds(where, name, item, source, event_class)
     return source
 

@@ -57,12 +57,12 @@ def sum_(source: SourceSpec | None = None) -> Reducer:
 
 
 def increment(source: SourceSpec | None = None) -> Reducer:
-    """Add to the field: 1, or what *source* gives. Beside :func:`decrement`, by event type."""
+    """Add to the field: 1, or what *source* gives, which may be a number. Beside :func:`decrement`, by event type."""
     return Reducer("increment", "sum", source, counts=True)
 
 
 def decrement(source: SourceSpec | None = None) -> Reducer:
-    """Take from the field: 1, or what *source* gives."""
+    """Take from the field: 1, or what *source* gives, which may be a number."""
     return Reducer("decrement", "sum", source, sign=-1, counts=True)
 
 

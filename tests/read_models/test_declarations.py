@@ -168,7 +168,7 @@ REDUCERS: dict[str, tuple[Any, Callable[[], Any], Any]] = {
     "increment and decrement by one": (int, lambda: map_from_event({Packed: increment(), Sent: decrement()}), 1),
     "increment and decrement by sources": (int, lambda: map_from_event({Packed: increment("pieces"), Sent: decrement("pieces")}), 7),
     "count beside sum_": (int, lambda: map_from_event({Packed: sum_("pieces"), Sent: count()}), 9),
-    "a sum of nothing": (Decimal, lambda: map_from_event(Lost, reduce=sum_(lambda event: 2)), Decimal(0)),
+    "a sum of nothing": (Decimal, lambda: map_from_event(Lost, reduce=sum_(2)), Decimal(0)),
     "min_": (int, lambda: map_from_event(Packed, Sent, reduce=min_("pieces")), 1),
     "max_": (Decimal, lambda: map_from_event(Packed, reduce=max_("weight")), Decimal("1.50")),
     "min_ of texts": (str, lambda: map_from_event({Packed: min_("address.city"), Sent: min_("carrier")}), "Ede"),
