@@ -74,7 +74,10 @@ def test_the_types_are_written_whether_or_not_render_item_is_passed(
 
 
 def test_a_render_item_of_the_application_is_asked_first(tmp_path: Path, engine: Engine, module: str) -> None:
-    own = "def own(kind, item, context):\n    return 'sa.Text()' if kind == 'type' and type(item).__name__ == 'UtcDateTime' else False"
+    own = (
+        "def own(kind, item, context):\n"
+        "    return 'sa.Text()' if kind == 'type' and type(item).__name__ == 'UtcDateTime' else False"
+    )
     script = made_by_alembic(tmp_path, engine, module, ", render_item=own", own).revise()
     assert "sa.Column('occurred_at', sa.Text()" in script
     assert "sa_eventsource.migrations.types.DOCUMENT" in script

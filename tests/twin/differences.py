@@ -138,7 +138,8 @@ DIFFERENCES = (
         "A flush that fails",
         "`after_soft_rollback` is called for the flush's own transaction",
         "also for a transaction within it, where hooks listen; a connection may not have been asked for",
-        "After the rollback, and before the error is raised, the log is asked what went wrong. Mistakes are found before the first statement.",
+        "After the rollback, and before the error is raised, the log is asked what went wrong. Mistakes are found before the first "
+        "statement.",
     ),
     Difference(
         "Values that the database, or a column's default, gives in a flush (`refresh_flush`)",
