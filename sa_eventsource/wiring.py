@@ -101,7 +101,7 @@ def _read_models() -> None:
 
 
 def _migrations() -> None:
-    """Teach Alembic, where it is at work already: an ``env.py`` without the import would go without the triggers, and say nothing."""
+    """Teach Alembic, where it is at work already: an ``env.py`` without the import would go without triggers, and say nothing."""
     if "alembic" in sys.modules:
         with suppress(ImportError):  # an Alembic that is too old; whoever asks for the migrations by name is told
             import_module("sa_eventsource.migrations")
