@@ -5,6 +5,7 @@ from sa_eventsource.aggregates.aggregate_root import AggregateRoot
 from sa_eventsource.aggregates.handlers import applies
 from sa_eventsource.aggregates.instance import (
     advance,
+    base_version,
     blank,
     books_of,
     drop_state,
@@ -24,6 +25,7 @@ __all__ = [
     "StateField",
     "advance",
     "applies",
+    "base_version",
     "blank",
     "books_of",
     "definition_of",

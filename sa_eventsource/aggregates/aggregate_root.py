@@ -227,8 +227,8 @@ class AggregateRoot(Generic[IdT]):
         vars(self)["version"] = pending.version
         if is_attached:
             session_side().keep(self)
-        elif state.key is not None:
-            flag_modified(self, "version")  # as a detached entity's change does
+        elif not state.modified:
+            flag_modified(self, "version")  # as a change of an entity in no session does
 
     @property
     def pending_events(self) -> tuple[DomainEvent, ...]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates.aggregate_definition import definition_of
-from sa_eventsource.exceptions import UninitializedAggregateError
+from sa_eventsource.exceptions import CorruptStreamError, UninitializedAggregateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,12 +37,14 @@ class Books:
     Attributes:
         pending: The events applied since the last flush, oldest first.
         is_loaded: Whether the state fields have been set from events, or by the constructor.
+        is_expired: Whether the state was there, and was dropped to be loaded again.
         is_applying: Whether an ``@applies`` method is at work.
         is_read_only: Whether this is a view of the past, which takes no events.
     """
 
     pending: list[PendingEvent] = field(default_factory=list)
     is_loaded: bool = False
+    is_expired: bool = False
     is_applying: bool = False
     is_read_only: bool = False
 
@@ -57,7 +59,7 @@ class SessionSide(Protocol):
         """Hold an aggregate, strongly, until its first pending event is written or discarded."""
 
     def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
-        """Set the state from the events that are stored before the first pending one."""
+        """Set the state from the stored events that the pending ones follow, and from these."""
 
 
 _session_side: list[SessionSide] = []
@@ -86,14 +88,34 @@ def books_of(aggregate: AggregateRoot[Any]) -> Books:
 def identity_of(aggregate: AggregateRoot[Any]) -> Any:
     """Get the id of a persistent aggregate, which itself may not have it: it may be refreshed in part."""
     key = instance_state(aggregate).key
-    return vars(aggregate)["id"] if key is None else key[1][0]
+    if key is not None:
+        return key[1][0]
+    try:
+        return vars(aggregate)["id"]
+    except KeyError:
+        raise _unknown(aggregate) from None
+
+
+def _unknown(aggregate: AggregateRoot[Any]) -> Exception:
+    """Say why nobody can tell the state of a transient aggregate."""
+    if books_of(aggregate).is_expired:
+        return DetachedInstanceError(
+            f"{aggregate!r} was expired when it was made transient, so its state is not known; load it again with session.get()"
+        )
+    return UninitializedAggregateError(type(aggregate).__name__)
+
+
+def base_version(aggregate: AggregateRoot[Any]) -> int | None:
+    """Tell the version that the pending events follow; without any, that of the state. None where it is expired."""
+    pending = books_of(aggregate).pending
+    return pending[0].version - 1 if pending else vars(aggregate).get("version")
 
 
 def drop_state(aggregate: AggregateRoot[Any]) -> None:
     """Forget state and pending events, so that the next read of a state field loads the aggregate."""
     values = vars(aggregate)
     aggregate.__state_fields__.drop(values)
-    values.pop(BOOKS, None)
+    values[BOOKS] = Books(is_expired=True)
 
 
 def blank(aggregate_class: type[A], aggregate_id: str) -> A:
@@ -166,23 +188,62 @@ def drop_half_changed_state(aggregate: AggregateRoot[Any]) -> None:
 
 
 def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[PendingEvent]) -> None:
-    """Make an aggregate new again: its state follows from *pending*, which it keeps for the next flush."""
+    """Make an aggregate transient again, with *pending* for the next flush.
+
+    Its state follows from them, unless stored events come before: then it is loaded where there is a session.
+    """
     _start(aggregate, aggregate_id, None)
     books_of(aggregate).pending = pending
-    replay_pending(aggregate)
+    if pending[0].version == 1:
+        _replay_pending(aggregate)
+    else:
+        drop_half_changed_state(aggregate)
+        vars(aggregate)["version"] = pending[-1].version
 
 
 def rebase(
-    aggregate: AggregateRoot[Any], aggregate_id: str, rows: Iterable[Any], snapshot: tuple[int, Mapping[str, Any]] | None
+    aggregate: AggregateRoot[Any],
+    aggregate_id: str,
+    rows: Iterable[Any],
+    *,
+    snapshot: tuple[int, Mapping[str, Any]] | None,
+    base: int,
 ) -> None:
-    """Set the state from the events stored before the pending ones, and from these. Arguments and errors as for :func:`restore`."""
-    _start(aggregate, aggregate_id, snapshot)
-    advance(aggregate, aggregate_id, rows)
-    replay_pending(aggregate)
+    """Set the state from the stored events that the pending ones follow, and from these.
+
+    The pending events stay. On an error the aggregate has no state, but its version.
+
+    Args:
+        aggregate: The instance.
+        aggregate_id: Its id as stored.
+        rows: The stored events, as for :func:`restore`.
+        snapshot: As for :func:`restore`.
+        base: The version that the stored events must come to.
+
+    Raises:
+        CorruptStreamError: They do not come to it: they are not those that the pending ones follow.
+        EventSourceError: As for :func:`restore`.
+    """
+    values, pending = vars(aggregate), books_of(aggregate).pending
+    try:
+        _start(aggregate, aggregate_id, snapshot)
+        advance(aggregate, aggregate_id, rows)
+        if values["version"] != base:
+            raise CorruptStreamError(
+                definition_of(type(aggregate)).aggregate_type,
+                aggregate_id,
+                expected_version=values["version"] + 1,
+                found_version=base,
+            )
+        _replay_pending(aggregate)
+    except BaseException:
+        drop_half_changed_state(aggregate)
+        values["version"] = pending[-1].version if pending else base
+        raise
 
 
-def replay_pending(aggregate: AggregateRoot[Any]) -> None:
-    """Apply the pending events to a state that does not have them.
+def _replay_pending(aggregate: AggregateRoot[Any]) -> None:
+    """Apply the pending events to the state that they follow.
 
     They are read from their payloads: the objects that were applied may have changed since, in a list that a handler took over.
     """
@@ -217,23 +278,25 @@ def past_view(
 
 
 def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
-    """Load an aggregate whose state is not there; nothing if it was never stored.
+    """Make the state of an aggregate that has none: from the log, or from pending events alone where nothing is stored before.
 
     Raises:
-        DetachedInstanceError: It belongs to no session.
+        CorruptStreamError: The log does not have the events that the pending ones follow.
+        DetachedInstanceError: It belongs to no session, or was made transient when it was expired.
         UninitializedAggregateError: The constructor has not run.
     """
-    values, books = vars(aggregate), books_of(aggregate)
-    if books.is_loaded:
+    values = vars(aggregate)
+    if books_of(aggregate).is_loaded:
         return
-    if instance_state(aggregate).key is None:
-        if "id" not in values:
-            raise UninitializedAggregateError(type(aggregate).__name__)
-        _start(aggregate, definition_of(type(aggregate)).text_id(values["id"]), None)
-        replay_pending(aggregate)
-    elif "version" not in values:
+    is_stored, base = instance_state(aggregate).key is not None, base_version(aggregate)
+    if is_stored and "version" not in values:
         _ = aggregate.version
-    else:
+    elif not is_stored and (base is None or "id" not in values):
+        raise _unknown(aggregate)
+    elif not is_stored and base == 0:
+        _start(aggregate, definition_of(type(aggregate)).text_id(values["id"]), None)
+        _replay_pending(aggregate)
+    else:  # stored, or made transient after it was stored
         session = object_session(aggregate)
         if session is None:
             raise DetachedInstanceError(f"{aggregate!r} is not bound to a Session; its state cannot be loaded")

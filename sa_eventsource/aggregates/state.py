@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+_UNSET = "-unset"
+"""Key under which a stored state lists the fields that no event has set yet, so that no other may be missing. No field's name."""
+
+
 class StateFields:
     """The state fields of one aggregate class, its own and inherited ones."""
 
@@ -77,9 +81,10 @@ class StateFields:
             SnapshotError: A value does not fit its annotation, or would not come back equal.
         """
         state = {name: values[name] for name in self.names if name in values}
+        unset = sorted(self.names - state.keys())
         try:
             adapter = self._typed()
-            text = adapter.dump_json(state, warnings="error").decode()
+            text = adapter.dump_json({**state, _UNSET: unset} if unset else state, warnings="error").decode()
             again = adapter.validate_json(text)
             different = [name for name, value in state.items() if again[name] != value or type(again[name]) is not type(value)]
         except Exception as error:  # whatever the application's types, validators and comparisons raise
@@ -97,15 +102,16 @@ class StateFields:
         """Read JSON text that :meth:`dump` wrote.
 
         Returns:
-            The fields by name; None for a text of another shape: something else wrote it, or changed it.
+            The fields by name; None for a text of another shape, or one that lacks a field: something else wrote it, or changed it.
         """
         try:
             state: Any = self._typed().validate_json(text)
         except Exception:  # noqa: BLE001 - whatever the application's validators raise: the events tell the state as well
             return None
-        # Those without a default may be missing, if no event has set them.
-        is_whole = isinstance(state, dict) and self._constants.keys() | self._factories.keys() <= state.keys()
-        return state if is_whole else None
+        if not isinstance(state, dict):
+            return None
+        unset = state.pop(_UNSET, ())
+        return state if self.names - state.keys() == set(unset) else None
 
     def set(self, values: dict[str, Any], state: Mapping[str, Any]) -> None:
         """Set the fields in *values* to those that :meth:`read` gave."""
@@ -139,7 +145,8 @@ class StateFields:
         if self._adapter is None:
             name = self._aggregate_class.__name__
             try:
-                shape = TypedDict(f"{name}State", {each: self._type_of(each) for each in sorted(self.names)}, total=False)  # type: ignore[misc]
+                types = {each: self._type_of(each) for each in sorted(self.names)}
+                shape = TypedDict(f"{name}State", {**types, _UNSET: list[str]}, total=False)  # type: ignore[misc]
                 config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings", extra="forbid")
                 shape.__pydantic_config__ = config  # type: ignore[attr-defined]
                 # A TypedDict's own settings hold for reading only; those for writing can be given for a union with it.

@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm.attributes import instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, blank, books_of, definition_of, drop_state, identity_of, rebase, restore
+from sa_eventsource.aggregates import (
+    AggregateRoot,
+    base_version,
+    blank,
+    books_of,
+    definition_of,
+    drop_state,
+    identity_of,
+    rebase,
+    restore,
+)
 from sa_eventsource.observation import observed
 from sa_eventsource.session import ledger
+from sa_eventsource.session.routing import connection_for
 from sa_eventsource.session.sqlalchemy_internals import after_rows, identity_load, loaded_result, statement_options
 from sa_eventsource.store import read_stream, read_streams
 
@@ -89,9 +100,16 @@ def refreshed(aggregate: AggregateRoot[Any], context: QueryContext | None, attri
 def expired(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
     """Drop the state of an expired aggregate, and with it the events that are not written."""
     aggregate = state.obj()
-    if aggregate is not None and (attributes is None or "version" in attributes):
+    if aggregate is None:
+        return
+    if attributes is None or "version" in attributes:
         if books_of(aggregate).pending and state.session is not None:
             ledger.discard(state.session, state)
+        drop_state(aggregate)
+    elif state.key is not None and vars(aggregate).get("version") == 0 and not books_of(aggregate).pending:
+        # make_transient_to_detached() of one that was just constructed: it stands for what is stored, and version 0 is not.
+        del vars(aggregate)["version"]
+        state.expired_attributes.add("version")
         drop_state(aggregate)
 
 
@@ -133,17 +151,18 @@ def _streams(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]], id
 
 
 def reload_state(session: Session, aggregate: AggregateRoot[Any]) -> None:
-    """Set the state of an aggregate that has lost it from the log, and from its pending events, which it keeps."""
-    pending = books_of(aggregate).pending
-    if not pending:
+    """Set the state of an aggregate that has lost it from the log, and from its pending events, which it keeps.
+
+    Raises:
+        CorruptStreamError: What is stored does not come to the version that the pending events follow.
+    """
+    state, base = instance_state(aggregate), base_version(aggregate)
+    if base is None or (state.key is not None and not books_of(aggregate).pending):
         session.expire(aggregate, ["version"])
         _ = aggregate.version
         return
     definition = definition_of(type(aggregate))
-    connection = session.connection(bind_arguments={"mapper": instance_state(aggregate).mapper})
     aggregate_id = definition.text_id(identity_of(aggregate))
-    stream = read_stream(connection, definition, aggregate_id, version=pending[0].version - 1)
-    if stream is None:
-        rebase(aggregate, aggregate_id, (), None)
-    else:
-        rebase(aggregate, aggregate_id, stream.rows, stream.snapshot)
+    stream = read_stream(connection_for(session, state), definition, aggregate_id, version=base)
+    rows, snapshot = ((), None) if stream is None else (stream.rows, stream.snapshot)
+    rebase(aggregate, aggregate_id, rows, snapshot=snapshot, base=base)

@@ -30,5 +30,5 @@ class SessionSide:
             ledger.keep(session, aggregate)
 
     def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
-        """Set the state from the events that are stored before the first pending one."""
+        """Set the state from the stored events that the pending ones follow, and from these."""
         hydration.reload_state(session, aggregate)

@@ -136,6 +136,11 @@ def discard(session: Session, state: InstanceState[Any]) -> None:
         ledger.pending.pop(state, None)
 
 
+def begin_flush(session: Session) -> None:
+    """Note that SQLAlchemy's unit of work is at it, which ends in ``after_flush_postexec`` or in a rollback."""
+    ledger_of(session).is_flushing = True
+
+
 def end_flush(session: Session, _context: object = None) -> None:
     """Flag what was applied while a flush was at work, for the next one."""
     ledger = _find(session)
@@ -146,7 +151,7 @@ def end_flush(session: Session, _context: object = None) -> None:
 
 
 def _flag(state: InstanceState[Any], aggregate: AggregateRoot[Any]) -> None:
-    if state.key is not None and not state.modified and "version" in state.dict:
+    if not state.modified and "version" in state.dict:
         flag_modified(aggregate, "version")
 
 

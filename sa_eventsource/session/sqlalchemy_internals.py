@@ -17,7 +17,7 @@ from sqlalchemy.orm.attributes import instance_state
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Result
+    from sqlalchemy import Connection, Result
     from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, Session, UOWTransaction
 
 
@@ -41,7 +41,7 @@ _OWN_LISTENERS_TO_ENDS = 2
 
 
 def has_work(session: Session) -> bool:
-    """Tell whether a flush that has come to its end of ``before_flush`` goes on, and ends in ``after_flush_postexec``."""
+    """Tell whether a flush that has come to its end of ``before_flush`` may go on."""
     return not session._is_clean()  # noqa: SLF001
 
 
@@ -97,18 +97,15 @@ def has_row_hooks(mapper: Mapper[Any]) -> bool:
     return bool(dispatch.before_insert or dispatch.before_update or dispatch.after_insert or dispatch.after_update)
 
 
-def call_row_hooks(session: Session, state: InstanceState[Any], name: str) -> None:
+def call_row_hooks(connection: Connection, state: InstanceState[Any], name: str) -> None:
     """Call the listeners to an instance's row, as SQLAlchemy does where it writes one.
 
     Args:
-        session: The session, whose connection they get.
+        connection: What they may write with.
         state: The instance.
         name: The event.
     """
-    mapper = state.mapper
-    listeners = getattr(mapper.dispatch, name)
-    if listeners:
-        listeners(mapper, session.connection(bind_arguments={"mapper": mapper}), state)
+    getattr(state.mapper.dispatch, name)(state.mapper, connection, state)
 
 
 class PendingFlush:

@@ -18,6 +18,7 @@ from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, id
 from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError
 from sa_eventsource.mapping import EventRecord
 from sa_eventsource.session import ledger
+from sa_eventsource.session.routing import connection_for
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     call_row_hooks,
@@ -50,11 +51,9 @@ def before_flush(session: Session, context: UOWTransaction, instances: Sequence[
         PendingFlush(context).before_rows(_write_in_flush)
     elif aggregates:
         _write(session, aggregates, registering=register_persistent)
-        if ledger.ledger_of(session).pending:  # a handler of a read model has applied more
-            ledger.end_flush(session)
+        ledger.end_flush(session)  # SQLAlchemy may find nothing to do yet, and return without a word
+        if has_work(session):  # of others, or a handler of a read model has applied more
             PendingFlush(context).before_rows(_write_aggregates_of)
-        elif not has_work(session):
-            ledger.end_flush(session)
 
 
 def _checked(session: Session) -> list[AggregateRoot[Any]]:
@@ -87,6 +86,7 @@ def _write_in_flush(flush: PendingFlush) -> None:
 
 
 def _write_aggregates_of(flush: PendingFlush) -> None:
+    ledger.begin_flush(flush.session)
     aggregates: list[AggregateRoot[Any]] = []
     for state, _ in flush.states():
         instance = state.obj()
@@ -155,29 +155,30 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
 
     A handler of a read model that asks the session for an aggregate gets the instance that is being written, not another one.
     """
-    heard = _with_row_hooks(aggregates)
+    states = [instance_state(aggregate) for aggregate in aggregates] if _with_row_hooks(aggregates) else []
+    heard = [(state, state.key is None) for state in states]
     owed = ledger.ledger_of(session)
     groups: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
     written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
     try:
         with flush_transaction(session):
             owed.is_flushing = True
-            for aggregate in aggregates:
+            for state, is_new in heard:
+                call_row_hooks(connection_for(session, state), state, "before_insert" if is_new else "before_update")
+            for aggregate in aggregates:  # only now: what the hooks have applied is a part of what is written
                 state = instance_state(aggregate)
                 stream = _stream(aggregate, state)
                 if stream is None:
                     continue
-                connection = _connection(session, state, aggregate)
+                connection = connection_for(session, state)
                 groups.setdefault((connection, definition_of(type(aggregate)).tables), []).append(stream)
                 written.append((state, stream, state.key is None))
-            for state, _, is_new in written if heard else ():
-                call_row_hooks(session, state, "before_insert" if is_new else "before_update")
             appended = [insert_events(session, connection, tables, streams) for (connection, tables), streams in groups.items()]
             with registering(session, {instance_state(aggregate) for aggregate in aggregates}):
                 for each in appended:
                     tell_listeners(each)
-            for state, _, is_new in written if heard else ():
-                call_row_hooks(session, state, "after_insert" if is_new else "after_update")
+            for state, is_new in heard:
+                call_row_hooks(connection_for(session, state), state, "after_insert" if is_new else "after_update")
     except (AppendRefusedError, DBAPIError) as error:
         raise_explained(error, [(connection, tables, streams) for (connection, tables), streams in groups.items()])
     transaction = ledger.innermost(session)
@@ -189,12 +190,6 @@ def _with_row_hooks(aggregates: Sequence[AggregateRoot[Any]]) -> bool:
     if len(aggregates) == 1:
         return has_row_hooks(instance_state(aggregates[0]).mapper)
     return any(map(has_row_hooks, {instance_state(each).mapper for each in aggregates}))
-
-
-def _connection(session: Session, state: InstanceState[Any], aggregate: AggregateRoot[Any]) -> Connection:
-    if session.connection_callable is not None:  # a sharded session chooses by the instance
-        return session.connection_callable(state.mapper, aggregate)
-    return session.connection(bind_arguments={"mapper": state.mapper})
 
 
 def _stream(aggregate: AggregateRoot[Any], state: InstanceState[Any]) -> StreamAppend | None:

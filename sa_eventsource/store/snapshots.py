@@ -10,7 +10,7 @@ from sqlalchemy import Text, and_, bindparam, cast, exists, func, or_, select, u
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sa_eventsource.aggregates import definition_of
+from sa_eventsource.aggregates import books_of, definition_of
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def write_snapshots(appended: Appended) -> None:
     """Store the state of each aggregate that has passed a multiple of its ``__snapshot_frequency__``.
 
     Runs in the transaction that wrote the events, one statement for all aggregates. A state that does not survive being stored is
-    left out, with a warning: the snapshot that is there, or none, and the events after it tell it as well.
+    left out, with a warning: the snapshot that is there, or none, and the events after it tell it as well. So is, without one, a
+    state that is not known, or that is of another version than the last event written.
     """
     rows: list[dict[str, Any]] = []
     for stream in appended.streams:
@@ -35,8 +36,11 @@ def write_snapshots(appended: Appended) -> None:
         version = stream.events[-1].version
         if frequency is None or version // frequency == stream.expected_version // frequency or not definition.takes_snapshots:
             continue
+        values = vars(stream.aggregate)
+        if not books_of(stream.aggregate).is_loaded or values["version"] != version:
+            continue  # a handler has raised, or there are further events in the state: it is not the state of this version
         try:
-            state = definition.state.dump(vars(stream.aggregate))
+            state = definition.state.dump(values)
         except SnapshotError as error:
             warnings.warn(SnapshotWarning(error.aggregate_class, error.reason), stacklevel=1)
             continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, ForeignKey, event, inspect
+from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from sa_eventsource import ConcurrencyError, InactiveTransactionError
 from tests.orders import Base, Customer, Order
@@ -14,6 +14,24 @@ from tests.session.helpers import place_order, stored_types
 
 HOOKS = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
 INSTANCE_HOOKS = ("before_attach", "after_attach", "transient_to_pending", "pending_to_persistent")
+
+
+class Member(Base):
+    """Has badges, and no badge is without a member."""
+
+    __tablename__ = "members"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    badges: Mapped[list[Badge]] = relationship(cascade="all, delete-orphan")
+
+
+class Badge(Base):
+    """A badge of a member."""
+
+    __tablename__ = "badges"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    member_id: Mapped[int] = mapped_column(ForeignKey("members.id"))
 
 
 def once(session: Session, hook: str, act: Any) -> None:
@@ -288,3 +306,61 @@ def test_a_hook_that_raises_leaves_a_new_aggregate_with_its_events(database: Eng
         session.commit()
         assert order.notes == ["more"]
     assert stored_types(database) == ["OrderPlaced", "OrderPlaced", "NoteAdded"]
+
+
+def test_a_flush_that_finds_nothing_else_to_do_has_ended_for_what_is_applied_then(database: Engine) -> None:
+    with Session(database) as session:
+        customer, order = Member(id=1), Order.place(order_id="o-1")
+        orphan = Badge(id=1)
+        session.add_all([order, orphan])
+        customer.badges.append(orphan)  # the member is in no session
+        customer.badges.remove(orphan)
+        session.flush()
+        assert orphan not in session  # which the flush has dropped, without any other work
+        order.note("before the savepoint")
+        assert list(session.dirty) == [order]
+        savepoint = session.begin_nested()
+        session.add(Customer(id="c-9", email="ann@example.org"))
+        session.flush()
+        savepoint.rollback()
+        session.commit()
+        assert order.notes == ["before the savepoint"]
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_what_is_applied_while_a_row_is_written_behind_the_events_is_kept(database: Engine) -> None:
+    order = Order.place(order_id="o-1")
+
+    def note(*_: Any) -> None:
+        order.note("while a customer is written")
+
+    event.listen(Customer, "after_insert", note)
+    try:
+        with Session(database) as session:
+            session.add_all([order, Customer(id="c-9", email="ann@example.org")])
+            session.flush()
+            assert list(session.dirty) == [order]
+            session.commit()
+    finally:
+        event.remove(Customer, "after_insert", note)
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_a_new_aggregate_with_an_event_is_modified_as_a_new_entity_is(database: Engine) -> None:
+    new: list[Any] = [Order.place(order_id="o-1"), Customer(id="c-9", email="ann@example.org")]
+    with Session(database) as session:
+        for instance in new:
+            assert inspect(instance).modified
+            session.add(instance)
+            assert inspect(instance).modified
+            assert session.is_modified(instance)
+            assert instance in session.new
+            assert instance not in session.dirty
+        session.flush()
+        for instance in new:
+            assert not inspect(instance).modified
+            assert not session.is_modified(instance)
+        later = Order(id="o-2")
+        session.add(later)
+        later.note("first")
+        assert session.is_modified(later)
