@@ -16,6 +16,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.orm import Mapper, Session
 
 from sa_eventsource.aggregates import AggregateRoot, StateField, set_session_side
+from sa_eventsource.consumers import refuse_commit
 from sa_eventsource.events import on_join
 from sa_eventsource.mapping import EventRecord
 from sa_eventsource.projections import waiting
@@ -72,6 +73,7 @@ def _flushes_and_transactions() -> None:
     set_session_side(SessionSide())
     listen(Session, "before_flush", unit_of_work.before_flush, insert=True)  # first, to see whether there are others
     listen(Session, "after_flush_postexec", ledger.end_flush)
+    listen(Session, "before_commit", refuse_commit)
     listen(Session, "before_commit", ledger.end_flush)
     listen(Session, "after_commit", commits.after_commit)
     listen(Session, "after_rollback", ledger.after_rollback)

@@ -1,7 +1,14 @@
 """What takes events from the log under a name of its own: read models and subscriptions, and the shards of them."""
 
 from sa_eventsource.consumers.consumer import Consumer, OnError, check_following, reason_of
-from sa_eventsource.consumers.handling import HandlerMethod, by_stored_name, handling, is_any_handling, is_handling
+from sa_eventsource.consumers.handling import (
+    HandlerMethod,
+    by_stored_name,
+    handling,
+    is_any_handling,
+    is_handling,
+    refuse_commit,
+)
 from sa_eventsource.consumers.registry import chosen_consumers, consumers_on
 from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.consumers.stream_filter import ALL_STREAMS, Streams, is_parked
@@ -25,6 +32,7 @@ __all__ = [
     "is_handling",
     "is_parked",
     "reason_of",
+    "refuse_commit",
     "subscribe",
     "subscriptions_on",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
-from sa_eventsource.consumers.handling import handling
+from sa_eventsource.consumers.handling import handling, within_transaction
 from sa_eventsource.events import stored_types
 from sa_eventsource.exceptions import DeclarationError
 
@@ -91,14 +91,16 @@ class Consumer(ABC):
         """Give an event to the handler that takes it, if there is one.
 
         Raises:
-            ReadModelError: The handler of a read model raised something else than an error of the database that a retry may mend.
+            ReadModelError: The handler of a read model raised something else than an error of the database that a retry may mend,
+                or ended the transaction.
             SubscriptionError: That of a subscription did.
         """
         handler = self.handlers.get(type(each.event).__event_type__)
         if handler is None:
             return
+        connection = session.connection(bind_arguments=self.bind_arguments)
         try:
-            with handling(session):
+            with handling(session), within_transaction(session, connection):
                 handler.call(each, session)
         except Exception as error:
             if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from sqlalchemy import event
 
 from sa_eventsource.events import DomainEvent, RecordedEvent, members
+from sa_eventsource.exceptions import HandlerTransactionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 
@@ -44,6 +50,52 @@ def handling(session: Session) -> Iterator[None]:
     finally:
         _at_work.reset(outer)
         session.info[_HANDLING] = before
+
+
+@contextmanager
+def within_transaction(session: Session, connection: Connection) -> Iterator[None]:
+    """Have what a handler does stay in the transaction that it is called in.
+
+    A commit is refused before it happens, that of the session by :func:`refuse_commit`. That a transaction was rolled back is found
+    when the handler is done.
+
+    Raises:
+        HandlerTransactionError: The transaction has ended. Roll back what was begun since.
+    """
+    if connection not in _guarded:
+        _guarded.add(connection)
+        event.listen(connection, "commit", _refuse_commit_of_connection)
+        event.listen(connection, "before_cursor_execute", _refuse_statement)
+    begun, begun_there = session.get_transaction(), connection.get_transaction()
+    yield
+    if session.get_transaction() is not begun or connection.get_transaction() is not begun_there:
+        raise HandlerTransactionError("rolled the transaction back, or ended it otherwise")
+
+
+_guarded: WeakSet[Connection] = WeakSet()
+_ENDS_TRANSACTION = re.compile(
+    r"\s*(commit|end|abort|prepare\s+transaction|rollback(?!\s+(work\s+|transaction\s+)?to\b))\b", re.IGNORECASE
+)
+
+
+def refuse_commit(session: Session) -> None:
+    """Refuse the commit of a session in which a handler is at work; savepoints may be released.
+
+    Raises:
+        HandlerTransactionError: It is no savepoint.
+    """
+    if is_handling(session) and session.get_nested_transaction() is None:
+        raise HandlerTransactionError("called session.commit()")
+
+
+def _refuse_commit_of_connection(_connection: Connection) -> None:
+    if is_any_handling():
+        raise HandlerTransactionError("committed on the session's connection")
+
+
+def _refuse_statement(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+    if is_any_handling() and _ENDS_TRANSACTION.match(statement):
+        raise HandlerTransactionError(f"executed {statement.strip().upper()}")
 
 
 def is_handling(session: Session) -> bool:

@@ -33,6 +33,7 @@ from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEvent
 from sa_eventsource.exceptions.environment import EventContextLostError, MissingExtraError
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
+    HandlerTransactionError,
     MovedLogError,
     ReadModelChangedError,
     ReadModelError,
@@ -67,6 +68,7 @@ __all__ = [
     "EventIdConflictError",
     "EventPayloadError",
     "EventSourceError",
+    "HandlerTransactionError",
     "ImmutableEventError",
     "InactiveTransactionError",
     "LogExportError",

@@ -173,6 +173,25 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_TOKEN else f"{text[:_LONGEST_TOKEN]}..."
 
 
+class HandlerTransactionError(EventSourceError, sa_exc.InvalidRequestError):
+    """A handler of a read model, or the function of a subscription, committed or rolled back.
+
+    Its transaction is not its own: what it writes is committed together with the events, or with how far the follower has come, so
+    that each event counts once. Take the call out; what may fail goes into ``with session.begin_nested():``.
+
+    Attributes:
+        deed: What it did.
+    """
+
+    def __init__(self, deed: str) -> None:
+        """Build the message from the deed."""
+        self.deed = deed
+        super().__init__(
+            f"the handler {deed}: what it writes is committed together with the events, or with how far the follower has come, and "
+            "would count twice otherwise. Take that out; what may fail goes into `with session.begin_nested():`."
+        )
+
+
 def _first_few(names: Sequence[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"  # noqa: PLR2004 - a message stays short

@@ -12,7 +12,13 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sa_eventsource.checkpoints import STOPPED, lock_checkpoint, next_batch, save_checkpoint
-from sa_eventsource.exceptions import EventDecodeError, ReadModelError, SubscriptionError, UnknownEventTypeError
+from sa_eventsource.exceptions import (
+    EventDecodeError,
+    HandlerTransactionError,
+    ReadModelError,
+    SubscriptionError,
+    UnknownEventTypeError,
+)
 from sa_eventsource.projections.parking import park
 from sa_eventsource.projections.transaction import following
 
@@ -102,7 +108,7 @@ def record_failure(session: Session, follower: Follower, error: Exception, polic
             error=_as_text(error),
         )
         if attempts >= policy.attempts:
-            if follower.consumer.on_error == "park":
+            if follower.consumer.on_error == "park" and not isinstance(error.__cause__, HandlerTransactionError):
                 park(connection, follower.consumer, position, _as_text(error))
                 failed = checkpoint.without_failure()
                 outcome = "parked"

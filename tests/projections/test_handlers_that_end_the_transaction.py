@@ -1,0 +1,222 @@
+"""Handlers and subscriptions that commit or roll back: refused, each event counts once, and only they stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sa_eventsource import (
+    AggregateRoot,
+    DomainEvent,
+    HandlerTransactionError,
+    ReadModel,
+    ReadModelError,
+    ReadModelManager,
+    RecordedEvent,
+    RetryPolicy,
+    Worker,
+    handles,
+    load_for_update,
+    map_from_event,
+)
+from sa_eventsource.consumers import subscribe
+from sa_eventsource.read_models import count
+
+pytestmark = pytest.mark.filterwarnings("ignore:transaction already deassociated")  # says SQLAlchemy of what handlers do here
+
+
+class Base(DeclarativeBase):
+    """Base of a till."""
+
+
+class Paid(DomainEvent):
+    """Money came in."""
+
+    __event_type__ = "ending.Paid"
+
+
+class Lent(DomainEvent):
+    """Money went out."""
+
+    __event_type__ = "ending.Lent"
+
+
+class Till(AggregateRoot[str], Base):
+    """Where the money lies."""
+
+    __aggregate_type__ = "ending.Till"
+    __ignored_events__ = (Paid, Lent)
+
+
+class Deed:
+    """What the handlers do once they have counted."""
+
+    do: Callable[[Session], Any]
+
+
+class _Counting:
+    id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(default=0)
+
+    @classmethod
+    def _count(cls, recorded: RecordedEvent[Any], session: Session) -> None:
+        load_for_update(session, cls, recorded.aggregate_id).number += 1
+        Deed.do(session)
+
+
+class Counted(_Counting, ReadModel, Base):
+    """Counts payments behind the log."""
+
+    __tablename__ = "ending_counted"
+
+    @classmethod
+    @handles(Paid)
+    def _paid(cls, recorded: RecordedEvent[Paid], session: Session) -> None:
+        cls._count(recorded, session)
+
+
+class CountedParking(_Counting, ReadModel, Base):
+    """Likewise, and would park what it cannot take."""
+
+    __tablename__ = "ending_counted_parking"
+    __on_error__ = "park"
+
+    @classmethod
+    @handles(Paid)
+    def _paid(cls, recorded: RecordedEvent[Paid], session: Session) -> None:
+        cls._count(recorded, session)
+
+
+class CountedAtOnce(_Counting, ReadModel, Base):
+    """Counts loans with the events."""
+
+    __tablename__ = "ending_counted_at_once"
+    __consistency__ = "strong"
+
+    @classmethod
+    @handles(Lent)
+    def _lent(cls, recorded: RecordedEvent[Lent], session: Session) -> None:
+        cls._count(recorded, session)
+
+
+class Zealous(ReadModel, Base):
+    """Another model, which must not suffer."""
+
+    id: Mapped[str]
+    number: Mapped[int] = map_from_event(Paid, reduce=count())
+
+
+@subscribe("ending.mailer", Paid, base=Base)
+def mail(paid: RecordedEvent[Paid], session: Session) -> None:
+    Deed.do(session)
+
+
+def keep_going(session: Session) -> None:
+    with suppress(HandlerTransactionError):
+        session.commit()
+
+
+def in_a_savepoint(session: Session) -> None:
+    session.begin_nested()
+    session.commit()
+
+
+ENDS: dict[str, Callable[[Session], Any]] = {
+    "commit": Session.commit,
+    "rollback": Session.rollback,
+    "close": Session.close,
+    "commit within a savepoint": in_a_savepoint,
+    "commit of the connection": lambda session: session.connection().commit(),
+    "rollback of the connection": lambda session: session.connection().rollback(),
+    "COMMIT": lambda session: session.execute(text(" commit;")),
+    "ROLLBACK": lambda session: session.execute(text("ROLLBACK")),
+}
+
+
+@pytest.fixture
+def till(engine: Engine) -> Iterator[Engine]:
+    Base.metadata.create_all(engine)
+    Deed.do = lambda _session: None
+    for each in ("a", "b", "c"):
+        happen(engine, each, Paid())
+    yield engine
+
+
+def happen(engine: Engine, till_id: str, event: DomainEvent) -> None:
+    with Session(engine) as session:
+        till = Till(id=till_id)
+        till.apply_event(event)
+        session.add(till)
+        session.commit()
+
+
+def numbers(engine: Engine, model: type[Any]) -> dict[str, int]:
+    with Session(engine) as session:
+        return {row.id: row.number for row in session.scalars(select(model))}
+
+
+ONCE_EACH = {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_the_catch_up_refuses_it_and_counts_each_event_once(till: Engine, how: str) -> None:
+    Deed.do = ENDS[how]
+    manager = ReadModelManager(till, Base)
+    for _ in range(2):
+        with pytest.raises(ReadModelError, match=r"(?i)commit") as caught:
+            manager.catch_up(Counted)
+        assert isinstance(caught.value.__cause__, HandlerTransactionError)
+    assert numbers(till, Counted) == {}
+    Deed.do = lambda _session: None  # the corrected release
+    manager.catch_up(Counted)
+    assert numbers(till, Counted) == ONCE_EACH
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback of the connection"])
+def test_the_worker_goes_on_with_the_others(till: Engine, how: str) -> None:
+    Deed.do = ENDS[how]
+    with Worker(till, Base, retries=RetryPolicy(attempts=2, first_pause=0)) as worker:
+        for _ in range(3):
+            worker.run_once()
+    assert numbers(till, Zealous) == ONCE_EACH
+    assert numbers(till, Counted) == {}
+    stopped = {each.name for each in ReadModelManager(till, Base).status() if each.state == "stopped"}
+    assert {"Counted", "CountedParking", "ending.mailer"} <= stopped  # the event is not at fault: none is put aside
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback", "COMMIT"])
+def test_a_strong_handler_that_does_fails_the_commit(till: Engine, how: str) -> None:
+    Deed.do = ENDS[how]
+    with pytest.raises(ReadModelError):
+        happen(till, "d", Lent())
+    assert numbers(till, CountedAtOnce) == {}
+    with Session(till) as session:
+        assert session.get(Till, "d") is None
+
+
+def test_a_handler_that_takes_no_for_an_answer_counts_once(till: Engine) -> None:
+    Deed.do = keep_going
+    ReadModelManager(till, Base).catch_up(Counted)
+    assert numbers(till, Counted) == ONCE_EACH
+
+
+def test_a_handler_has_savepoints_and_sessions_of_its_own(till: Engine) -> None:
+    def try_something(session: Session) -> None:
+        with suppress(ValueError), session.begin_nested():
+            session.execute(text("UPDATE ending_counted SET number = 100"))
+            raise ValueError
+        with session.begin_nested():
+            session.execute(text("UPDATE ending_counted SET number = number"))
+        if till.dialect.name == "postgresql":
+            with Session(till) as other:
+                other.execute(text("CREATE TABLE IF NOT EXISTS ending_notes (number INTEGER)"))
+                other.commit()
+
+    Deed.do = try_something
+    ReadModelManager(till, Base).catch_up(Counted)
+    assert numbers(till, Counted) == ONCE_EACH
