@@ -7,6 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from sqlalchemy.ext.automap import AutomapBase
+from sqlalchemy.ext.declarative import DeferredReflection
+
 from sa_eventsource.aggregates.fingerprint import fingerprint
 from sa_eventsource.events import decode, decoder, place
 from sa_eventsource.exceptions import CorruptStreamError, DeclarationError, EventSourceError
@@ -14,6 +17,8 @@ from sa_eventsource.mapping import ID_TYPES, MAX_NAME_LENGTH, id_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from sqlalchemy import MetaData
 
     from sa_eventsource.aggregates.handlers import Handlers
     from sa_eventsource.aggregates.state import StateFields
@@ -137,6 +142,28 @@ def check_names(aggregate_class: type[Any], aggregate_type: object, id_type: typ
         raise DeclarationError(f"{name} declares ids of {id_type!r}; AggregateRoot takes [str], [UUID] or [int]")
     if frequency is not None and (type(frequency) is not int or frequency < 1):
         raise DeclarationError(f"{name}.__snapshot_frequency__ is {frequency!r}; it must be a whole number, 1 or more, or None")
+
+
+def check_base(aggregate_class: type[Any], metadata: MetaData) -> None:
+    """Check that whoever looks for a class's table can do without one: an aggregate is mapped to a query.
+
+    Raises:
+        DeclarationError: Something takes the table of each class of this base.
+    """
+    name = aggregate_class.__name__
+    reflecting = next((each for each in (AutomapBase, DeferredReflection) if issubclass(aggregate_class, each)), None)
+    if reflecting is not None:
+        raise DeclarationError(
+            f"{name} is declared on a base with {reflecting.__name__}, whose prepare() reflects the table of every class, and an "
+            "aggregate has none. Declare the aggregates on a base of their own with the same metadata: "
+            "class Base(DeclarativeBase): metadata = ReflectedBase.metadata."
+        )
+    if metadata.info.get("bind_key") is not None:
+        raise DeclarationError(
+            f"{name} has the __bind_key__ {metadata.info['bind_key']!r}, but Flask-SQLAlchemy finds the database of a key by a "
+            "model's table, and an aggregate is mapped to a query: its events would go to the default database. Declare it without "
+            "a key, or give it a base and a session of its own."
+        )
 
 
 def definition_of(aggregate_class: Any) -> AggregateDefinition:

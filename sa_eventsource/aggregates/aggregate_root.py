@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapped, declared_attr
 from sqlalchemy.orm.attributes import flag_modified, instance_state, opt_manager_of_class
 from typing_extensions import TypeVar
 
-from sa_eventsource.aggregates.aggregate_definition import AggregateDefinition, check_names, definition_of
+from sa_eventsource.aggregates.aggregate_definition import AggregateDefinition, check_base, check_names, definition_of
 from sa_eventsource.aggregates.handlers import Handlers
 from sa_eventsource.aggregates.instance import BOOKS, Books, books_of, drop_half_changed_state, load_missing_state, session_side
 from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside
@@ -135,6 +135,16 @@ class AggregateRoot(Generic[IdT]):
         if name in self.__state_fields__.names or name in {"version", "id"}:
             raise AggregateStateError(type(self).__name__, name)
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Delete an attribute; no part of what the log tells.
+
+        Raises:
+            AggregateStateError: It is a state field, the id or the version.
+        """
+        if name in self.__state_fields__.names or name in {"version", "id"}:
+            raise AggregateStateError(type(self).__name__, name)
+        object.__delattr__(self, name)
 
     if not TYPE_CHECKING:  # a type checker would see these clash with the declarative base's
 
@@ -278,6 +288,7 @@ def _define(cls: Any) -> AggregateDefinition:
             f"{cls.__name__} has no metadata to put the log's tables on. Declare it on a declarative base, or, where a registry "
             f"maps it, write metadata = mapper_registry.metadata in {cls.__name__}."
         )
+    check_base(cls, metadata)
     _collect(cls)
     aggregate_type, id_type = vars(cls).get("__aggregate_type__", cls.__name__), _id_type(cls)
     check_names(cls, aggregate_type, id_type)

@@ -89,7 +89,8 @@ class Handlers:
 
     def _method(self, name: str, event_class: type[DomainEvent]) -> Callable[[Any, Any], None]:
         method: Callable[[Any, Any], None] = getattr(self._aggregate_class, name)
-        if not callable(method):
+        marked = getattr(method, _MARK, None)
+        if not callable(method) or (marked is not None and event_class not in marked):
             raise DeclarationError(
                 f"{self._aggregate_class.__name__}.{name} hides the @applies({event_class.__name__}) method of that name. "
                 "Rename one of them."

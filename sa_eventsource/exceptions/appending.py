@@ -67,18 +67,23 @@ class EventAlreadyAppendedError(EventSourceError, sa_exc.InvalidRequestError):
         event_ids: The events concerned.
         aggregate_type: The aggregate's stored type name.
         aggregate_id: Its id, as stored.
+        others: Type and id of the other streams in the flush, whose events are new and were not written either.
     """
 
-    def __init__(self, event_ids: Sequence[UUID], aggregate_type: str, aggregate_id: str) -> None:
+    def __init__(
+        self, event_ids: Sequence[UUID], aggregate_type: str, aggregate_id: str, *, others: Sequence[tuple[str, str]] = ()
+    ) -> None:
         """Build the message from the events."""
+        self.others = tuple(others)
         self.event_ids = tuple(event_ids)
         self.aggregate_type = aggregate_type
         self.aggregate_id = aggregate_id
         ids = ", ".join(str(event_id) for event_id in event_ids)
-        super().__init__(
-            f"already appended to {aggregate_type} {aggregate_id!r}: {ids}. An earlier transaction did this work; "
-            "roll back and carry on."
-        )
+        advice = "An earlier transaction did this work; roll back and carry on."
+        if others:
+            named = ", ".join(f"{other_type} {other_id!r}" for other_type, other_id in others)
+            advice = f"An earlier transaction wrote them, but the events of {named} are new: roll back, and do that part again."
+        super().__init__(f"already appended to {aggregate_type} {aggregate_id!r}: {ids}. {advice}")
 
 
 class EventIdConflictError(EventSourceError, sa_exc.InvalidRequestError):

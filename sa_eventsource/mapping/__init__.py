@@ -33,6 +33,7 @@ from sa_eventsource.mapping.session_arguments import (
     check_class,
     check_connection,
     check_session,
+    present_session,
     session_maker,
     tables_of_base,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "json_object",
     "json_row",
     "lock_table",
+    "present_session",
     "quoted",
     "regclass_name",
     "schema_of",

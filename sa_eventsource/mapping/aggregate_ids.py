@@ -234,7 +234,9 @@ def _stored(identifier: Any) -> ColumnElement[Any] | None:
 @compiles(StoredIdentity)
 def _stored_identity(element: StoredIdentity, compiler: SQLCompiler, **options: Any) -> str:
     identifier: Any = element.left
-    stored = _stored(identifier)
+    # Where rows are grouped by the id, the column of the text beside it cannot be asked for: in HAVING and among the columns. Of a
+    # WHERE and of a join, SQLAlchemy says that it collects what they read from.
+    stored = _stored(identifier) if "from_linter" in options else None
     binary: BinaryExpression[bool] = element
     if stored is not None:
         right: Any = element.right

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, SmallInteger, String, Text, Uuid, text
@@ -58,7 +59,7 @@ class ValueKind:
 
 _NAME = ValueKind(String(MAX_NAME_LENGTH), Text(), as_json)
 _UUID = ValueKind(Uuid(), Uuid(), _quoted)
-_MOMENT = ValueKind(UtcDateTime(), DateTime(timezone=True), lambda moment: f'"{moment.isoformat()}"')
+_MOMENT = ValueKind(UtcDateTime(), DateTime(timezone=True), lambda moment: f'"{moment.astimezone(UTC).isoformat()}"')
 _DOCUMENT = ValueKind(DOCUMENT, JSONB(), str)  # the text that is stored
 _VERSION = ValueKind(Integer(), Integer(), str)
 _SMALL = ValueKind(SmallInteger(), SmallInteger(), str)

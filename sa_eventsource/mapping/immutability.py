@@ -19,7 +19,7 @@ from sa_eventsource.mapping.statements import TableNames, TableStatement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
     from sa_eventsource.mapping.statements import Rendering
 
@@ -67,12 +67,27 @@ def drop_statements(table: Table, dialect: str) -> list[TableStatement]:
 
 
 def guard_events(table: Table) -> None:
-    """Have ``create_all`` put the triggers on *table*, and ``drop_all`` remove the function that they leave behind."""
-    for dialect in ("postgresql", "sqlite"):
-        for statement in create_statements(table, dialect):
-            event.listen(table, "after_create", statement.execute_if(dialect=dialect))
-    for statement in _statements(table, (_drop_function,)):
-        event.listen(table, "after_drop", statement.execute_if(dialect="postgresql"))
+    """Have ``create_all`` put the triggers on *table*, and ``drop_all`` remove the function that they leave behind.
+
+    So with its copies, such as ``Table.to_metadata()`` makes.
+    """
+    event.listen(table, "after_create", _put_triggers, propagate=True)
+    event.listen(table, "after_drop", _remove_function, propagate=True)
+
+
+def is_guarded(table: Table) -> bool:
+    """Tell whether *table* is an event log, or a copy of one."""
+    return _put_triggers in table.dispatch.after_create  # event.contains() does not know of copies
+
+
+def _put_triggers(table: Table, connection: Connection, **_: object) -> None:
+    for statement in create_statements(table, connection.dialect.name):
+        connection.execute(statement)
+
+
+def _remove_function(table: Table, connection: Connection, **_: object) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(TableStatement(table, _drop_function))
 
 
 def _statements(table: Table, renderings: Sequence[Rendering]) -> list[TableStatement]:

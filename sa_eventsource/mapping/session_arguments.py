@@ -42,6 +42,11 @@ def check_session(name: str, value: Any, *, instead: str | None = None) -> None:
     raise TypeError(f"{name} takes a Session, not {_shown(value)}{advice and '; '}{advice}")
 
 
+def present_session(session: Session | scoped_session[Session]) -> Session:
+    """Get the session that a ``scoped_session`` stands for here and now; any other session as it is."""
+    return session() if isinstance(session, scoped_session) else session
+
+
 def check_async_session(name: str, value: Any, *, instead: str) -> None:
     """Refuse what is no ``AsyncSession``. Arguments and errors as for :func:`check_session`."""
     kinds = _asynchronous("AsyncSession")

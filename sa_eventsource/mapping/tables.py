@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from sqlalchemy import (
     BigInteger,
@@ -29,16 +28,13 @@ from sa_eventsource.mapping.column_types import (
     UtcDateTime,
 )
 from sa_eventsource.mapping.event_columns import EVENT_COLUMNS
-from sa_eventsource.mapping.immutability import guard_events
+from sa_eventsource.mapping.immutability import guard_events, is_guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 _INFO_KEY = "sa_eventsource"
-
-# Not in Table.info, which Alembic would write into migrations.
-_logs: WeakSet[Table] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,7 @@ def undone_on_failure(metadata: object) -> Iterator[None]:
 
 def is_events_table(table: object) -> bool:
     """Tell whether *table* is an event log."""
-    return isinstance(table, Table) and table in _logs
+    return isinstance(table, Table) and is_guarded(table)
 
 
 def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTables:
@@ -168,7 +164,6 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     correlated = events.c.correlation_id.is_not(None)
     _index(events.c.correlation_id, postgresql_where=correlated, sqlite_where=correlated)
     guard_events(events)
-    _logs.add(events)
     projections = Table(
         options.projections,
         metadata,

@@ -70,5 +70,10 @@ def marked(model: type[Any]) -> dict[type[DomainEvent], Callable[[RecordedEvent[
                     )
                 names[event_type] = name
                 method = getattr(model, name)
+                if event_class not in getattr(method, _MARK, (event_class,)):
+                    raise DeclarationError(
+                        f"{model.__name__}.{name} hides the @handles({event_class.__name__}) method of that name. "
+                        "Rename one of them."
+                    )
                 methods[event_class] = method if isinstance(member, classmethod) else method.__get__(model)
     return methods

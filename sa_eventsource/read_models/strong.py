@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
+from sa_eventsource.consumers import handling
 from sa_eventsource.events import RecordedEvent
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
@@ -54,6 +55,9 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
         raise definition.refused(list(_as_applied(appended)), error) from error
     for each in events:
         definition.call_handler(each, appended.session)
+    if not appended.is_in_flush:
+        with handling(appended.session):
+            appended.session.flush()
 
 
 def _write_by_statement(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:

@@ -15,12 +15,13 @@ from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
 from sa_eventsource.arguments import check_axis, check_moment, check_moment_of_event, check_uuid, version_number
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
-from sa_eventsource.mapping import check_class, check_session
+from sa_eventsource.mapping import check_class, check_session, present_session
 from sa_eventsource.store import (
     AppendRefusedError,
     EventStore,
     StreamAppend,
     append,
+    begin_where_the_driver_does_not,
     current_version,
     known_at,
     raise_explained,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy import Connection
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, scoped_session
 
     from sa_eventsource.store import EventQuery
     from sa_eventsource.types import TimeAxis
@@ -67,7 +68,7 @@ class EventSourcedRepository(Generic[A]):
     ``get`` and ``save`` are ``session.get`` and ``session.add`` under the names of the field; the rest has no counterpart there.
     """
 
-    def __init__(self, session: Session, aggregate_class: type[A]) -> None:
+    def __init__(self, session: Session | scoped_session[Session], aggregate_class: type[A]) -> None:
         """Bind the repository to a session.
 
         Raises:
@@ -76,9 +77,13 @@ class EventSourcedRepository(Generic[A]):
         """
         check_session("EventSourcedRepository()", session, instead="AsyncEventSourcedRepository")
         check_class("EventSourcedRepository()", aggregate_class, "an aggregate's class, such as Order")
-        self._session = session
+        self._given = session
         self._aggregate_class = aggregate_class
         self._definition = definition_of(aggregate_class)
+
+    @property
+    def _session(self) -> Session:
+        return present_session(self._given)
 
     def get(self, aggregate_id: Any) -> A:
         """Load an aggregate, or return the one the session has.
@@ -259,6 +264,7 @@ class EventSourcedRepository(Generic[A]):
         return start + len(events)
 
     def _append(self, stream: StreamAppend) -> None:
+        begin_where_the_driver_does_not(self._connection(writing=True))
         savepoint = self._session.begin_nested()
         connection = self._connection(writing=True)  # asked for now: the savepoint is set when its connection is first used
         try:

@@ -16,6 +16,7 @@ from sa_eventsource.exceptions import UnitOfWorkBypassError
 from sa_eventsource.mapping import EventRecord, is_events_table
 from sa_eventsource.session.bulk_writes import guard_bulk_writes, has_no_writes, note_flush, refuse_bulk_writes, writes_within
 from sa_eventsource.session.sqlalchemy_internals import locked_classes
+from sa_eventsource.session.unit_of_work import protect, refuse_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,11 +93,16 @@ def _written_class(write: UpdateBase) -> type[Any] | None:
     """Tell the mapped class that a statement names, or whose rows lie in the table that it names."""
     entity = write.entity_description.get("entity")
     if entity is not None:
-        mapped: type[Any] = inspect(entity).mapper.class_
-        return mapped
+        mapper: Mapper[Any] = inspect(entity).mapper
+        return guarded_class(mapper)
     table = write.table
     found = (class_of_table(table) for class_of_table in _tables) if isinstance(table, Table) else iter(())
     return next((each for each in found if each is not None), None)
+
+
+def guarded_class(mapper: Mapper[Any]) -> type[Any]:
+    """Get what stands for a mapper's class where writes are refused: ``EventRecord`` for any class that is mapped to a log."""
+    return EventRecord if is_events_table(mapper.local_table) else mapper.class_
 
 
 _LOCKING = (
@@ -113,8 +119,11 @@ def guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
         has_no_writes(mapper.persist_selectable)
     if issubclass(class_, AggregateRoot):
         refuse_bulk_writes(mapper, lambda: UnitOfWorkBypassError(f"a bulk write of {class_.__name__}"))
+    guarded = guarded_class(mapper)
+    if guarded is EventRecord and not issubclass(class_, EventRecord):
+        protect(class_, refuse_history)
     for kind, refuse in _bulk_refusals.items():
-        if issubclass(class_, kind):
+        if issubclass(guarded, kind):
             guard_bulk_writes(mapper, lambda refuse=refuse: refuse(class_))  # type: ignore[misc]
 
 
@@ -125,9 +134,12 @@ def guard_attributes(_mapper: Mapper[Any], class_: type[Any]) -> None:
             event.listen(getattr(class_, key), "set", _refuse_merge)
 
 
-def _refuse_merge(aggregate: AggregateRoot[Any], value: object, _old: object, _initiator: object) -> None:
+def _refuse_merge(aggregate: AggregateRoot[Any], value: object, _old: object, initiator: Any) -> None:
     # Only session.merge() sets these attributes this way: an application's assignment ends in AggregateRoot.__setattr__.
     session = object_session(aggregate)
-    if session is not None and aggregate in session.new:
+    is_new = session is not None and aggregate in session.new
+    if not is_new and getattr(aggregate, initiator.key) == value:
+        return  # as it is: merging an entity beside it comes by here too
+    if session is not None and is_new:
         session.expunge(aggregate)
     raise UnitOfWorkBypassError(f"session.merge() of {type(aggregate).__name__} {value!r}", advice=_MERGING)

@@ -236,6 +236,7 @@ def _is_plain(execution: ORMExecuteState) -> bool:
 
 
 _OWN_STATEMENT_LISTENERS = 2
+_COLUMNS = frozenset({"id", "version"})
 _ALWAYS_GIVEN = frozenset({"_sa_orm_load_options", "_result_disable_adapt_to_context"})
 _BIND_ARGUMENTS = frozenset({"clause", "mapper"})
 
@@ -246,7 +247,7 @@ def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
         return None
     statement: Any = execution.statement
     parameters = execution.parameters
-    if type(parameters) is not dict or len(parameters) != 1 or statement._with_options or statement._for_update_arg is not None:  # noqa: SLF001
+    if type(parameters) is not dict or len(parameters) != 1 or _asks_for_more(statement):
         return None
     mapper = execution.bind_mapper
     criteria = statement._where_criteria  # noqa: SLF001
@@ -261,6 +262,14 @@ def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
     if options._autoflush:  # noqa: SLF001
         execution.session._autoflush()  # noqa: SLF001
     return IdentityLoad(mapper, next(iter(parameters.values())), options._refresh_state)  # noqa: SLF001
+
+
+def _asks_for_more(statement: Any) -> bool:
+    """Tell whether a statement has options, locks its rows, or is a refresh that names relationships."""
+    if statement._with_options or statement._for_update_arg is not None:  # noqa: SLF001
+        return True
+    named = getattr(statement._compile_options, "_only_load_props", None)  # noqa: SLF001
+    return named is not None and not _COLUMNS.issuperset(named)
 
 
 def _loads_more(mapper: Mapper[Any]) -> bool:

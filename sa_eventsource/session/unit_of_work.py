@@ -109,7 +109,8 @@ def protect(kind: type[Any], refuse: Callable[[Session, Any, str], None]) -> Non
     _protected = tuple(_refusals)
 
 
-def _refuse_history(_session: Session, instance: Any, deed: str) -> None:
+def refuse_history(_session: Session, instance: Any, deed: str) -> None:
+    """Refuse what would write events past the aggregates."""
     advice = (
         "Append events with apply_event() on an aggregate." if deed == "adding" else "Append a new event that corrects it instead."
     )
@@ -121,7 +122,7 @@ def _refuse_deletion(_session: Session, instance: Any, deed: str) -> None:
     raise ImmutableEventError(f"{deed} {instance!r}", advice)
 
 
-_refusals: dict[type[Any], Callable[[Session, Any, str], None]] = {AggregateRoot: _refuse_deletion, EventRecord: _refuse_history}
+_refusals: dict[type[Any], Callable[[Session, Any, str], None]] = {AggregateRoot: _refuse_deletion, EventRecord: refuse_history}
 _protected: tuple[type[Any], ...] = tuple(_refusals)
 
 

@@ -11,7 +11,7 @@ from sa_eventsource.store.append import (
     tell_listeners,
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
-from sa_eventsource.store.connections import require_transaction
+from sa_eventsource.store.connections import begin_where_the_driver_does_not, require_transaction
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.event_conditions import recorded, select_events
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
@@ -38,6 +38,7 @@ __all__ = [
     "StoredStream",
     "StreamAppend",
     "append",
+    "begin_where_the_driver_does_not",
     "between_positions",
     "current_snapshot",
     "current_version",

@@ -55,12 +55,14 @@ class Appended:
         connection: Its connection, in the transaction that wrote them.
         tables: The tables they were written to.
         streams: The events by stream.
+        is_in_flush: Whether the session's unit of work is at it, which then writes what listeners change through the session.
     """
 
     session: Session
     connection: Connection
     tables: EventSourceTables
     streams: Sequence[StreamAppend] = field(default_factory=list)
+    is_in_flush: bool = True
 
 
 class AppendRefusedError(EventSourceError):
@@ -95,7 +97,9 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
         TypeError: ``session.info["event_context"]`` is no ``EventContext``.
         DBAPIError: The database refused the statement, at REPEATABLE READ and SERIALIZABLE also for a stream that has moved on.
     """
-    tell_listeners(insert_events(session, connection, tables, streams))
+    appended = insert_events(session, connection, tables, streams)
+    appended.is_in_flush = False
+    tell_listeners(appended)
 
 
 def insert_events(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> Appended:

@@ -100,7 +100,12 @@ def explain(
     if conflict is not None:
         return conflict
     for stream in repeated:
-        return EventAlreadyAppendedError([event.event_id for event in stream.events], stream.aggregate_type, stream.aggregate_id)
+        return EventAlreadyAppendedError(
+            [event.event_id for event in stream.events],
+            stream.aggregate_type,
+            stream.aggregate_id,
+            others=[(other.aggregate_type, other.aggregate_id) for other in unseen],
+        )
     return None
 
 

@@ -31,6 +31,11 @@ def is_in_autocommit(connection: Connection) -> bool:
     return getattr(driver, "autocommit", False) is True
 
 
+def is_execution_heard(connection: Connection) -> bool:
+    """Tell whether somebody listens to ``before_execute`` or ``after_execute``, which are called for Core's statements only."""
+    return bool(connection.dispatch.before_execute) or bool(connection.dispatch.after_execute)
+
+
 def require_transaction(connection: Connection) -> None:
     """Refuse a connection on which nothing could be undone.
 
@@ -39,6 +44,17 @@ def require_transaction(connection: Connection) -> None:
     """
     if is_in_autocommit(connection):
         raise AutocommitError(repr(connection.engine.url))
+
+
+def begin_where_the_driver_does_not(connection: Connection) -> None:
+    """Begin SQLite's transaction before a savepoint is set: ``sqlite3`` by itself waits for the first row to be written.
+
+    A savepoint outside a transaction is one by itself, and its release a commit
+    (https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#enabling-non-legacy-sqlite-transactional-modes-with-the-sqlite3-or-aiosqlite-driver).
+    """
+    driver: Any = connection.connection.dbapi_connection
+    if connection.dialect.name == "sqlite" and not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN")
 
 
 @contextmanager

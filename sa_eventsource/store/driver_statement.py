@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.store.connections import is_execution_heard
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 class DriverStatement:
     """A Core statement that skips Core's per-execution work where its parameters need none.
 
-    On psycopg, the text is compiled once per dialect and run by ``exec_driver_sql``: events, echo and instrumentation of the engine
-    see it as ever. Its parameters are positional, which psycopg sends with less work than named ones. Elsewhere, and under
-    ``schema_translate_map``, Core executes the statement itself.
+    On psycopg, the text is compiled once per dialect and run by ``exec_driver_sql``: cursor events, echo and instrumentation of the
+    engine see it as ever. Its parameters are positional, which psycopg sends with less work than named ones. Elsewhere, under
+    ``schema_translate_map``, and where somebody listens to what Core executes, Core executes the statement itself.
     """
 
     def __init__(self, statement: Any) -> None:
@@ -37,6 +39,7 @@ class DriverStatement:
             options
             or dialect.driver not in ("psycopg", "psycopg_async")
             or "schema_translate_map" in connection.get_execution_options()
+            or is_execution_heard(connection)
         ):
             return connection.execute(self._statement, parameters, execution_options=options or {})
         kind = type(dialect)

@@ -8,7 +8,7 @@ from sqlalchemy import func, inspect, select
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.arguments import check_uuid
-from sa_eventsource.mapping import EventRecord, check_async_session, check_session, tables_of_base
+from sa_eventsource.mapping import EventRecord, check_async_session, check_session, present_session, tables_of_base
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncSession
-    from sqlalchemy.orm import Mapper, Session
+    from sqlalchemy.orm import Mapper, Session, scoped_session
 
     from sa_eventsource.events import DomainEvent, RecordedEvent
 
@@ -27,7 +27,7 @@ class EventStore:
     Example: ``EventStore(session).events.of(Order, order_id).from_version(3).all()``
     """
 
-    def __init__(self, session: Session, base: Any = None) -> None:
+    def __init__(self, session: Session | scoped_session[Session], base: Any = None) -> None:
         """Open the log.
 
         Args:
@@ -36,9 +36,13 @@ class EventStore:
                 or a schema, or where the session has several binds (an aggregate class, where they are by class).
         """
         check_session("EventStore()", session, instead="AsyncEventStore")
-        self._session = session
+        self._given = session
         self._table: Table = _events_of(base)
         self._mapper = _mapper_of(base)
+
+    @property
+    def _session(self) -> Session:
+        return present_session(self._given)
 
     @property
     def events(self) -> EventQuery:

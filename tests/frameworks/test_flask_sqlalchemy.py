@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import DeclarativeBase, DeclarativeBaseNoMeta, Mapped, MappedAsDataclass, mapped_column
 
-from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, EventRecord, applies
+from sa_eventsource import AggregateRoot, ConcurrencyError, DeclarationError, DomainEvent, EventRecord, applies
 
 pytest.importorskip("flask_sqlalchemy")
 
@@ -191,3 +191,11 @@ def test_a_conflict_is_found(helpdesk: Helpdesk) -> None:
     with pytest.raises(ConcurrencyError):
         session.commit()
     session.rollback()
+
+
+def test_a_bind_key_is_refused_whose_database_the_session_would_not_find() -> None:
+    app = Flask("two databases")
+    app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SQLALCHEMY_BINDS={"archive": "sqlite://"})
+    db: Any = SQLAlchemy(app, model_class=_Plain)
+    with pytest.raises(DeclarationError, match=r"__bind_key__ 'archive'.*would go to the default database"):
+        type("Archived", (AggregateRoot, db.Model), {"__bind_key__": "archive", "__ignored_events__": (TicketOpened,)})

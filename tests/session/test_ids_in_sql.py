@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 import pytest
-from sqlalchemy import ForeignKey, String, bindparam, cast, func, literal, select, text, tuple_
+from sqlalchemy import ForeignKey, String, bindparam, case, cast, func, literal, select, text, tuple_
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -342,6 +342,23 @@ def test_a_value_is_found_by_the_index_of_the_log(postgres_engine: Engine, state
         plan = "\n".join(session.execute(text("EXPLAIN " + str(compiled).replace(":", "\\:"))).scalars())
     (condition,) = [line for line in plan.splitlines() if "Index Cond" in line and "aggregate_type" in line]
     assert "aggregate_id" in condition, plan
+
+
+@pytest.mark.parametrize(
+    "condition", [lambda: Ticket.id == 9, lambda: Ticket.id.in_([9]), lambda: Ticket.id > 9 - 1], ids=["==", "in", ">"]
+)
+def test_rows_grouped_by_the_id_are_asked_for_it_again(engine: Engine, condition: Any) -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        for number in (8, 9):
+            ticket = Ticket(id=number)
+            ticket.apply_event(Opened(n=number))
+            session.add(ticket)
+        session.commit()
+        having = select(Ticket.id, func.count()).group_by(Ticket.id).having(condition())
+        assert session.execute(having).all() == [(9, 1)]
+        column = select(case((condition(), "nine"), else_="other")).group_by(Ticket.id)
+        assert sorted(session.scalars(column)) == ["nine", "other"]
 
 
 def test_a_load_by_id_that_others_listen_to_uses_the_index_too(postgres_engine: Engine) -> None:

@@ -23,7 +23,7 @@ def test_merge_of_a_detached_aggregate_is_refused_with_advice(database: Engine) 
     with Session(database) as session:
         with pytest.raises(UnitOfWorkBypassError, match=r"session\.merge\(\).*session\.get\(\)"):
             session.merge(order)
-        assert not session.dirty
+        assert not any(session.is_modified(each) for each in session.dirty)
         session.commit()
     assert stored_types(database) == ["OrderPlaced"]
 
