@@ -168,10 +168,10 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
                 call_row_hooks(connection_for(session, state), state, "before_insert" if is_new else "before_update")
             for aggregate in aggregates:  # only now: what the hooks have applied is a part of what is written
                 state = instance_state(aggregate)
+                connection = connection_for(session, state)  # first: what is refused below rolls its transaction back
                 stream = _stream(aggregate, state)
                 if stream is None:
                     continue
-                connection = connection_for(session, state)
                 groups.setdefault((connection, definition_of(type(aggregate)).tables), []).append(stream)
                 written.append((state, stream, state.key is None))
             appended = [insert_events(session, connection, tables, streams) for (connection, tables), streams in groups.items()]

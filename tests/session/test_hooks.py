@@ -102,6 +102,28 @@ def test_an_event_applied_when_an_aggregate_changes_its_state_in_the_session_is_
     assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
 
 
+@pytest.mark.parametrize("hook", ["pending_to_persistent", "after_flush", "after_flush_postexec"])
+@pytest.mark.parametrize("fails", [False, True], ids=["the application raises", "a flush fails"])
+def test_an_event_applied_in_a_hook_stays_with_an_aggregate_that_a_savepoint_makes_transient(
+    database: Engine, hook: str, *, fails: bool
+) -> None:
+    place_order(database, "taken")
+    with Session(database) as session:
+        order = Order.place(order_id="o-1")
+        once(session, hook, lambda: order.note("in a hook"))
+        with pytest.raises(ConcurrencyError if fails else RuntimeError), session.begin_nested():
+            session.add(order)
+            session.flush()
+            if fails:
+                session.add(Order.place(order_id="taken"))
+                session.flush()
+            raise RuntimeError
+        assert [type(each).__name__ for each in order.pending_events] == ["OrderPlaced", "NoteAdded"]
+        session.add(order)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPlaced", "NoteAdded"]
+
+
 @pytest.mark.parametrize("expire_on_commit", [True, False])
 def test_an_event_applied_after_the_commit_is_refused(database: Engine, *, expire_on_commit: bool) -> None:
     with Session(database, expire_on_commit=expire_on_commit) as session:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import (
     AutocommitError,
     ConcurrencyError,
+    EmptyAggregateError,
     EventAlreadyAppendedError,
     EventIdConflictError,
     EventSourcedRepository,
@@ -119,6 +120,19 @@ def test_an_outside_transaction_in_a_savepoint_goes_on_after_a_conflict(database
         session.add(Order.place(order_id="o-2"))
         session.commit()
     assert stored_types(database) == ["OrderPlaced", "OrderPlaced"]
+
+
+def test_a_flush_that_is_refused_rolls_an_outside_transaction_back_as_for_any_entity(database: Engine) -> None:
+    with database.connect() as connection:
+        connection.begin()
+        with Session(connection) as session:
+            session.add(Order.place(order_id="o-1"))
+            session.commit()
+            session.add(Order(id="nothing happened"))
+            with pytest.raises(EmptyAggregateError):
+                session.flush()
+        connection.commit() if connection.in_transaction() else None
+    assert stored_types(database) == []
 
 
 def in_autocommit_by_option(engine: Engine) -> Engine:
