@@ -130,10 +130,14 @@ def refuse_late_change(instance: Any) -> None:
         raise RefusedError("a change that no flush would write")
 
 
-def load_again_if_unchanged(instance: Any) -> None:
+def lose_state(instance: Any) -> None:
     """Have the state loaded that a change has left half done, as an aggregate's is; with changes, it stays as it was before."""
     session = object_session(instance)
-    if session is not None and instance not in session.new and not session.is_modified(instance):
+    if session is None or instance in session.new:
+        return
+    if session.is_modified(instance):
+        session.connection()  # on which the state of an aggregate is read to which its changes are added
+    else:
         session.expire(instance, STATE)
 
 
@@ -157,7 +161,7 @@ class Twin(TwinBase):
         marks = (*self.marks, mark)
         refuse_late_change(self)
         if mark.startswith(REFUSED) or mark in _poisoned:
-            load_again_if_unchanged(self)
+            lose_state(self)
             raise ApplicationError(mark)
         self.marks = marks
         self.total += 1

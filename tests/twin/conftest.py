@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, event
 
-from tests.databases import configure_sqlite
+from tests.databases import DatabasePool, EmbeddedServer, configure_sqlite
 from tests.twin.worlds import create_tables
 
 WAITS = {"options": "-c lock_timeout=20ms"}
@@ -48,6 +48,15 @@ def engines_on_sqlite(folder: Path) -> Iterator[tuple[Engine, Engine]]:
 def postgres_engines(postgres_database_url: str) -> Iterator[Callable[..., Any]]:
     """``with postgres_engines(isolation_level=...) as engines:``."""
     yield lambda **options: engines_on_postgresql(postgres_database_url, **options)
+
+
+@pytest.fixture
+def preparing_engines(preparing_server: EmbeddedServer) -> Iterator[tuple[Engine, Engine]]:
+    """Two engines on one database that has prepared transactions."""
+    pool = DatabasePool(preparing_server.url)
+    with pool.database() as url, engines_on_postgresql(url) as engines:
+        yield engines
+    pool.close()
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ DIFFERENCES = (
         (ImmutableEventError, (RefusedError,)),
     ),
     Difference(
-        "INSERT, UPDATE and DELETE statements, `with_for_update()`",
+        "INSERT, UPDATE and DELETE statements, bulk operations, `session.merge()`, `with_for_update()`",
         "done",
         "`UnitOfWorkBypassError`",
         "No event would be written and no version checked; and there is no row to lock.",
@@ -137,9 +137,14 @@ DIFFERENCES = (
     Difference(
         "A flush that fails",
         "`after_soft_rollback` is called for the flush's own transaction",
-        "also for a transaction within it, where hooks listen; a connection may not have been asked for",
-        "After the rollback, and before the error is raised, the log is asked what went wrong. Mistakes are found before the first "
-        "statement.",
+        "also for a transaction within it, where hooks listen",
+        "After the rollback, and before the error is raised, the log is asked what went wrong.",
+    ),
+    Difference(
+        "A flush that fails, for what the application has let go",
+        "is let go by the session too",
+        "is in the session until its rollback, if it was to be written",
+        "The session keeps the error until then, and the error's traceback has in its frames what was being written.",
     ),
     Difference(
         "Values that the database, or a column's default, gives in a flush (`refresh_flush`)",

@@ -43,8 +43,10 @@ ORDERLESS = OF_INSTANCES - {
 }
 """Called for several instances at once, in any order: what raises, or queries, in the midst of it has no one outcome."""
 
-OF_TRANSACTIONS = frozenset({"after_begin", "after_transaction_create", "after_transaction_end"})
-"""Called while a transaction is between two states: what an application does there, SQLAlchemy does not provide for."""
+IN_MIDSTREAM = frozenset(
+    {"after_begin", "after_transaction_create", "after_transaction_end", "pending_to_transient", "persistent_to_transient"}
+)
+"""Called while a transaction is between two states: what an application does there with it, SQLAlchemy does not provide for."""
 
 
 class Pair:
@@ -112,6 +114,8 @@ class TwinMachine(RuleBasedStateMachine):
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         mend()
+        gc.collect()
+        gc.freeze()  # the collection after each step need not go through what was there before
         setting = data.draw(self.settings, label="setting")
         prefix = uuid4().hex[:12]
         self.pair = self.make_pair(setting, prefix)
@@ -284,7 +288,7 @@ class TwinMachine(RuleBasedStateMachine):
         deeds: list[v.Deed] = ["change", "change", "add", "raise", "read", "get", "collect", "forget"]
         if hook in ORDERLESS:
             deeds = ["change", "read", "collect", "forget"]
-        if hook in OF_TRANSACTIONS:
+        if hook in IN_MIDSTREAM:
             deeds = ["collect", "forget"]
         if hook == "do_orm_execute":
             deeds.append("hide")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from itertools import groupby
+from traceback import clear_frames
 from typing import Any
 
 from sqlalchemy import inspect
@@ -43,21 +44,33 @@ def observe(world: World, operation: Operation) -> Outcome:
             if isinstance(raised, KeyboardInterrupt):
                 raise
             error, told = type(raised), f"{type(raised).__name__}: {raised}"
+            _let_go(raised)
             sqlstate = getattr(getattr(raised, "orig", None), "sqlstate", None)
             told += f" [{sqlstate}]" if sqlstate else ""
     return Outcome(value, error, told, tuple(each.category for each in caught), _meant(world.heard, error))
 
 
+def _let_go(error: BaseException | None) -> None:
+    """Let go of what the frames of an error's traceback hold: the session keeps the error until its rollback; see the table."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
 def _meant(heard: list[str], error: type[BaseException] | None) -> tuple[str, ...]:
     """Leave out what is not the same twice, or differs by the table.
 
-    Events of several instances at once come in any order. A flush of aggregates that fails has two blocks that are rolled back, and
-    may do so before it has asked for a connection; pending instances become transient before or after that is told.
+    Events of several instances at once come in any order. A flush of aggregates that fails has two transactions, both rolled back.
     """
     if error is not None:
-        heard = [name for name in heard if name not in ("after_begin", "after_transaction_create", "after_transaction_end")]
-    groups = ((kind, sorted(names)) for kind, names in groupby(heard, key=lambda name: "" if "_to_" in name else name))
-    return tuple(name for kind, names in groups for name in (names[:1] if kind == "after_soft_rollback" else names))
+        heard = [name for name in heard if name not in ("after_transaction_create", "after_transaction_end")]
+        first = heard.index(_ROLLED_BACK) + 1 if _ROLLED_BACK in heard else 0
+        heard = heard[:first] + [name for name in heard[first:] if name != _ROLLED_BACK]
+    groups = (sorted(names) for _, names in groupby(heard, key=lambda name: "" if "_to_" in name else name))
+    return tuple(name for names in groups for name in names)
+
+
+_ROLLED_BACK = "after_soft_rollback"
 
 
 @dataclass(frozen=True)
@@ -81,8 +94,7 @@ def look(world: World) -> Sight:
             "active": session.is_active,
             "in transaction": session.in_transaction(),
             "in a savepoint": session.in_nested_transaction(),
-            # An error that is kept until the rollback holds what its traceback's frames hold.
-            "held": sorted(world.key(each) for each in session.identity_map.values()) if session.is_active else None,
+            "held": sorted(world.key(each) for each in session.identity_map.values()),
             "new": sorted(world.key(each) for each in session.new),
             "dirty": sorted(world.key(each) for each in session.dirty),
             "deleted": sorted(world.key(each) for each in session.deleted),
@@ -106,18 +118,8 @@ def _instance(world: World, instance: Any) -> dict[str, Any]:
 def differing(ours: Any, twins: Any) -> list[str]:
     """Name what differs between two sights."""
     found = []
-    # A transient entity that was expired has lost its attributes, the key too; an aggregate keeps them: see the table.
-    emptied = [slot for slot, each in twins.instances.items() if each["state"] == "transient" and each["key"] == "?"]
     for name in ("instances", "same", "session", "stored"):
         mine, other = getattr(ours, name), getattr(twins, name)
-        if name == "instances":
-            mine, other = (
-                {
-                    slot: {part: each[part] for part in ("state", "here")} if slot in emptied else each
-                    for slot, each in sight.items()
-                }
-                for sight in (mine, other)
-            )
         if mine != other:
             found.append(f"{name}: the aggregate's {mine!r}, the twin's {other!r}")
     return found

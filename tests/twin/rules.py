@@ -43,7 +43,7 @@ def _refuse_empty_ones(_mapper: Any, _connection: Any, instance: Twin) -> None:
 @event.listens_for(Twin, "before_insert")
 @event.listens_for(Twin, "before_update")
 def _refuse_autocommit(_mapper: Any, connection: Connection, _instance: Twin) -> None:
-    if connection.get_isolation_level() == "AUTOCOMMIT":
+    if getattr(connection.connection.dbapi_connection, "autocommit", False) is True:
         raise RefusedError("a connection that is in no transaction")
 
 
@@ -66,22 +66,28 @@ def _refuse_statements(state: ORMExecuteState) -> None:
 
 def _note_what_is_written(session: Session, *_: Any) -> None:
     transaction = session.get_nested_transaction() or session.get_transaction()
-    written: list[tuple[Any, Any, tuple[str, ...]]] = session.info.setdefault(_WRITTEN, [])
-    written.extend((transaction, ref(each), each.marks) for each in (*session.new, *session.dirty) if isinstance(each, Twin))
+    written: list[tuple[Any, Any, str, tuple[str, ...]]] = session.info.setdefault(_WRITTEN, [])
+    accounts = [each for each in (*session.new, *session.dirty) if isinstance(each, Twin)]
+    written.extend((transaction, ref(each), _id_of(each), each.marks) for each in accounts)
+
+
+def _id_of(account: Twin) -> str:
+    identity = inspect(account).identity
+    return account.id if identity is None else identity[0]  # which may be expired
 
 
 def _restore(session: Session, instance: object) -> None:
     """An aggregate that becomes transient has all its events back, also where it was expired before."""
     if isinstance(instance, Twin) and "marks" not in vars(instance):
-        for _, each, marks in reversed(session.info.get(_WRITTEN, [])):
+        for _, each, id_, marks in reversed(session.info.get(_WRITTEN, [])):
             if each() is instance:
-                for name, value in (("marks", marks), ("total", len(marks)), ("version", len(marks))):
+                for name, value in (("id", id_), ("marks", marks), ("total", len(marks)), ("version", len(marks))):
                     set_committed_value(instance, name, value)
                 break
 
 
 def _forget_what_was_written(session: Session, previous: SessionTransaction) -> None:
-    written: list[tuple[Any, Any, Any]] = session.info.get(_WRITTEN, [])
+    written: list[tuple[Any, Any, str, Any]] = session.info.get(_WRITTEN, [])
     written[:] = [entry for entry in written if previous not in _and_parents(entry[0])]
 
 
@@ -101,5 +107,5 @@ def follow_from_one_stream(instance: Any, names: tuple[str, ...]) -> tuple[str, 
     if {"marks", "total"} & set(names):
         raise RefusedError("a part of the state")
     if "version" in names or "marks" not in vars(instance):
-        return tuple({*names, *STATE})
+        return tuple({*names, *STATE} | ({"id"} - set(vars(instance))))
     return names

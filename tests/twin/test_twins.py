@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import typing
 from collections import Counter
 from collections.abc import Callable
@@ -24,8 +23,20 @@ ON_CONNECTIONS = st.builds(
 IN_TWO_PHASES = st.builds(Setting, st.booleans(), st.booleans(), st.booleans(), st.booleans(), twophase=st.just(True))
 
 
-def run(on: tuple[Engine, Engine], made_with: st.SearchStrategy[Setting], machine: type[TwinMachine] = TwinMachine) -> Counter[str]:
-    """Run random programs; give what was done in them, and how often."""
+def run(
+    on: tuple[Engine, Engine],
+    made_with: st.SearchStrategy[Setting],
+    programs: int,
+    machine: type[TwinMachine] = TwinMachine,
+) -> Counter[str]:
+    """Run random programs; give what was done in them, and how often.
+
+    Args:
+        on: Where the aggregates are, and where their twins.
+        made_with: What the sessions are made with.
+        programs: How many programs are run in an ordinary run of the tests; more where the profile says so.
+        machine: Draws the programs.
+    """
 
     class Machine(machine):  # type: ignore[misc, valid-type]
         engines = on
@@ -33,6 +44,7 @@ def run(on: tuple[Engine, Engine], made_with: st.SearchStrategy[Setting], machin
         seen: ClassVar[Counter[str]] = Counter()
 
     chosen = settings(
+        max_examples=programs * settings().max_examples // settings.get_profile("default").max_examples,
         stateful_step_count=30,
         deadline=None,
         database=None,
@@ -44,17 +56,30 @@ def run(on: tuple[Engine, Engine], made_with: st.SearchStrategy[Setting], machin
     return Machine.seen
 
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("HYPOTHESIS_PROFILE") != "thorough",
-    reason="random programs still find differences that are not mended; HYPOTHESIS_PROFILE=thorough hunts for them",
-)
-
-
 def test_on_sqlite(sqlite_engines: tuple[Engine, Engine]) -> None:
-    run(sqlite_engines, ON_ENGINES)
+    seen = run(sqlite_engines, ON_ENGINES, programs=25)
+    assert seen["Commit"]
 
 
-@pytest.mark.parametrize("isolation_level", ["READ COMMITTED", "REPEATABLE READ"])
-def test_on_postgresql(postgres_engines: Callable[..., Any], isolation_level: str) -> None:
+@pytest.mark.parametrize(("isolation_level", "programs"), [("READ COMMITTED", 15), ("REPEATABLE READ", 10)])
+def test_on_postgresql(postgres_engines: Callable[..., Any], isolation_level: str, programs: int) -> None:
     with postgres_engines(isolation_level=isolation_level) as engines:
-        run(engines, ON_ENGINES)
+        seen = run(engines, ON_ENGINES, programs)
+    assert seen["Commit"]
+
+
+def test_on_a_connection_whose_transaction_began_outside(postgres_engines: Callable[..., Any]) -> None:
+    with postgres_engines() as engines:
+        seen = run(engines, ON_CONNECTIONS, programs=10)
+    assert seen["Leave"]
+
+
+def test_in_autocommit_mode(postgres_engines: Callable[..., Any]) -> None:
+    with postgres_engines(isolation_level="AUTOCOMMIT") as engines:
+        seen = run(engines, ON_ENGINES, programs=5)
+    assert seen["Get"]
+
+
+def test_in_two_phases(preparing_engines: tuple[Engine, Engine]) -> None:
+    seen = run(preparing_engines, IN_TWO_PHASES, programs=8)
+    assert seen["Prepare"]

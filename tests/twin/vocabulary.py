@@ -9,7 +9,8 @@ from typing import Any, Literal
 from sqlalchemy import delete, insert, inspect, select, update
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
-from tests.twin.accounts import REFUSED, ApplicationError, mend, readable, smudge
+from sa_eventsource import EventDecodeError
+from tests.twin.accounts import REFUSED, ApplicationError, UnreadableError, mend, readable, smudge
 from tests.twin.rules import follow_from_one_stream
 from tests.twin.worlds import Operation, World, pickled
 
@@ -161,10 +162,21 @@ class Select:
         options: dict[str, Any] = {"populate_existing": True} if self.populate_existing else {}
         if self.yield_per:
             options["yield_per"] = self.yield_per
-        found = world.session.scalars(statement, execution_options=options).all()
+        try:
+            found = world.session.scalars(statement, execution_options=options).all()
+        except (EventDecodeError, UnreadableError, ApplicationError):
+            self.start_anew(world)
+            raise
         for account in found[:1]:
             keep(world, self.slot, account)
         return [(seen(world, account), state_of(world, account)) for account in found]
+
+    def start_anew(self, world: World) -> None:
+        """Expire what a query that has failed may have loaded before, or not: see the table."""
+        for key in self.keys:
+            account = world.session.identity_map.get(inspect(world.kind).identity_key_from_primary_key((world.id(key),)))
+            if account is not None and not world.unflushed(account):
+                world.session.expire(account)
 
 
 @dataclass(frozen=True)
@@ -460,10 +472,10 @@ class Arm:
     mark: str
 
     def run(self, world: World) -> Any:
-        name = self.hook
-        if self.deed == "change" and not world.is_aggregate and name in CHANGES_ARE_RESET_IN:
-            name = "after_flush_postexec"
-        world.arm(name, self.do)
+        if self.deed == "change" and not world.is_aggregate and self.hook in CHANGES_ARE_RESET_IN:
+            world.arm(self.hook, lambda world, _: world.arm("after_flush_postexec", self.do))
+        else:
+            world.arm(self.hook, self.do)
 
     def do(self, world: World, arguments: Any) -> None:
         account = world.slots.get(self.slot)

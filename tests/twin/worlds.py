@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, Engine, RootTransaction, event, inspect, select
+from sqlalchemy import Connection, Engine, RootTransaction, bindparam, event, inspect, select
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sa_eventsource import EventRecord
@@ -53,6 +53,14 @@ class Hook:
 
     name: str
     deed: Callable[[World, Any], None]
+
+
+_MARKS = select(Twin.id, Twin.marks).where(Twin.id.like(bindparam("beginning")))
+_LOG = (
+    select(EventRecord.aggregate_id, EventRecord.version, EventRecord.event_data)
+    .where(EventRecord.aggregate_type == bindparam("type"), EventRecord.aggregate_id.like(bindparam("beginning")))
+    .order_by(EventRecord.position)
+)
 
 
 @dataclass(eq=False)
@@ -150,17 +158,10 @@ class World:
         return f"{self.prefix}-{key}"
 
     def key(self, instance: Any) -> str:
-        """The key of an instance, without loading anything; ``?`` where it has been expired and made transient."""
+        """The key of an instance, without loading anything."""
         state = inspect(instance)
-        stored = state.identity[0] if state.identity else vars(instance).get("id", "?")
-        return str(stored).removeprefix(f"{self.prefix}-")
-
-    def surely_holds(self, instance: Any) -> bool:
-        """Tell whether an instance is there for another reason than that it has not been collected yet.
-
-        A session that has failed keeps the error, and with it all that is held by the frames of its traceback.
-        """
-        return self.session.is_active or any(each is instance for each in self.slots.values())
+        stored: str = state.identity[0] if state.identity else vars(instance).get("id", "?")
+        return stored.removeprefix(f"{self.prefix}-")
 
     def arm(self, name: str, deed: Callable[[World, Any], None]) -> None:
         """Have a deed done, once, when the session calls an event's listeners."""
@@ -207,7 +208,7 @@ class World:
             self.observer.rollback()
 
     def _stored(self) -> dict[str, tuple[str, ...]]:
-        rows = self.observer.execute(select(Twin.id, Twin.marks).where(Twin.id.startswith(self.prefix)))
+        rows = self.observer.execute(_MARKS, {"beginning": f"{self.prefix}%"})
         return {row.id.removeprefix(f"{self.prefix}-"): row.marks for row in rows}
 
 
@@ -232,11 +233,7 @@ class AggregateWorld(World):
         return tuple(each.mark for each in instance.pending_events)
 
     def _stored(self) -> dict[str, tuple[str, ...]]:
-        log = self.observer.execute(
-            select(EventRecord.aggregate_id, EventRecord.version, EventRecord.event_data)
-            .where(EventRecord.aggregate_type == self.kind.__aggregate_type__, EventRecord.aggregate_id.startswith(self.prefix))
-            .order_by(EventRecord.position)
-        )
+        log = self.observer.execute(_LOG, {"type": self.kind.__aggregate_type__, "beginning": f"{self.prefix}%"})
         streams: dict[str, tuple[str, ...]] = {}
         for aggregate_id, version, data in log:
             key = aggregate_id.removeprefix(f"{self.prefix}-")
@@ -277,8 +274,6 @@ OF_INSTANCES = frozenset(
 
 def _hearing(world: World, name: str, *, silently: bool = False) -> Callable[..., None]:
     def heard(*arguments: Any) -> None:
-        if name == "persistent_to_detached" and not world.surely_holds(arguments[1]):
-            return
         if not silently:
             subject = f" {world.key(arguments[1])}" if name in OF_INSTANCES else ""
             world.heard.append(name + subject)
@@ -287,7 +282,7 @@ def _hearing(world: World, name: str, *, silently: bool = False) -> Callable[...
     return heard
 
 
-def create_tables(engine: Engine) -> None:
+def create_tables(engine: Engine | Connection) -> None:
     """Create the tables of both worlds."""
     AggregateBase.metadata.create_all(engine)
     TwinBase.metadata.create_all(engine)
