@@ -284,10 +284,10 @@ class ReadOnlyAggregateError(EventSourceError, sa_exc.InvalidRequestError):
 
 
 class InactiveTransactionError(EventSourceError, sa_exc.InvalidRequestError):
-    """An event was applied when the session's transaction could not write it any more.
+    """An event was applied, or an aggregate with events added, when the session's transaction could not write it any more.
 
-    The transaction is prepared or committed, as in an ``after_commit`` hook, or a flush has failed in it. Apply the event in
-    ``before_commit`` or earlier, or in the next transaction; after a failed flush, roll back first. The aggregate is unchanged.
+    The transaction is prepared or committed, as in an ``after_commit`` hook, or a flush has failed in it. Do it in
+    ``before_commit`` or earlier, or in the next transaction; after a failed flush, roll back first. Nothing is changed.
 
     Attributes:
         aggregate: The aggregate, as its ``repr``.
@@ -297,7 +297,7 @@ class InactiveTransactionError(EventSourceError, sa_exc.InvalidRequestError):
         """Build the message from the aggregate."""
         self.aggregate = aggregate
         super().__init__(
-            f"{aggregate} takes no event now: the session's transaction is prepared, committed or has failed, and no flush would "
-            "write it. Apply it before the commit (a before_commit hook is the last moment), or in the next transaction; after a "
-            "failed flush, roll back first."
+            f"{aggregate} can neither take events now nor be added with some: the session's transaction is prepared, committed or "
+            "has failed, and no flush would write them. Do it before the commit (a before_commit hook is the last moment), or in "
+            "the next transaction; after a failed flush, roll back first."
         )

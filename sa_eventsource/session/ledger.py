@@ -120,6 +120,16 @@ def check_active(session: Session, aggregate: AggregateRoot[Any]) -> None:
         raise InactiveTransactionError(repr(aggregate))
 
 
+def before_attach(session: Session, instance: object) -> None:
+    """Refuse an aggregate that brings events which no flush could write any more.
+
+    Raises:
+        InactiveTransactionError: As :func:`check_active`.
+    """
+    if isinstance(instance, AggregateRoot) and books_of(instance).pending:
+        check_active(session, instance)
+
+
 def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:
     """Hold an aggregate that has pending events until they are written or discarded."""
     ledger = ledger_of(session)

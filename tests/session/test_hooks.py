@@ -149,6 +149,42 @@ def test_an_event_applied_between_the_phases_of_a_commit_is_refused(preparing_en
     assert stored_types(preparing_engine) == ["OrderPlaced"]
 
 
+@pytest.mark.parametrize("kind", ["new", "detached"])
+def test_an_aggregate_with_events_is_not_added_between_the_phases_of_a_commit(preparing_engine: Engine, kind: str) -> None:
+    Base.metadata.create_all(preparing_engine)
+    order = Order.place(order_id="o-1")
+    if kind == "detached":
+        place_order(preparing_engine, "o-1")
+        with Session(preparing_engine) as session:
+            order = session.get_one(Order, "o-1")
+        order.note("detached")
+    with Session(preparing_engine, twophase=True) as session:
+        session.add(Order.place(order_id="o-2"))
+        session.prepare()
+        with pytest.raises(InactiveTransactionError):
+            session.add(order)
+        session.commit()
+        assert order not in session
+        session.add(order)
+        session.commit()
+    expected = ["NoteAdded"] if kind == "detached" else []
+    assert sorted(stored_types(preparing_engine)) == [*expected, "OrderPlaced", "OrderPlaced"]
+
+
+@pytest.mark.parametrize("expire_on_commit", [True, False])
+def test_an_aggregate_with_events_is_not_added_after_the_commit(database: Engine, *, expire_on_commit: bool) -> None:
+    late = Order.place(order_id="o-2")
+    with Session(database, expire_on_commit=expire_on_commit) as session:
+        session.add(Order.place(order_id="o-1"))
+        once(session, "after_commit", lambda: session.add(late))
+        with pytest.raises(InactiveTransactionError):
+            session.commit()
+        session.close()
+        session.add(late)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPlaced"]
+
+
 def test_an_event_applied_after_a_failed_flush_is_refused_until_the_rollback(database: Engine) -> None:
     place_order(database, "o-1")
     with Session(database) as session:

@@ -115,8 +115,8 @@ DIFFERENCES = (
         "The events are kept by the session until the transaction ends.",
     ),
     Difference(
-        "A change after a failed flush, or between the last flush of a commit and its end",
-        "in memory only: the rollback, or the expiry after the commit, drops it",
+        "A change, or `session.add` of what was changed, after a failed flush, or between the last flush of a commit and its end",
+        "in memory only: the rollback, or the expiry after the commit, drops it; an addition may be left for the next transaction",
         "`InactiveTransactionError`",
         "No event is dropped without a word.",
         (InactiveTransactionError, (RefusedError,)),

@@ -21,12 +21,19 @@ _WRITTEN = "written"
 
 def keep_to_the_rules(session: Session) -> None:
     """Put the rules on the session of a twin."""
+    event.listen(session, "before_attach", _refuse_late_additions)
     event.listen(session, "before_flush", _refuse_deletions)
     event.listen(session, "do_orm_execute", _refuse_statements)
     event.listen(session, "before_flush", _note_what_is_written)
     event.listen(session, "persistent_to_transient", _restore)
     event.listen(session, "after_soft_rollback", _forget_what_was_written)
     event.listen(session, "after_transaction_end", _forget_all)
+
+
+def _refuse_late_additions(session: Session, instance: Any) -> None:
+    is_changed = isinstance(instance, Twin) and (inspect(instance).modified if inspect(instance).key else instance.marks)
+    if is_changed and not session.is_active:
+        raise RefusedError("an addition that no flush would write")
 
 
 def _refuse_deletions(session: Session, *_: Any) -> None:
