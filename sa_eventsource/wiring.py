@@ -29,6 +29,7 @@ from sa_eventsource.session import (
     ledger,
     on_committed,
     on_mapped,
+    on_mapping,
     on_savepoint_undone,
     protect,
     protect_from_statements,
@@ -54,6 +55,7 @@ def _declarations() -> None:
     listen(Mapper, "instrument_class", declarations.instrumented)
     listen(Mapper, "after_mapper_constructed", guards.guard_mapper)
     listen(Mapper, "after_mapper_constructed", declarations.mapped)
+    listen(Mapper, "before_mapper_configured", declarations.refuse_undecided_joins)
     listen(Mapper, "mapper_configured", guards.guard_attributes)
     listen(Mapper, "mapper_configured", declarations.configured)
     refuse_inspection(StateField, StateField.__clause_element__)
@@ -99,6 +101,7 @@ def _appended_events() -> None:
 def _read_models() -> None:
     protect(ReadModel, row_guards.refuse)
     protect_from_statements(ReadModel, row_guards.refuse, class_of_table=row_guards.model_of, refuse_bulk=row_guards.refuse_bulk)
+    on_mapping(ReadModel, read_model.mapping)
     on_mapped(ReadModel, mapped_rows.claim)
     on_join(read_model.take_further)
 

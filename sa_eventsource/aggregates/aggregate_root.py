@@ -12,11 +12,12 @@ from sqlalchemy.orm.attributes import flag_modified, instance_state, opt_manager
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates.aggregate_definition import AggregateDefinition, check_base, check_names, definition_of
-from sa_eventsource.aggregates.handlers import Handlers
+from sa_eventsource.aggregates.handlers import HOW_TO_APPLY, Handlers
 from sa_eventsource.aggregates.instance import BOOKS, Books, books_of, drop_half_changed_state, load_missing_state, session_side
 from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.arguments import check_moment_of_event, check_uuid
+from sa_eventsource.class_options import Kind, check_options
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import (
     AggregateIdError,
@@ -26,9 +27,12 @@ from sa_eventsource.exceptions import (
     ReadOnlyAggregateError,
 )
 from sa_eventsource.mapping import STORED_ID, streams_of, tables_on, undone_on_failure
+from sa_eventsource.plain_functions import check_ran
 from sa_eventsource.types import uuid7
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Subquery
 
 IdT = TypeVar("IdT", bound=str | UUID | int, default=str)
@@ -189,7 +193,8 @@ class AggregateRoot(Generic[IdT]):
             NestedEventError: It was called by an ``@applies`` method.
             ValueError: *occurred_at* has no time zone, or lies outside of the years 1 to 9999 in UTC (or within a day of their
                 ends).
-            TypeError: *occurred_at* is no ``datetime``, or *event_id* no ``UUID``.
+            TypeError: *occurred_at* is no ``datetime``, or *event_id* no ``UUID``; or the ``@applies`` method returned a coroutine
+                or a generator, of which nothing has run.
         """
         definition = definition_of(type(self))
         books = books_of(self)
@@ -227,7 +232,7 @@ class AggregateRoot(Generic[IdT]):
         )
         books.is_applying = True
         try:
-            apply(self, pending.read_back())
+            _run(apply, self, pending.read_back())
         except BaseException:
             drop_half_changed_state(self)
             raise
@@ -252,14 +257,39 @@ class AggregateRoot(Generic[IdT]):
         return f"<{type(self).__name__} {identity!r} v{values.get('version', '?')}>"
 
 
+def _run(apply: Callable[[Any, Any], object], aggregate: AggregateRoot[Any], event: DomainEvent) -> None:
+    result = apply(aggregate, event)
+    if result is not None:
+        check_ran(f"the @applies method of {type(aggregate).__name__} for {type(event).__name__}", result, HOW_TO_APPLY)
+
+
 def _collect(cls: type[AggregateRoot[Any]]) -> None:
     if "__state_fields__" not in vars(cls):
+        check_options(cls, Kind.AGGREGATE)
         reserved = frozenset(name for name in dir(AggregateRoot) if not name.startswith("_"))
+        _refuse_generated_constructor(cls)
         fields = StateFields(cls, load_missing_state, reserved=reserved)
         handlers = Handlers(cls)
         cls.__state_fields__, cls.__event_handlers__ = fields, handlers
         _keep_own_methods(cls)
         set_aside(cls, vars(AggregateRoot)["__mapper_args__"])
+
+
+def _refuse_generated_constructor(cls: type[AggregateRoot[Any]]) -> None:
+    """Refuse an own constructor whose ``super().__init__()`` comes to the one that a declarative base brings."""
+    constructor = getattr(getattr(cls, "registry", None), "constructor", None)
+    own = None
+    for base in cls.__mro__:
+        method = vars(base).get("__init__")
+        if base is not cls and issubclass(base, AggregateRoot):
+            return
+        if method is not None and method is constructor and own is not None:
+            bases = ", ".join(["AggregateRoot", *(each.__name__ for each in cls.__bases__ if each is not AggregateRoot)])
+            raise DeclarationError(
+                f"{own.__name__}.__init__ would call the constructor of {base.__name__}, and not that of AggregateRoot. Put "
+                f"AggregateRoot first: class {cls.__name__}({bases})"
+            )
+        own = base if own is None and method is not None and method is not constructor else own
 
 
 def _keep_own_methods(cls: type[AggregateRoot[Any]]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from sa_eventsource.events import DomainEvent, class_of, place
+from sa_eventsource.class_options import several
+from sa_eventsource.events import EVENT_CLASSES, DomainEvent, class_of, place
 from sa_eventsource.exceptions import DeclarationError, RedeclaredEventError, UnhandledEventError
+from sa_eventsource.plain_functions import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +18,8 @@ E3 = TypeVar("E3", bound=DomainEvent)
 A = TypeVar("A")
 
 _MARK = "__applies_events__"
+
+HOW_TO_APPLY = "Write a plain method that sets state fields; what takes time, or has to be awaited, comes before apply_event()."
 
 
 # A type checker would take several classes for their common base, and refuse a method that takes just these.
@@ -64,7 +68,8 @@ class Handlers:
         """Collect the methods of the class and its bases.
 
         Raises:
-            DeclarationError: Two methods of the class claim one event.
+            DeclarationError: Two methods of the class claim one event, one is a coroutine or generator function, or
+                ``__ignored_events__`` is no tuple of events.
         """
         self._aggregate_class = aggregate_class
         self._methods: dict[type[DomainEvent], Callable[[Any, Any], None]] = {}
@@ -79,7 +84,7 @@ class Handlers:
                         )
                     own[event_class] = name
             names.update(own)
-            for event_class in vars(klass).get("__ignored_events__", ()):
+            for event_class in several(klass, "__ignored_events__", vars(klass).get("__ignored_events__", ()), EVENT_CLASSES):
                 names.pop(event_class, None)
                 self._methods[event_class] = _ignore
             for event_class in own:
@@ -95,6 +100,7 @@ class Handlers:
                 f"{self._aggregate_class.__name__}.{name} hides the @applies({event_class.__name__}) method of that name. "
                 "Rename one of them."
             )
+        check_plain(f"{self._aggregate_class.__name__}.{name}, which @applies {event_class.__name__},", method, HOW_TO_APPLY)
         return method
 
     def find(self, event_class: type[DomainEvent]) -> Callable[[Any, Any], None]:

@@ -152,8 +152,9 @@ class StateFields:
                 # A TypedDict's own settings hold for reading only; those for writing can be given for a union with it.
                 self._adapter = typing.cast("TypeAdapter[dict[str, Any]]", TypeAdapter(shape | None, config=config))
             except (NameError, AttributeError, TypeError, PydanticSchemaGenerationError) as error:
+                reason = str(error).rstrip(".")
                 raise DeclarationError(
-                    f"{name} takes snapshots, but Pydantic cannot store its state: {error}. Annotate each state field with a type "
+                    f"{name} takes snapshots, but Pydantic cannot store its state: {reason}. Annotate each state field with a type "
                     "that Pydantic knows and that can be resolved where the class is defined."
                 ) from error
         return self._adapter

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
+from sqlalchemy import select
 
+from sa_eventsource.aggregates import definition_of
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.log_reader import LogReader
 from sa_eventsource.cli.output import Output, padded
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import Axis, for_people, is_late, parse_time
+from sa_eventsource.events import current_class
+from sa_eventsource.exceptions import UnknownEventTypeError
 from sa_eventsource.mapping import json_object
 from sa_eventsource.store import event_members
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-    from sqlalchemy import Row, Table
+    from sqlalchemy import Column, Engine, Row, Table
     from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.mapping import EventSourceTables
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +58,8 @@ def list_events(  # noqa: PLR0913 - each is an option
 ) -> None:
     """List events in the order of their positions, as they are stored.
 
-    No event class is asked: events of unknown types, and payloads that fit no class, are listed too.
+    No event class is asked: events of unknown types, and payloads that fit no class, are listed too. A type that is neither in the
+    log nor in the code is taken for a mistake.
     """
     with open_target(base, url) as target:
         conditions = _conditions(
@@ -69,6 +77,16 @@ def list_events(  # noqa: PLR0913 - each is an option
             conditions.append(moment <= last)
         if after is not None:
             conditions.append(columns.position > after)
+        unknown = [
+            *_unknown(target.engine, columns.event_type, event_type or (), _event_types(target.tables)),
+            *_unknown(
+                target.engine, columns.aggregate_type, [aggregate_type] if aggregate_type else (), target.tables.aggregate_classes
+            ),
+        ]
+        for message in unknown:
+            if not follow:
+                raise UsageError(message)
+            typer.echo(f"note: {message}", err=True)
         reader = LogReader(target.engine, target.tables.events, conditions, limit)
         printer = EventPrinter(Output(), as_json=as_json)
         try:
@@ -126,6 +144,37 @@ def context_of(row: Row[Any]) -> list[str]:
 
 def _conditions(events: Table, equal: dict[str, Any]) -> list[ColumnElement[bool]]:
     return [events.c[name] == value for name, value in equal.items() if value is not None]
+
+
+def _event_types(tables: EventSourceTables) -> set[str]:
+    """The stored names of all events that the aggregates on the log take."""
+    return {
+        event_class.__event_type__
+        for each in tables.aggregate_classes.values()
+        for event_class in definition_of(each).handlers.functions()
+    }
+
+
+def _unknown(engine: Engine, column: Column[Any], names: Iterable[str], declared: Collection[str]) -> list[str]:
+    """Say of each name that neither the log nor the code has it."""
+    messages = []
+    with engine.connect() as connection:
+        for name in names:
+            is_stored = connection.execute(select(column).where(column == name).limit(1)).first() is not None
+            if not (is_stored or name in declared or (column.name == "event_type" and _is_declared(name))):
+                near = difflib.get_close_matches(name, declared, n=1)
+                advice = f"; did you mean {near[0]!r}?" if near else ""
+                kind = column.name.replace("_", " ")
+                messages.append(f"{kind} {name!r} is unknown: no event in the log has it, and no class declares it{advice}")
+    return messages
+
+
+def _is_declared(event_type: str) -> bool:
+    try:
+        current_class(event_type, 1)
+    except UnknownEventTypeError:
+        return False
+    return True
 
 
 def _uuid(text: str | None) -> UUID | None:

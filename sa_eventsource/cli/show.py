@@ -164,7 +164,7 @@ def _text_id(definition: AggregateDefinition, text: str) -> str:
         raise UsageError(str(error)) from error
     except ValueError:
         kind = definition.id_type.__name__
-        raise UsageError(f"{text!r} cannot be the id of a {definition.aggregate_type}: it must be of type {kind}") from None
+        raise UsageError(f"{text!r} cannot be an id of {definition.aggregate_type}: it must be of type {kind}") from None
 
 
 def _print_for_people(output: Output, history: History) -> None:

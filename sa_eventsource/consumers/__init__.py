@@ -2,6 +2,7 @@
 
 from sa_eventsource.consumers.consumer import Consumer, OnError, check_following, reason_of
 from sa_eventsource.consumers.handling import (
+    HOW_TO_HANDLE,
     HandlerMethod,
     by_stored_name,
     handling,
@@ -16,6 +17,7 @@ from sa_eventsource.consumers.subscription import Subscription, subscribe, subsc
 
 __all__ = [
     "ALL_STREAMS",
+    "HOW_TO_HANDLE",
     "Consumer",
     "Follower",
     "HandlerMethod",

@@ -101,7 +101,7 @@ class Consumer(ABC):
         connection = session.connection(bind_arguments=self.bind_arguments)
         try:
             with handling(session), within_transaction(session, connection):
-                handler.call(each, session)
+                handler.take(each, session)
         except Exception as error:
             if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError):
                 raise

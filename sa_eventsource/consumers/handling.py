@@ -13,12 +13,15 @@ from sqlalchemy import event
 
 from sa_eventsource.events import DomainEvent, RecordedEvent, members
 from sa_eventsource.exceptions import HandlerTransactionError
+from sa_eventsource.plain_functions import check_ran
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
+
+HOW_TO_HANDLE = "Write a plain one, which gets a Session; from within, asyncio.run() runs a coroutine."
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,16 @@ class HandlerMethod:
 
     event_class: type[DomainEvent]
     call: Callable[[RecordedEvent[Any], Session], None]
+
+    def take(self, recorded: RecordedEvent[Any], session: Session) -> None:
+        """Call the method.
+
+        Raises:
+            TypeError: Nothing of it has run: a wrapper hides a coroutine or generator function.
+        """
+        result: object = self.call(recorded, session)  # type: ignore[func-returns-value]
+        if result is not None:
+            check_ran(f"the handler for {self.event_class.__name__}", result, HOW_TO_HANDLE)
 
 
 def by_stored_name(declared: Mapping[type[DomainEvent], Callable[[RecordedEvent[Any], Session], None]]) -> dict[str, HandlerMethod]:

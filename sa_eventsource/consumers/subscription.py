@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect as python_inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
@@ -10,10 +9,11 @@ from sqlalchemy import inspect
 
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.consumers.consumer import Consumer, OnError, reason_of
-from sa_eventsource.consumers.handling import by_stored_name
+from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name
 from sa_eventsource.events import DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, tables_on
+from sa_eventsource.plain_functions import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +103,8 @@ def subscribe(
             says so. ``"park"``: it is put aside, with all later ones of its stream.
 
     Raises:
-        DeclarationError: The name is taken or impossible, no event type is given, or the function is a coroutine function.
+        DeclarationError: The name is taken or impossible, no event type is given, or the function is a coroutine or generator
+            function.
     """
     if not event_types or not all(isinstance(each, type) and issubclass(each, DomainEvent) for each in event_types):
         raise DeclarationError(
@@ -119,11 +120,7 @@ def subscribe(
         raise DeclarationError(f"subscription {name!r}: batch_size is {batch_size!r}; it must be 1 or more")
 
     def declare(function: Function[Any]) -> Function[Any]:
-        if python_inspect.iscoroutinefunction(function):
-            raise DeclarationError(
-                f"subscription {name!r}: {function.__qualname__} is a coroutine function; write a plain one, which gets a "
-                "Session. From within, asyncio.run() runs a coroutine."
-            )
+        check_plain(f"subscription {name!r}: {function.__qualname__}", function, HOW_TO_HANDLE)
         declared = _Declared(name, function, event_types, base, start, batch_size, on_error)
         other = _subscriptions.get(name, declared)
         if other.place != declared.place:

@@ -2,7 +2,7 @@
 
 from sa_eventsource.events.codec import decode, decoder, encode
 from sa_eventsource.events.context import EventContext, current_context, event_context
-from sa_eventsource.events.domain_event import DomainEvent
+from sa_eventsource.events.domain_event import EVENT_CLASSES, DomainEvent
 from sa_eventsource.events.jsonb import parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
@@ -21,6 +21,7 @@ from sa_eventsource.events.registry import (
 from sa_eventsource.events.upcasting import reading_steps, upcast
 
 __all__ = [
+    "EVENT_CLASSES",
     "DomainEvent",
     "EventContext",
     "PendingEvent",

@@ -22,7 +22,7 @@ from sa_eventsource.events.comparison import difference, shown
 from sa_eventsource.events.exactness import proof_of, refuses_later
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.storable import is_suspicious, refuse_unstorable
-from sa_eventsource.events.upcasting import in_present_shape
+from sa_eventsource.events.upcasting import in_present_shape, refuse_idle_steps
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError, EventPayloadError, UnknownEventTypeError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def encode(event: DomainEvent) -> str:
 
     Raises:
         EventPayloadError: It holds a value that would not survive.
-        DeclarationError: Its class is none that the event could be read as.
+        DeclarationError: Its class is none that the event could be read as, or an upcaster would never run.
     """
     return STEPS.write(event)
 
@@ -48,6 +48,7 @@ def decoder(event_type: str, event_version: int) -> FromLog:
 
     Raises:
         UnknownEventTypeError: No class declares the type.
+        DeclarationError: It has an upcaster that would never run.
     """
     return STEPS.reader(event_type, event_version)
 
@@ -64,6 +65,7 @@ def decode(event_type: str, event_version: int, payload: str | bytes, *, event_i
     Raises:
         EventDecodeError: The payload does not fit, or an upcaster is missing or fails.
         UnknownEventTypeError: No class declares the type.
+        DeclarationError: It has an upcaster that would never run.
     """
     try:
         return cast("DomainEvent", decoder(event_type, event_version)(payload))
@@ -93,6 +95,7 @@ def _writing(event_class: type[DomainEvent]) -> ToLog:
 
 def _proving(event_class: type[DomainEvent]) -> ToLog:
     registry.refuse_unreadable(event_class)
+    refuse_idle_steps(event_class)
     field = refuses_later(event_class)
     if field is not None:
         raise DeclarationError(
@@ -154,6 +157,7 @@ def _unserializable(event: DomainEvent) -> str:
 
 def _reading(event_type: str, event_version: int) -> FromLog:
     target = registry.current_class(event_type, event_version)
+    refuse_idle_steps(target)
     validate: FromLog = target.__pydantic_validator__.validate_json
     if target.__event_version__ == event_version:
         return validate

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from sa_eventsource.class_options import NAMES, Kind, Members, check_options, several
 from sa_eventsource.events.registry import is_event, register
 from sa_eventsource.exceptions import DeclarationError
 
@@ -46,14 +47,15 @@ class DomainEvent(BaseModel):
         """Make the class known.
 
         Raises:
-            DeclarationError: Its type name or version is impossible.
+            DeclarationError: Its type name or version is impossible, or an option of it is misspelt.
             DuplicateEventTypeError: Another class has its type and version.
         """
         super().__pydantic_init_subclass__(**kwargs)
+        check_options(cls, Kind.EVENT)
         own = vars(cls)
         cls.__event_type__ = own.get("__event_type__", cls.__name__)
         cls.__event_version__ = own.get("__event_version__", 1)
-        cls.__former_types__ = tuple(own.get("__former_types__", ()))
+        cls.__former_types__ = several(cls, "__former_types__", own.get("__former_types__", ()), NAMES)
         for name in (cls.__event_type__, *cls.__former_types__):
             if not isinstance(name, str) or not 0 < len(name) <= _MAX_TYPE_LENGTH or "\x00" in name:
                 raise DeclarationError(
@@ -64,3 +66,7 @@ class DomainEvent(BaseModel):
             raise DeclarationError(f"{cls.__name__}.__event_version__ is {version!r}; it must be an int from 1 to {_MAX_VERSION}")
         if is_event(cls):
             register(cls, cls.__former_types__)
+
+
+EVENT_CLASSES = Members("event classes", "(OrderCancelled,)", lambda each: isinstance(each, type) and issubclass(each, DomainEvent))
+"""What options such as ``__ignored_events__`` hold."""

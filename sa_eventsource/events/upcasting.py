@@ -7,6 +7,7 @@ Steps go from one version to the next: a function from dict to dict (``@upcast``
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +15,7 @@ from pydantic_core import to_json
 
 from sa_eventsource.events.registry import changed, class_of, current_class, current_type, place, stored_types
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError
+from sa_eventsource.plain_functions import check_plain
 
 if TYPE_CHECKING:
     from sa_eventsource.events.domain_event import DomainEvent
@@ -33,13 +35,18 @@ def upcast(event: type[DomainEvent] | str, *, from_version: int) -> Callable[[Up
         from_version: The version of the payloads it takes; it makes those of the next one.
 
     Raises:
-        DeclarationError: Another function does that already, or the version is less than 1.
+        DeclarationError: Another function does that already, the version is no number or less than 1, or the function is a
+            coroutine or generator function. An upcaster from the version that the class has, or a later one, would never run: it is
+            refused when the first event of the type is written or read, as the class may be declared after it.
     """
     event_type = event if isinstance(event, str) else event.__event_type__
-    if from_version < 1:
-        raise DeclarationError(f"@upcast({event_type!r}, from_version={from_version}): versions count from 1")
+    if type(from_version) is not int or from_version < 1:
+        raise DeclarationError(
+            f"@upcast({event_type!r}, from_version={from_version!r}): versions are whole numbers, and count from 1"
+        )
 
     def mark(function: Upcaster) -> Upcaster:
+        check_plain(f"the upcaster {_place(function)}", function, "Write a plain function that returns the new payload.")
         existing = _upcasters.get((event_type, from_version))
         if existing is not None and _place(existing) != _place(function):
             raise DeclarationError(
@@ -51,6 +58,36 @@ def upcast(event: type[DomainEvent] | str, *, from_version: int) -> Callable[[Up
         return function
 
     return mark
+
+
+def refuse_idle_steps(target: type[DomainEvent]) -> None:
+    """Refuse what claims to turn payloads of a class's version, or of a later one, into the next: it would never run.
+
+    Args:
+        target: The class that events of its type are read as.
+
+    Raises:
+        DeclarationError: There is such an upcaster, or such a method of the class.
+    """
+    present, names = target.__event_version__, stored_types(target)
+    for (name, version), step in _upcasters.items():
+        if name in names and version >= present:
+            raise _idle(f"@upcast({name!r}, from_version={version}) on {_place(step)}", version, target)
+    for name in vars(target):
+        match = _CONVERTER.fullmatch(name)
+        if match is not None and int(match[1]) >= present:
+            raise _idle(f"{target.__name__}.{name}()", int(match[1]), target)
+
+
+_CONVERTER = re.compile(r"from_v(\d+)")
+
+
+def _idle(step: str, version: int, target: type[DomainEvent]) -> DeclarationError:
+    return DeclarationError(
+        f"{step} never runs: it would take payloads older than those of {place(target)}, which is at version "
+        f"{target.__event_version__}. Write __event_version__ = {version + 1} in {target.__name__}, or the older version that the "
+        "step is meant for."
+    )
 
 
 def reading_steps(event_class: type[DomainEvent]) -> list[tuple[str, int, Any]]:

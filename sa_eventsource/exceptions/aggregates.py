@@ -72,7 +72,7 @@ class AggregateIdError(EventSourceError, ValueError):
         # Python refuses to write integers of some thousand digits.
         is_huge = isinstance(value, int) and value.bit_length() > _WRITTEN_BITS
         shown = f"an int of {value.bit_length()} bits" if is_huge else repr(value)  # type: ignore[attr-defined]
-        super().__init__(f"{shown} cannot be the id of a {aggregate_type}: {reason}")
+        super().__init__(f"{shown} cannot be an id of {aggregate_type}: {reason}")
 
 
 class AggregateStateError(EventSourceError, AttributeError):

@@ -108,7 +108,13 @@ def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> 
 
     Raises:
         DeclarationError: They are there already under other options. Set ``__eventsource__`` on the base that all classes share.
+            Or what is given are no options.
     """
+    if options is not None and not isinstance(options, EventSourceOptions):
+        raise DeclarationError(
+            f"__eventsource__ is {options!r}; it must be EventSourceOptions(...), such as "
+            '__eventsource__ = EventSourceOptions(schema="sales", events="sales_events")'
+        )
     tables: EventSourceTables | None = metadata.info.get(_INFO_KEY)
     if tables is None:
         tables = metadata.info[_INFO_KEY] = _create(metadata, options or EventSourceOptions())

@@ -207,7 +207,7 @@ def understand_key(
     """
     if target.kind not in _KEY_KINDS:
         raise DeclarationError(
-            f"{where}.{name} is a {_type_name(target)}, which cannot be a key; use str, int, UUID, date, datetime or an Enum"
+            f"{where}.{name} is of type {_type_name(target)}, which cannot be a key; use str, int, UUID, date, datetime or an Enum"
         )
     if declared.reduce is not None:
         raise DeclarationError(
@@ -279,25 +279,26 @@ def _constant(where: str, name: str, value: Any, target: ValueType) -> Source:
         return Constant(None, target)
     found = constant(value)
     if found is None or not target.holds(found.type):
-        raise DeclarationError(f"{where}.{name} is a {_type_name(target)} and cannot hold {value!r}")
+        raise DeclarationError(f"{where}.{name} is of type {_type_name(target)} and cannot hold {value!r}")
     return found
 
 
 def _check_holds(where: str, name: str, target: ValueType, source: Source, event_class: type[DomainEvent]) -> None:
     if not target.holds(source.type):
         raise DeclarationError(
-            f"{where}.{name} is a {_type_name(target)} and cannot hold the {_type_name(source.type)} that {event_class.__name__} "
-            f"gives. Write Mapped[{_type_name(source.type)}], or another source."
+            f"{where}.{name} is of type {_type_name(target)} and cannot hold the {_type_name(source.type)} that "
+            f"{event_class.__name__} gives. Write Mapped[{_type_name(source.type)}], or another source."
         )
 
 
 def _check_family(where: str, name: str, family: Family, target: ValueType) -> None:
     if family == "sum" and (target.kind not in ("integer", "decimal") or target.enum is not None):
         raise DeclarationError(
-            f"{where}.{name} is a {_type_name(target)}; sums and counts are int or Decimal, which add up to the same in any order"
+            f"{where}.{name} is of type {_type_name(target)}; sums and counts are int or Decimal, which add up to the "
+            "same in any order"
         )
     if family in ("min", "max") and target.kind in ("boolean", "json"):
-        raise DeclarationError(f"{where}.{name} is a {_type_name(target)}, of which none is the least")
+        raise DeclarationError(f"{where}.{name} is of type {_type_name(target)}, of which none is the least")
 
 
 def _type_name(found: ValueType) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sa_eventsource.consumers import HandlerMethod, by_stored_name
+from sa_eventsource.consumers import HOW_TO_HANDLE, HandlerMethod, by_stored_name
 from sa_eventsource.events import DomainEvent, RecordedEvent
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.plain_functions import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def marked(model: type[Any]) -> dict[type[DomainEvent], Callable[[RecordedEvent[
     """Find the methods of a class and its bases by the event class that they are marked with.
 
     Raises:
-        DeclarationError: Two methods claim one event.
+        DeclarationError: Two methods claim one event, or one is a coroutine or generator function.
     """
     methods: dict[type[DomainEvent], Callable[[RecordedEvent[Any], Session], None]] = {}
     names: dict[str, str] = {}
@@ -75,5 +76,6 @@ def marked(model: type[Any]) -> dict[type[DomainEvent], Callable[[RecordedEvent[
                         f"{model.__name__}.{name} hides the @handles({event_class.__name__}) method of that name. "
                         "Rename one of them."
                     )
+                check_plain(f"{model.__name__}.{name}, which @handles {event_class.__name__},", method, HOW_TO_HANDLE)
                 methods[event_class] = method if isinstance(member, classmethod) else method.__get__(model)
     return methods

@@ -10,6 +10,7 @@ from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import NullType
 from typing_extensions import Format, get_annotations
 
+from sa_eventsource.class_options import Members, several
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import DOCUMENT, UtcDateTime, quoted
 from sa_eventsource.read_models.fields import FieldDeclaration
@@ -30,6 +31,12 @@ POSITIONS = "_positions"
 """Column of an own table that keeps which events set the fields; the shared table's is ``positions``."""
 
 _LONGEST_NAME = 63
+
+_GROUPS = Members(
+    "tuples of names, one for each index",
+    '(("city", "status"),)',
+    lambda each: isinstance(each, tuple | list) and all(isinstance(name, str) for name in each),
+)
 
 
 def map_to_projections(definition: ReadModelDefinition) -> None:
@@ -142,18 +149,14 @@ def _index_names(definition: ReadModelDefinition) -> set[str]:
 
 def _checked_indexes(definition: ReadModelDefinition) -> list[tuple[str, ...]]:
     known = {part.name for part in definition.parts}
-    for names in definition.model.__indexes__:
-        if isinstance(names, str):
-            raise DeclarationError(
-                f"{definition.model.__name__}.__indexes__ holds {names!r}; write a tuple of names for each index: "
-                f'__indexes__ = (("{names}", ...),)'
-            )
+    indexes = several(definition.model, "__indexes__", definition.model.__indexes__, _GROUPS)
+    for names in indexes:
         for name in names:
             if name not in known:
                 raise DeclarationError(
                     f"{definition.model.__name__}.__indexes__ names {name!r}; the fields are {', '.join(sorted(known))}"
                 )
-    return [tuple(names) for names in definition.model.__indexes__]
+    return [tuple(names) for names in indexes]
 
 
 def _index_name(owner: str, names: tuple[str, ...]) -> str:

@@ -7,10 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy.orm import Mapped, MappedAsDataclass, MappedColumn
+from sqlalchemy import Table
+from sqlalchemy.orm import Mapped, MappedAsDataclass, MappedColumn, declared_attr
+from sqlalchemy.orm.attributes import opt_manager_of_class
 from typing_extensions import Format, get_annotations
 
-from sa_eventsource.events import DomainEvent, members
+from sa_eventsource.class_options import Kind, check_options, several
+from sa_eventsource.events import EVENT_CLASSES, DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import tables_on, undone_on_failure
 from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
@@ -27,6 +30,8 @@ from sa_eventsource.read_models.value_types import ValueType, value_type
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from sqlalchemy.orm import Mapper
 
     from sa_eventsource.consumers import OnError
 
@@ -77,14 +82,25 @@ class ReadModel:
         created_at: Mapped[datetime]
         updated_at: Mapped[datetime]
 
+    else:  # a type checker would see it clash with a model's own
+
+        @declared_attr.directive
+        def __tablename__(cls) -> None:  # noqa: N805 - SQLAlchemy calls it with the class
+            """Give no name: a model without a table of its own lies in the shared one."""
+            if opt_manager_of_class(cls) is None:
+                # A tool reads all attributes of the base class, or of an abstract one: nothing is being mapped.
+                raise AttributeError(f"{cls.__name__} is not mapped", name="__tablename__", obj=cls)
+            refuse_base_first(cls)
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Understand the declaration and map the class.
 
         Raises:
             DeclarationError: It is wrong. Correct what the message names; an earlier declaration of the model stays in place.
         """
+        check_options(cls, Kind.READ_MODEL)
         with undone_on_failure(getattr(cls, "metadata", None)):
-            if hasattr(cls, "metadata") and not vars(cls).get("__abstract__", False):
+            if not vars(cls).get("__abstract__", False):
                 _define(cls)
             super().__init_subclass__(**kwargs)
             definition = vars(cls).get("__read_model_definition__")
@@ -97,8 +113,39 @@ class ReadModel:
         return f"<{type(self).__name__} {key}>"
 
 
+def refuse_base_first(cls: type[Any], table: object = None) -> None:
+    """Refuse a class that its declarative base maps before ``ReadModel`` has read what it declares.
+
+    Args:
+        cls: The class.
+        table: What it is being mapped to, if that is there already.
+
+    Raises:
+        DeclarationError: It is one.
+    """
+    if "__read_model_definition__" not in vars(cls):
+        if isinstance(table, Table) and table.name == getattr(cls, "__tablename__", None):
+            table.metadata.remove(table)  # it was made of this declaration, which can be corrected and run again
+        others = [each.__name__ for each in cls.__bases__ if each is not ReadModel]
+        bases = ", ".join(["ReadModel", *(others or ["Base"])])
+        raise DeclarationError(
+            f"{cls.__name__} is mapped before ReadModel has read what it declares. Name ReadModel first, and then the declarative "
+            f"base: class {cls.__name__}({bases})"
+        )
+
+
+def mapping(mapper: Mapper[Any], model: type[Any]) -> None:
+    """Refuse a class that is being mapped and was not read as a model before."""
+    refuse_base_first(model, mapper.local_table)
+
+
 def _define(cls: type[Any]) -> None:
     where = cls.__name__
+    if not hasattr(cls, "metadata"):
+        raise DeclarationError(
+            f"{where} has no declarative base: class {where}(ReadModel, Base). A base for several models says so: "
+            "__abstract__ = True."
+        )
     if any("__read_model_definition__" in vars(base) for base in cls.__mro__[1:]):
         raise DeclarationError(
             f"{where} inherits from a mapped read model; put what they share into a base with __abstract__ = True"
@@ -231,14 +278,10 @@ def _refuse_undeclared(cls: type[Any], known: set[str]) -> None:
 
 
 def _removed_by(cls: type[Any]) -> tuple[type[DomainEvent], ...]:
-    given: Any = cls.__removed_by__
-    if not (isinstance(given, tuple | list) and all(isinstance(each, type) and issubclass(each, DomainEvent) for each in given)):
-        raise DeclarationError(
-            f"{cls.__name__}.__removed_by__ is {given!r}; write a tuple of events: __removed_by__ = (OrderCancelled,)"
-        )
-    for event_class in given:
+    found = several(cls, "__removed_by__", cls.__removed_by__, EVENT_CLASSES)
+    for event_class in found:
         refuse_old(cls.__name__, event_class)
-    return tuple(given)
+    return found
 
 
 def _declared(cls: type[Any]) -> tuple[dict[str, ValueType], dict[str, FieldDeclaration]]:
@@ -271,7 +314,9 @@ def _type_of(cls: type[Any], owner: type[Any], name: str, annotation: Any) -> Va
     try:
         resolved = typing.get_type_hints(holder, localns=dict(vars(owner)), include_extras=True)[name]
     except NameError as error:
-        raise DeclarationError(f"{where}: {error}. Import what its annotation names at the module's level.") from error
+        raise DeclarationError(
+            f"{where}: {str(error).rstrip('.')}. Import what its annotation names at the module's level."
+        ) from error
     if typing.get_origin(resolved) is not Mapped:
         raise DeclarationError(f"{where} must be annotated Mapped[...], not {resolved!r}")
     found = value_type(typing.get_args(resolved)[0])

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.consumers import Consumer, check_following, reason_of
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
@@ -262,11 +263,18 @@ def definition_of(model: Any) -> ReadModelDefinition:
 
     Raises:
         DeclarationError: The class is no mapped read model.
+        TypeError: *model* is no class.
     """
-    found: ReadModelDefinition | None = getattr(model, "__dict__", {}).get("__read_model_definition__")
+    if not isinstance(model, type):
+        raise TypeError(f"a read model is given as its class, such as OrderReadModel, not {model!r}")
+    found: ReadModelDefinition | None = vars(model).get("__read_model_definition__")
     if found is None:
-        name = getattr(model, "__name__", repr(model))
-        raise DeclarationError(f"{name} is not a mapped read model; declare it as class {name}(ReadModel, Base)")
+        name = model.__name__
+        raise DeclarationError(
+            f"{name} is not a mapped read model but an aggregate; give a read model that takes its events"
+            if issubclass(model, AggregateRoot)
+            else f"{name} is not a mapped read model; declare it as class {name}(ReadModel, Base)"
+        )
     return found
 
 

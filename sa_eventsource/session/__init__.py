@@ -1,7 +1,7 @@
 """The unit of work and loading: what a session does for the aggregates in it."""
 
 from sa_eventsource.session.commits import commit_token, on_committed
-from sa_eventsource.session.declarations import on_mapped
+from sa_eventsource.session.declarations import on_mapped, on_mapping
 from sa_eventsource.session.guards import protect_from_statements
 from sa_eventsource.session.ledger import on_savepoint_undone
 from sa_eventsource.session.locking import lock_aggregate
@@ -14,6 +14,7 @@ __all__ = [
     "lock_aggregate",
     "on_committed",
     "on_mapped",
+    "on_mapping",
     "on_savepoint_undone",
     "protect",
     "protect_from_statements",

@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
+from sqlalchemy import Table, event
+from sqlalchemy.orm import Mapper
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.exceptions import DeclarationError, OneSidedRelationshipError, PartialStateError
-from sa_eventsource.session.sqlalchemy_internals import refuse_lookups
+from sa_eventsource.session.sqlalchemy_internals import has_condition, refuse_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.orm import Mapper
+    from sqlalchemy.orm import RelationshipProperty
 
 
 def on_mapped(kind: type[Any], take: Callable[[Any], None]) -> None:
@@ -25,13 +26,35 @@ def on_mapped(kind: type[Any], take: Callable[[Any], None]) -> None:
 _takers: dict[type[Any], Callable[[Any], None]] = {AggregateRoot: lambda aggregate_class: definition_of(aggregate_class).claim()}
 
 
+def on_mapping(kind: type[Any], check: Callable[[Mapper[Any], Any], None]) -> None:
+    """Have *check* called with each mapper of a subclass of *kind*, and the class, before anything else is made of it."""
+    _checks[kind] = check
+
+
 def instrumented(mapper: Mapper[Any], class_: type[Any]) -> None:
-    """Refuse an aggregate that is being mapped to a table, imperatively or by a decorator."""
-    if issubclass(class_, AggregateRoot) and "__aggregate_definition__" not in vars(class_):
+    """Let those who know the kind of class refuse the mapping."""
+    for kind, check in _checks.items():
+        if issubclass(class_, kind):
+            check(mapper, class_)
+
+
+def _refuse_other_mappings(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Refuse an aggregate that is being mapped to a table, imperatively or by a decorator, or before its declaration is read."""
+    if "__aggregate_definition__" not in vars(class_):
+        parent = next((base for base in class_.__mro__ if "__aggregate_definition__" in vars(base)), None)
+        if parent is not None:
+            bases = ", ".join(each.__name__ for each in parent.__bases__ if each is not AggregateRoot)
+            raise DeclarationError(
+                f"{class_.__name__} inherits from {parent.__name__}, which names its declarative base before AggregateRoot, and so "
+                f"is mapped before AggregateRoot has read what it declares. Write class {parent.__name__}(AggregateRoot, {bases})."
+            )
         raise DeclarationError(
             f"{class_.__name__} is mapped to {mapper.local_table}, but an aggregate is mapped to its own events. Declare it as "
             f"class {class_.__name__}(AggregateRoot, Base), without a table."
         )
+
+
+_checks: dict[type[Any], Callable[[Mapper[Any], Any], None]] = {AggregateRoot: _refuse_other_mappings}
 
 
 def mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
@@ -53,6 +76,44 @@ def configured(mapper: Mapper[Any], class_: type[Any]) -> None:
                     event.listen(getattr(class_, relationship.key), change, refuse)
                 # What is appended would be in the session before the error is raised.
                 relationship.cascade = set(relationship.cascade) - {"save-update"}  # type: ignore[assignment]
+
+
+def refuse_undecided_joins(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Refuse a relationship that SQLAlchemy would look for foreign keys for, where there is no table to have or to meet one."""
+    for relationship in mapper.relationships:
+        if not has_condition(relationship):
+            other = _other_side(mapper, relationship)
+            for side in (class_, other):
+                if side is not None and _has_no_table(side):
+                    raise DeclarationError(_how_to_join(class_, relationship.key, side, other or side))
+
+
+def _other_side(mapper: Mapper[Any], relationship: RelationshipProperty[Any]) -> Any:
+    given: Any = relationship.argument
+    if callable(given) and not isinstance(given, type):
+        given = given()
+    if isinstance(given, Mapper):
+        return given.class_
+    if isinstance(given, type):
+        return given
+    name = str(given).rpartition(".")[2]
+    return next((each.class_ for each in mapper.registry.mappers if each.class_.__name__ == name), None)
+
+
+def _has_no_table(class_: type[Any]) -> bool:
+    return issubclass(class_, tuple(_takers)) and not isinstance(getattr(class_, "__table__", None), Table)
+
+
+def _how_to_join(class_: type[Any], key: str, without: type[Any], other: type[Any]) -> str:
+    kind = "aggregate" if issubclass(without, AggregateRoot) else "read model"
+    column = (
+        f"{class_.__name__}.{other.__name__.lower()}_id" if without is other else f"{other.__name__}.{class_.__name__.lower()}_id"
+    )
+    return (
+        f"{class_.__name__}.{key}: the {kind} {without.__name__} has no table of its own, so no foreign key says how to join. Say "
+        f'it: relationship(primaryjoin="foreign({column}) == {without.__name__}.id", viewonly=True), with the column that holds '
+        "the id."
+    )
 
 
 def _refuse_change(aggregate_class: type[AggregateRoot[Any]], key: str, *_: object) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection, Result
-    from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, Session, UOWTransaction
+    from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, RelationshipProperty, Session, UOWTransaction
 
 
 def is_heard_elsewhere(session: Session) -> bool:
@@ -38,6 +38,11 @@ def is_heard_elsewhere(session: Session) -> bool:
 
 
 _OWN_LISTENERS_TO_ENDS = 2
+
+
+def has_condition(relationship: RelationshipProperty[Any]) -> bool:
+    """Tell whether a relationship was given its ``primaryjoin``. The public attribute is set when the mapper is configured."""
+    return relationship._init_args.primaryjoin.argument is not None  # noqa: SLF001
 
 
 def has_work(session: Session) -> bool:

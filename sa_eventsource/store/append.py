@@ -66,7 +66,27 @@ class Appended:
 
 
 class AppendRefusedError(EventSourceError):
-    """Fewer rows went in than were sent. Internal: ``raise_explained`` turns it into the error that the caller sees."""
+    """Fewer rows went in than were sent. Internal: ``raise_explained`` turns it into the error that the caller sees.
+
+    SQLAlchemy shows its message to a caller who goes on with the session without a rollback.
+
+    Attributes:
+        streams: The streams that were to be written.
+    """
+
+    def __init__(self, streams: Sequence[StreamAppend]) -> None:
+        """Build the message from the streams."""
+        self.streams = tuple(streams)
+        named = ", ".join(f"{each.aggregate_type} {each.aggregate_id!r}" for each in self.streams[:_NAMED])
+        more = f" and {len(self.streams) - _NAMED} more" if len(self.streams) > _NAMED else ""
+        super().__init__(
+            f"no event was written to {named}{more}: another transaction has appended to the stream since it was loaded, or an "
+            "event is stored already"
+        )
+
+
+_NAMED = 3
+"""How many streams a message names."""
 
 
 _listeners: list[Callable[[Appended], None]] = []
@@ -134,7 +154,7 @@ def _insert(session: Session, connection: Connection, tables: EventSourceTables,
     else:
         result = statements.many.execute(connection, {"rows": _as_json(streams, rows)})
     if result.rowcount != len(rows):
-        raise AppendRefusedError
+        raise AppendRefusedError(streams)
     return len(rows)
 
 

@@ -126,7 +126,7 @@ def test_since_and_until_can_mean_the_time_of_recording(empty: Engine) -> None:
     ("options", "positions"),
     [
         (("--aggregate-type", "Order"), [1, 2, 3]),
-        (("--aggregate-type", "Nothing"), []),
+        (("--aggregate-type", "Account", "--aggregate-id", "none"), []),
         (("--aggregate-id", str(UUID(int=7))), [4, 5]),
         (("--type", "orders.OrderPaid"), [3]),
         (("--type", "orders.OrderPaid", "--type", "orders.MoneyDeposited"), [3, 5]),
@@ -141,6 +141,31 @@ def test_since_and_until_can_mean_the_time_of_recording(empty: Engine) -> None:
 )
 def test_filters_narrow_the_list(log: Engine, options: tuple[str, ...], positions: list[int]) -> None:
     assert numbers(log, *options) == positions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--type", "orders.OrdrPaid"), "event type 'orders.OrdrPaid' is unknown{}; did you mean 'orders.OrderPaid'?"),
+        (("--type", "orders.OrderPaid", "--type", "Nothing"), "event type 'Nothing' is unknown{}"),
+        (("--aggregate-type", "order"), "aggregate type 'order' is unknown{}; did you mean 'Order'?"),
+    ],
+)
+def test_a_type_that_nobody_knows_is_a_mistake(log: Engine, options: tuple[str, ...], message: str) -> None:
+    why = ": no event in the log has it, and no class declares it"
+    assert fail("events", BASE, *options, engine=log, status=2) == message.format(why)
+
+
+def test_a_type_is_known_if_the_log_has_it_or_the_code(empty: Engine) -> None:
+    assert listed(empty, "--type", "orders.OrderPaid", "--aggregate-type", "Account") == []
+    insert_raw(empty, UUID(int=1), data="{}")
+    assert numbers(empty, "--type", "gone.Away", "--aggregate-type", "Gone") == [1]
+
+
+def test_following_a_type_that_nobody_knows_yet_says_so_and_waits(log: Engine) -> None:
+    result = call("events", BASE, "--follow", "--type", "Nothing", "--limit", "0", engine=log)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("note: event type 'Nothing' is unknown")
 
 
 @pytest.mark.parametrize(

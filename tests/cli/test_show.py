@@ -136,7 +136,7 @@ def test_an_id_is_read_as_the_type_that_is_declared(log: Engine) -> None:
     assert shown(log, "Warehouse", "12")["state"] == {"stock": {"lamp": 3}}
     assert shown(log, "Account", UUID(int=7).hex)["aggregate_id"] == str(UUID(int=7))
     message = fail("show", BASE, "Warehouse", "twelve", engine=log, status=2)
-    assert message == "'twelve' cannot be the id of a Warehouse: it must be of type int"
+    assert message == "'twelve' cannot be an id of Warehouse: it must be of type int"
 
 
 def test_an_unknown_type_lists_the_known(log: Engine) -> None:
@@ -201,7 +201,7 @@ def test_an_event_that_changes_nothing_says_so(log: Engine) -> None:
 
 
 def test_an_id_that_none_can_be_is_refused(log: Engine) -> None:
-    assert fail("show", BASE, "Order", "", engine=log, status=2) == "'' cannot be the id of a Order: it is empty"
+    assert fail("show", BASE, "Order", "", engine=log, status=2) == "'' cannot be an id of Order: it is empty"
 
 
 def test_equal_sets_are_no_change(sqlite_engine: Engine) -> None:

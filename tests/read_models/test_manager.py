@@ -251,8 +251,12 @@ def test_an_event_that_a_handler_refuses_stops_the_model_where_it_is(engine: Eng
 
 
 def test_what_is_no_read_model_is_refused(shop: Engine) -> None:
-    with pytest.raises(DeclarationError, match="Order is not a mapped read model"):
+    with pytest.raises(DeclarationError, match="Order is not a mapped read model but an aggregate"):
         ReadModelManager(shop, Base).catch_up(Order)
+    with pytest.raises(DeclarationError, match=r"Strange is not a mapped read model; .*class Strange\(ReadModel, Base\)"):
+        EventReplayer(shop, Base).rebuild(type("Strange", (), {}))
+    with pytest.raises(TypeError, match="given as its class, such as OrderReadModel, not 'OrderRow'"):
+        EventReplayer(shop, Base).rebuild("OrderRow")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", ["9", 0, -1, True, 1.5])

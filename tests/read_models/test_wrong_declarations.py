@@ -204,9 +204,9 @@ def declare(**namespace: Any) -> type[Any]:
         ({"__annotations__": {}}, "has no annotation"),
         ({"__annotations__": {"number": int}}, "must be annotated Mapped"),
         ({"number": None}, "takes no event"),
-        ({"__removed_by__": Gone}, "__removed_by__ = (OrderCancelled,)"),
+        ({"__removed_by__": Gone}, "__removed_by__ = (Gone,)"),
         ({"__removed_by__": ("Gone",)}, "__removed_by__ = (OrderCancelled,)"),
-        ({"__indexes__": ("number",)}, '__indexes__ = (("number", ...),)'),
+        ({"__indexes__": ("number",)}, "__indexes__ = (('number',),)"),
     ],
 )
 def test_a_model_is_refused(namespace: dict[str, Any], words: str) -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from sqlalchemy import Engine, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -36,6 +36,27 @@ def test_the_loser_learns_both_versions_and_can_go_on(postgres: Engine, level: s
         order.pay()
         session.commit()
     assert stored_types(postgres) == ["OrderPlaced", "NoteAdded", "NoteAdded", "OrderPaid"]
+
+
+def test_a_session_that_goes_on_without_a_rollback_says_what_happened(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        session.add(Order.place("late", order_id=order_id))
+        with pytest.raises(ConcurrencyError):
+            session.commit()
+        with pytest.raises(PendingRollbackError, match=f"Original exception was: no event was written to Order '{order_id}'"):
+            session.get(Order, order_id)
+
+
+def test_of_many_streams_that_were_not_written_three_are_named(database: Engine) -> None:
+    with Session(database) as session:
+        for number in range(5):
+            place_order(database, f"o-{number}")
+            session.add(Order.place("late", order_id=f"o-{number}"))
+        with pytest.raises(ConcurrencyError):
+            session.commit()
+        with pytest.raises(PendingRollbackError, match="Order 'o-0', Order 'o-1', Order 'o-2' and 2 more: another transaction"):
+            session.get(Order, "o-0")
 
 
 @pytest.mark.parametrize("level", LEVELS)
