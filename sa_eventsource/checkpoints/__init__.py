@@ -2,7 +2,9 @@
 
 from sa_eventsource.checkpoints.batches import Batch, Lag, lag, next_batch, of_batch, of_consumer, of_taken, read_batch
 from sa_eventsource.checkpoints.checkpoint import (
+    RUNNING,
     STOPPED,
+    WAITING,
     Checkpoint,
     lock_checkpoint,
     lock_if_free,
@@ -17,7 +19,9 @@ from sa_eventsource.checkpoints.replication import is_replicated
 from sa_eventsource.checkpoints.snapshot import Snapshot
 
 __all__ = [
+    "RUNNING",
     "STOPPED",
+    "WAITING",
     "Batch",
     "Checkpoint",
     "Lag",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sa_eventsource.consumers import Follower
     from sa_eventsource.mapping import EventSourceTables
 
-RUNNING, STOPPED = "running", "stopped"
+RUNNING, WAITING, STOPPED = "running", "waiting", "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Checkpoint:
         cluster: Identifier of the database cluster that the snapshots are of.
         declaration: Fingerprint of the declaration that made the rows; None before the first run.
         processed_at: When it was last brought further.
-        status: ``"running"``, or ``"stopped"`` at an event that cannot be taken.
+        status: ``"running"``; ``"waiting"`` while something other than an event stands in the way; ``"stopped"`` at an event that
+            cannot be taken.
         failed_position: Where the event is that could not be taken at the last attempt; None if all went well.
         attempts: How often it was tried.
         retry_at: When it is to be tried again; None if there is nothing to retry.

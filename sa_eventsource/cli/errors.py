@@ -16,12 +16,11 @@ from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
 from typer.core import TyperGroup
 
 from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.store import UNDEFINED_TABLE, code_of
 
 FAILED = 1
 CALLED_WRONGLY = 2
 READER_GONE = 141
-
-_UNDEFINED_TABLE = "42P01"
 
 
 class UsageError(Exception):
@@ -58,7 +57,7 @@ def describe(error: BaseException) -> str:
         return _one_line(str(error))
     if isinstance(error, DBAPIError) and error.orig is not None:
         message = _one_line(str(error.orig))
-        if getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE or message.startswith("no such table"):
+        if code_of(error) == UNDEFINED_TABLE or message.startswith("no such table"):
             return f"{message}; create the tables first, with Base.metadata.create_all() or a migration, or name another database"
         return message
     if isinstance(error, OSError) and error.strerror:

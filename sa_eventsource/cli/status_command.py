@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("name", "kind", "version", "state", "position", "lag", "since", "positions/s", "aside", "last error")
 _NUMBERS = ("version", "position", "lag", "since", "positions/s", "aside")
-_STYLES = {"running": "green", "new": "cyan", "retrying": "yellow", "stopped": "bold red", "outdated": "bold red"}
+_STYLES = {
+    "running": "green",
+    "new": "cyan",
+    "retrying": "yellow",
+    "waiting": "bold yellow",
+    "stopped": "bold red",
+    "outdated": "bold red",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +48,8 @@ def status(
 ) -> None:
     """Show each model's and subscription's version, state, position, lag and last error.
 
-    The exit status is 1 if one has stopped, is outdated, has put events aside, or lags more than allowed: for a health check.
+    The exit status is 1 if one waits, has stopped, is outdated, has put events aside, or lags more than allowed: for a health
+    check.
     """
     with open_target(base, url) as target:
         manager = ReadModelManager(target.engine, target.base)

@@ -1,6 +1,6 @@
 """What takes events from the log under a name of its own: read models and subscriptions, and the shards of them."""
 
-from sa_eventsource.consumers.consumer import Consumer, OnError, check_following, reason_of
+from sa_eventsource.consumers.consumer import Consumer, OnError, check_following
 from sa_eventsource.consumers.handling import (
     HOW_TO_HANDLE,
     HandlerMethod,
@@ -33,7 +33,6 @@ __all__ = [
     "is_any_handling",
     "is_handling",
     "is_parked",
-    "reason_of",
     "refuse_commit",
     "subscribe",
     "subscriptions_on",

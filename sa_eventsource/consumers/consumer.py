@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
-
 from sa_eventsource.consumers.handling import handling, within_transaction
 from sa_eventsource.events import stored_types
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.store import is_refusal, meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +102,7 @@ class Consumer(ABC):
             with handling(session), within_transaction(session, connection):
                 handler.take(each, session)
         except Exception as error:
-            if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError | ProgrammingError):
+            if meaning_of(error) is not None and not is_refusal(error):
                 raise
             raise self.refused([each], error) from error
 
@@ -125,9 +124,3 @@ def check_following(where: str, consumer: Consumer) -> None:
         raise DeclarationError(f'{where}: on_error is {consumer.on_error!r}; it must be "stop" or "park"')
     if not isinstance(consumer.shards, int) or not 1 <= consumer.shards <= MAX_SHARDS:
         raise DeclarationError(f"{where}: shards is {consumer.shards!r}; it must be a number from 1 to {MAX_SHARDS}")
-
-
-def reason_of(error: Exception) -> str:
-    """Say in a line what went wrong; of an error of the database, what the database said."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return f"{type(cause).__name__}: {cause}".strip()

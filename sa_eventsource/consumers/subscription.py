@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 from sqlalchemy import inspect
 
 from sa_eventsource.aggregates import definition_of
-from sa_eventsource.consumers.consumer import Consumer, OnError, reason_of
+from sa_eventsource.consumers.consumer import Consumer, OnError
 from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name
 from sa_eventsource.events import DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, tables_on
 from sa_eventsource.plain_functions import check_plain
+from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -181,7 +182,7 @@ class Subscription(Consumer):
     def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> SubscriptionError:
         """Say which event could not be taken."""
         return SubscriptionError(
-            self.name, events=self.named(events), event_ids=[each.event_id for each in events], reason=reason_of(error)
+            self.name, events=self.named(events), event_ids=[each.event_id for each in events], reason=message_of(error)
         )
 
 

@@ -1,6 +1,6 @@
 """Following the log: step by step, after failures, once more from its beginning; and the status of those who do."""
 
-from sa_eventsource.projections.failures import RetryPolicy, culprit, is_passing, record_failure
+from sa_eventsource.projections.failures import RetryPolicy, culprit, record_failure, record_wait
 from sa_eventsource.projections.manager import ReadModelManager
 from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
 from sa_eventsource.projections.parking import has_parked
@@ -22,11 +22,11 @@ __all__ = [
     "culprit",
     "drop_stream",
     "has_parked",
-    "is_passing",
     "oldest_transaction",
     "parked_streams",
     "problems",
     "record_failure",
+    "record_wait",
     "resume",
     "retry_stream",
     "take_step",

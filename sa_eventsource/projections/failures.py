@@ -5,22 +5,23 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from sa_eventsource.checkpoints import STOPPED, lock_checkpoint, next_batch, save_checkpoint
+from sa_eventsource.checkpoints import RUNNING, STOPPED, WAITING, lock_checkpoint, lock_if_free, next_batch, save_checkpoint
 from sa_eventsource.exceptions import (
     EventDecodeError,
+    EventSourceError,
     HandlerTransactionError,
     ReadModelError,
     SubscriptionError,
     UnknownEventTypeError,
 )
+from sa_eventsource.projections.blame import fails_whatever_the_event
 from sa_eventsource.projections.parking import park
 from sa_eventsource.projections.transaction import following
+from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from sa_eventsource.checkpoints import Checkpoint
     from sa_eventsource.consumers import Follower
+
+Verdict: TypeAlias = Literal["retrying", "waiting", "parked", "stopped"]
+"""The event is tried again; the follower waits, as other events would fail too; the event is parked; the follower has stopped."""
 
 _LONGEST_ERROR = 20_000
 
@@ -62,17 +66,6 @@ class RetryPolicy:
         return timedelta(seconds=self.first_pause * self.factor ** (attempts - 1))
 
 
-def is_passing(error: BaseException) -> bool:
-    """Check whether an error is the database's, and may be gone in a while: a lost connection, a deadlock, a full pool."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    # SQLite's class of errors says little: a missing table is one of them.
-    code: str | None = getattr(error.orig, "sqlite_errorname", None) if isinstance(error, OperationalError) else None
-    if code is not None:
-        return code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR"))
-    return isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
-
-
 def culprit(error: Exception) -> UUID | None:
     """The event that could not be taken; None if it is one of several."""
     match error:
@@ -83,40 +76,50 @@ def culprit(error: Exception) -> UUID | None:
     return None
 
 
-def record_failure(session: Session, follower: Follower, error: Exception, policy: RetryPolicy) -> str | None:
+def record_failure(session: Session, follower: Follower, error: Exception, policy: RetryPolicy) -> Verdict:
     """Write down that an event could not be taken, and decide what becomes of it; commit.
+
+    After the last attempt, the event is parked or the follower stops there, unless the same error comes without the event: then
+    the follower waits, and the event is tried again later.
 
     Args:
         session: A session without a transaction in progress.
         follower: The follower.
         error: What was raised. If it does not name the event, it is the next one.
         policy: How often the event is tried.
-
-    Returns:
-        ``"stopped"`` or ``"parked"`` if that was the last attempt; None if it is tried again.
     """
-    outcome: str | None = None
     with following(session, follower.consumer) as connection:
         checkpoint = lock_checkpoint(connection, follower)
         position = _position(connection, follower, checkpoint, error)
         attempts = checkpoint.attempts + 1 if checkpoint.failed_position == position else 1
-        failed = replace(
-            checkpoint,
-            failed_position=position,
-            attempts=attempts,
-            retry_at=datetime.now(UTC) + policy.pause(attempts),
-            error=_as_text(error),
-        )
-        if attempts >= policy.attempts:
-            if follower.consumer.on_error == "park" and not isinstance(error.__cause__, HandlerTransactionError):
-                park(connection, follower.consumer, position, _as_text(error))
-                failed = checkpoint.without_failure()
-                outcome = "parked"
-            else:
-                failed = replace(failed, status=STOPPED, retry_at=None)
-                outcome = STOPPED
+        reason = as_text(error)
+        failed = replace(checkpoint, status=RUNNING, failed_position=position, attempts=attempts, error=reason)
+        verdict: Verdict
+        if attempts < policy.attempts:
+            verdict, failed = "retrying", replace(failed, retry_at=datetime.now(UTC) + policy.pause(attempts))
+        elif fails_whatever_the_event(session, follower.consumer, position, error):
+            verdict, failed = "waiting", replace(failed, status=WAITING, retry_at=None)
+        elif follower.consumer.on_error == "park" and not isinstance(error.__cause__, HandlerTransactionError):
+            park(connection, follower.consumer, position, reason)
+            verdict, failed = "parked", checkpoint.without_failure()
+        else:
+            verdict, failed = "stopped", replace(failed, status=STOPPED, retry_at=None)
         save_checkpoint(connection, follower, failed, made_progress=False)
-    return outcome
+    return verdict
+
+
+def record_wait(session: Session, follower: Follower, error: Exception) -> None:
+    """Write down that a follower waits, and for what; commit. Leaves it to another transaction that works on the follower.
+
+    Args:
+        session: A session without a transaction in progress.
+        follower: The follower.
+        error: What stands in its way.
+    """
+    with following(session, follower.consumer) as connection:
+        checkpoint = lock_if_free(connection, follower)
+        if checkpoint is not None:
+            save_checkpoint(connection, follower, replace(checkpoint, status=WAITING, error=as_text(error)), made_progress=False)
 
 
 def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint, error: Exception) -> int:
@@ -128,6 +131,11 @@ def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint
     return position
 
 
-def _as_text(error: Exception) -> str:
-    text = "".join(traceback.format_exception(error)).replace("\x00", "\\x00")
+def as_text(error: Exception) -> str:
+    """Write an error with its traceback; the last line says what went wrong."""
+    text = "".join(traceback.format_exception(error)).replace("\x00", "\\x00").rstrip()
+    summary = f"{type(error).__name__}: {error}" if isinstance(error, EventSourceError) else message_of(error)
+    summary = " ".join(summary.replace("\x00", "\\x00").split())
+    if not text.endswith(summary):
+        text = f"{text}\n{summary}"
     return text if len(text) <= _LONGEST_ERROR else f"{text[:1000]}\n...\n{text[1000 - _LONGEST_ERROR :]}"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select
 
-from sa_eventsource.checkpoints import lock_checkpoint, save_checkpoint
+from sa_eventsource.checkpoints import WAITING, lock_checkpoint, save_checkpoint
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.projections.processing import process_stored
-from sa_eventsource.projections.steps import attempt_step, skip_failed
+from sa_eventsource.projections.steps import skip_failed, take_before_failure
 from sa_eventsource.projections.transaction import following, reading
 
 if TYPE_CHECKING:
@@ -120,18 +120,22 @@ def resume(session: Session, consumer: Consumer, *, skip: bool = False) -> bool:
         skip: Whether to leave the event out for ever, instead of trying it again. It then counts as taken.
 
     Returns:
-        Whether it had stopped, or was waiting to try an event again.
+        Whether it had stopped, or was waiting to try again.
+
+    Raises:
+        ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: With *skip*, an event that lies before it
+            cannot be taken either. Nothing is left out.
     """
     had_failed = False
     for follower in followers_of(consumer, session.get_bind(**consumer.bind_arguments).dialect):
         if skip:
-            while attempt_step(session, follower, None, wait=True).outcome == "taken":
+            while take_before_failure(session, follower):
                 pass
         with following(session, consumer) as connection:
             checkpoint = lock_checkpoint(connection, follower)
-            if checkpoint.failed_position is not None:
+            if checkpoint.failed_position is not None or checkpoint.status == WAITING:
                 had_failed = True
-                if skip:
+                if skip and checkpoint.failed_position is not None:
                     skip_failed(connection, follower, checkpoint)
                 else:
                     save_checkpoint(connection, follower, checkpoint.without_failure(), made_progress=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.checkpoints import read_batch
 from sa_eventsource.consumers import handling
@@ -12,7 +12,7 @@ from sa_eventsource.events import encode, encode_metadata
 from sa_eventsource.mapping import READ, json_row
 from sa_eventsource.read_models import ReadModelDefinition, apply_events
 from sa_eventsource.read_models.sql import is_outdated, write_statements
-from sa_eventsource.store import recorded, select_events
+from sa_eventsource.store import is_refusal, recorded, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,7 +96,9 @@ def _process(
             consumer.call_handler(event, session)
         with handling(session):
             session.flush()
-    except (IntegrityError, DataError, ProgrammingError) as error:
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
         raise consumer.refused(events, error) from error
 
 

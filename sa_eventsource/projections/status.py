@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import func, select, text
 
-from sa_eventsource.checkpoints import STOPPED, Checkpoint, Lag, lag, read_checkpoint
+from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, lag, read_checkpoint
 from sa_eventsource.consumers import Subscription, followers_of
 from sa_eventsource.projections.transaction import begin
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from sa_eventsource.consumers import Consumer
 
 Kind: TypeAlias = Literal["strong model", "eventual model", "subscription"]
-State: TypeAlias = Literal["running", "new", "retrying", "stopped", "outdated"]
-"""It takes events as they come (or, a strong model, has them); it has not taken any yet; it waits to try an event again; it has
+State: TypeAlias = Literal["running", "new", "retrying", "waiting", "stopped", "outdated"]
+"""It takes events as they come (or, a strong model, has them); it has not taken any yet; it waits to try an event again; it waits
+for something other than an event, such as a lock or a missing column; it has
 stopped at one; its rows were made under another declaration, so that it must be rebuilt or given a new version."""
 
 
@@ -41,7 +42,8 @@ class ConsumerStatus:
         lag_seconds: How long ago the oldest of them was recorded; 0.0 if there is none.
         processed_at: When it was last brought further or rebuilt, in UTC; None if never.
         parked_events: How many events are put aside.
-        error: What went wrong with the event that it retries or has stopped at, with the traceback; None if nothing did.
+        error: What it waits for, or went wrong with the event that it retries or has stopped at, with the traceback; the last line
+            says it in short. None if nothing did.
     """
 
     name: str
@@ -131,7 +133,7 @@ def problems(statuses: list[ConsumerStatus], *, max_lag_seconds: float | None = 
     """
     found = []
     for each in statuses:
-        if each.state in ("stopped", "outdated"):
+        if each.state in ("waiting", "stopped", "outdated"):
             reason = f": {each.error.strip().splitlines()[-1]}" if each.error else ""
             found.append(f"{each.name} is {each.state}{reason}")
         if each.parked_events:
@@ -152,6 +154,8 @@ def _state(consumer: Consumer, kind: Kind, found: list[Checkpoint]) -> State:
         return "outdated"
     if any(each.status == STOPPED for each in found):
         return "stopped"
+    if any(each.status == WAITING for each in found):
+        return "waiting"
     if any(each.failed_position is not None for each in found):
         return "retrying"
     if kind != "strong model" and any(each.declaration is None for each in found):

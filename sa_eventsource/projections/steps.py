@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from sqlalchemy.exc import DBAPIError
+
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.checkpoints import STOPPED, Snapshot, check_cluster, lock_checkpoint, lock_if_free, next_batch, save_checkpoint
 from sa_eventsource.consumers import followers_of
@@ -19,7 +21,8 @@ from sa_eventsource.exceptions import (
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.parking import has_parked, park_behind_others
 from sa_eventsource.projections.processing import process_batch
-from sa_eventsource.projections.transaction import following
+from sa_eventsource.projections.transaction import following, limit_lock_waits
+from sa_eventsource.store import Meaning, is_refusal, is_schema_mismatch, meaning_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 Outcome: TypeAlias = Literal["taken", "idle", "busy", "failed", "waiting", "stopped"]
 """Events were taken, and there may be more; there are no more; another transaction works on the follower; an event of the batch
-cannot be taken; it is to be tried again later; the follower has stopped there."""
+cannot be taken; the batch, or the event that failed, is to be tried again later; the follower has stopped there."""
 
 BAD_EVENT = (ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError)
 """What is raised for events that cannot be taken."""
@@ -46,8 +49,8 @@ class Step:
     Attributes:
         outcome: See :data:`Outcome`.
         events: How many events were taken, or how many there are in the batch that failed.
-        retry_at: When to try again, where it waits.
-        error: What was raised, where it failed.
+        retry_at: When to try an event again that failed.
+        error: What was raised, where it failed, or waits for something else than an event's time.
     """
 
     outcome: Outcome
@@ -89,46 +92,79 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
         MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
         ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: An event cannot be taken. All is rolled back.
     """
-    with observed("catch_up", follower.name) as observation, following(session, follower.consumer) as connection:
-        checkpoint = _checked(connection, follower, lock_checkpoint(connection, follower))
-        plan = _next(connection, follower, checkpoint, limit or follower.consumer.batch_size)
-        _carry_out(session, follower, plan)
-        observation.events = plan.step.events
+    plan: _Plan | None = None
+    try:
+        with observed("catch_up", follower.name) as observation, following(session, follower.consumer) as connection:
+            checkpoint = _checked(connection, follower, lock_checkpoint(connection, follower))
+            plan = _next(connection, follower, checkpoint, limit or follower.consumer.batch_size)
+            _carry_out(session, follower, plan)
+            observation.events = plan.step.events
+    except DBAPIError as error:
+        if plan is None or not is_refusal(error):
+            raise
+        raise follower.consumer.refused([], error) from error  # by the commit, which checks deferred constraints
     return plan.step
 
 
-def attempt_step(session: Session, follower: Follower, limit: int | None, *, wait: bool = False) -> Step:
-    """Let a follower take the next batch of events as :func:`take_step` does, unless a failure stands in the way.
+def attempt_step(session: Session, follower: Follower, limit: int | None, *, lock_wait: float) -> Step:
+    """Let a follower take the next batch of events as :func:`take_step` does, unless something stands in the way.
 
-    An event that failed is left alone until its time has come, and what has stopped stays so. An event that cannot be taken is
-    returned, not raised.
+    An event that failed is left alone until its time has come, and what has stopped stays so. Where another transaction works on
+    the follower, the outcome is ``"busy"``. What is wrong with an event, or stands in the way of this follower, is returned.
 
     Args:
         session: A session without a transaction in progress.
         follower: The follower.
         limit: Events in the transaction, at most; None for what suits the consumer.
-        wait: Whether to wait for another transaction that works on the follower; else the outcome is ``"busy"``.
+        lock_wait: Seconds to wait for a lock, at most, where the connection has no ``lock_timeout`` of its own.
 
     Raises:
         ReadModelChangedError: The rows were made under another declaration.
         MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
+        DBAPIError: The database cannot be reached, or the library's own tables are not there.
     """
-    events = 0
+    plan: _Plan | Step | None = None
     try:
         with observed("catch_up", follower.name) as observation, following(session, follower.consumer) as connection:
-            locked = lock_checkpoint(connection, follower) if wait else lock_if_free(connection, follower)
+            limit_lock_waits(connection, lock_wait)
+            locked = lock_if_free(connection, follower)
             if locked is None:
                 return Step("busy")
             checkpoint = _checked(connection, follower, locked)
             plan = _heeding_failure(connection, follower, checkpoint, limit or follower.consumer.batch_size)
             if isinstance(plan, Step):
                 return plan
-            events = plan.step.events
             _carry_out(session, follower, plan)
             observation.events = plan.step.events
     except BAD_EVENT as error:
-        return Step("failed", events, error=error)
+        return Step("failed", _events(plan), error=error)
+    except DBAPIError as error:
+        if isinstance(plan, _Plan) and is_refusal(error):
+            refused = follower.consumer.refused([], error)
+            refused.__cause__ = error
+            return Step("failed", _events(plan), error=refused)
+        if meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) or is_schema_mismatch(error):
+            raise
+        return Step("waiting", error=error)
     return plan.step
+
+
+def _events(plan: _Plan | Step | None) -> int:
+    return plan.step.events if isinstance(plan, _Plan) else 0
+
+
+def take_before_failure(session: Session, follower: Follower) -> int:
+    """Let a follower take a batch of the events that lie before the one it failed at; return how many there were.
+
+    Raises:
+        ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: One cannot be taken. All is rolled back.
+    """
+    with following(session, follower.consumer) as connection:
+        checkpoint = _checked(connection, follower, lock_checkpoint(connection, follower))
+        plan = _before_failure(connection, follower, checkpoint, follower.consumer.batch_size)
+        if plan is not None:
+            _carry_out(session, follower, plan)
+    return _events(plan)
 
 
 def _checked(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Checkpoint:
@@ -140,14 +176,24 @@ def _heeding_failure(connection: Connection, follower: Follower, checkpoint: Che
     """Plan the step of a follower that may have failed at an event: what lies before it comes first, then the event alone."""
     if checkpoint.failed_position is None:
         return _next(connection, follower, checkpoint, limit)
-    ahead = next_batch(connection, follower, checkpoint, limit, before=checkpoint.failed_position)
-    if ahead.count:
-        return _Plan(ahead, replace(checkpoint, until=ahead.until, position=ahead.upto), Step("taken", ahead.count))
+    plan = _before_failure(connection, follower, checkpoint, limit)
+    if plan is not None:
+        return plan
     if checkpoint.status == STOPPED:
         return Step("stopped")
     if checkpoint.retry_at is not None and checkpoint.retry_at > datetime.now(UTC):
         return Step("waiting", retry_at=checkpoint.retry_at)
     return _next(connection, follower, checkpoint, 1)
+
+
+def _before_failure(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan | None:
+    """Plan to take what lies before the event that a follower failed at; None if there is nothing."""
+    if checkpoint.failed_position is None:
+        return None
+    batch = next_batch(connection, follower, checkpoint, limit, before=checkpoint.failed_position)
+    if not batch.count:
+        return None
+    return _Plan(batch, replace(checkpoint, until=batch.until, position=batch.upto), Step("taken", batch.count))
 
 
 def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sqlalchemy import func, select
+
+from sa_eventsource.store import READ_ONLY, code_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,7 +34,9 @@ def following(session: Session, consumer: Consumer) -> Iterator[Connection]:
     try:
         yield begin(session, consumer)
         session.commit()
-    except BaseException:
+    except BaseException as error:
+        if code_of(error) == READ_ONLY:
+            session.invalidate()  # the server may be a standby for good: the next connection may lead to the primary
         session.rollback()
         raise
     finally:
@@ -52,3 +58,10 @@ def begin(session: Session, consumer: Consumer) -> Connection:
     if session.get_bind(**consumer.bind_arguments).dialect.name != "postgresql":
         return session.connection(bind_arguments=consumer.bind_arguments)
     return session.connection(bind_arguments=consumer.bind_arguments, execution_options={"isolation_level": "READ COMMITTED"})
+
+
+def limit_lock_waits(connection: Connection, seconds: float) -> None:
+    """Have waits for locks end with an error after some seconds, in this transaction, unless the connection has its own limit."""
+    if connection.dialect.name == "postgresql":
+        limit = func.set_config("lock_timeout", str(round(seconds * 1000)), True)  # noqa: FBT003 - until the transaction ends
+        connection.execute(select(limit).where(func.current_setting("lock_timeout") == "0"))

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sa_eventsource.aggregates import AggregateRoot
-from sa_eventsource.consumers import Consumer, check_following, reason_of
+from sa_eventsource.consumers import Consumer, check_following
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.read_models.sources import EnvelopeField
+from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -177,7 +178,7 @@ class ReadModelDefinition(Consumer):
             events=self.named(taken),
             event_ids=[each.event_id for each in taken],
             rows=list(self._rows(taken)),
-            reason=reason_of(error),
+            reason=message_of(error),
         )
 
     def _rows(self, events: Sequence[RecordedEvent[Any]]) -> Iterator[str]:

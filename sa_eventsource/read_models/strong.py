@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.consumers import handling
 from sa_eventsource.events import RecordedEvent
@@ -13,7 +13,7 @@ from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import write_statements
-from sa_eventsource.store import recorded, select_events
+from sa_eventsource.store import is_refusal, recorded, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,9 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
             apply_events(appended.connection, definition, events)
         elif definition.events:
             _write_by_statement(appended, definition, types)
-    except (IntegrityError, DataError, ProgrammingError) as error:
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
         raise definition.refused(list(_as_applied(appended)), error) from error
     for each in events:
         definition.call_handler(each, appended.session)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy.exc import DBAPIError
-
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import ConcurrencyError
 from sa_eventsource.extras import needs_extra
+from sa_eventsource.store import DEADLOCK, SERIALIZATION_FAILURE, code_of
 
 with needs_extra("retry", "retry_on_conflict"):
     from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-_RETRYABLE = frozenset({"40001", "40P01"})
-"""PostgreSQL's serialization_failure and deadlock_detected."""
-
 
 def is_conflict(error: BaseException) -> bool:
     """Tell whether a unit of work that failed with *error* may succeed when it is run again.
@@ -30,7 +26,7 @@ def is_conflict(error: BaseException) -> bool:
     """
     if isinstance(error, ConcurrencyError):
         return True
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _RETRYABLE
+    return code_of(error) in (SERIALIZATION_FAILURE, DEADLOCK)
 
 
 def retry_on_conflict(

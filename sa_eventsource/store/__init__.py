@@ -12,6 +12,19 @@ from sa_eventsource.store.append import (
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
 from sa_eventsource.store.connections import begin_where_the_driver_does_not, require_transaction
+from sa_eventsource.store.database_errors import (
+    DEADLOCK,
+    READ_ONLY,
+    SERIALIZATION_FAILURE,
+    UNDEFINED_TABLE,
+    Meaning,
+    code_of,
+    is_refusal,
+    is_schema_mismatch,
+    is_taken_by_another_row,
+    meaning_of,
+    message_of,
+)
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.event_conditions import recorded, select_events
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
@@ -26,8 +39,12 @@ from sa_eventsource.store.windows import between_positions, current_snapshot, in
 
 __all__ = [
     "CONTEXT_KEY",
+    "DEADLOCK",
     "NOT_JSON",
+    "READ_ONLY",
     "RECORDING_TIME",
+    "SERIALIZATION_FAILURE",
+    "UNDEFINED_TABLE",
     "AppendRefusedError",
     "Appended",
     "AsyncEventQuery",
@@ -35,18 +52,25 @@ __all__ = [
     "DriverStatement",
     "EventQuery",
     "EventStore",
+    "Meaning",
     "StoredStream",
     "StreamAppend",
     "append",
     "begin_where_the_driver_does_not",
     "between_positions",
+    "code_of",
     "current_snapshot",
     "current_version",
     "event_members",
     "in_window",
     "insert_events",
     "insert_statements",
+    "is_refusal",
+    "is_schema_mismatch",
+    "is_taken_by_another_row",
     "known_at",
+    "meaning_of",
+    "message_of",
     "on_appended",
     "raise_explained",
     "read_stream",

@@ -14,6 +14,7 @@ from sa_eventsource.exceptions import ConcurrencyError, EventAlreadyAppendedErro
 from sa_eventsource.mapping import APPENDED
 from sa_eventsource.store.append import AppendRefusedError, StreamAppend, row_of
 from sa_eventsource.store.connections import after_rollback
+from sa_eventsource.store.database_errors import SERIALIZATION_FAILURE, code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.mapping import EventSourceTables
-
-_SERIALIZATION_FAILURE = "40001"
 
 
 def raise_explained(
@@ -42,7 +41,7 @@ def raise_explained(
         EventIdConflictError: An event id is taken.
         DBAPIError: None of these; the database's own error.
     """
-    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) != _SERIALIZATION_FAILURE:
+    if isinstance(error, DBAPIError) and code_of(error) != SERIALIZATION_FAILURE:
         raise error
     for connection, tables, streams in groups:
         with after_rollback(connection) as usable:

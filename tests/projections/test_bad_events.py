@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -36,6 +37,13 @@ def checkpoint(engine: Engine, name: str) -> Any:
         return connection.execute(text("SELECT * FROM projection_positions WHERE projection_name = :name"), {"name": name}).one()
 
 
+def checkpoint_row(engine: Engine, name: str) -> Any:
+    """The row with its values as the column types give them."""
+    positions = TABLES.projection_positions
+    with engine.connect() as connection:
+        return connection.execute(positions.select().where(positions.c.projection_name == name)).one()
+
+
 def run(engine: Engine, model: type[Any], retries: RetryPolicy = AT_ONCE) -> int:
     return Worker(engine, Base, only=[model.__read_model_definition__.name], retries=retries).run_once()
 
@@ -44,14 +52,17 @@ def test_it_is_retried_with_pauses_then_the_model_stops_there(bank_engine: Engin
     deposit(bank_engine, "a", 1, 2)
     deposit(bank_engine, "b", -5)
     deposit(bank_engine, "c", 4)
-    retries = RetryPolicy(attempts=3, first_pause=0.3, factor=2)
+    retries = RetryPolicy(attempts=3, first_pause=60, factor=2)
     assert run(bank_engine, Stopping, retries) == 2
     first = checkpoint(bank_engine, "stopping")
     assert (first.status, first.failed_position, first.attempts) == ("running", 3, 1)
     assert run(bank_engine, Stopping, retries) == 0
     assert checkpoint(bank_engine, "stopping").attempts == 1
-    for attempts, pause in ((2, 0.35), (3, 0.65)):
-        time.sleep(pause)
+    for attempts, pause in ((2, 60), (3, 120)):
+        row = checkpoint_row(bank_engine, "stopping")
+        assert pause - 10 < (row.retry_at - datetime.now(UTC)).total_seconds() <= pause
+        with bank_engine.begin() as connection:
+            connection.execute(update(TABLES.projection_positions).values(retry_at=datetime.now(UTC)))
         run(bank_engine, Stopping, retries)
         assert checkpoint(bank_engine, "stopping").attempts == attempts
     last = checkpoint(bank_engine, "stopping")

@@ -220,7 +220,7 @@ class Schedule:
             case Read(number, limit):
                 followers = followers_on(self.engine)
                 with Session(self.engine) as session:
-                    step = attempt_step(session, followers[number % len(followers)], limit)
+                    step = attempt_step(session, followers[number % len(followers)], limit, lock_wait=60)
                     assert step.error is None, step.error
             case Work():
                 Worker(self.engine, Base).run_once()

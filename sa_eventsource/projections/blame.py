@@ -1,0 +1,89 @@
+"""Whether an event is to blame for an error of the database, or the statement would fail whatever the event.
+
+A column that the coming migration brings, a privilege that is missing, a broken trigger: each makes the statement fail for every
+event, and whoever parked one after the other would park the log. So the same is done with some other events, and undone: an event
+is blamed if it works without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+
+from sa_eventsource.checkpoints import of_consumer
+from sa_eventsource.consumers import is_parked
+from sa_eventsource.projections.processing import process_stored
+from sa_eventsource.read_models import ReadModelDefinition
+from sa_eventsource.store import Meaning, code_of, is_taken_by_another_row, meaning_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from sa_eventsource.consumers import Consumer
+
+_TRIED = 3
+"""With how many other events it is tried."""
+
+
+def fails_whatever_the_event(session: Session, consumer: Consumer, position: int, error: Exception) -> bool:
+    """Find out whether an error would come for any event.
+
+    A subscription is not tried with another event: it would do again what it does elsewhere. There, and where there is no other
+    event, the error's SQLSTATE decides.
+
+    Args:
+        session: In a transaction that holds the follower's checkpoint. What is tried is undone by a savepoint.
+        consumer: Who could not take the event.
+        position: The event's position.
+        error: What was raised.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, DBAPIError) or is_taken_by_another_row(cause):
+        return False
+    connection = session.connection(bind_arguments=consumer.bind_arguments)
+    if connection.scalar(select(is_parked(consumer.tables, consumer.name)).where(consumer.tables.events.c.position == position)):
+        return True  # it was left out already
+    is_statements = meaning_of(cause) is Meaning.WRONG_STATEMENT
+    if not isinstance(consumer, ReadModelDefinition):
+        return is_statements
+    codes = [_tried(session, connection, consumer, event_id) for event_id in _others(connection, consumer, position)]
+    if None in codes:
+        return False
+    return is_statements or code_of(cause) in codes
+
+
+def _tried(session: Session, connection: Connection, consumer: Consumer, event_id: UUID) -> str | None:
+    """Let a model process an event, undo it, and return the code of the error; None if there was none."""
+    savepoint = session.begin_nested()
+    try:
+        process_stored(session, consumer, [event_id])
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # as the commit would check them
+    except Exception as error:  # noqa: BLE001 - it is compared with the error that is to be explained
+        return code_of(error.__cause__ or error) or type(error).__name__
+    else:
+        return None
+    finally:
+        savepoint.rollback()
+        session.expunge_all()
+
+
+def _others(connection: Connection, consumer: ReadModelDefinition, position: int) -> Sequence[UUID]:
+    """Find events that a model has taken, or will take: those of the same type if it has handlers, the latest ones first."""
+    events = consumer.tables.events
+    type_here = select(events.c.event_type).where(events.c.position == position).scalar_subquery()
+    wanted = [of_consumer(consumer), ~is_parked(consumer.tables, consumer.name)]
+    if consumer.handlers:
+        wanted.append(events.c.event_type == type_here)
+    before = select(events.c.event_id).where(*wanted, events.c.position < position).order_by(events.c.position.desc()).limit(_TRIED)
+    found = list(connection.scalars(before))
+    if len(found) < _TRIED:
+        behind = select(events.c.event_id).where(*wanted, events.c.position > position).order_by(events.c.position)
+        found += connection.scalars(behind.limit(_TRIED - len(found)))
+    return found

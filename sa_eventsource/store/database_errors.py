@@ -1,0 +1,161 @@
+"""What an error of the database means: one table from SQLSTATE to meaning, for all who have to decide what comes next.
+
+The classes of DB-API say too little: a lost connection, a lock that was not free in time, and a text that is too long for an index
+are all ``OperationalError``. PostgreSQL's SQLSTATE says more, and so do the names of SQLite's result codes; the class decides only
+where there is neither. https://www.postgresql.org/docs/current/errcodes-appendix.html, https://www.sqlite.org/rescode.html
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Any
+
+from sqlalchemy.exc import DataError as SqlDataError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError as SqlIntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+
+class Meaning(Enum):
+    """What an error says about the attempts to come."""
+
+    SERVER_AWAY = "the database cannot be reached, by anybody: wait for it"
+    TRY_LATER = "something stands in the way of this statement, for a while: wait, and let others go on"
+    BAD_VALUES = "the values that the statement was given cannot be taken"
+    WRONG_STATEMENT = "the statement cannot be carried out, whatever the values"
+    GIVE_UP = "no attempt of this program can succeed: end it"
+
+
+SERIALIZATION_FAILURE = "40001"
+DEADLOCK = "40P01"
+READ_ONLY = "25006"
+UNDEFINED_TABLE = "42P01"
+
+_TAKEN_BY_ANOTHER_ROW = frozenset({"23505", "23P01", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
+
+_AWAY, _LATER, _VALUES, _STATEMENT, _END = Meaning
+
+_BY_SQLSTATE = {
+    # Classes; the entry of a code takes precedence over that of its class.
+    "00": _VALUES,
+    "01": _VALUES,
+    "02": _VALUES,
+    "08": _AWAY,
+    "09": _VALUES,  # a trigger's error
+    "20": _VALUES,
+    "21": _VALUES,
+    "22": _VALUES,
+    "23": _VALUES,
+    "25": _STATEMENT,
+    READ_ONLY: _LATER,  # a standby, or a primary that is about to hand over
+    "25P02": _VALUES,  # a handler went on after an error of the database
+    "25P03": _VALUES,  # a handler kept the transaction idle for too long
+    "25P04": _VALUES,  # transaction_timeout
+    "27": _VALUES,
+    "28": _END,  # who we are is not accepted
+    "3D": _END,  # there is no such database
+    "40": _LATER,
+    "40002": _VALUES,  # a constraint that was checked at the commit
+    "42": _STATEMENT,
+    "44": _VALUES,
+    "53": _LATER,  # no memory, no disk
+    "53300": _AWAY,  # too many connections
+    "54": _VALUES,  # too long, too many, too deep
+    "55": _LATER,  # a lock that was not free in time; an object in use
+    "57": _LATER,
+    "57014": _VALUES,  # statement_timeout, or canceled by hand
+    "57P01": _AWAY,
+    "57P02": _AWAY,
+    "57P03": _AWAY,
+    "57P04": _END,  # the database was dropped
+    "57P05": _AWAY,
+    "58": _LATER,  # input and output
+    "72": _LATER,
+    "F0": _LATER,
+    "HV": _LATER,  # a foreign server
+    "P0": _VALUES,  # RAISE in a trigger or a function
+    "XX001": _LATER,  # damaged data, a damaged index: for people to mend
+    "XX002": _LATER,
+}
+
+_BY_SQLITE_NAME = {
+    "SQLITE_BUSY": _LATER,
+    "SQLITE_CANTOPEN": _AWAY,
+    "SQLITE_CONSTRAINT": _VALUES,
+    "SQLITE_CORRUPT": _END,
+    "SQLITE_FULL": _LATER,
+    "SQLITE_INTERRUPT": _VALUES,
+    "SQLITE_IOERR": _AWAY,
+    "SQLITE_LOCKED": _LATER,
+    "SQLITE_MISMATCH": _VALUES,
+    "SQLITE_NOMEM": _LATER,
+    "SQLITE_NOTADB": _END,
+    "SQLITE_PROTOCOL": _LATER,
+    "SQLITE_READONLY": _LATER,
+    "SQLITE_TOOBIG": _VALUES,
+}
+
+
+def meaning_of(error: BaseException) -> Meaning | None:
+    """Look up what an error means; None if it is not one of the database.
+
+    What the table does not list is the statement's: neither an event is blamed for it, nor does anybody else wait.
+    """
+    if isinstance(error, PoolTimeoutError):
+        return Meaning.SERVER_AWAY
+    if not isinstance(error, DBAPIError):
+        return None
+    code = code_of(error)
+    if code is None:
+        return _by_class(error)
+    table, name = (_BY_SQLITE_NAME, _sqlite_family(code)) if code.startswith("SQLITE") else (_BY_SQLSTATE, code[:2])
+    return table.get(code, table.get(name, Meaning.WRONG_STATEMENT))
+
+
+def code_of(error: BaseException) -> str | None:
+    """Get PostgreSQL's SQLSTATE, or the name of SQLite's result code; None if the error has none."""
+    original: Any = getattr(error, "orig", None)
+    for attribute in ("sqlstate", "pgcode", "sqlite_errorname"):
+        code = getattr(original, attribute, None)
+        if code:
+            return str(code)
+    return None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Check whether the database refused a statement or its values: a problem of what was asked, not of when."""
+    return meaning_of(error) in (Meaning.BAD_VALUES, Meaning.WRONG_STATEMENT)
+
+
+def is_schema_mismatch(error: BaseException) -> bool:
+    """Check whether a table, a column, a function or a right that the statement needs is not there."""
+    return (code_of(error) or "").startswith(("42", "3F", "SQLITE_ERROR"))
+
+
+def is_taken_by_another_row(error: BaseException) -> bool:
+    """Check whether a value that must be unique has been taken: what was stored once cannot be stored a second time."""
+    return code_of(error) in _TAKEN_BY_ANOTHER_ROW
+
+
+def message_of(error: BaseException) -> str:
+    """Get in one line what went wrong: of an error of the database, what the database said, without where in the SQL text."""
+    cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    diagnostics = getattr(cause, "diag", None)
+    parts = [getattr(diagnostics, "message_primary", None), getattr(diagnostics, "message_detail", None)]
+    text = ": ".join(part for part in parts if part) or _POINTER.sub("", str(cause))
+    return " ".join(f"{type(cause).__name__}: {text}".split()).rstrip(": ")
+
+
+_POINTER = re.compile(r"\n[^\n]*\n\s*\^\s*$", re.MULTILINE)
+"""The line of the statement and the line with a caret below it, with which libpq ends some messages."""
+
+
+def _sqlite_family(name: str) -> str:
+    return "_".join(name.split("_")[:2])
+
+
+def _by_class(error: DBAPIError) -> Meaning:
+    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+        return Meaning.SERVER_AWAY
+    return Meaning.BAD_VALUES if isinstance(error, SqlDataError | SqlIntegrityError) else Meaning.WRONG_STATEMENT
