@@ -33,6 +33,7 @@ from sa_eventsource.session import (
     on_savepoint_undone,
     protect,
     protect_from_statements,
+    state_reader,
     unit_of_work,
 )
 from sa_eventsource.session.instances import SessionSide
@@ -63,10 +64,9 @@ def _declarations() -> None:
 
 
 def _loading() -> None:
+    listen(Mapper, "after_mapper_constructed", state_reader.mapped)
     listen(Session, "do_orm_execute", hydration.load_by_id)
     listen(Session, "do_orm_execute", guards.check_statement)
-    listen(AggregateRoot, "load", hydration.loaded, propagate=True)
-    listen(AggregateRoot, "refresh", hydration.refreshed, propagate=True)
     # SQLAlchemy lets go of an instance before it tells that it is expired: there may be no instance any more.
     listen(AggregateRoot, "expire", hydration.expired, propagate=True, raw=True)
 

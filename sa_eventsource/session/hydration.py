@@ -1,4 +1,4 @@
-"""Loading: one statement for an aggregate by its id; for any other query, one more for the state of all it has brought."""
+"""Loading and expiring: one statement for an aggregate by its id; a state that was lost is set from the log again."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from sa_eventsource.aggregates import (
     drop_state,
     identity_of,
     rebase,
-    restore,
 )
 from sa_eventsource.observation import observed
 from sa_eventsource.session import ledger
 from sa_eventsource.session.routing import connection_for
-from sa_eventsource.session.sqlalchemy_internals import after_rows, identity_load, loaded_result, statement_options
-from sa_eventsource.store import read_stream, read_streams
+from sa_eventsource.session.sqlalchemy_internals import identity_load, loaded_result
+from sa_eventsource.session.state_reader import restore_in
+from sa_eventsource.store import read_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from sqlalchemy import Result
-    from sqlalchemy.orm import InstanceState, ORMExecuteState, QueryContext, Session
+    from sqlalchemy.orm import InstanceState, ORMExecuteState, Session
 
     from sa_eventsource.observation import Observation
     from sa_eventsource.session.sqlalchemy_internals import IdentityLoad
-    from sa_eventsource.store import StoredStream
 
 
 def load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
@@ -75,26 +74,8 @@ def _answer(execution: ORMExecuteState, load: IdentityLoad, observation: Observa
     else:
         aggregate = load.refreshed.obj()
     if aggregate is not None:
-        _restore(session, aggregate, stream)
+        restore_in(session, aggregate, stream)
     return loaded_result(load, session, aggregate)
-
-
-def _restore(session: Session, aggregate: AggregateRoot[Any], stream: StoredStream) -> None:
-    if books_of(aggregate).pending:
-        ledger.discard(session, instance_state(aggregate))
-    restore(aggregate, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
-
-
-def loaded(aggregate: AggregateRoot[Any], context: QueryContext | None) -> None:
-    """Have an aggregate's state read when all rows of the statement are there."""
-    if context is not None:
-        after_rows(context, ("sa_eventsource", type(aggregate)), _hydrate, aggregate)
-
-
-def refreshed(aggregate: AggregateRoot[Any], context: QueryContext | None, attributes: Iterable[str] | None) -> None:
-    """Have the state of a refreshed aggregate read, unless only other attributes are wanted."""
-    if attributes is None or "version" in attributes or not books_of(aggregate).is_loaded:
-        loaded(aggregate, context)
 
 
 def expired(state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
@@ -111,43 +92,6 @@ def expired(state: InstanceState[Any], attributes: Iterable[str] | None) -> None
         del vars(aggregate)["version"]
         state.expired_attributes.add("version")
         drop_state(aggregate)
-
-
-def _hydrate(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]]) -> None:
-    """Rebuild aggregates of one class, which a statement has brought into its session.
-
-    One that cannot be read is expired, and leaves the others as they should be.
-    """
-    definition = definition_of(type(aggregates[0]))
-    unread = {definition.text_id(identity_of(aggregate)): aggregate for aggregate in aggregates}
-    failure: Exception | None = None
-    with observed("load", definition.aggregate_type) as observation:
-        try:
-            for stream in _streams(context, aggregates, list(unread)):
-                observation.events += len(stream.rows)
-                try:
-                    _restore(context.session, unread[stream.aggregate_id], stream)
-                except Exception as error:  # noqa: BLE001 - raised below, behind the others
-                    failure = failure or error
-                else:
-                    del unread[stream.aggregate_id]
-            if failure is not None:
-                raise failure
-        finally:
-            for aggregate in unread.values():
-                context.session.expire(aggregate)
-
-
-def _streams(context: QueryContext, aggregates: Sequence[AggregateRoot[Any]], ids: Sequence[str]) -> Iterable[StoredStream]:
-    definition = definition_of(type(aggregates[0]))
-    connection = context.session.connection(bind_arguments=dict(context.bind_arguments))
-    options = statement_options(context)
-    if len(ids) > 1:
-        yield from read_streams(connection, definition, ids, options=options)
-        return
-    stream = read_stream(connection, definition, ids[0], options=options)
-    if stream is not None:
-        yield stream
 
 
 def reload_state(session: Session, aggregate: AggregateRoot[Any]) -> None:

@@ -156,6 +156,13 @@ def end_flush(session: Session, _context: object = None) -> None:
     ledger = _find(session)
     if ledger is not None:
         ledger.is_flushing = False
+        flag_pending(session)
+
+
+def flag_pending(session: Session) -> None:
+    """Flag what has pending events where SQLAlchemy may have reset the flag; a flush that is at work will do it when it ends."""
+    ledger = _find(session)
+    if ledger is not None and not ledger.is_flushing:
         for state, aggregate in ledger.pending.items():
             _flag(state, aggregate)
 

@@ -180,28 +180,6 @@ class _BeforeRows:
         return True
 
 
-def after_rows(context: QueryContext, key: Any, act: Callable[[QueryContext, list[Any]], None], instance: Any) -> None:
-    """Have *act* called with all instances given under *key*, once the rows of the statement (or of a ``yield_per`` batch) are in.
-
-    This is how ``selectinload`` comes by its moment; no public event has it.
-    """
-    waiting = context.post_load_paths
-    if key not in waiting:
-        waiting[key] = _AfterRows(act)  # type: ignore[assignment]
-    waiting[key].instances.append(instance)  # type: ignore[attr-defined]
-
-
-class _AfterRows:
-    def __init__(self, act: Callable[[QueryContext, list[Any]], None]) -> None:
-        self._act = act
-        self.instances: list[Any] = []
-
-    def invoke(self, context: QueryContext, _path: Any) -> None:
-        instances, self.instances = self.instances, []
-        if instances:
-            self._act(context, instances)
-
-
 _OPTIONS_OF_ROWS = frozenset({"autoflush", "identity_token", "max_row_buffer", "populate_existing", "stream_results", "yield_per"})
 """Execution options that say how the rows of one statement are fetched and made into instances."""
 
@@ -233,8 +211,8 @@ def _is_plain(execution: ORMExecuteState) -> bool:
         return False
     dispatch = mapper.class_manager.dispatch
     return (
-        len(dispatch.load) <= 1
-        and len(dispatch.refresh) <= 1
+        not dispatch.load
+        and not dispatch.refresh
         and all(name in _ALWAYS_GIVEN for name in execution.execution_options)
         and len(execution.bind_arguments) == len(_BIND_ARGUMENTS & execution.bind_arguments.keys())
     )

@@ -34,7 +34,7 @@ from sa_eventsource.store.known_at import known_at, version_recorded_at
 from sa_eventsource.store.raw_events import NOT_JSON, event_members, select_raw_events
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
 from sa_eventsource.store.snapshots import write_snapshots
-from sa_eventsource.store.stored_streams import StoredStream, read_stream, read_streams
+from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_stream, read_streams
 from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "READ_ONLY",
     "RECORDING_TIME",
     "SERIALIZATION_FAILURE",
+    "STREAMS_AT_ONCE",
     "UNDEFINED_TABLE",
     "AppendRefusedError",
     "Appended",

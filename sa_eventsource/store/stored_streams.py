@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sa_eventsource.aggregates import AggregateDefinition
     from sa_eventsource.mapping import EventSourceTables
 
-_BATCH = 500
+STREAMS_AT_ONCE = 500
 """Aggregates read by one statement; SQLite's oldest limit on parameters is 999."""
 
 _payload = itemgetter(1, 2, 3, 4, 5)
@@ -84,8 +84,8 @@ def read_streams(
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[StoredStream]:
     """Read many aggregates' events, some hundred aggregates a statement."""
-    for start in range(0, len(aggregate_ids), _BATCH):
-        yield from _read(connection, definition, aggregate_ids[start : start + _BATCH], options=options)
+    for start in range(0, len(aggregate_ids), STREAMS_AT_ONCE):
+        yield from _read(connection, definition, aggregate_ids[start : start + STREAMS_AT_ONCE], options=options)
 
 
 def _read(  # noqa: PLR0913 - by keyword

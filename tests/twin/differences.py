@@ -161,8 +161,8 @@ DIFFERENCES = (
     Difference(
         "A query that fails because of one row",
         "no instance of it is in the session",
-        "those of its rows may be, as `loaded_as_persistent` has told; those that cannot be read are expired",
-        "The events are read when the rows are there.",
+        "those of the rows before it are; its own is expired",
+        "The events are read when the rows are there, and applied when a row becomes an instance.",
     ),
     Difference(
         "A change made in `after_flush` or `pending_to_persistent`",
