@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_ROLE = re.compile(r":(?:class|data|func|meth|mod):(?=<code>)")
+_ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod|obj):<code>(?:~(?:\w+\.)*)?(?=\w)")
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Take Sphinx's roles, which the docstrings use for the sake of editors, off the names they stand before."""
-    return _ROLE.sub("", html)
+    """Take off Sphinx's roles, which docstrings have for editors, and show what Sphinx shows: after a tilde, the last part."""
+    return _ROLE.sub("<code>", html)
