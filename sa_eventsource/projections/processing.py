@@ -8,10 +8,8 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.checkpoints import read_batch
 from sa_eventsource.consumers import handling
-from sa_eventsource.events import encode, encode_metadata
-from sa_eventsource.mapping import READ, json_row
-from sa_eventsource.read_models import ReadModelDefinition, apply_events
-from sa_eventsource.read_models.sql import is_outdated, write_statements
+from sa_eventsource.read_models import ReadModelDefinition, apply_events, apply_in_order
+from sa_eventsource.read_models.sql import events_as_rows, is_outdated, write_statements
 from sa_eventsource.store import is_refusal, recorded, select_events
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ def process_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUI
     def write() -> None:
         definition = cast("ReadModelDefinition", consumer)
         outdated = read(is_outdated(definition, events))
-        parameters = {"event_ids": "{" + ",".join(map(str, ids)) + "}", "upcasted": as_rows(outdated)}
+        parameters = {"event_ids": "{" + ",".join(map(str, ids)) + "}", "upcasted": events_as_rows(outdated)}
         write_statements(definition, "stored ids", with_upcasted=bool(outdated)).execute(connection, parameters)
 
     for start in range(0, len(event_ids), _STORED_BATCH):
@@ -87,13 +85,16 @@ def _process(
     in_python = connection.dialect.name != "postgresql"
     events = read() if consumer.handlers or in_python else []
     try:
-        if isinstance(consumer, ReadModelDefinition) and consumer.events:
+        if isinstance(consumer, ReadModelDefinition) and consumer.events and consumer.handlers:
+            apply_in_order(session, connection, consumer, events)
+        elif isinstance(consumer, ReadModelDefinition) and consumer.events:
             if in_python:
                 apply_events(connection, consumer, events)
             else:
                 write()
-        for event in events:
-            consumer.call_handler(event, session)
+        else:
+            for event in events:
+                consumer.call_handler(event, session)
         with handling(session):
             session.flush()
     except DBAPIError as error:
@@ -106,7 +107,7 @@ def _write(connection: Connection, follower: Follower, batch: Batch, streams: St
     definition = cast("ReadModelDefinition", follower.consumer)
     parameters = batch.parameters
     if batch.outdated:
-        parameters["upcasted"] = as_rows(
+        parameters["upcasted"] = events_as_rows(
             read_batch(connection, follower, batch, streams, is_outdated(definition, follower.tables.events))
         )
     statements = write_statements(
@@ -117,14 +118,3 @@ def _write(connection: Connection, follower: Follower, batch: Batch, streams: St
         into_empty=into_empty,
     )
     statements.execute(connection, parameters)
-
-
-def as_rows(events: list[RecordedEvent[Any]]) -> str:
-    """Write events in their present shape as rows of the log, a JSON array."""
-    return "[" + ",".join([json_row(_as_row(event), READ) for event in events]) + "]"
-
-
-def _as_row(event: RecordedEvent[Any]) -> dict[str, Any]:
-    event_type, data, metadata = type(event.event).__event_type__, encode(event.event), encode_metadata(event.metadata)
-    values = {name: getattr(event, name) for name in READ if name != "event_data"}
-    return {**values, "event_type": event_type, "event_data": data, "metadata": metadata}

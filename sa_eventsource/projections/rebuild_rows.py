@@ -11,12 +11,11 @@ from sa_eventsource.checkpoints import Checkpoint, lock_checkpoint, of_consumer,
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.projections.parking import has_parked
-from sa_eventsource.projections.processing import as_rows
 from sa_eventsource.projections.rebuild import lock_log
 from sa_eventsource.projections.steps import check_declaration
 from sa_eventsource.projections.transaction import following, reading
 from sa_eventsource.read_models import apply_events, is_row
-from sa_eventsource.read_models.sql import is_outdated, write_statements
+from sa_eventsource.read_models.sql import events_as_rows, is_outdated, write_statements
 from sa_eventsource.store import current_snapshot, recorded, select_events
 
 if TYPE_CHECKING:
@@ -131,7 +130,9 @@ def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, k
         definition, "rows in progress" if in_progress else "rows", streams=streams, with_upcasted=bool(outdated)
     )
     # Without its removals: the rows are not there, and what came before a removal is left out by the positions.
-    statements.write.execute(connection, {**parameters, "keys": json.dumps(documents, default=str), "upcasted": as_rows(outdated)})
+    statements.write.execute(
+        connection, {**parameters, "keys": json.dumps(documents, default=str), "upcasted": events_as_rows(outdated)}
+    )
 
 
 def _read(

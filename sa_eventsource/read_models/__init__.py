@@ -4,6 +4,7 @@ from sa_eventsource.read_models.expressions import day, month, week, year
 from sa_eventsource.read_models.fields import map_from_event
 from sa_eventsource.read_models.fold import Row, fold, step
 from sa_eventsource.read_models.handler_methods import handles
+from sa_eventsource.read_models.in_order import apply_in_order
 from sa_eventsource.read_models.locked_rows import forget_rows, load_for_update
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import Consistency, ReadModelDefinition, definition_of, versioned_name
@@ -23,6 +24,7 @@ __all__ = [
     "StoredNumber",
     "append",
     "apply_events",
+    "apply_in_order",
     "count",
     "day",
     "decrement",

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.consumers import handling
 from sa_eventsource.events import RecordedEvent
+from sa_eventsource.read_models.in_order import apply_in_order
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
@@ -43,21 +44,17 @@ def write_strong_models(appended: Appended) -> None:
 def _write(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
     is_postgresql = appended.connection.dialect.name == "postgresql"
     try:
-        if is_postgresql and not definition.handlers:
+        if definition.handlers:
+            apply_in_order(appended.session, appended.connection, definition, _stored(appended))
+        elif is_postgresql:
             _write_by_statement(appended, definition, types)
-            return
-        events = _stored(appended)
-        if not is_postgresql and definition.events:
-            apply_events(appended.connection, definition, events)
-        elif definition.events:
-            _write_by_statement(appended, definition, types)
+        else:
+            apply_events(appended.connection, definition, _stored(appended))
     except DBAPIError as error:
         if not is_refusal(error):
             raise
         raise definition.refused(list(_as_applied(appended)), error) from error
-    for each in events:
-        definition.call_handler(each, appended.session)
-    if not appended.is_in_flush:
+    if definition.handlers and not appended.is_in_flush:
         with handling(appended.session):
             appended.session.flush()
 
@@ -110,9 +107,12 @@ def _stored(appended: Appended) -> list[RecordedEvent[Any]]:
 
 
 def _expire(session: Session, definition: ReadModelDefinition) -> None:
-    """Have rows that the session has loaded read again; a query would keep what they were."""
+    """Have rows that the session has loaded read again; a query would keep what they were.
+
+    Those of a model with handlers are in the session as the handlers left them.
+    """
     if definition.handlers:
-        return  # the handlers change them through the session
+        return
     for instance in list(session.identity_map.values()):
         if isinstance(instance, definition.model):
             session.expire(instance)

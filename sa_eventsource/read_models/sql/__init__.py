@@ -1,11 +1,13 @@
 """A declaration as SQL for PostgreSQL: one statement that takes events from the log and brings rows up to date."""
 
+from sa_eventsource.read_models.sql.event_rows import events_as_rows
 from sa_eventsource.read_models.sql.grouping import is_outdated
 from sa_eventsource.read_models.sql.write import Selection, WriteStatements, write_statements
 
 __all__ = [
     "Selection",
     "WriteStatements",
+    "events_as_rows",
     "is_outdated",
     "write_statements",
 ]
