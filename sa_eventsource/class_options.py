@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import enum
 import functools
-import re
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +37,7 @@ class Kind(enum.Enum):
             "__on_error__",
             "__shards__",
             "__removed_by__",
+            "__aggregates__",
             "__indexes__",
         ),
     )
@@ -57,6 +57,9 @@ _FOREIGN = frozenset({"__versioned__"})
 _OPTIONS = {option: kind for kind in Kind for option in kind.options}
 _CORES = {each.strip("_"): each for each in (*_OPTIONS, *_FOR_ALL, *_OF_SQLALCHEMY)}
 _NEAR = 0.8
+_LONGER = 2
+"""A name that is longer than an option by more is another one that contains it: ``__versioning__``, ``__version_id__``."""
+
 _LIBRARIES = frozenset({"builtins", "typing", "typing_extensions", "abc", "pydantic", "sqlalchemy", "sa_eventsource"})
 
 
@@ -122,12 +125,13 @@ def several(where: type[Any], option: str, given: Any, members: Members) -> tupl
 
 def _dunders(klass: type[Any]) -> Iterator[tuple[str, str]]:
     """List the names in a class's body that begin with two underscores: as they are kept, and as they were written."""
-    mangled = re.compile(rf"_{re.escape(klass.__name__.lstrip('_'))}(__\w+)")
+    mangled = f"_{klass.__name__.lstrip('_')}"
     private: Iterable[str] = vars(klass).get("__private_attributes__") or ()  # where Pydantic keeps them
     for name in dict.fromkeys((*vars(klass), *vars(klass).get("__annotations__", ()), *private)):
-        match = mangled.fullmatch(name)
-        if match is not None or name.startswith("__"):
-            yield name, name if match is None else match[1]
+        if name.startswith("__"):
+            yield name, name
+        elif name.startswith(f"{mangled}__"):
+            yield name, name.removeprefix(mangled)
 
 
 @functools.cache
@@ -135,7 +139,8 @@ def _meant(name: str) -> str | None:
     """Find the option that a name nearly is; None where it is one, or resembles none."""
     if name in _CORES.values():
         return None
-    near = difflib.get_close_matches(name.strip("_"), _CORES, n=1, cutoff=_NEAR)
+    core = name.strip("_")
+    near = difflib.get_close_matches(core, [each for each in _CORES if len(core) - len(each) <= _LONGER], n=1, cutoff=_NEAR)
     return _CORES[near[0]] if near else None
 
 
