@@ -190,6 +190,7 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("aggregate_type", String(MAX_NAME_LENGTH), primary_key=True),
         Column("aggregate_id", String(MAX_NAME_LENGTH), primary_key=True),
         Column("version", Integer, nullable=False),
+        Column("event_id", Uuid, nullable=True),  # null: of a release that did not keep it, and never read
         Column("state", DOCUMENT, nullable=False),
         Column("state_fingerprint", String(64), nullable=False),
         Column("occurred_at", UtcDateTime, nullable=False),

@@ -1,60 +1,79 @@
-"""Snapshots: the state of an aggregate, stored every so many events, so that loading it reads only what came after."""
+"""Snapshots: the state of an aggregate, stored every so many events, so that loading it reads only what came after.
+
+The state is not taken from the instance that a session has, which other code may have changed: a list of it that was sorted, say.
+It is rebuilt from what the log holds, from the snapshot before on, in the transaction that has just written the last event. So
+a snapshot is what a load would make, and no other can be newer: whatever is stored for the aggregate is replaced.
+"""
 
 from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Text, and_, bindparam, cast, exists, func, or_, select, union_all
+from sqlalchemy import Text, and_, bindparam, cast, func, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sa_eventsource.aggregates import books_of, definition_of
+from sa_eventsource.aggregates import AggregateDefinition, definition_of, past_view
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
+from sa_eventsource.store.stored_streams import read_streams
 
 if TYPE_CHECKING:
-    from sqlalchemy import Insert
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection, Insert
 
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.store.append import Appended
+    from sa_eventsource.store.append import Appended, StreamAppend
 
 
 def write_snapshots(appended: Appended) -> None:
     """Store the state of each aggregate that has passed a multiple of its ``__snapshot_frequency__``.
 
-    Runs in the transaction that wrote the events, one statement for all aggregates. A state that does not survive being stored is
-    left out, with a warning: the snapshot that is there, or none, and the events after it tell it as well. So is, without one, a
-    state that is not known, or that is of another version than the last event written.
+    Runs in the transaction that wrote the events: one statement reads the streams of a class, one writes the snapshots. A state
+    that does not survive being stored is left out, with a warning: the snapshot that is there, or none, and the events after it
+    tell it as well.
     """
-    rows: list[dict[str, Any]] = []
+    due: dict[AggregateDefinition, list[str]] = {}
     for stream in appended.streams:
-        if stream.aggregate is None:
-            continue
-        definition = definition_of(type(stream.aggregate))
-        frequency = definition.snapshot_frequency
-        version = stream.events[-1].version
-        if frequency is None or version // frequency == stream.expected_version // frequency or not definition.takes_snapshots:
-            continue
-        values = vars(stream.aggregate)
-        if not books_of(stream.aggregate).is_loaded or values["version"] != version:
-            continue  # a handler has raised, or there are further events in the state: it is not the state of this version
-        try:
-            state = definition.state.dump(values)
-        except SnapshotError as error:
-            warnings.warn(SnapshotWarning(error.aggregate_class, error.reason), stacklevel=1)
-            continue
-        rows.append(
-            {
-                "aggregate_type": stream.aggregate_type,
-                "aggregate_id": stream.aggregate_id,
-                "version": version,
-                "state": state,
-                "state_fingerprint": definition.fingerprint,
-            }
-        )
+        if stream.aggregate is not None:
+            definition = definition_of(type(stream.aggregate))
+            if _is_due(definition, stream):
+                due.setdefault(definition, []).append(stream.aggregate_id)
+    rows = [row for definition, ids in due.items() for row in _rows(appended.connection, definition, ids)]
     if rows:
         appended.connection.execute(_statement(appended.tables, appended.connection.dialect.name), rows)
+
+
+def _is_due(definition: AggregateDefinition, stream: StreamAppend) -> bool:
+    frequency = definition.snapshot_frequency
+    if frequency is None or stream.events[-1].version // frequency == stream.expected_version // frequency:
+        return False
+    return definition.takes_snapshots
+
+
+def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for stream in read_streams(connection, definition, aggregate_ids):
+        if not stream.rows:
+            continue  # the last event has its snapshot already
+        version, _, _, _, event_id = stream.rows[-1]
+        try:
+            view = past_view(definition.aggregate_class, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
+            state = definition.state.dump(vars(view))
+        except Exception as error:  # noqa: BLE001 - whatever an @applies method raises: its events are stored, and that is what counts
+            reason = error.reason if isinstance(error, SnapshotError) else f"its events cannot be replayed: {error}"
+            warnings.warn(SnapshotWarning(definition.aggregate_class.__name__, reason), stacklevel=1)
+            continue
+        yield {
+            "aggregate_type": definition.aggregate_type,
+            "aggregate_id": stream.aggregate_id,
+            "version": version,
+            "event_id": UUID(event_id),
+            "state": state,
+            "state_fingerprint": definition.fingerprint,
+        }
 
 
 _cache: WeakKeyDictionary[EventSourceTables, dict[str, Insert]] = WeakKeyDictionary()
@@ -69,37 +88,36 @@ def _statement(tables: EventSourceTables, dialect: str) -> Insert:
 
 def _build(tables: EventSourceTables, dialect: str) -> Insert:
     events, snapshots = tables.events, tables.snapshots
-    previous = snapshots.alias()
+    previous, last = snapshots.alias("previous"), events.alias("last")
 
     def same_stream(table: Any) -> tuple[Any, Any]:
         return table.c.aggregate_type == bindparam("aggregate_type"), table.c.aggregate_id == bindparam("aggregate_id")
 
     # The latest time among all events in the snapshot, so that load_at_time() knows whether it lies before a moment: events need
-    # not be in the order of their times. The snapshot before knows it for its own events.
-    before = *same_stream(previous), previous.c.version <= bindparam("version")
-    covered = select(previous.c.version).where(*before).scalar_subquery()
+    # not be in the order of their times. The snapshot before knows it for its own events, if they are those of the log.
+    of_the_log = previous.join(
+        last, and_(*same_stream(last), last.c.version == previous.c.version, last.c.event_id == previous.c.event_id)
+    )
+    covered = select(previous.c.version).select_from(of_the_log).where(*same_stream(previous)).scalar_subquery()
     times = union_all(
         select(func.max(events.c.occurred_at).label("occurred_at")).where(
             *same_stream(events), events.c.version > func.coalesce(covered, 0), events.c.version <= bindparam("version")
         ),
-        select(previous.c.occurred_at).where(*before),
+        select(previous.c.occurred_at).select_from(of_the_log).where(*same_stream(previous)),
     ).subquery()
-    # A snapshot does not go back, unless it is of a log that was longer, before it was restored or cut.
-    last = events.alias("last")
-    of_the_log = and_(*same_stream(last), last.c.version == snapshots.c.version)
     state = bindparam("state", type_=Text)
     dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     insert = dialect_insert(snapshots).values(
         aggregate_type=bindparam("aggregate_type"),
         aggregate_id=bindparam("aggregate_id"),
         version=bindparam("version"),
+        event_id=bindparam("event_id"),
         state=cast(state, JSONB) if dialect == "postgresql" else state,
         state_fingerprint=bindparam("state_fingerprint"),
         occurred_at=select(func.max(times.c.occurred_at)).scalar_subquery(),
     )
     return insert.on_conflict_do_update(
         index_elements=[snapshots.c.aggregate_type, snapshots.c.aggregate_id],
-        set_={name: insert.excluded[name] for name in ("version", "state", "state_fingerprint", "occurred_at")}
+        set_={name: insert.excluded[name] for name in ("version", "event_id", "state", "state_fingerprint", "occurred_at")}
         | {"created_at": func.current_timestamp()},
-        where=or_(insert.excluded.version >= snapshots.c.version, ~exists().where(of_the_log)),
     )

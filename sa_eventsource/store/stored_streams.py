@@ -123,14 +123,14 @@ def _read(  # noqa: PLR0913 - by keyword
 def _stream(definition: AggregateDefinition, aggregate_id: str, rows: list[Row[Any]]) -> StoredStream | None:
     """Make a stream from its rows; None where it begins with a snapshot that does not fit, which is as good as none.
 
-    Its state may be of another shape, or of a log that was longer, before it was restored or cut: then the last event that it
-    covers does not come next.
+    Its state may be of another shape, or of a log that went on otherwise, before it was restored or cut: then the event that comes
+    next is not the last one that it covers.
     """
     first: Any = rows[0]
     if first[2] is not None:
         return StoredStream(aggregate_id, None, [_payload(row) for row in rows])
     covered: Any = rows[1] if len(rows) > 1 else None
-    if covered is None or covered[1] != first[1]:
+    if covered is None or (covered[1], covered[5]) != (first[1], first[5]):
         return None
     state = definition.state.read(first[4])
     return None if state is None else StoredStream(aggregate_id, (first[1], state), [_payload(row) for row in rows[2:]])
@@ -192,7 +192,7 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:
         cast(null(), Text).label("event_type"),
         literal_column("0", Integer).label("event_version"),
         cast(snapshots.c.state, Text),
-        cast(null(), Text).label("event_id"),
+        cast(snapshots.c.event_id, Text),
     ).where(usable)
     covered = (
         select(snapshots.c.version)
@@ -200,6 +200,6 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:
         .correlate(events)
         .scalar_subquery()
     )
-    # The last event that the snapshot covers comes along: it proves that the stream goes so far.
+    # The last event that the snapshot covers comes along: by its id it proves that the snapshot is of this stream.
     both = union_all(stored.where(events.c.version >= func.coalesce(covered, literal_column("0", Integer))), state)
     return both.order_by("aggregate_id", "version", "event_version")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, and_, cast, func, select
+from sqlalchemy import Text, and_, cast, exists, func, select
 
 from sa_eventsource.aggregates import blank, definition_of, restore
 from sa_eventsource.exceptions import EventSourceError
@@ -15,7 +15,7 @@ from sa_eventsource.verification.one_state import BY_THE_WAY
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from sa_eventsource.aggregates import AggregateDefinition
     from sa_eventsource.mapping import EventSourceTables
@@ -23,25 +23,38 @@ if TYPE_CHECKING:
     from sa_eventsource.verification.sample import Sample
 
 
-def check_versions(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
-    """Find snapshots that are ahead of their streams."""
+def check_last_events(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find snapshots whose last event is not in the log: it was restored or cut since."""
     events, snapshots = tables.events, tables.snapshots
-    mine = and_(events.c.aggregate_type == snapshots.c.aggregate_type, events.c.aggregate_id == snapshots.c.aggregate_id)
-    last = func.coalesce(select(func.max(events.c.version)).where(mine).correlate(snapshots).scalar_subquery(), 0)
-    found = select(snapshots.c.aggregate_type, snapshots.c.aggregate_id, snapshots.c.version, last.label("last"))
-    ordered = found.where(snapshots.c.version > last).order_by(snapshots.c.aggregate_type, snapshots.c.aggregate_id)
+    end = func.coalesce(select(func.max(events.c.version)).where(_same_stream(tables)).correlate(snapshots).scalar_subquery(), 0)
+    found = select(snapshots.c.aggregate_type, snapshots.c.aggregate_id, snapshots.c.version, end.label("end"))
+    strange = found.where(snapshots.c.event_id.is_not(None), ~_is_of_the_log(tables))
+    ordered = strange.order_by(snapshots.c.aggregate_type, snapshots.c.aggregate_id)
     for row in connection.execute(ordered.limit(MOST_FINDINGS)):
+        reason = f"the stream ends at {row.end}" if row.version > row.end else "the stream has another event of that version"
         yield Finding(
             "snapshots",
             f"{row.aggregate_type} {row.aggregate_id!r}",
-            f"it is of version {row.version}, and the stream ends at {row.last}. Delete it, once the stream is what it should be.",
+            f"it is of version {row.version}, and {reason}. It is not used. Delete it, once the stream is what it should be.",
         )
+
+
+def _same_stream(tables: EventSourceTables) -> ColumnElement[bool]:
+    events, snapshots = tables.events, tables.snapshots
+    return and_(events.c.aggregate_type == snapshots.c.aggregate_type, events.c.aggregate_id == snapshots.c.aggregate_id)
+
+
+def _is_of_the_log(tables: EventSourceTables) -> ColumnElement[bool]:
+    """Tell whether the last event that a snapshot covers is where the snapshot says."""
+    events, snapshots = tables.events, tables.snapshots
+    is_last = and_(events.c.version == snapshots.c.version, events.c.event_id == snapshots.c.event_id)
+    return exists().where(_same_stream(tables), is_last).correlate(snapshots)
 
 
 class StateCheck:
     """Compares the states of snapshots with the fold of the events before them.
 
-    Snapshots that the code would not use, because the class has changed since, are left out.
+    Snapshots that the code would not use, because the class or the log has changed since, are left out.
 
     Attributes:
         compared: How many were compared so far.
@@ -63,6 +76,7 @@ class StateCheck:
             usable = and_(
                 snapshots.c.aggregate_type == definition.aggregate_type,
                 snapshots.c.state_fingerprint == definition.fingerprint,
+                _is_of_the_log(self._tables),
             )
             total = self._connection.scalar(select(func.count()).select_from(snapshots).where(usable)) or 0
             if not total:

@@ -28,7 +28,7 @@ _CHECKS: dict[str, Callable[[Connection, EventSourceTables], Any]] = {
     "transactions": log.check_transactions,
     "checkpoints": checkpoint_checks.check_checkpoints,
     "parked events": checkpoint_checks.check_parked,
-    "snapshots": snapshot_checks.check_versions,
+    "snapshots": snapshot_checks.check_last_events,
     "immutability": trigger_checks.check_immutability,
 }
 
@@ -45,10 +45,10 @@ def verify(  # noqa: PLR0913 - by keyword
     """Check that the log is whole, and that snapshots, checkpoints and read models are what it makes them.
 
     That is: each stream's versions count from 1 without a hole, in the order of their positions; the code knows all event types;
-    transaction ids, checkpoints and parked events belong to this cluster and this log; no snapshot is ahead of its stream or
-    differs from the fold of its events; each row of a read model is the fold of the events that the model has taken, and none is
-    missing; triggers refuse changes of events. Read models with ``@handles`` methods cannot be compared: what they mean is only
-    told by running them.
+    transaction ids, checkpoints and parked events belong to this cluster and this log; the last event of each snapshot is in the
+    log, and its state is the fold of the events; each row of a read model is the fold of the events that the model has taken, and
+    none is missing; triggers refuse changes of events. Read models with ``@handles`` methods cannot be compared: what they mean is
+    only told by running them.
 
     Everything is read in transactions that change nothing and lock nothing, and each sees one state of the database, so that the
     application and the workers may go on. Memory is needed for the rows that are compared.

@@ -123,7 +123,7 @@ def test_a_select_of_a_thousand_orders(database: Engine) -> None:
     assert selects(kinds) <= 3
 
 
-def test_snapshots_of_all_aggregates_add_one_statement(postgres: Engine) -> None:
+def test_snapshots_of_all_aggregates_are_read_and_written_by_one_statement_each(postgres: Engine) -> None:
     accounts: list[Any] = []
     for _ in range(4):
         account = Account.open()
@@ -134,7 +134,7 @@ def test_snapshots_of_all_aggregates_add_one_statement(postgres: Engine) -> None
         session.add_all(accounts)
         with kinds_of_statements(postgres) as kinds:
             session.commit()
-        assert kinds == ["BEGIN", "INSERT", "INSERT", "COMMIT"]
+        assert kinds == ["BEGIN", "INSERT", "SELECT", "INSERT", "COMMIT"]
         accounts[0].deposit(1)
         with kinds_of_statements(postgres) as kinds:
             session.flush()

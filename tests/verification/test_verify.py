@@ -171,6 +171,14 @@ def test_a_snapshot_of_a_stream_that_is_gone_is_found(log: Engine) -> None:
     assert any("it is of version 5, and the stream ends at 0" in each for each in found(log))
 
 
+def test_a_snapshot_of_a_log_that_went_on_otherwise_is_found(log: Engine) -> None:
+    execute(log, f"UPDATE events SET event_id = '{1:032x}' WHERE aggregate_id = 'b-1' AND version = 5")
+    snapshots = [each for each in found(log, only=[]) if each.startswith("snapshots")]
+    assert [each.partition(" It is not used")[0] for each in snapshots] == [
+        "snapshots: verified.Basket 'b-1': it is of version 5, and the stream has another event of that version."
+    ]
+
+
 def test_a_snapshot_with_another_state_is_found(log: Engine) -> None:
     state = json.dumps({"total": 99, "articles": ["article 1"]})
     execute(log, "UPDATE snapshots SET state = :state WHERE aggregate_id = 'b-1'", parameters={"state": state})
