@@ -82,18 +82,25 @@ def register_persistent(session: Session, states: set[InstanceState[Any]]) -> It
 def findable(session: Session, states: set[InstanceState[Any]]) -> Iterator[None]:
     """Have new instances found in the session by their identity within the block, and new again after it.
 
-    The flush makes them persistent at its end; until then its hooks see them in ``session.new``.
+    The flush makes them persistent at its end; until then its hooks see them in ``session.new``. An instance whose place one takes
+    was never stored: the flush drops it, with a warning.
     """
     new = [state for state in states if state.key is None]
+    replaced: list[InstanceState[Any]] = []
     for state in new:
         state.key = state.mapper._identity_key_from_state(state)  # noqa: SLF001
-        session.identity_map.add(state)
+        old = session.identity_map.replace(state)
+        if old is not None:
+            replaced.append(old)
     try:
         yield
     finally:
         for state in new:
             session.identity_map.safe_discard(state)
             state.key = None
+        for state in replaced:
+            if state.obj() is not None:
+                session.identity_map.add(state)
 
 
 def has_row_hooks(mapper: Mapper[Any]) -> bool:

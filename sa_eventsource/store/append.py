@@ -68,17 +68,14 @@ class Appended:
 class AppendRefusedError(EventSourceError):
     """Fewer rows went in than were sent. Internal: ``raise_explained`` turns it into the error that the caller sees.
 
-    SQLAlchemy shows its message to a caller who goes on with the session without a rollback.
-
-    Attributes:
-        streams: The streams that were to be written.
+    SQLAlchemy shows its message to a caller who goes on with the session without a rollback. Until then the session keeps it: it
+    holds no aggregates.
     """
 
     def __init__(self, streams: Sequence[StreamAppend]) -> None:
         """Build the message from the streams."""
-        self.streams = tuple(streams)
-        named = ", ".join(f"{each.aggregate_type} {each.aggregate_id!r}" for each in self.streams[:_NAMED])
-        more = f" and {len(self.streams) - _NAMED} more" if len(self.streams) > _NAMED else ""
+        named = ", ".join(f"{each.aggregate_type} {each.aggregate_id!r}" for each in streams[:_NAMED])
+        more = f" and {len(streams) - _NAMED} more" if len(streams) > _NAMED else ""
         super().__init__(
             f"no event was written to {named}{more}: another transaction has appended to the stream since it was loaded, or an "
             "event is stored already"

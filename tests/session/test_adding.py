@@ -8,13 +8,33 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, event, inspect
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
 from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError
 
 from sa_eventsource import EmptyAggregateError
 from tests.orders import LINES, Account, Order, OrderPaid, OrderPlaced, OrderStatus, Warehouse
 from tests.session.helpers import note_elsewhere, place_order, state_of, stored_events, stored_types
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_new_aggregate_takes_the_place_of_one_that_was_never_committed(database: Engine, *, listening: bool) -> None:
+    with Session(database) as session:
+        given_up = Order.place(order_id="o-1")
+        session.add(given_up)
+        session.flush()
+    with Session(database) as session:
+        if listening:
+            event.listen(session, "after_flush", lambda *_: None)
+        session.add(given_up)
+        new = Order.place(order_id="o-1")
+        session.add(new)
+        with pytest.warns(SAWarning, match="Identity map already had an identity"):
+            session.commit()
+        assert new in session
+        assert given_up not in session
+        assert session.get(Order, "o-1") is new
 
 
 def test_an_added_aggregate_is_stored_at_commit(database: Engine) -> None:

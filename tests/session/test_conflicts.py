@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
+from traceback import clear_frames
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -36,6 +39,23 @@ def test_the_loser_learns_both_versions_and_can_go_on(postgres: Engine, level: s
         order.pay()
         session.commit()
     assert stored_types(postgres) == ["OrderPlaced", "NoteAdded", "NoteAdded", "OrderPaid"]
+
+
+def test_the_error_of_a_conflict_holds_no_aggregate(database: Engine) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        order = Order.place(order_id="o-1")
+        session.add(order)
+        left = weakref.ref(order)
+        del order
+        with pytest.raises(ConcurrencyError) as caught:
+            session.flush()
+        error: BaseException | None = caught.value
+        while error is not None:
+            clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
+        gc.collect()
+        assert left() is None
 
 
 def test_a_session_that_goes_on_without_a_rollback_says_what_happened(database: Engine) -> None:

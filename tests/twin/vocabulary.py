@@ -36,6 +36,13 @@ def keep(world: World, slot: int | None, instance: Any) -> None:
         world.slots[slot] = instance
 
 
+def change(account: Any, marks: tuple[str, ...]) -> None:
+    """Make marks. Where its id alone was expired, a flush would load it, at one moment or another: it is read before."""
+    _ = account.id
+    for mark in marks:
+        account.change(mark)
+
+
 @dataclass(frozen=True)
 class New:
     """Make a new account, without a session."""
@@ -95,8 +102,7 @@ class Change(OnInstance):
     marks: tuple[str, ...]
 
     def on(self, world: World, account: Any) -> Any:
-        for mark in self.marks:
-            account.change(mark)
+        change(account, self.marks)
         return account.marks
 
 
@@ -141,8 +147,7 @@ class ChangeUnheld:
         account = world.session.get(world.kind, world.id(self.key))
         if account is None:
             return NOTHING
-        for mark in self.marks:
-            account.change(mark)
+        change(account, self.marks)
         return account.marks
 
 
@@ -498,7 +503,7 @@ class Arm:
             world.slots.pop(self.slot, None)
         elif account is not None:
             if self.deed == "change":
-                account.change(self.mark)
+                change(account, (self.mark,))
             else:
                 state_of(world, account)
 
