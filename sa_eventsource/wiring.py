@@ -103,6 +103,7 @@ def _read_models() -> None:
     protect_from_statements(ReadModel, row_guards.refuse, class_of_table=row_guards.model_of, refuse_bulk=row_guards.refuse_bulk)
     on_mapping(ReadModel, read_model.mapping)
     on_mapped(ReadModel, mapped_rows.claim)
+    on_mapped(AggregateRoot, read_model.check_removals)
     on_join(read_model.take_further)
 
 

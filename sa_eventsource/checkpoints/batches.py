@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Text, cast, false, func, literal_column, select
+from sqlalchemy import BigInteger, Text, and_, cast, false, func, literal_column, select
 
 from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.read_models import ReadModelDefinition
@@ -189,8 +189,9 @@ def lag(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> L
 
 
 def of_consumer(consumer: Consumer) -> ColumnElement[bool]:
-    """Select the events of the types that a consumer takes."""
-    return consumer.tables.events.c.event_type.in_(consumer.stored_types)
+    """Select the events of the types that a consumer takes, of the aggregates whose it takes."""
+    events = consumer.tables.events
+    return and_(events.c.event_type.in_(consumer.stored_types), *consumer.of_aggregates(events))
 
 
 def _of_follower(follower: Follower) -> list[ColumnElement[bool]]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy import func, select
 
+from sa_eventsource.checkpoints import of_consumer
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.projections import EventReplayer
@@ -95,5 +96,5 @@ def _definition(target: Target, name: str) -> ReadModelDefinition:
 def _number_of_events(target: Target, definition: ReadModelDefinition) -> int:
     events = target.tables.events
     with target.engine.connect() as connection:
-        statement = select(func.count()).select_from(events).where(events.c.event_type.in_(definition.stored_types))
+        statement = select(func.count()).select_from(events).where(of_consumer(definition))
         return connection.execute(statement).scalar_one()

@@ -1,6 +1,7 @@
 """What takes events from the log under a name of its own: read models and subscriptions, and the shards of them."""
 
 from sa_eventsource.consumers.consumer import Consumer, OnError, check_following
+from sa_eventsource.consumers.event_owners import knows, owners_of
 from sa_eventsource.consumers.handling import (
     HOW_TO_HANDLE,
     HandlerMethod,
@@ -9,6 +10,7 @@ from sa_eventsource.consumers.handling import (
     is_any_handling,
     is_handling,
     refuse_commit,
+    takes_event_and_session,
 )
 from sa_eventsource.consumers.registry import chosen_consumers, consumers_on
 from sa_eventsource.consumers.shards import Follower, followers_of
@@ -33,7 +35,10 @@ __all__ = [
     "is_any_handling",
     "is_handling",
     "is_parked",
+    "knows",
+    "owners_of",
     "refuse_commit",
     "subscribe",
     "subscriptions_on",
+    "takes_event_and_session",
 ]

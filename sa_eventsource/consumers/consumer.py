@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from sa_eventsource.consumers.handling import handling, within_transaction
 from sa_eventsource.events import stored_types
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping import quoted
 from sa_eventsource.store import is_refusal, meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sqlalchemy import ColumnElement, FromClause
     from sqlalchemy.orm import Session
 
     from sa_eventsource.consumers.handling import HandlerMethod
@@ -40,6 +42,7 @@ class Consumer(ABC):
         handlers: Methods or functions by stored name of the event type.
         on_error: What becomes of an event that cannot be taken.
         shards: Into how many parts it is split, each with a checkpoint of its own; streams are dealt out among them.
+        aggregate_types: The types of the aggregates whose events it takes; None for all.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Consumer(ABC):
     handlers: Mapping[str, HandlerMethod] = field(default_factory=dict)
     on_error: OnError = "stop"
     shards: int = 1
+    aggregate_types: tuple[str, ...] | None = None
 
     @cached_property
     def event_classes(self) -> Mapping[str, type[DomainEvent]]:
@@ -86,6 +90,16 @@ class Consumer(ABC):
         """All names that its events may be stored under, former ones included."""
         return tuple(name for event_class in self.event_classes.values() for name in stored_types(event_class))
 
+    def takes_from(self, aggregate_type: str) -> bool:
+        """Check whether it takes the events of aggregates of a type."""
+        return self.aggregate_types is None or aggregate_type in self.aggregate_types
+
+    def of_aggregates(self, events: FromClause) -> list[ColumnElement[bool]]:
+        """Write the condition that events are of the aggregates whose it takes; none where it takes all."""
+        if self.aggregate_types is None:
+            return []
+        return [events.c.aggregate_type.in_([quoted(name) for name in self.aggregate_types])]
+
     def call_handler(self, each: RecordedEvent[Any], session: Session) -> None:
         """Give an event to the handler that takes it, if there is one.
 
@@ -95,7 +109,7 @@ class Consumer(ABC):
             SubscriptionError: That of a subscription did.
         """
         handler = self.handlers.get(type(each.event).__event_type__)
-        if handler is None:
+        if handler is None or not self.takes_from(each.aggregate_type):
             return
         connection = session.connection(bind_arguments=self.bind_arguments)
         try:

@@ -6,6 +6,7 @@ import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -50,6 +51,17 @@ class HandlerMethod:
 def by_stored_name(declared: Mapping[type[DomainEvent], Callable[[RecordedEvent[Any], Session], None]]) -> dict[str, HandlerMethod]:
     """Find the method for each event that the declared classes stand for: that of the class nearest to it."""
     return {each.__event_type__: HandlerMethod(each, declared[taker]) for each, taker in members(declared).items()}
+
+
+def takes_event_and_session(function: Callable[..., Any]) -> bool:
+    """Check whether a function can be called with an event and a session."""
+    try:
+        signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, without a signature
+        return True
+    return True
 
 
 @contextmanager

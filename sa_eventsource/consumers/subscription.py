@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from sqlalchemy import inspect
 
-from sa_eventsource.aggregates import definition_of
 from sa_eventsource.consumers.consumer import Consumer, OnError
-from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name
-from sa_eventsource.events import DomainEvent, members
+from sa_eventsource.consumers.event_owners import owners_of
+from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name, takes_event_and_session
+from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, tables_on
 from sa_eventsource.plain_functions import check_plain
@@ -122,6 +122,11 @@ def subscribe(
 
     def declare(function: Function[Any]) -> Function[Any]:
         check_plain(f"subscription {name!r}: {function.__qualname__}", function, HOW_TO_HANDLE)
+        if not takes_event_and_session(function):
+            raise DeclarationError(
+                f"subscription {name!r}: {function.__qualname__} is called with the event and the session; write def "
+                f"{function.__name__}(recorded, session)"
+            )
         declared = _Declared(name, function, event_types, base, start, batch_size, on_error)
         other = _subscriptions.get(name, declared)
         if other.place != declared.place:
@@ -194,7 +199,7 @@ def subscriptions_on(tables: EventSourceTables) -> list[Subscription]:
     """
     found = []
     for _, declared in sorted(_subscriptions.items()):
-        owners = _owners(tables, declared.event_types)
+        owners = owners_of(tables, declared.event_types)
         if owners and (declared.base is None or tables_on(declared.base.metadata) is tables):
             handlers = by_stored_name(dict.fromkeys(declared.event_types, declared.function))
             found.append(
@@ -209,13 +214,3 @@ def subscriptions_on(tables: EventSourceTables) -> list[Subscription]:
                 )
             )
     return found
-
-
-def _owners(tables: EventSourceTables, event_types: tuple[type[DomainEvent], ...]) -> list[type[Any]]:
-    """The aggregates on a log that know one of the events."""
-    lineage = {base for each in members(event_types) for base in each.__mro__}
-    return [
-        aggregate
-        for _, aggregate in sorted(tables.aggregate_classes.items())
-        if not lineage.isdisjoint(definition_of(aggregate).handlers.functions())
-    ]

@@ -104,6 +104,13 @@ def resolve(spec: Any, event_class: type[DomainEvent], target: ValueType) -> Sou
     raise DeclarationError(f"{spec!r} is no source; write a field's name, a path, day(...), or a function of the event")
 
 
+def has_two_meanings(spec: Any, event_class: type[DomainEvent]) -> str | None:
+    """Find a name in a source that the event has a field of, and the log an entry; None if there is none."""
+    path = spec.source if isinstance(spec, TimePartOf) else spec
+    name = path.split(".")[0] if isinstance(path, str) else ""
+    return name if name in ENVELOPE and name in event_class.model_fields else None
+
+
 def has_source(spec: Any, event_class: type[DomainEvent], target: ValueType) -> bool:
     """Tell whether an event class has what a source names."""
     try:
@@ -115,19 +122,25 @@ def has_source(spec: Any, event_class: type[DomainEvent], target: ValueType) -> 
 
 def _by_path(path: str, event_class: type[DomainEvent], target: ValueType) -> Source:
     first, *rest = path.split(".")
-    if first in event_class.model_fields:
-        return event_field(event_class, [first, *rest])
-    if first == "metadata" and rest:
+    if first == "log" and ".".join(rest) in ENVELOPE:
+        return _of_log(rest[0], target)
+    if first == "event" and rest and first not in event_class.model_fields:
+        return event_field(event_class, rest)
+    if first == "metadata" and rest and first not in event_class.model_fields:
         if target.kind in ("date", "moment", "uuid") or target.enum is not None or target.item is not None:
             raise DeclarationError(f"{path} is a JSON value; the field must be a str, int, float, Decimal, bool or dict")
-        return MetadataValue(".".join(rest), target)
-    if first == "aggregate_id" and not rest and target.kind in ("uuid", "integer"):
-        return EnvelopeField(first, target)  # stored as text, read as the aggregate declares its ids
-    if first in ENVELOPE and not rest:
-        return EnvelopeField(first, ENVELOPE[first])
-    if first == "recorded_at" and not rest:
+        return MetadataValue(tuple(rest), target)
+    if path in ENVELOPE and path not in event_class.model_fields:
+        return _of_log(path, target)
+    if path == "recorded_at" and path not in event_class.model_fields:
         raise DeclarationError(
             "recorded_at cannot be the source of a field: a read model is made of what happened, whenever that was written down. "
             "Take occurred_at, or write an @handles method, which finds recorded_at on the event."
         )
-    return event_field(event_class, [first, *rest])  # says what is there
+    return event_field(event_class, [first, *rest])
+
+
+def _of_log(name: str, target: ValueType) -> EnvelopeField:
+    if name == "aggregate_id" and target.kind in ("uuid", "integer"):
+        return EnvelopeField(name, target)  # stored as text, read as the aggregate declares its ids
+    return EnvelopeField(name, ENVELOPE[name])

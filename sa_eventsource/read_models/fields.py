@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import DomainEvent, current_class, is_event
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.read_models.expressions import TimePartOf, has_source, resolve
+from sa_eventsource.read_models.expressions import TimePartOf, has_source, has_two_meanings, resolve
 from sa_eventsource.read_models.reducers import Reducer
 from sa_eventsource.read_models.sources import Constant, Source, constant
 
@@ -63,7 +63,8 @@ def map_from_event(  # noqa: PLR0913 - what can be said of a field
             ``last("amount")`` or ``decrement()``.
         source: Where the value comes from: a field of the event by its name (that of this field by default) or path
             (``"address.city"``); else what the log knows: ``aggregate_id``, ``aggregate_type``, ``version``, ``event_id``,
-            ``event_type``, ``occurred_at``, ``correlation_id``, ``causation_id``, ``position``, ``metadata.<key>``; ``day(...)``
+            ``event_type``, ``occurred_at``, ``correlation_id``, ``causation_id``, ``position``, ``metadata.<key>``, also of several
+            keys that lead into it. Where both have a name, ``event.<name>`` and ``log.<name>`` say which is meant. ``day(...)``
             and the like; a number; or a function of the event that adds, subtracts and multiplies its fields. What the function
             does otherwise, such as ``==``, ``is None`` or an f-string, is refused.
         reduce: How several events come together: :func:`last` by default.
@@ -182,6 +183,7 @@ def understand(
             contributions[event_class.__event_type__] = Contribution(source, given.sign)
         else:
             families.setdefault("last", repr(given))
+            _refuse_name(where, name, given, target, event_class)
             contributions[event_class.__event_type__] = Contribution(_constant(where, name, given, target), 1)
     if len(families) > 1:
         raise DeclarationError(
@@ -220,9 +222,16 @@ def understand_key(
         if declared.by_event is not None and taker is not None:
             given = declared.by_event[taker]
             if not isinstance(given, Reducer):
+                _refuse_name(where, name, given, target, event_class)
                 sources[event_class.__event_type__] = _constant(where, name, given, target)
                 continue
             spec = given.source if given.source is not None else name
+        both = has_two_meanings(spec, event_class)
+        if both is not None:
+            raise DeclarationError(
+                f"{where}.{name}: {event_class.__name__} has a field {both} of its own, and the log knows {both} of each event; "
+                f'write source="log.{both}" or source="event.{both}".'
+            )
         if not has_source(spec, event_class, target):
             raise DeclarationError(
                 f"{where}.{name} is a key, and {event_class.__name__} has no {spec!r}. Write key=True with a mapping: "
@@ -281,6 +290,17 @@ def _constant(where: str, name: str, value: Any, target: ValueType) -> Source:
     if found is None or not target.holds(found.type):
         raise DeclarationError(f"{where}.{name} is of type {_type_name(target)} and cannot hold {value!r}")
     return found
+
+
+def _refuse_name(where: str, name: str, value: object, target: ValueType, event_class: type[DomainEvent]) -> None:
+    """Refuse a text as a constant where it names a field of the event that could be meant."""
+    if type(value) is not str or target.enum is not None or value not in event_class.model_fields:
+        return
+    if has_source(value, event_class, target) and target.holds(resolve(value, event_class, target).type):
+        raise DeclarationError(
+            f"{where}.{name}: {value!r} stands where a constant is meant, and names a field of {event_class.__name__}; write "
+            f'last("{value}") for the field, or another text, or a member of an enumeration, for the constant'
+        )
 
 
 def _check_holds(where: str, name: str, target: ValueType, source: Source, event_class: type[DomainEvent]) -> None:

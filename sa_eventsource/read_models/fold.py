@@ -76,7 +76,7 @@ def fold(model: type[Any], events: Iterable[RecordedEvent[Any]]) -> dict[Any, di
 def step(definition: ReadModelDefinition, rows: MutableMapping[tuple[Any, ...], Row], recorded: RecordedEvent[Any]) -> None:
     """Let one event change the row that it belongs to, if it is one of the model's."""
     name = type(recorded.event).__event_type__
-    if name not in definition.events and name not in definition.removed_by:
+    if not definition.takes_from(recorded.aggregate_type) or (name not in definition.events and name not in definition.removed_by):
         return
     key = definition.key_of(recorded)
     if key is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sa_eventsource.consumers import HOW_TO_HANDLE, HandlerMethod, by_stored_name
+from sa_eventsource.consumers import HOW_TO_HANDLE, HandlerMethod, by_stored_name, takes_event_and_session
 from sa_eventsource.events import DomainEvent, RecordedEvent
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.plain_functions import check_plain
@@ -57,7 +57,7 @@ def marked(model: type[Any]) -> dict[type[DomainEvent], Callable[[RecordedEvent[
     """Find the methods of a class and its bases by the event class that they are marked with.
 
     Raises:
-        DeclarationError: Two methods claim one event, or one is a coroutine or generator function.
+        DeclarationError: Two methods claim one event, or one is no plain class method that takes an event and a session.
     """
     methods: dict[type[DomainEvent], Callable[[RecordedEvent[Any], Session], None]] = {}
     names: dict[str, str] = {}
@@ -77,5 +77,15 @@ def marked(model: type[Any]) -> dict[type[DomainEvent], Callable[[RecordedEvent[
                         "Rename one of them."
                     )
                 check_plain(f"{model.__name__}.{name}, which @handles {event_class.__name__},", method, HOW_TO_HANDLE)
-                methods[event_class] = method if isinstance(member, classmethod) else method.__get__(model)
+                methods[event_class] = _checked(model, name, member)
     return methods
+
+
+def _checked(model: type[Any], name: str, member: object) -> Callable[[RecordedEvent[Any], Session], None]:
+    method: Callable[..., None] = getattr(model, name)
+    if not isinstance(member, classmethod | staticmethod) or not takes_event_and_session(method):
+        raise DeclarationError(
+            f"{model.__name__}.{name} is called with the event and the session, and no instance; write\n"
+            f"    @classmethod\n    @handles(...)\n    def {name}(cls, recorded, session): ..."
+        )
+    return method

@@ -51,6 +51,8 @@ def _runs(
     run: list[RecordedEvent[Any]] = []
     for recorded in events:
         name = type(recorded.event).__event_type__
+        if not definition.takes_from(recorded.aggregate_type):
+            continue
         if name in declared:
             run.append(recorded)
         if name in definition.handlers:

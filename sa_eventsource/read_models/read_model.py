@@ -12,7 +12,10 @@ from sqlalchemy.orm import Mapped, MappedAsDataclass, MappedColumn, declared_att
 from sqlalchemy.orm.attributes import opt_manager_of_class
 from typing_extensions import Format, get_annotations
 
-from sa_eventsource.class_options import Kind, check_options, several
+from sa_eventsource.aggregates import AggregateRoot
+from sa_eventsource.aggregates import definition_of as definition_of_aggregate
+from sa_eventsource.class_options import Kind, Members, check_options, several
+from sa_eventsource.consumers import knows, owners_of
 from sa_eventsource.events import EVENT_CLASSES, DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import tables_on, undone_on_failure
@@ -71,6 +74,10 @@ class ReadModel:
 
     __removed_by__: ClassVar[tuple[type[DomainEvent], ...]] = ()
     """Events that remove the row. A later event of the stream begins a new one."""
+
+    __aggregates__: ClassVar[tuple[type[AggregateRoot[Any]], ...] | None] = None
+    """The aggregates whose events it takes; None for all that have them. A stream is known by its aggregate's type and its id:
+    where several types of aggregates have an event, those of the same id shape one row, unless one is named here."""
 
     __indexes__: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Indexes on several fields each, by their names."""
@@ -172,6 +179,7 @@ def _define(cls: type[Any]) -> None:
         has_own_table=has_own_table,
         on_error=cls.__on_error__,
         shards=cls.__shards__,
+        aggregate_types=_aggregate_types(cls),
         reading=reading,
         **vars(reading()),
     )
@@ -191,6 +199,18 @@ _following: WeakKeyDictionary[type[DomainEvent], WeakSet[ReadModelDefinition]] =
 def _follow_declarations(definition: ReadModelDefinition) -> None:
     for event_class in definition.named_classes:
         _following.setdefault(event_class, WeakSet()).add(definition)
+
+
+def check_removals(aggregate_class: type[AggregateRoot[Any]]) -> None:
+    """Check the models that are there when an aggregate is declared: rows that events remove are of one stream each.
+
+    Raises:
+        DeclarationError: With this aggregate, two streams may feed such a row.
+    """
+    tables = tables_on(aggregate_class.metadata)  # type: ignore[attr-defined]
+    for definition in tables.read_models.values():
+        if definition.removed_by and knows(aggregate_class, definition.named_classes):
+            definition.check_owners([*owners_of(tables, definition.named_classes), aggregate_class])
 
 
 def take_further(event_class: type[DomainEvent]) -> None:
@@ -236,6 +256,26 @@ def _read(
     )
 
 
+_AGGREGATE_CLASSES = Members(
+    "aggregates", "(Order,)", lambda each: isinstance(each, type) and issubclass(each, AggregateRoot) and each is not AggregateRoot
+)
+
+
+def _aggregate_types(cls: type[Any]) -> tuple[str, ...] | None:
+    given: Any = cls.__aggregates__
+    if given is None:
+        return None
+    given = several(cls, "__aggregates__", given, _AGGREGATE_CLASSES)
+    if not given:
+        raise DeclarationError(f"{cls.__name__}.__aggregates__ is empty; name aggregates, or leave it out for all")
+    for each in given:
+        if getattr(each, "metadata", None) is not cls.metadata:
+            raise DeclarationError(
+                f"{cls.__name__}.__aggregates__ names {each.__name__}, whose events are not in the log of {cls.__name__}'s base"
+            )
+    return tuple(definition_of_aggregate(each).aggregate_type for each in given)
+
+
 def _version(cls: type[Any]) -> int:
     version: Any = cls.__version__
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -258,7 +298,7 @@ def _keys(cls: type[Any], types: dict[str, ValueType], declared: dict[str, Field
             'map_from_event(key=True, source="aggregate_id", column=mapped_column(...))'
         )
     types.setdefault("id", ValueType("text", str))
-    return {"id": map_from_event(key=True, source="aggregate_id")}
+    return {"id": map_from_event(key=True, source="log.aggregate_id")}
 
 
 def _refuse_undeclared(cls: type[Any], known: set[str]) -> None:

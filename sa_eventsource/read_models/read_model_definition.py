@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sa_eventsource.aggregates import AggregateRoot
-from sa_eventsource.consumers import Consumer, check_following
+from sa_eventsource.aggregates import definition_of as definition_of_aggregate
+from sa_eventsource.consumers import Consumer, check_following, knows, owners_of
+from sa_eventsource.events import members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.read_models.sources import EnvelopeField
@@ -102,13 +104,43 @@ class ReadModelDefinition(Consumer):
             raise DeclarationError(f"{where} takes no event; declare a field with map_from_event(), or a method with @handles()")
         if self.handlers and not self.has_own_table:
             raise DeclarationError(f"{where} has @handles methods, which write rows by themselves; give it a __tablename__")
+        self._check_aggregates(where)
         both = sorted(set(self.removed_by) & {name for each in self.fields for name in each.contributions})
         if both:
             raise DeclarationError(f"{where}: {both[0]} removes the row and cannot set a field of it")
-        if self.removed_by and not self._one_stream_a_row():
+        if self.removed_by:
+            self._check_removal(where)
+
+    def _check_aggregates(self, where: str) -> None:
+        named = [self.tables.aggregate_classes[each] for each in self.aggregate_types or ()]
+        for event_class in sorted(self.named_classes, key=lambda each: each.__name__) if named else ():
+            if members((event_class,)) and not any(knows(each, (event_class,)) for each in named):
+                raise DeclarationError(
+                    f"{where} takes {event_class.__name__}, which no aggregate that it names in __aggregates__ has: "
+                    f"{', '.join(each.__name__ for each in named)}"
+                )
+
+    def _check_removal(self, where: str) -> None:
+        if not self._has_in_key("aggregate_id"):
             raise DeclarationError(
                 f"{where}.__removed_by__ needs the aggregate's id in the key: only within one stream is it sure what came before "
                 'the removal. Declare a key with source="aggregate_id", or a field that tells whether the row still counts.'
+            )
+        self.check_owners(owners_of(self.tables, self.named_classes))
+
+    def check_owners(self, aggregates: Sequence[type[Any]]) -> None:
+        """Check that a row which events remove is fed by one stream, with the aggregates that have its events.
+
+        Raises:
+            DeclarationError: Two of them may share an id.
+        """
+        names = {definition_of_aggregate(each).aggregate_type: each.__name__ for each in aggregates}
+        feeding = sorted(name for aggregate_type, name in names.items() if self.takes_from(aggregate_type))
+        if self.removed_by and len(feeding) > 1 and not self._has_in_key("aggregate_type"):
+            raise DeclarationError(
+                f"{self.model.__name__} has events of {' and '.join(feeding)}, which may share an id, and __removed_by__ needs "
+                "rows of one stream each: only there is it sure what came before the removal. Name one, "
+                f'__aggregates__ = ({feeding[0]},), or add a key with source="aggregate_type".'
             )
 
     def take(self, event_class: type[DomainEvent]) -> None:
@@ -133,11 +165,13 @@ class ReadModelDefinition(Consumer):
             vars(self).pop(name, None)
         self.statements.clear()
 
-    def _one_stream_a_row(self) -> bool:
-        def is_id(source: object) -> bool:
-            return isinstance(source, EnvelopeField) and source.name == "aggregate_id"
+    def _has_in_key(self, name: str) -> bool:
+        """Check whether a part of the key is what the log knows under a name, for all events."""
 
-        return any(all(is_id(source) for source in part.sources.values()) for part in self.key)
+        def is_it(source: object) -> bool:
+            return isinstance(source, EnvelopeField) and source.name == name
+
+        return any(all(is_it(source) for source in part.sources.values()) for part in self.key)
 
     @property
     def table(self) -> Table:
@@ -172,7 +206,7 @@ class ReadModelDefinition(Consumer):
     def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> ReadModelError:
         """Say which of the model's events it could not take, and for which rows."""
         known = self.event_classes
-        taken = [each for each in events if type(each.event).__event_type__ in known]
+        taken = [each for each in events if type(each.event).__event_type__ in known and self.takes_from(each.aggregate_type)]
         return ReadModelError(
             self.name,
             events=self.named(taken),
@@ -228,6 +262,8 @@ class ReadModelDefinition(Consumer):
     def fingerprint(self) -> str:
         """Digest of the declaration: rows made under another one must be rebuilt."""
         parts: list[Any] = [self.name, not self.has_own_table, sorted(self.removed_by), sorted(self.handlers), self.shards]
+        if self.aggregate_types is not None:
+            parts.append(sorted(self.aggregate_types))
         parts += [(part.name, part.type, sorted(part.sources.items())) for part in self.key]
         parts += [
             (

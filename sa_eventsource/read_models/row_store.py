@@ -29,7 +29,8 @@ _Key = tuple[Any, ...]
 def apply_events(connection: Connection, definition: ReadModelDefinition, events: Sequence[RecordedEvent[Any]]) -> None:
     """Let events, given in the order of their positions, change the stored rows."""
     known = {**definition.events, **definition.removed_by}
-    keys = {definition.key_of(each) for each in events if type(each.event).__event_type__ in known} - {None}
+    events = [each for each in events if type(each.event).__event_type__ in known and definition.takes_from(each.aggregate_type)]
+    keys = {definition.key_of(each) for each in events} - {None}
     wanted = [key for key in keys if key is not None]
     rows: dict[_Key, Row] = {}
     for start in range(0, len(wanted), _BATCH):

@@ -5,6 +5,7 @@ A source is data, not code, so that Python can work it out for one event and the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -93,14 +94,26 @@ class EnvelopeField:
 
 @dataclass(frozen=True)
 class MetadataValue:
-    """A key of the event's metadata; None where it is missing, or of another JSON type than the field."""
+    """An entry of the event's metadata; None where it is missing, or of another JSON type than the field.
 
-    key: str
+    Attributes:
+        path: The keys that lead to it; a single key that is written as they are together, with dots, takes precedence.
+        type: What it is read as.
+    """
+
+    path: tuple[str, ...]
     type: ValueType
+
+    @property
+    def key(self) -> str:
+        """All keys as one."""
+        return ".".join(self.path)
 
     def evaluate(self, recorded: RecordedEvent[Any]) -> Any:
         """Get the value."""
-        value: Any = recorded.metadata.get(self.key)
+        value: Any = recorded.metadata
+        for key in (self.key,) if self.key in value else self.path:
+            value = value.get(key) if isinstance(value, Mapping) else None
         match self.type.kind:
             case "text":
                 return value if isinstance(value, str) else None

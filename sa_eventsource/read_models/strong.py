@@ -34,9 +34,12 @@ def write_strong_models(appended: Appended) -> None:
     Raises:
         ReadModelError: A handler raised, or the database refused a row.
     """
-    types = {type(each.event).__event_type__ for stream in appended.streams for each in stream.events}
     for _, definition in sorted(appended.tables.read_models.items()):
-        if definition.is_strong and not types.isdisjoint(definition.event_classes):
+        if not definition.is_strong:
+            continue
+        streams = [each for each in appended.streams if definition.takes_from(each.aggregate_type)]
+        types = {type(each.event).__event_type__ for stream in streams for each in stream.events}
+        if not types.isdisjoint(definition.event_classes):
             _write(appended, definition, types)
             _expire(appended.session, definition)
 

@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 def on_mapped(kind: type[Any], take: Callable[[Any], None]) -> None:
-    """Have *take* called with each subclass of *kind* when it is mapped; a declaration that fails does not come so far."""
-    _takers[kind] = take
+    """Have *take* called with each subclass of *kind* when it is mapped; a declaration that fails does not come so far.
+
+    What *take* raises refuses the declaration, before a later one of these takes it in.
+    """
+    _takers.insert(0, (kind, take))
 
 
-_takers: dict[type[Any], Callable[[Any], None]] = {AggregateRoot: lambda aggregate_class: definition_of(aggregate_class).claim()}
+_takers: list[tuple[type[Any], Callable[[Any], None]]] = [
+    (AggregateRoot, lambda aggregate_class: definition_of(aggregate_class).claim())
+]
 
 
 def on_mapping(kind: type[Any], check: Callable[[Mapper[Any], Any], None]) -> None:
@@ -61,7 +66,7 @@ def mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Let a declaration take its place, now that SQLAlchemy has mapped the class."""
     if issubclass(class_, AggregateRoot):
         refuse_lookups(mapper.class_manager, partial(_refuse_state, class_))
-    for kind, take in _takers.items():
+    for kind, take in _takers:
         if issubclass(class_, kind):
             take(class_)
 
@@ -101,7 +106,7 @@ def _other_side(mapper: Mapper[Any], relationship: RelationshipProperty[Any]) ->
 
 
 def _has_no_table(class_: type[Any]) -> bool:
-    return issubclass(class_, tuple(_takers)) and not isinstance(getattr(class_, "__table__", None), Table)
+    return issubclass(class_, tuple(kind for kind, _ in _takers)) and not isinstance(getattr(class_, "__table__", None), Table)
 
 
 def _how_to_join(class_: type[Any], key: str, without: type[Any], other: type[Any]) -> str:

@@ -185,6 +185,13 @@ def test_a_wrong_declaration_is_refused(arguments: Any, options: Any, message: s
         subscribe(*arguments, **options)(_function)
 
 
+def test_a_function_that_takes_no_session_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"write def alone\(recorded, session\)"):
+
+        @subscribe("alone", Ordered, base=Base)  # type: ignore[arg-type]
+        def alone(recorded: RecordedEvent[Ordered]) -> None: ...
+
+
 def test_a_coroutine_function_is_refused() -> None:
     async def later(event: RecordedEvent[Ordered], session: Session) -> None: ...
 

@@ -126,7 +126,7 @@ def rows(engine: Engine, model: Any, *streams: list[DomainEvent], ids: tuple[Any
     key = [part.name for part in definition_of(model).key]
     names = [part.name for part in definition_of(model).parts]
     first: UUID | None = EVENT
-    dotted: Any = {"a.b": True}
+    dotted: Any = {"a.b": True, "request": {"ip": "::1"}}
     with Session(engine) as session:
         for name, events in zip(ids, streams, strict=False):
             parcel = Parcel(id=name)

@@ -41,6 +41,14 @@ class Made(DomainEvent):
     token: UUID = Field(default_factory=uuid7)
 
 
+class Numbered(DomainEvent):
+    """An event with fields of the log's names."""
+
+    __event_type__ = "wrong.Numbered"
+    aggregate_id: str
+    occurred_at: datetime
+
+
 class Gone(DomainEvent):
     """An event without fields."""
 
@@ -120,6 +128,21 @@ FIELDS: dict[str, tuple[Any, Callable[[], Any], list[str]]] = {
     "no event": (str, map_from_event, ["names no event"]),
     "a column without a table": (str, lambda: map_from_event(Made, source="name", column=mapped_column()), ["__tablename__"]),
     "an annotation that no field can have": (Session, lambda: map_from_event(Made, source="name"), ["Session", "Decimal"]),
+    "a field's name where a constant is meant": (
+        str,
+        lambda: map_from_event({Made: "name"}),
+        ["'name'", "constant", 'last("name")'],
+    ),
+    "a key of the event and of the log": (
+        str,
+        lambda: map_from_event({Numbered: last("aggregate_id"), Made: last("name")}, key=True),
+        ["Numbered has a field aggregate_id of its own", 'source="log.aggregate_id"', 'source="event.aggregate_id"'],
+    ),
+    "a time of the event and of the log in a key": (
+        date,
+        lambda: map_from_event({Numbered: last(day()), Made: last(day())}, key=True),
+        ["Numbered has a field occurred_at of its own", 'source="log.occurred_at"'],
+    ),
     "a key that an event lacks": (
         str,
         lambda: map_from_event({Made: last("name"), Gone: last("name")}, key=True),
@@ -142,7 +165,7 @@ def test_a_field_is_refused(what: str) -> None:
                 "__module__": __name__,
                 "__annotations__": {"field": held[annotation], "other": held[int]},
                 "field": declare(),
-                "other": map_from_event(Made, reduce=count()),
+                "other": map_from_event(Made, Numbered, reduce=count()),
             },
         )
     assert all(word in str(caught.value) for word in words), str(caught.value)
@@ -310,6 +333,24 @@ def test_an_event_is_taken_by_fields_or_by_a_handler() -> None:
             @handles(Made)
             def _made(cls, event: RecordedEvent[Made], session: Session) -> None:
                 """Do nothing."""
+
+
+@pytest.mark.parametrize("kind", ["a method", "a static method", "a class method"])
+def test_a_handler_that_cannot_be_called_is_refused(kind: str) -> None:
+    def with_self(self: Any, recorded: Any, session: Any) -> None: ...
+
+    def with_the_event(recorded: Any) -> None: ...
+
+    made: dict[str, Callable[[], Any]] = {
+        "a method": lambda: handles(Gone)(with_self),
+        "a static method": lambda: staticmethod(handles(Gone)(with_the_event)),
+        "a class method": lambda: classmethod(handles(Gone)(with_the_event)),
+    }
+    marked = made[kind]()
+    with pytest.raises(
+        DeclarationError, match=r"(?s)Wrong\.gone is called with the event and the session.*@classmethod.*def gone\(cls"
+    ):
+        declare(__tablename__="wrong", gone=marked)
 
 
 def test_handles_takes_events() -> None:

@@ -99,13 +99,16 @@ def _by_id(events: Table, wanted: Any) -> Any:
 
 def _of_model(definition: ReadModelDefinition, found: Subquery) -> Subquery:
     names = (*definition.events, *definition.removed_by)
-    return select(found).where(found.c.event_type.in_([quoted(name) for name in names])).subquery("event")
+    wanted = found.c.event_type.in_([quoted(name) for name in names])
+    return select(found).where(wanted, *definition.of_aggregates(found)).subquery("event")
 
 
 def stored_events(definition: ReadModelDefinition, where: Sequence[ColumnElement[bool]], *, with_upcasted: bool) -> Subquery:
     """Select the model's events that are stored in their present shape, and, as parameter ``upcasted``, others turned into it."""
     events = definition.tables.events
-    stored = select(*(events.c[name] for name in READ)).where(is_current(definition, events), *where)
+    stored = select(*(events.c[name] for name in READ)).where(
+        is_current(definition, events), *definition.of_aggregates(events), *where
+    )
     if not with_upcasted:
         return stored.subquery("event")
     rows = (

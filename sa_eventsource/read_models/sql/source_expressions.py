@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -62,8 +63,11 @@ def extract(source: Source, events: Any) -> ColumnElement[Any]:  # noqa: PLR0911
             return cast(cast(events.c.aggregate_id, Uuid), Text)
         case EnvelopeField(name=name, type=found):
             return cast(events.c[name], sql_type(found))
-        case MetadataValue(key=key, type=found):
-            return _from_metadata(_entry(events.c.metadata, key), found)
+        case MetadataValue(path=path, type=found):
+            entry = _entry(events.c.metadata, source.key)
+            if len(path) > 1:
+                entry = func.coalesce(entry, reduce(_entry, path, events.c.metadata), type_=JSONB())
+            return _from_metadata(entry, found)
         case Constant(value=value, type=found):
             return _constant(value, found)
         case Calculation(operator=operator, left=left, right=right, type=found):
