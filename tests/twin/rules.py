@@ -113,6 +113,6 @@ def follow_from_one_stream(instance: Any, names: tuple[str, ...]) -> tuple[str, 
     """Name what is expired or refreshed with a part: the fields cannot be by themselves, and with the version all of them are."""
     if {"marks", "total"} & set(names):
         raise RefusedError("a part of the state")
-    if "version" in names or "marks" not in vars(instance):
+    if "version" in names:
         return tuple({*names, *STATE} | ({"id"} - set(vars(instance))))
     return names
