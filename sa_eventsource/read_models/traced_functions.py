@@ -121,7 +121,7 @@ class _Value:
         return self.__str__()
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type[Any]:  # pyright: ignore[reportIncompatibleVariableOverride] - asked by isinstance() and match
+    def __class__(self) -> type[Any]:  # pyright: ignore - asked by isinstance() and match
         self._refuse("ask for its type")
 
     def __getattr__(self, name: str) -> Any:

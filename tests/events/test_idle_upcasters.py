@@ -57,7 +57,10 @@ def test_one_under_a_former_name_is_refused() -> None:
 
 
 def test_a_method_that_takes_the_present_version_is_refused() -> None:
-    method = classmethod(lambda cls, old: cls(amount=old.amount))
+    def from_version(cls: Any, old: Any) -> Any:
+        return cls(amount=old.amount)
+
+    method = classmethod(from_version)
     assert encode(_event("idle.method", 2, from_v1=method)(amount=Decimal(1)))
     with pytest.raises(DeclarationError, match=r"Paid\.from_v2\(\) never runs"):
         encode(_event("idle.method of the present", 2, from_v2=method)(amount=Decimal(1)))

@@ -224,7 +224,7 @@ def shard_sessions(tmp_path: Path) -> Any:
         WalletBase.metadata.create_all(each)
     return lambda: ShardedSession(
         shards=engines,
-        shard_chooser=lambda _mapper, instance, _clause=None: "one" if instance is None else "two",
+        shard_chooser=lambda mapper, instance, clause=None: "one" if instance is None else "two",
         identity_chooser=lambda *_, **_options: ["two"],
         execute_chooser=lambda _context: ["one", "two"],
     )
