@@ -205,3 +205,15 @@ def test_a_column_of_an_own_table_may_have_any_name() -> None:
         consistancy: Mapped[str | None] = mapped_column()
 
     assert "consistancy" in Shown.__table__.c
+
+
+@pytest.mark.parametrize(("declare", "option"), [(_event, "__event_type__"), (_aggregate, "__aggregate_type__")])
+@pytest.mark.parametrize("name", ["", "x" * 256, "a\x00b", 5], ids=["empty", "too long", "a NUL", "no text"])
+def test_a_name_that_cannot_be_stored_is_refused(declare: Any, option: str, name: Any) -> None:
+    with pytest.raises(DeclarationError, match="1 to 255 characters"):
+        declare({option: name})
+
+
+@pytest.mark.parametrize(("declare", "option"), [(_event, "__event_type__"), (_aggregate, "__aggregate_type__")])
+def test_a_name_may_have_255_characters(declare: Any, option: str) -> None:
+    declare({option: "x" * 255})

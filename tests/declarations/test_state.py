@@ -274,6 +274,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "a resolved annotation": (Mapped[int], None, r"no columns of its own"),  # type: ignore[dict-item]
     "an optional column": ("Mapped[int] | None", None, r"within another annotation"),
     "an optional column of unknown type": ("Optional[so.Mapped[Unknown]]", None, r"within another annotation"),
+    "an optional column, None first": ("None | Mapped[int]", None, r"within another annotation"),
     "an annotated column": ("Annotated[Mapped[int], 1]", None, r"within another annotation"),
     "InitVar": ("InitVar[int]", 0, r"no generated constructor"),
     "InitVar of a type that is not there": ("dataclasses.InitVar[Unknown]", 0, r"no generated constructor"),

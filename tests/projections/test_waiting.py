@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import (
     AsyncWorker,
     CommitTokenError,
+    EventStore,
     ReadModelLagError,
     Worker,
     async_wait_for,
@@ -49,6 +50,18 @@ def test_a_token_is_waited_for(bank: Engine) -> None:
         wait_for(session, Balance, after=str(token), timeout=20)
         timer.join()
         assert session.get_one(Balance, "a").total == 1
+
+
+def test_a_token_is_the_id_of_the_last_event(bank: Engine) -> None:
+    with Session(bank) as session:
+        for account_id in ("a", "b"):
+            session.add(account := Account(id=account_id))
+            account.apply_event(Deposited(amount=1))
+            account.apply_event(Noted(note="x"))
+        session.commit()
+        last = EventStore(session, Base).events.backward().first()
+        assert last is not None
+        assert commit_token(session) == last.event_id
 
 
 def test_every_part_of_a_split_model_is_waited_for(postgres_engine: Engine) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, ForeignKey, event, inspect
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from sa_eventsource import ConcurrencyError, InactiveTransactionError
-from tests.orders import Base, Customer, Order
+from tests.orders import Account, Base, Customer, Order
 from tests.session.helpers import place_order, stored_types
 
 HOOKS = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
@@ -312,6 +312,24 @@ def test_row_hooks_of_the_mapper_fire_for_aggregates(database: Engine) -> None:
         for hook, listener in listeners:
             event.remove(Order, hook, listener)
     assert fired == [("before_insert", "o-1"), ("after_insert", "o-1"), ("before_update", "o-1"), ("after_update", "o-1")]
+
+
+@pytest.mark.parametrize("heard", [Order, Account])
+def test_row_hooks_fire_for_one_class_of_several_in_a_flush(database: Engine, heard: type[Order | Account]) -> None:
+    fired: list[object] = []
+
+    def listener(_mapper: Any, _connection: Any, aggregate: Order | Account) -> None:
+        fired.append(aggregate)
+
+    event.listen(heard, "before_insert", listener)
+    try:
+        with Session(database) as session:
+            aggregates = [Order.place(order_id="o-1"), Account.open()]
+            session.add_all(aggregates)
+            session.commit()
+    finally:
+        event.remove(heard, "before_insert", listener)
+    assert fired == [each for each in aggregates if isinstance(each, heard)]
 
 
 def test_a_hook_that_adds_an_event_at_every_flush_ends_in_an_error_and_nothing_is_committed(database: Engine) -> None:

@@ -225,6 +225,16 @@ def test_a_snapshot_that_was_recorded_before_is_used(
         assert (account.balance, account.version) == (Decimal(1000 + 32 + 64), 7)
 
 
+def test_a_long_stream_is_known_to_its_end(database: Engine) -> None:
+    with Session(database) as session:
+        session.add(account := Account.open())
+        for _ in range(60):
+            account.deposit(1)
+        session.commit()
+        account = EventSourcedRepository(session, Account).load_at_time(account.id, _day(LATER), axis="recorded")
+        assert (account.version, account.balance) == (61, Decimal(60))
+
+
 def test_the_sessions_own_events_are_known(database: Engine) -> None:
     with Session(database) as session:
         session.add(order := Order.place())
