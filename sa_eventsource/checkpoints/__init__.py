@@ -13,7 +13,7 @@ from sa_eventsource.checkpoints.checkpoint import (
     remove_checkpoints,
     save_checkpoint,
 )
-from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier
+from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier, is_moved
 from sa_eventsource.checkpoints.new_events import NewEvents
 from sa_eventsource.checkpoints.replication import is_replicated
 from sa_eventsource.checkpoints.snapshot import Snapshot
@@ -31,6 +31,7 @@ __all__ = [
     "any_bind",
     "check_cluster",
     "cluster_identifier",
+    "is_moved",
     "is_replicated",
     "lag",
     "lock_checkpoint",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from sa_eventsource.checkpoints.snapshot import Snapshot
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
@@ -53,6 +55,17 @@ class Checkpoint:
     attempts: int = 0
     retry_at: datetime | None = None
     error: str | None = None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the snapshots are snapshots; anything else was not written by the library."""
+        for text in (self.since, self.until):
+            if text is not None:
+                try:
+                    Snapshot.parse(text)
+                except ValueError:
+                    return False
+        return True
 
     def without_failure(self) -> Checkpoint:
         """The same, as if nothing had gone wrong."""

@@ -67,6 +67,16 @@ def check_cluster(connection: Connection, follower: Follower, checkpoint: Checkp
     return replace(read_checkpoint(connection, follower), cluster=here)
 
 
+def is_moved(connection: Connection, tables: EventSourceTables, checkpoint: Checkpoint) -> bool:
+    """Check whether a follower's checkpoint, or the log that it is about to follow, is of another cluster; changes nothing."""
+    if connection.dialect.name != "postgresql":
+        return False
+    if checkpoint.cluster is None:
+        return _has_future_transactions(connection, tables)
+    here: str = connection.execute(select(cluster_identifier())).scalar_one()
+    return checkpoint.cluster != here
+
+
 def adopt(session: Session, base: Any, *, last_position: int | None = None, keep: bool = False) -> int:
     """Settle a log that came from another cluster, where that does not happen by itself: what raised ``MovedLogError`` goes on.
 

@@ -15,7 +15,7 @@ from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.output import console_for_tables
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.consumers import consumers_on
-from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
+from sa_eventsource.projections import drop_stream, in_short, parked_streams, resume, retry_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,6 @@ def list_parked(
         return
     table = Table("name", "aggregate", "id", "position", "events", "since", "error")
     for stream in streams:
-        error = (stream.error or "").strip()
         table.add_row(
             stream.name,
             stream.aggregate_type,
@@ -65,7 +64,7 @@ def list_parked(
             str(stream.position),
             str(stream.events),
             f"{stream.parked_at:%Y-%m-%d %H:%M:%S}",
-            escape((error.splitlines() or [""])[-1]),
+            escape(in_short(stream.error or "")),
         )
     console = console_for_tables()
     console.print(table)

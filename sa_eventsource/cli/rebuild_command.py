@@ -40,6 +40,8 @@ def rebuild(
 
     Interrupted, all is as it was. While a strong model is rebuilt, writers of events wait.
     """
+    if key and positions:
+        raise UsageError("--key and --positions exclude each other: name the rows, or the events that they belong to")
     with open_target(base, url) as target:
         definition = _definition(target, name)
         replayer = EventReplayer(target.engine, target.base)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
+from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, UrlOption, open_target
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Pace, Worker
 
@@ -47,10 +50,12 @@ def run(  # noqa: PLR0913 - each is an option of the command
         retries = RetryPolicy(attempts=attempts)
         pace = Pace(shortest=min(Pace().shortest, longest_pause), longest=longest_pause)
         worker = Worker(target.engine, target.base, only=only or None, pace=pace, retries=retries, listen=listen)
+        if not worker.names:
+            raise UsageError(f"{base} has no eventual read model and no subscription, so there is nothing to follow; {IMPORT_THEM}")
         if once:
             typer.echo(f"took {worker.run_once()} events", err=True)
             return
-        log.info("following the log for %s", ", ".join(worker.names) or "nobody")
+        log.info("following the log for %s", ", ".join(worker.names))
         stop = threading.Event()
         _stop_on_signals(stop)
         log.info("stopped; took %d events", worker.run(stop))
@@ -58,7 +63,8 @@ def run(  # noqa: PLR0913 - each is an option of the command
 
 def _stop_on_signals(stop: threading.Event) -> None:
     def ask(number: int, _frame: FrameType | None) -> None:
-        log.info("%s: stopping after the batch under way", signal.Signals(number).name)
+        # Not by the log, whose locks the interrupted code may hold.
+        os.write(sys.stderr.fileno(), f"{signal.Signals(number).name}: stopping after the batch under way\n".encode())
         stop.set()
 
     for each in (signal.SIGTERM, signal.SIGINT):

@@ -6,31 +6,16 @@ import dataclasses
 import json
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
-from sa_eventsource.cli.errors import FAILED
+from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.output import console_for_tables
-from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.cli.status_table import status_view
+from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.projections import ConsumerStatus, OldestTransaction, ReadModelManager, oldest_transaction, problems
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_COLUMNS = ("name", "kind", "version", "state", "position", "lag", "since", "positions/s", "aside", "last error")
-_NUMBERS = ("version", "position", "lag", "since", "positions/s", "aside")
-_STYLES = {
-    "running": "green",
-    "new": "cyan",
-    "retrying": "yellow",
-    "waiting": "bold yellow",
-    "stopped": "bold red",
-    "outdated": "bold red",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -48,15 +33,20 @@ def status(
 ) -> None:
     """Show each model's and subscription's version, state, position, lag and last error.
 
-    The exit status is 1 if one waits, has stopped, is outdated, has put events aside, or lags more than allowed: for a health
-    check.
+    The exit status is 1 if one does not follow or has rows that are not right, as its state says, has put events aside, or lags
+    more than allowed: for a health check.
     """
+    if watch is not None and (as_json or max_lag is not None):
+        ignored = "--json" if as_json else "--max-lag"
+        raise UsageError(f"--watch shows a table until Ctrl-C; {ignored} has no meaning with it. Leave one of them out")
     with open_target(base, url) as target:
         manager = ReadModelManager(target.engine, target.base)
-        if watch is not None and not as_json:
+        found = manager.status()
+        if not found:
+            raise UsageError(f"{base} has no read model and no subscription; {IMPORT_THEM}")
+        if watch is not None:
             _watch(target, manager, watch)
             return
-        found = manager.status()
         oldest = _oldest(target)
         wrong = problems(found, max_lag_seconds=max_lag)
         if as_json:
@@ -68,7 +58,7 @@ def status(
             typer.echo(json.dumps(document, indent=2))
         else:
             console = console_for_tables()
-            console.print(_table(found, oldest, {}))
+            console.print(status_view(console, found, oldest, {}))
             for each in wrong:
                 console.print(each, style="red", markup=False, highlight=False)
         if wrong:
@@ -86,7 +76,7 @@ def _watch(target: Target, manager: ReadModelManager, seconds: float) -> None:
                 rates = {
                     each.name: (each.position - positions[each.name]) / (now - before) for each in found if each.name in positions
                 }
-                live.update(_table(found, _oldest(target), rates), refresh=True)
+                live.update(status_view(live.console, found, _oldest(target), rates), refresh=True)
                 positions, before = {each.name: each.position for each in found}, now
                 time.sleep(seconds)
     except KeyboardInterrupt:
@@ -96,32 +86,6 @@ def _watch(target: Target, manager: ReadModelManager, seconds: float) -> None:
 def _oldest(target: Target) -> OldestTransaction | None:
     with target.engine.connect() as connection:
         return oldest_transaction(connection)
-
-
-def _table(found: list[ConsumerStatus], oldest: OldestTransaction | None, rates: Mapping[str, float]) -> Table:
-    caption = None
-    if oldest is not None:
-        caption = (
-            f"oldest open transaction: process {oldest.process_id} ({oldest.application or 'unnamed'}), {oldest.seconds:.0f} s"
-        )
-    table = Table(caption=caption)
-    for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left")
-    for each in found:
-        rate = rates.get(each.name)
-        table.add_row(
-            each.name,
-            each.kind,
-            str(each.version),
-            f"[{_STYLES[each.state]}]{each.state}[/]",
-            str(each.position),
-            str(each.lag_events),
-            f"{each.lag_seconds:.1f} s" if each.lag_events else "",
-            "" if rate is None else f"{max(rate, 0):.0f}",
-            str(each.parked_events or ""),
-            escape(each.error.strip().splitlines()[-1]) if each.error else "",
-        )
-    return table
 
 
 def _as_json(status: ConsumerStatus) -> dict[str, Any]:

@@ -37,6 +37,9 @@ UrlOption = Annotated[
     ),
 ]
 
+IMPORT_THEM = "name a module that imports all that declare them, such as app.models:Base"
+"""What to do where a base has nothing that a command could work on: the module of the base alone is a common mistake."""
+
 _POSTGRESQL = ("postgresql", "postgres")
 _DIALECTS = ("postgresql", "sqlite")
 

@@ -5,11 +5,12 @@ from sa_eventsource.projections.manager import ReadModelManager
 from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
 from sa_eventsource.projections.parking import has_parked
 from sa_eventsource.projections.replayer import EventReplayer
-from sa_eventsource.projections.status import ConsumerStatus, OldestTransaction, oldest_transaction, problems
+from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
 from sa_eventsource.projections.steps import Step, attempt_step, take_step
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
 
 __all__ = [
+    "WELL",
     "ConsumerStatus",
     "EventReplayer",
     "OldestTransaction",
@@ -22,6 +23,7 @@ __all__ = [
     "culprit",
     "drop_stream",
     "has_parked",
+    "in_short",
     "oldest_transaction",
     "parked_streams",
     "problems",

@@ -83,7 +83,8 @@ class ReadModelManager:
     def problems(self, *, max_lag_seconds: float | None = None) -> list[str]:
         """List what is wrong, for a health check; empty if all is well.
 
-        What has stopped or is outdated, events that were put aside, and, if asked for, who is too far behind.
+        What does not follow or has rows that are not right, as its state says, events that were put aside, and, if asked for, who
+        is too far behind.
 
         Args:
             max_lag_seconds: How long ago the oldest event may have been recorded that one has yet to take; None for any time.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import func, select, text
+from sqlalchemy import exists, func, select, text
 
-from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, lag, read_checkpoint
+from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, is_moved, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import Subscription, followers_of
 from sa_eventsource.projections.transaction import begin
 
@@ -20,10 +20,24 @@ if TYPE_CHECKING:
     from sa_eventsource.consumers import Consumer
 
 Kind: TypeAlias = Literal["strong model", "eventual model", "subscription"]
-State: TypeAlias = Literal["running", "new", "retrying", "waiting", "stopped", "outdated"]
-"""It takes events as they come (or, a strong model, has them); it has not taken any yet; it waits to try an event again; it waits
-for something other than an event, such as a lock or a missing column; it has
-stopped at one; its rows were made under another declaration, so that it must be rebuilt or given a new version."""
+State: TypeAlias = Literal["running", "new", "retrying", "waiting", "stopped", "unbuilt", "outdated", "moved", "unreadable"]
+"""What holds of a consumer; the later in this list, the more there is to be done.
+
+It takes events as they come (or, a strong model, has them); it has not taken any yet; it waits to try an event again; it waits for
+something other than an event, such as a lock or a missing column; it has stopped at an event. A strong model was declared when the
+log had events already, which its rows lack until it is rebuilt; rows were made under another declaration, so that the model must be
+rebuilt or given a new version; the checkpoint, or the log, is of another database cluster; the checkpoint cannot be read.
+"""
+
+WELL: tuple[State, ...] = ("running", "new", "retrying")
+"""The states in which nobody has to do anything."""
+
+_REASONS: dict[State, str] = {
+    "unbuilt": "the log had events before the model was there, and its rows lack them; rebuild it",
+    "outdated": "its rows were made under another declaration; rebuild it, or give the new declaration a new __version__",
+    "moved": "the log came from another database cluster; a worker puts that right, or says why not (sa-eventsource adopt)",
+    "unreadable": "its row in the table of checkpoints is damaged; rebuild the model, or restore the row",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +92,17 @@ class OldestTransaction:
 def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
     """Tell how far a consumer has come. Uses a read-only transaction of its own."""
     connection = begin(session, consumer)
-    followers = followers_of(consumer, connection.dialect)
-    found = [read_checkpoint(connection, each) for each in followers]
     kind = _kind(consumer)
+    parts = [(follower, read_checkpoint(connection, follower)) for follower in followers_of(consumer, connection.dialect)]
+    found = [checkpoint for _, checkpoint in parts]
     behind = Lag()
     if kind != "strong model":
-        for follower, checkpoint in zip(followers, found, strict=True):
-            behind += lag(connection, follower, checkpoint)
+        for follower, checkpoint in parts:
+            # Of one that cannot be read nothing is known to be taken.
+            behind += lag(connection, follower, checkpoint if checkpoint.is_readable else Checkpoint())
     parked = consumer.tables.parked_events
     number = connection.scalar(select(func.count()).select_from(parked).where(parked.c.projection_name == consumer.name))
+    state = _state(connection, consumer, kind, found)
     session.rollback()
     model: type[Any] | None = getattr(consumer, "model", None)
     return ConsumerStatus(
@@ -95,7 +111,7 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
         model=model,
         version=getattr(model, "__version__", 1),
         event_types=tuple(consumer.event_classes),
-        state=_state(consumer, kind, found),
+        state=state,
         position=max(each.position for each in found),
         lag_events=behind.events,
         lag_seconds=behind.seconds,
@@ -133,9 +149,9 @@ def problems(statuses: list[ConsumerStatus], *, max_lag_seconds: float | None = 
     """
     found = []
     for each in statuses:
-        if each.state in ("waiting", "stopped", "outdated"):
-            reason = f": {each.error.strip().splitlines()[-1]}" if each.error else ""
-            found.append(f"{each.name} is {each.state}{reason}")
+        if each.state not in WELL:
+            reason = _REASONS.get(each.state) or (None if each.error is None else in_short(each.error))
+            found.append(f"{each.name} is {each.state}{f': {reason}' if reason else ''}")
         if each.parked_events:
             found.append(f"{each.name} has put {each.parked_events} events aside")
         if max_lag_seconds is not None and each.lag_seconds > max_lag_seconds:
@@ -149,15 +165,32 @@ def _kind(consumer: Consumer) -> Kind:
     return "strong model" if getattr(consumer, "is_strong", False) else "eventual model"
 
 
-def _state(consumer: Consumer, kind: Kind, found: list[Checkpoint]) -> State:
-    if any(each.declaration not in (None, consumer.fingerprint) for each in found):
-        return "outdated"
-    if any(each.status == STOPPED for each in found):
-        return "stopped"
-    if any(each.status == WAITING for each in found):
-        return "waiting"
-    if any(each.failed_position is not None for each in found):
-        return "retrying"
-    if kind != "strong model" and any(each.declaration is None for each in found):
-        return "new"
-    return "running"
+def _state(connection: Connection, consumer: Consumer, kind: Kind, found: list[Checkpoint]) -> State:
+    state: State = "running"
+    if not all(each.is_readable for each in found):
+        state = "unreadable"
+    elif kind != "strong model" and any(is_moved(connection, consumer.tables, each) for each in found):
+        state = "moved"
+    elif any(each.declaration not in (None, consumer.fingerprint) for each in found):
+        state = "outdated"
+    elif any(each.status == STOPPED for each in found):
+        state = "stopped"
+    elif any(each.status == WAITING for each in found):
+        state = "waiting"
+    elif any(each.failed_position is not None for each in found):
+        state = "retrying"
+    elif any(each.declaration is None for each in found):
+        state = "new" if kind != "strong model" else _state_without_checkpoint(connection, consumer)
+    return state
+
+
+def _state_without_checkpoint(connection: Connection, strong: Consumer) -> State:
+    """A strong model has a checkpoint from its first event on, unless there were events before it."""
+    return "unbuilt" if connection.scalar(select(exists().where(of_consumer(strong)))) else "running"
+
+
+def in_short(error: str) -> str:
+    """Get the last line of a stored error, which says what went wrong, without the module of the exception."""
+    said = (error.strip().splitlines() or [""])[-1]
+    kind, separator, message = said.partition(": ")
+    return said if " " in kind else f"{kind.rpartition('.')[2]}{separator}{message}"

@@ -233,7 +233,8 @@ def after(consumer: Consumer, checkpoint: Checkpoint, batch: Batch, *, is_last: 
         checkpoint.without_failure(),
         since=batch.until if is_last else batch.since,
         until=None if is_last else batch.until,
-        position=batch.upto,
+        # Between two windows it tells people only: a window that is empty, or has late events alone, does not set it back.
+        position=max(checkpoint.position, batch.upto) if is_last else batch.upto,
         declaration=consumer.fingerprint,
     )
 

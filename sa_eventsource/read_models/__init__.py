@@ -6,6 +6,7 @@ from sa_eventsource.read_models.fold import Row, fold, step
 from sa_eventsource.read_models.handler_methods import handles
 from sa_eventsource.read_models.in_order import apply_in_order
 from sa_eventsource.read_models.locked_rows import forget_rows, load_for_update
+from sa_eventsource.read_models.mapped_rows import unique_indexes
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import Consistency, ReadModelDefinition, definition_of, versioned_name
 from sa_eventsource.read_models.reducers import append, count, decrement, first, increment, last, max_, min_, remove, sum_
@@ -44,6 +45,7 @@ __all__ = [
     "remove",
     "step",
     "sum_",
+    "unique_indexes",
     "versioned_name",
     "week",
     "write_strong_models",

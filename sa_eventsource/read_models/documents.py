@@ -77,10 +77,27 @@ def default_text(field: FieldInfo, where: str) -> str | None:
     first, second = (field.get_default(call_default_factory=True, validated_data={}) for _ in range(2))
     annotation: Any = field.annotation
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    text = adapter.dump_json(first, by_alias=True).decode()
-    if text != adapter.dump_json(second, by_alias=True).decode():
+    text = _as_json(adapter, first)
+    if text != _as_json(adapter, second):
         raise DeclarationError(f"{where} has another default each time; a read model cannot tell what a payload without it means")
     return text
+
+
+def _as_json(adapter: TypeAdapter[Any], value: Any) -> str:
+    """Write a value as JSON; the items of sets, anywhere in it, in an order that is the same in every process."""
+    return json.dumps(_in_order(json.loads(adapter.dump_json(value, by_alias=True)), adapter.dump_python(value, by_alias=True)))
+
+
+def _in_order(document: Any, value: Any) -> Any:
+    """Sort what stands for sets in a document, given the same value with the sets that it has in Python."""
+    is_array = isinstance(document, list) and isinstance(value, list | tuple | set | frozenset)
+    is_object = isinstance(document, dict) and isinstance(value, dict)
+    if not (is_array or is_object) or len(document) != len(value):  # a serializer writes one of them otherwise
+        return document
+    if is_object:
+        return {key: _in_order(document[key], each) for key, each in zip(document, value.values(), strict=True)}
+    items = [_in_order(item, each) for item, each in zip(document, value, strict=True)]
+    return sorted(items, key=json.dumps) if isinstance(value, set | frozenset) else items
 
 
 def json_key(name: str, field: FieldInfo) -> str:

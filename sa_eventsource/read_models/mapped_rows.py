@@ -143,6 +143,13 @@ def _indexes(definition: ReadModelDefinition) -> Iterator[tuple[tuple[str, ...],
         yield tuple(part.name for part in definition.key), False
 
 
+def unique_indexes(definition: ReadModelDefinition) -> set[str]:
+    """Name the unique indexes that a model declares: on its rows in the shared table, or on its own table."""
+    if definition.has_own_table:
+        return {str(index.name) for index in definition.table.indexes if index.unique}
+    return {_index_name(definition.name, names) for names, is_unique in _indexes(definition) if is_unique}
+
+
 def _index_names(definition: ReadModelDefinition) -> set[str]:
     return {_index_name(definition.name, names) for names, _ in _indexes(definition)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -13,6 +12,7 @@ from sa_eventsource.consumers import Consumer, check_following, knows, owners_of
 from sa_eventsource.events import members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
+from sa_eventsource.read_models.fingerprint import fingerprint_of
 from sa_eventsource.read_models.sources import EnvelopeField
 from sa_eventsource.store import message_of
 
@@ -90,6 +90,8 @@ class ReadModelDefinition(Consumer):
         where = self.model.__name__
         check_following(where, self)
         self._check_events(where)
+        if self.is_strong:
+            self.shards = 1  # those who write the events write its rows; there is no work to be split
         if self.consistency not in ("strong", "eventual"):
             raise DeclarationError(f'{where}.__consistency__ is {self.consistency!r}; it must be "strong" or "eventual"')
         other = self.tables.read_models.get(self.name)
@@ -261,21 +263,7 @@ class ReadModelDefinition(Consumer):
     @property
     def fingerprint(self) -> str:
         """Digest of the declaration: rows made under another one must be rebuilt."""
-        parts: list[Any] = [self.name, not self.has_own_table, sorted(self.removed_by), sorted(self.handlers), self.shards]
-        if self.aggregate_types is not None:
-            parts.append(sorted(self.aggregate_types))
-        parts += [(part.name, part.type, sorted(part.sources.items())) for part in self.key]
-        parts += [
-            (
-                each.name,
-                each.type,
-                each.family,
-                each.distinct,
-                sorted((name, one.sign, one.source) for name, one in each.contributions.items()),
-            )
-            for each in self.fields
-        ]
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return fingerprint_of(self)
 
 
 def versioned_name(where: str, name: str, version: int) -> str:

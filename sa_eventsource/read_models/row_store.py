@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, or_, select
@@ -12,7 +13,7 @@ from sa_eventsource.read_models.mapped_rows import POSITIONS
 from sa_eventsource.read_models.value_types import without_decimals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection
     from sqlalchemy.sql import ColumnElement
@@ -27,21 +28,40 @@ _Key = tuple[Any, ...]
 
 
 def apply_events(connection: Connection, definition: ReadModelDefinition, events: Sequence[RecordedEvent[Any]]) -> None:
-    """Let events, given in the order of their positions, change the stored rows."""
+    """Let events, given in the order of their positions, change the stored rows.
+
+    Raises:
+        ReadModelError: A value of an event does not fit the row, such as the text of an id that a key takes for a number.
+    """
     known = {**definition.events, **definition.removed_by}
     events = [each for each in events if type(each.event).__event_type__ in known and definition.takes_from(each.aggregate_type)]
-    keys = {definition.key_of(each) for each in events} - {None}
-    wanted = [key for key in keys if key is not None]
+    keys: set[_Key] = set()
+    for each in events:
+        with _refused(definition, each):
+            key = definition.key_of(each)
+        if key is not None:
+            keys.add(key)
+    wanted = list(keys)
     rows: dict[_Key, Row] = {}
     for start in range(0, len(wanted), _BATCH):
         rows.update(_load(connection, definition, wanted[start : start + _BATCH]))
     before = set(rows)
     for each in events:
-        step(definition, rows, each)
+        with _refused(definition, each):
+            step(definition, rows, each)
     for key in before - set(rows):
         connection.execute(delete(definition.table).where(is_row(definition, key)))
     if rows:
         _save(connection, definition, rows)
+
+
+@contextmanager
+def _refused(definition: ReadModelDefinition, event: RecordedEvent[Any]) -> Iterator[None]:
+    """Name the event that a value of cannot be worked out: PostgreSQL refuses it with an error of its own."""
+    try:
+        yield
+    except (ValueError, ArithmeticError) as error:
+        raise definition.refused([event], error) from error
 
 
 def _load(connection: Connection, definition: ReadModelDefinition, keys: Iterable[_Key]) -> dict[_Key, Row]:

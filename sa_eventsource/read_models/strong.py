@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.exc import DBAPIError
 
@@ -13,7 +13,7 @@ from sa_eventsource.read_models.in_order import apply_in_order
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
-from sa_eventsource.read_models.sql import write_statements
+from sa_eventsource.read_models.sql import beginning_statement, write_statements
 from sa_eventsource.store import is_refusal, recorded, select_events
 
 if TYPE_CHECKING:
@@ -45,14 +45,17 @@ def write_strong_models(appended: Appended) -> None:
 
 
 def _write(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
-    is_postgresql = appended.connection.dialect.name == "postgresql"
     try:
         if definition.handlers:
-            apply_in_order(appended.session, appended.connection, definition, _stored(appended))
-        elif is_postgresql:
+            events = _stored(appended)
+            _begin(appended, definition, events)
+            apply_in_order(appended.session, appended.connection, definition, events)
+        elif appended.connection.dialect.name == "postgresql":
             _write_by_statement(appended, definition, types)
         else:
-            apply_events(appended.connection, definition, _stored(appended))
+            events = _stored(appended)
+            _begin(appended, definition, events)
+            apply_events(appended.connection, definition, events)
     except DBAPIError as error:
         if not is_refusal(error):
             raise
@@ -64,13 +67,30 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
 
 def _write_by_statement(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
     ids = [str(each.event_id) for stream in appended.streams for each in stream.events]
-    statements = write_statements(definition, "id" if len(ids) == 1 else "ids")
+    own: Literal["id", "ids"] = "id" if len(ids) == 1 else "ids"
     # psycopg takes longer to write an array
-    parameters = {"event_id": ids[0]} if len(ids) == 1 else {"event_ids": "{" + ",".join(ids) + "}"}
+    parameters = {"event_id": ids[0]} if own == "id" else {"event_ids": _as_array(ids)}
+    statements = write_statements(definition, own)
     if statements.remove is not None and not types.isdisjoint(definition.removed_by):
         statements.remove.execute(appended.connection, parameters)
     if not types.isdisjoint(definition.events):
         statements.write.execute(appended.connection, parameters)
+    else:
+        beginning_statement(definition, own).execute(appended.connection, parameters)
+
+
+def _begin(appended: Appended, definition: ReadModelDefinition, events: list[RecordedEvent[Any]]) -> None:
+    """Begin the model's checkpoint, by a statement of its own where that of the rows does not do it."""
+    if appended.connection.dialect.name == "postgresql":
+        parameters = {"event_ids": _as_array([str(each.event_id) for each in events])}
+        beginning_statement(definition, "ids").execute(appended.connection, parameters)
+    else:
+        beginning_statement(definition, "position").execute(appended.connection, {"first": events[0].position})
+
+
+def _as_array(ids: list[str]) -> str:
+    """Write ids as the text of a PostgreSQL array."""
+    return "{" + ",".join(ids) + "}"
 
 
 def _as_applied(appended: Appended) -> Iterable[RecordedEvent[Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, func, or_, select
 
-from sa_eventsource.checkpoints import Checkpoint, Snapshot, cluster_identifier, read_checkpoints
-from sa_eventsource.consumers import consumers_on, followers_of
+from sa_eventsource.checkpoints import Checkpoint, Snapshot, cluster_identifier, of_consumer, of_taken, read_checkpoints
+from sa_eventsource.consumers import Subscription, consumers_on, followers_of
 from sa_eventsource.store import current_snapshot
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
@@ -20,44 +21,88 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
 
 
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """What checkpoints are compared with.
+
+    Attributes:
+        last: The last position.
+        cluster: Identifier of the database cluster; None on SQLite.
+        end: The transaction id that the cluster gives out next; None on SQLite.
+    """
+
+    last: int
+    cluster: str | None
+    end: int | None
+
+
 def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
-    """Find checkpoints ahead of the log, of another cluster, of another declaration, and of what is not declared."""
-    consumers = [*consumers_on(tables), *(each for each in tables.read_models.values() if each.is_strong)]
-    followers = {each.name: each for consumer in consumers for each in followers_of(consumer, connection.dialect)}
+    """Find checkpoints that do not fit the log, the cluster or the code, and those of what is not declared."""
+    strong = [each for _, each in sorted(tables.read_models.items()) if each.is_strong]
+    followers = {
+        follower.name: follower
+        for consumer in (*consumers_on(tables), *strong)
+        for follower in followers_of(consumer, connection.dialect)
+    }
     last = connection.scalar(select(func.coalesce(func.max(tables.events.c.position), 0))) or 0
-    cluster = end = None
+    log = _Log(last, None, None)
     if connection.dialect.name == "postgresql":
         cluster, now = connection.execute(select(cluster_identifier(), current_snapshot())).one()
-        end = Snapshot.parse(now).xmax
-    for name, checkpoint in read_checkpoints(connection, tables):
-        for message, is_warning in _problems(followers.get(name), checkpoint, last, cluster, end):
-            yield Finding("checkpoints", name, message, is_warning)
+        log = _Log(last, cluster, Snapshot.parse(now).xmax)
+    checkpoints = dict(read_checkpoints(connection, tables))
+    for name, checkpoint in checkpoints.items():
+        follower = followers.get(name)
+        if follower is None:
+            message = "nothing of this name is declared: retire it, unless code that declares it is still running"
+            yield Finding("checkpoints", name, message, is_warning=True)
+        elif checkpoint.declaration not in (None, follower.consumer.fingerprint):
+            message = "what was done so far was done under another declaration: rebuild it, or give it a new __version__"
+            yield Finding("checkpoints", name, message)
+        elif checkpoint.is_readable and checkpoint.until is None and checkpoint.declaration is not None:
+            yield from _passed_over(connection, follower, checkpoint)
+        for message in _misfits(checkpoint, log):
+            yield Finding("checkpoints", name, message)
+    for definition in strong:
+        begun = checkpoints.get(definition.name, Checkpoint())
+        if begun.declaration is None and connection.scalar(select(select(1).where(of_consumer(definition)).exists())):
+            message = "the log had events before the model was there: its rows lack them, unless it was rebuilt by a former release"
+            yield Finding("checkpoints", definition.name, f"{message}. Rebuild it", is_warning=True)
 
 
-def _problems(
-    follower: Follower | None, checkpoint: Checkpoint, last: int, cluster: str | None, end: int | None
-) -> Iterator[tuple[str, bool]]:
-    if follower is None:
-        yield "nothing of this name is declared: retire it, unless code that declares it is still running", True
-    elif checkpoint.declaration not in (None, follower.consumer.fingerprint):
-        yield "what was done so far was done under another declaration: rebuild it, or give it a new __version__", False
-    if checkpoint.cluster not in (None, cluster):
+def _misfits(checkpoint: Checkpoint, log: _Log) -> Iterator[str]:
+    snapshots = [text for text in (checkpoint.since, checkpoint.until) if text is not None]
+    if not checkpoint.is_readable:
+        yield f"its snapshot cannot be read: {' and '.join(map(repr, snapshots))}. Rebuild the model, or restore the row"
+    elif checkpoint.cluster not in (None, log.cluster):
         yield (
-            (
-                f"it is of database cluster {checkpoint.cluster}, and this is {cluster}; a worker that starts translates it, or "
-                "says why not (sa-eventsource adopt)"
-            ),
-            False,
+            f"it is of database cluster {checkpoint.cluster}, and this is {log.cluster}; a worker that starts translates it, or "
+            "says why not (sa-eventsource adopt)"
         )
-    elif end is not None and any(
-        Snapshot.parse(snapshot).xmax > end for snapshot in (checkpoint.since, checkpoint.until) if snapshot is not None
+    elif log.end is not None and any(Snapshot.parse(each).xmax > log.end for each in snapshots):
+        yield f"its snapshot is from the future: it ends behind transaction {log.end}, the next of this cluster"
+    elif (
+        checkpoint.since and checkpoint.until and not Snapshot.parse(checkpoint.until).sees_all_of(Snapshot.parse(checkpoint.since))
     ):
-        yield f"its snapshot is from the future: it ends behind transaction {end}, the next of this cluster", False
-    if checkpoint.position > last:
-        yield (
-            f"it is ahead of the log: at position {checkpoint.position}, and the last event has {last}. Was an older log restored?",
-            False,
-        )
+        yield "its window ends before it begins: what lies between is never taken. Rebuild the model, or restore the row"
+    if checkpoint.position > log.last:
+        where = f"at position {checkpoint.position}, and the last event has {log.last}"
+        yield f"it is ahead of the log: {where}. Was an older log restored?"
+
+
+def _passed_over(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Iterator[Finding]:
+    """Find events that the checkpoint has passed without taking them: it keeps the highest position that was taken."""
+    if checkpoint.since is None:
+        return
+    events = follower.tables.events
+    where, parameters = of_taken(follower, checkpoint, follower.streams(without_parked=False))
+    statement = select(func.count(), func.min(events.c.position)).where(events.c.position > checkpoint.position, *where)
+    number, first = connection.execute(statement, parameters).one()
+    if number:
+        # A subscription's declaration may have got another type of event, of which it takes what comes from then on.
+        is_subscription = isinstance(follower.consumer, Subscription)
+        advice = "it takes no more of them" if is_subscription else "Rebuild it"
+        message = f"it has passed {number} events that it has not taken, the first at position {first}. {advice}"
+        yield Finding("checkpoints", follower.name, message, is_warning=is_subscription)
 
 
 def check_parked(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:

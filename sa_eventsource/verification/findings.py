@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 Check: TypeAlias = Literal[
-    "streams", "event types", "transactions", "immutability", "checkpoints", "parked events", "snapshots", "read models"
+    "streams",
+    "aggregate types",
+    "event types",
+    "transactions",
+    "immutability",
+    "checkpoints",
+    "parked events",
+    "snapshots",
+    "read models",
 ]
 
 Progress: TypeAlias = "Callable[[str, int, int | None], None]"

@@ -49,6 +49,20 @@ def check_streams(connection: Connection, tables: EventSourceTables) -> Generato
             )
 
 
+def check_aggregate_types(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find aggregate types that no class has: for the code, their streams are not there."""
+    events = tables.events
+    streams = func.count(events.c.aggregate_id.distinct())
+    found = select(events.c.aggregate_type, streams).where(events.c.aggregate_type.not_in(list(tables.aggregate_classes)))
+    for name, number in connection.execute(found.group_by(events.c.aggregate_type).order_by(events.c.aggregate_type)):
+        yield Finding(
+            "aggregate types",
+            name,
+            f"no class has the type, which {number} streams have; import the module of its class, or, where that was renamed, set "
+            f"__aggregate_type__ = {name!r} on it",
+        )
+
+
 def check_event_types(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
     """Find event types, and versions of them, that the code does not know."""
     events = tables.events

@@ -39,6 +39,8 @@ def reason_not_to_compare(connection: Connection, definition: ReadModelDefinitio
     checkpoints = [read_checkpoint(connection, each) for each in followers_of(definition, connection.dialect)]
     if any(each.declaration not in (None, definition.fingerprint) for each in checkpoints):
         return "its rows were made under another declaration"
+    if not all(each.is_readable for each in checkpoints):
+        return "its checkpoint cannot be read"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
     from sqlalchemy.orm import Session
+
+log = logging.getLogger("sa_eventsource.worker")
 
 
 class AsyncWorker:
@@ -77,7 +80,7 @@ class AsyncWorker:
     async def __aenter__(self) -> Self:
         """Run as a task until the block ends."""
         self._stop.clear()
-        self._task = asyncio.create_task(self.run(), name="sa_eventsource worker")
+        self._task = asyncio.create_task(self._run_as_task(), name="sa_eventsource worker")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -86,6 +89,14 @@ class AsyncWorker:
         if self._task is not None:
             task, self._task = self._task, None
             await task
+
+    async def _run_as_task(self) -> int:
+        try:
+            return await self.run()
+        except Exception as error:
+            # It is raised where the block ends, which may be days from now.
+            log.critical("the worker has ended and follows the log no longer: %s", error, exc_info=error)
+            raise
 
     def _followers(self, session: Session) -> list[Follower]:
         return [

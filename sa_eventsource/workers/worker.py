@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import nullcontext
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
+
+log = logging.getLogger("sa_eventsource.worker")
 
 _LOOK_UP = 0.1
 """Seconds between two looks whether to stop."""
@@ -71,7 +74,8 @@ class Worker:
         self._pace = pace or Pace()
         self._retries = retries or RetryPolicy()
         self._listen = listen
-        self._stop = threading.Event()
+        # Not an Event: a signal handler that sets one while this thread holds its lock would wait for itself.
+        self._is_stopping = False
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -79,6 +83,11 @@ class Worker:
     def names(self) -> tuple[str, ...]:
         """What it looks after."""
         return tuple(each.name for each in self._consumers)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the thread of ``with Worker(...)`` before its time, for a health check; None while it runs."""
+        return self._error
 
     def run(self, stop: threading.Event | None = None) -> int:
         """Follow the log until *stop* is set.
@@ -95,17 +104,16 @@ class Worker:
             ValueError: It is to listen, and the driver is not psycopg.
             Exception: What no pause mends, such as a missing table. Run it again when that is set right.
         """
-        wanted = stop or self._stop
-        polling = self._polling(wanted.is_set)
-        with Listener(self._engine()) if self._listen else nullcontext() as listener:
-            while not wanted.is_set():
+        is_stopping = self._is_asked_to_stop if stop is None else stop.is_set
+        polling = self._polling(is_stopping)
+        if not self._consumers:
+            log.warning("there is no eventual read model and no subscription on the base, and so nothing to follow")
+        with Listener(self._engine()) if self._listen and self._consumers else nullcontext() as listener:
+            while not is_stopping():
                 polling.is_listening = listener is not None and listener.hears
                 with self._sessions() as session:
                     pause = polling.wake(session)
-                if listener is None:
-                    wanted.wait(pause)
-                else:
-                    _wait_for_news(listener, wanted, pause)
+                _wait(pause, is_stopping, listener)
         return polling.taken
 
     def run_once(self) -> int:
@@ -126,11 +134,11 @@ class Worker:
 
     def stop(self) -> None:
         """Have :meth:`run` return after the batch under way. May be called from a signal handler."""
-        self._stop.set()
+        self._is_stopping = True
 
     def __enter__(self) -> Self:
         """Run in a thread until the block ends."""
-        self._stop.clear()
+        self._is_stopping, self._error = False, None
         self._thread = threading.Thread(target=self._run_in_thread, name="sa_eventsource worker", daemon=True)
         self._thread.start()
         return self
@@ -148,8 +156,12 @@ class Worker:
     def _run_in_thread(self) -> None:
         try:
             self.run()
-        except BaseException as error:  # noqa: BLE001 - raised where the block ends
-            self._error = error
+        except BaseException as error:
+            self._error = error  # raised where the block ends, which may be days from now
+            log.critical("the worker has ended and follows the log no longer: %s", error, exc_info=error)
+
+    def _is_asked_to_stop(self) -> bool:
+        return self._is_stopping
 
     def _engine(self) -> Engine:
         with self._sessions() as session:
@@ -164,10 +176,16 @@ class Worker:
         return Polling(followers, self._pace, self._retries, stopping)
 
 
-def _wait_for_news(listener: Listener, stop: threading.Event, pause: float) -> None:
-    """Wait for an announcement, or until it is time to ask or to stop."""
+def _wait(pause: float, is_stopping: Callable[[], bool], listener: Listener | None) -> None:
+    """Wait for an announcement, or until it is time to ask or to stop.
+
+    Never on what a signal handler may set: it would find the lock taken by the thread that it has interrupted.
+    """
     end = time.monotonic() + pause
-    while not stop.is_set() and (left := end - time.monotonic()) > 0:
-        if listener.news.wait(min(left, _LOOK_UP)):
+    while not is_stopping() and (left := end - time.monotonic()) > 0:
+        if listener is None:
+            time.sleep(min(left, _LOOK_UP))
+        elif listener.news.wait(min(left, _LOOK_UP)):
             break
-    listener.news.clear()
+    if listener is not None:
+        listener.news.clear()

@@ -8,16 +8,52 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 from sqlalchemy import Engine, text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import RetryPolicy, Worker
+from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelManager, RetryPolicy, Worker, map_from_event
+from sa_eventsource.cli.status_table import status_view
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.read_models import count
 from tests.cli.commands import call, fail, start, succeed
 from tests.projections import bank
 from tests.projections.bank import Account, Balance, Base, Noted, deposit, totals
+
+
+class Wide(DeclarativeBase):
+    """Base of models with names of every length."""
+
+
+class Placed(DomainEvent):
+    """What they take."""
+
+    __event_type__ = "wide.Placed"
+
+
+class Till(AggregateRoot[str], Wide):
+    """What it happens to."""
+
+    __aggregate_type__ = "wide.Till"
+    __ignored_events__ = (Placed,)
+
+
+WIDE = ("short", "orders_by_customer", "monthly_revenue_per_country", "a_name_" * 20)
+for _number, _name in enumerate(WIDE):
+    type(
+        f"Wide{_number}",
+        (ReadModel, Wide),
+        {
+            "__module__": __name__,
+            "__projection_name__": _name,
+            "__annotations__": {"id": Mapped[str], "n": Mapped[int]},
+            "n": map_from_event(Placed, reduce=count()),
+        },
+    )
 
 BANK = "tests.projections.bank:Base"
 MODELS = ["balance", "branch_total", "declared_parking", "parking", "stopping"]
@@ -145,6 +181,50 @@ def test_the_status_names_the_oldest_transaction(postgres_engine: Engine) -> Non
         assert f"process {own}" in succeed("status", BANK, engine=postgres_engine).stdout
 
 
+class Bare(DeclarativeBase):
+    """A base that nobody has declared anything on, as where the module of the base alone is named."""
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["status", "--watch", "1"], ["run"], ["run", "--once"]])
+def test_a_base_without_models_is_refused(sqlite_engine: Engine, command: list[str]) -> None:
+    tables_on(Bare.metadata)
+    Bare.metadata.create_all(sqlite_engine)
+    message = fail(command[0], "tests.cli.test_running:Bare", *command[1:], engine=sqlite_engine, status=2)
+    assert "no subscription" in message
+    assert "name a module that imports all that declare them" in message
+
+
+def test_what_is_watched_is_a_table(banked: Engine) -> None:
+    for ignored in (["--json"], ["--max-lag", "1"]):
+        message = fail("status", BANK, "--watch", "1", *ignored, engine=banked, status=2)
+        assert message.startswith("--watch shows a table until Ctrl-C")
+        assert ignored[0] in message
+
+
+@pytest.mark.parametrize("columns", [200, 80, 40, 12])
+def test_names_are_whole_however_narrow_the_terminal(sqlite_engine: Engine, columns: int) -> None:
+    Wide.metadata.create_all(sqlite_engine)
+    console = Console(width=columns, force_terminal=True, color_system=None, file=StringIO())
+    console.print(status_view(console, ReadModelManager(sqlite_engine, Wide).status(), None, {}))
+    assert isinstance(console.file, StringIO)
+    shown = console.file.getvalue()
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= columns
+    for name in WIDE:
+        # In one piece where it fits a line, and else in pieces that fill their lines.
+        assert name in (shown if len(name) <= columns else shown.replace("\n", ""))
+    states = [line for line in lines if "new" in line]
+    assert len(states) == len(WIDE)
+
+
+def test_what_says_nothing_takes_no_room(banked: Engine) -> None:
+    shown = succeed("status", BANK, engine=banked).stdout
+    assert "version" not in shown
+    assert "aside" not in shown
+    fail_at_once(banked)
+    assert "aside" in call("status", BANK, engine=banked).stdout
+
+
 def test_a_model_is_rebuilt(banked: Engine) -> None:
     deposit(banked, "a", 1, 2)
     deposit(banked, "b", 4)
@@ -155,6 +235,8 @@ def test_a_model_is_rebuilt(banked: Engine) -> None:
     assert totals(banked, Balance) == {"b": 4}
     assert "rebuilt 1 rows" in succeed("rebuild", BANK, "balance", "--positions", "1", "1", engine=banked).stderr
     assert totals(banked, Balance) == {"a": 3, "b": 4}
+    both = fail("rebuild", BANK, "balance", "--key", "a", "--positions", "1", "1", engine=banked, status=2)
+    assert both.startswith("--key and --positions exclude each other")
     assert "rebuilt balance from 3 events" in succeed("rebuild", BANK, "balance", engine=banked).stderr
     assert totals(banked, Balance) == {"a": 3, "b": 4}
     assert "there is no read model 'x'; there are: balance," in fail("rebuild", BANK, "x", engine=banked, status=2)

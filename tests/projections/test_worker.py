@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
 
-from sa_eventsource import DeclarationError, ReadModelManager
+from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, ReadModel, ReadModelManager, map_from_event
 from sa_eventsource.consumers.registry import chosen_consumers
 from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.projections.steps import take_step
+from sa_eventsource.read_models import count
 from sa_eventsource.workers import Announcer, AsyncWorker, Pace, Worker
 from tests.databases import WAITING
+from tests.processes import fork, pipe
 from tests.projections import bank
 from tests.projections.bank import Account, Balance, Base, BranchTotal, Noted, branch_count, deposit, totals
 
@@ -222,6 +226,118 @@ def test_what_ended_the_thread_is_raised_where_the_block_ends(postgres_engine: E
     worker = Worker(postgres_engine, Base)
     with pytest.raises(ProgrammingError), worker:
         wait_until(lambda: not worker._thread or not worker._thread.is_alive())
+
+
+def test_a_thread_that_has_ended_says_so_at_once(postgres_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """Its error is raised where the block ends, which may be days later."""
+    with pytest.raises(ProgrammingError), Worker(postgres_engine, Base) as worker:
+        end = time.monotonic() + 60
+        while worker.error is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert isinstance(worker.error, ProgrammingError)
+        (record,) = [each for each in caplog.records if each.levelname == "CRITICAL"]
+        assert record.name == "sa_eventsource.worker"
+        assert record.getMessage().startswith("the worker has ended and follows the log no longer: ")
+        assert record.exc_info is not None
+
+
+async def test_a_task_that_has_ended_says_so_at_once(async_engine: AsyncEngine, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DBAPIError):
+        async with AsyncWorker(async_sessionmaker(async_engine), Base):
+            for _ in range(3_000):
+                if any(each.levelname == "CRITICAL" for each in caplog.records):
+                    break
+                await asyncio.sleep(0.02)
+            assert "the worker has ended" in caplog.text
+
+
+class Interrupted(threading.Event):
+    """An event at which a signal arrives, and sets it, while whoever waits on it holds its lock."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._cond:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        return super().wait(timeout)
+
+
+def _follow_until_sigterm(url: str, channel: Any) -> None:
+    engine = create_engine(url)
+    stop = Interrupted()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    channel.send("following")
+    channel.send(Worker(engine, Base).run(stop))
+
+
+def _follow_until_stopped(url: str, channel: Any) -> None:
+    worker = Worker(create_engine(url), Base, pace=Pace(shortest=60, longest=60, listening=60, longest_outage=60))
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    channel.send("following")
+    channel.send(worker.run())
+
+
+@pytest.mark.parametrize("follow", [_follow_until_sigterm, _follow_until_stopped], ids=["event", "stop"])
+def test_a_signal_ends_it_whatever_it_is_at(postgres_bank: Engine, follow: Callable[..., None]) -> None:
+    here, there = pipe()
+    process = fork(follow, postgres_bank.url.render_as_string(hide_password=False), there)
+    assert here.poll(60)
+    assert here.recv() == "following"
+    time.sleep(0.2)
+    os.kill(process.pid or 0, signal.SIGTERM)
+    assert here.poll(30)
+    assert here.recv() == 0
+
+
+def test_a_worker_with_nothing_to_follow_says_so(sqlite_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    class Empty(DeclarativeBase):
+        pass
+
+    class Thing(AggregateRoot[str], Empty):
+        __aggregate_type__ = "nothing.Thing"
+
+    Empty.metadata.create_all(sqlite_engine)
+    with Worker(sqlite_engine, Empty, listen=True):
+        time.sleep(0.1)
+    assert "nothing to follow" in caplog.text
+
+
+class Numbered(DeclarativeBase):
+    """Base of a model that takes texts for numbers."""
+
+
+class Counted(DomainEvent):
+    """What it takes."""
+
+    __event_type__ = "numbered.Counted"
+
+
+class Counter(AggregateRoot[str], Numbered):
+    """Whose ids are texts."""
+
+    __aggregate_type__ = "numbered.Counter"
+    __ignored_events__ = (Counted,)
+
+
+class Counts(ReadModel, Numbered):
+    """Whose keys are numbers."""
+
+    __projection_name__ = "counts"
+    id: Mapped[int]
+    number: Mapped[int] = map_from_event(Counted, reduce=count())
+
+
+def test_a_value_that_fits_no_row_stops_the_model_and_not_the_worker(engine: Engine) -> None:
+    Numbered.metadata.create_all(engine)
+    for counter_id in ("1", "x"):
+        with Session(engine) as session:
+            session.add(counter := Counter(id=counter_id))
+            counter.apply_event(Counted())
+            session.commit()
+    assert Worker(engine, Numbered, retries=RetryPolicy(attempts=1)).run_once() == 1
+    (problem,) = ReadModelManager(engine, Numbered).problems()
+    assert problem.startswith("counts is stopped: ReadModelError: read model 'counts' cannot take ")
+    assert "'x'" in problem or '"x"' in problem
 
 
 def test_events_that_nobody_takes_write_nothing(postgres_bank: Engine, statements: Any) -> None:

@@ -7,14 +7,54 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import Worker, verify
+from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, Worker, map_from_event, verify
 from sa_eventsource.consumers.shards import followers_of
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import definition_of
 from tests.cli.commands import call, fail, succeed
+from tests.trigger_damage import POSTGRESQL, SQLITE, damage
 from tests.verification.damage import COMPARED, Articles, Base, Basket, Bought, buy, execute, fill
+
+
+class Unmigrated(DeclarativeBase):
+    """Base of what gained a unique index, and no migration."""
+
+
+class Seated(DomainEvent):
+    """Somebody has sat down."""
+
+    __event_type__ = "verified.Seated"
+    number: int
+    holder: str
+
+
+class Guest(AggregateRoot[str], Unmigrated):
+    """Who did."""
+
+    __aggregate_type__ = "verified.Guest"
+    __ignored_events__ = (Seated,)
+
+
+class Seats(ReadModel, Unmigrated):
+    """In the shared table."""
+
+    __projection_name__ = "seats"
+    number: Mapped[int] = map_from_event(Seated, unique=True)
+
+
+class SeatsByRow(ReadModel, Unmigrated):
+    """In a table of its own, with an index and a constraint."""
+
+    __tablename__ = "seats_by_row"
+    __projection_name__ = "seats_by_row"
+    number: Mapped[int] = map_from_event(Seated, unique=True, index=True)
+    holder: Mapped[str] = map_from_event(Seated, unique=True)
+
+
+ROW = "ix_seats_by_row_number"
+TRIGGERS = sorted({*POSTGRESQL, *SQLITE})
 
 HERE = "tests.verification.damage:Base"
 
@@ -83,6 +123,44 @@ def test_positions_against_the_order_of_versions_are_found(log: Engine) -> None:
     assert only.startswith("streams: verified.Basket 'b-2': version 5 has position")
 
 
+def test_an_aggregate_type_that_no_class_has_is_found(log: Engine) -> None:
+    """As after a class was renamed: for the code, its streams are not there."""
+    execute(log, "UPDATE events SET aggregate_type = 'former.Basket' WHERE aggregate_id IN ('b-1', 'b-2')")
+    verification = verify(log, Base, only=[])
+    (only,) = [each for each in verification.findings if each.check == "aggregate types"]
+    assert (only.subject, only.is_warning) == ("former.Basket", False)
+    assert only.message.startswith("no class has the type, which 2 streams have")
+    assert "__aggregate_type__ = 'former.Basket'" in only.message
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_damaged_triggers_are_found(engine: Engine, name: str) -> None:
+    if name not in (POSTGRESQL if engine.dialect.name == "postgresql" else SQLITE):
+        pytest.skip("of the other database")
+    fill(engine)
+    damage(engine, name)
+    assert any(each.startswith("immutability: events: ") for each in found(engine, only=[]))
+
+
+def test_a_unique_index_that_is_missing_is_found(engine: Engine) -> None:
+    Unmigrated.metadata.create_all(engine)
+    assert verify(engine, Unmigrated).findings == ()
+    with engine.begin() as connection:
+        for name in ("ix_seats_number", ROW):
+            connection.execute(text(f'DROP INDEX "{name}"'))
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("ALTER TABLE seats_by_row DROP CONSTRAINT seats_by_row_holder_key"))
+    messages = {str(each) for each in verify(engine, Unmigrated).findings}
+    missing = "is missing, so that rows may share a value; migrate the database"
+    expected = {
+        f"read models: seats: the unique index ix_seats_number {missing}",
+        f"read models: seats_by_row: the unique index {ROW} {missing}",
+    }
+    if engine.dialect.name == "postgresql":  # SQLite cannot drop a constraint
+        expected.add(f"read models: seats_by_row: the unique constraint on holder {missing}")
+    assert messages == expected
+
+
 def test_an_unknown_event_type_is_found(log: Engine) -> None:
     execute(log, "UPDATE events SET event_type = 'gone.Away' WHERE version = 6")
     assert "event types: gone.Away: no class declares the type, which 1 events have; import the module of its class" in found(log)
@@ -118,6 +196,43 @@ def test_checkpoints_of_another_cluster_or_time_are_found(postgres_engine: Engin
     fill(postgres_engine)
     execute(postgres_engine, f"UPDATE projection_positions SET {change} WHERE projection_name = 'per_day'")
     assert any(each.startswith(f"checkpoints: per_day: {message}") for each in found(postgres_engine, only=[]))
+
+
+@pytest.mark.parametrize("snapshot", ["garbage", "1:2", "", "a:b:c"])
+@pytest.mark.parametrize("column", ["snapshot_cursor", "window_end"])
+def test_a_checkpoint_that_cannot_be_read_is_found(postgres_engine: Engine, column: str, snapshot: str) -> None:
+    fill(postgres_engine)
+    execute(postgres_engine, f"UPDATE projection_positions SET {column} = '{snapshot}' WHERE projection_name = 'per_day'")
+    verification = verify(postgres_engine, Base)
+    (only,) = verification.findings
+    assert str(only).startswith("checkpoints: per_day: its snapshot cannot be read: ")
+    assert verification.not_compared["per_day"] == "its checkpoint cannot be read"
+    assert set(verification.rows) == {"articles", "baskets"}
+
+
+def test_a_window_that_ends_before_it_begins_is_found(postgres_engine: Engine) -> None:
+    fill(postgres_engine)
+    execute(postgres_engine, "UPDATE projection_positions SET window_end = '3:3:' WHERE projection_name = 'by_hand'")
+    assert any(each.startswith("checkpoints: by_hand: its window ends before it begins") for each in found(postgres_engine))
+
+
+def test_a_checkpoint_past_events_that_were_not_taken_is_found(postgres_engine: Engine) -> None:
+    """Also of a model whose rows cannot be compared: the checkpoint keeps the highest position that was taken."""
+    fill(postgres_engine)
+    execute(
+        postgres_engine,
+        "UPDATE projection_positions SET snapshot_cursor = CAST(pg_current_snapshot() AS TEXT) WHERE projection_name = 'by_hand'",
+    )
+    (only,) = found(postgres_engine)
+    assert only == ("checkpoints: by_hand: it has passed 1 events that it has not taken, the first at position 21. Rebuild it")
+
+
+def test_a_strong_model_that_was_never_built_is_a_warning(engine: Engine) -> None:
+    fill(engine)
+    execute(engine, "DELETE FROM projection_positions WHERE projection_name = 'baskets'")
+    (only,) = verify(engine, Base).findings
+    assert str(only).startswith("checkpoints: baskets: the log had events before the model was there")
+    assert only.is_warning
 
 
 def test_a_checkpoint_ahead_of_the_log_is_found(log: Engine) -> None:

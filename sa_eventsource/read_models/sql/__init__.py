@@ -2,11 +2,12 @@
 
 from sa_eventsource.read_models.sql.event_rows import events_as_rows
 from sa_eventsource.read_models.sql.grouping import is_outdated
-from sa_eventsource.read_models.sql.write import Selection, WriteStatements, write_statements
+from sa_eventsource.read_models.sql.write import Selection, WriteStatements, beginning_statement, write_statements
 
 __all__ = [
     "Selection",
     "WriteStatements",
+    "beginning_statement",
     "events_as_rows",
     "is_outdated",
     "write_statements",

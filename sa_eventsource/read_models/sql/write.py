@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sa_eventsource.consumers import ALL_STREAMS, Streams
 from sa_eventsource.mapping import quoted
 from sa_eventsource.read_models.mapped_rows import POSITIONS
+from sa_eventsource.read_models.sql.beginnings import Own, beginning
 from sa_eventsource.read_models.sql.grouping import (
     appended_event,
     appended_events,
@@ -65,7 +66,8 @@ class WriteStatements:
 
     Attributes:
         remove: Deletes the rows that one of the events removes; None if none can, or the table is empty.
-        write: Inserts the rows that the others make, or merges them into those that are there.
+        write: Inserts the rows that the others make, or merges them into those that are there. Of events that were just appended,
+            it begins the model's checkpoint as well.
     """
 
     remove: DriverStatement | None
@@ -101,11 +103,20 @@ def write_statements(
         keyed = with_keys(definition, _selected(definition, selection, streams, with_upcasted=with_upcasted))
         if selection in ("rows", "rows in progress"):
             keyed = _of_rows(definition, keyed)
-        found = definition.statements[key] = _build(definition, keyed, into_empty=into_empty)
+        found = definition.statements[key] = _build(definition, keyed, selection, into_empty=into_empty)
     return found
 
 
-def _build(definition: ReadModelDefinition, keyed: Subquery, *, into_empty: bool) -> WriteStatements:
+def beginning_statement(definition: ReadModelDefinition, own: Own) -> DriverStatement:
+    """Build, once, the statement that begins a strong model's checkpoint by itself."""
+    key = ("beginning", own)
+    found: DriverStatement | None = definition.statements.get(key)
+    if found is None:
+        found = definition.statements[key] = DriverStatement(beginning(definition, own))
+    return found
+
+
+def _build(definition: ReadModelDefinition, keyed: Subquery, selection: Selection, *, into_empty: bool) -> WriteStatements:
     storage = _OwnTable(definition) if definition.has_own_table else _SharedTable(definition)
     batch = grouped(definition, keyed)
     values = storage.values(batch)
@@ -113,6 +124,8 @@ def _build(definition: ReadModelDefinition, keyed: Subquery, *, into_empty: bool
     statement = insert(storage.table).from_select(list(values), rows, include_defaults=False)
     if not into_empty:
         statement = statement.on_conflict_do_update(index_elements=storage.identity, set_=storage.merged(statement.excluded))
+    if selection in ("id", "ids"):
+        statement = statement.add_cte(beginning(definition, selection).cte("beginning"))
     remove = None if into_empty or not definition.removed_by else DriverStatement(storage.removal(keyed))
     return WriteStatements(remove, DriverStatement(statement))
 

@@ -1,0 +1,60 @@
+"""The fingerprint of a read model's declaration: the same in every process, whatever addresses and hashes are there.
+
+Rows that were made under another declaration must be rebuilt, and a restart is no other declaration. So the declaration is written
+as a text first, by value, and what does not shape rows is left out: the validators in an annotation, for one.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from sa_eventsource.read_models.value_types import ValueType
+
+if TYPE_CHECKING:
+    from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
+
+
+def fingerprint_of(definition: ReadModelDefinition) -> str:
+    """Digest what a model's rows follow from: its name, its fields, its key, and the events, and who writes the rows."""
+    declaration = {
+        "name": definition.name,
+        "own table": definition.has_own_table,
+        "strong": definition.is_strong,
+        "shards": definition.shards,
+        "aggregates": None if definition.aggregate_types is None else sorted(definition.aggregate_types),
+        "removed by": sorted(definition.removed_by),
+        "handlers": sorted(definition.handlers),
+        "key": [[part.name, _written(part.type), _written(part.sources)] for part in definition.key],
+        "fields": [
+            [each.name, _written(each.type), each.family, each.distinct, _written(each.contributions)] for each in definition.fields
+        ],
+    }
+    return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
+
+
+def _written(value: Any) -> Any:
+    """Write a part of the declaration as what JSON can hold."""
+    if isinstance(value, enum.Enum):
+        written: Any = [_place(type(value)), value.name]
+    elif value is None or isinstance(value, bool | int | str):
+        written = value
+    elif isinstance(value, ValueType):
+        written = [value.kind, None if value.enum is None else _place(value.enum), _written(value.item)]
+    elif isinstance(value, Mapping):
+        written = {str(name): _written(each) for name, each in value.items()}
+    elif isinstance(value, list | tuple):
+        written = [_written(each) for each in value]
+    elif is_dataclass(value):
+        written = [type(value).__name__, {each.name: _written(getattr(value, each.name)) for each in fields(value)}]
+    else:
+        written = [_place(type(value)), str(value)]  # a constant, such as a Decimal or a date
+    return written
+
+
+def _place(klass: type[Any]) -> str:
+    return f"{klass.__module__}.{klass.__qualname__}"

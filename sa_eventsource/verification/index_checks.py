@@ -1,0 +1,53 @@
+"""Are the unique indexes there that a read model declares? Without them, nobody refuses a second row with the same value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import UniqueConstraint, inspect, text
+
+from sa_eventsource.mapping import regclass_name, schema_of
+from sa_eventsource.read_models import unique_indexes
+from sa_eventsource.verification.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Table
+
+    from sa_eventsource.read_models import ReadModelDefinition
+
+
+def check_unique_indexes(connection: Connection, definition: ReadModelDefinition) -> Iterator[Finding]:
+    """Find unique indexes of a read model that the database does not have: ``create_all`` adds none to a table that is there."""
+    table = definition.table
+    declared = unique_indexes(definition)
+    for name in sorted(declared - _unique_indexes(connection, table)) if declared else ():
+        yield _missing(definition, f"index {name}")
+    constraints = [each for each in table.constraints if isinstance(each, UniqueConstraint)] if definition.has_own_table else []
+    if constraints:
+        found = inspect(connection).get_unique_constraints(table.name, schema=schema_of(connection, table))
+        columns = {frozenset(each["column_names"]) for each in found}
+        for each in constraints:
+            names = [column.name for column in each.columns]
+            if frozenset(names) not in columns:
+                yield _missing(definition, f"constraint on {', '.join(names)}")
+
+
+def _missing(definition: ReadModelDefinition, what: str) -> Finding:
+    return Finding(
+        "read models", definition.name, f"the unique {what} is missing, so that rows may share a value; migrate the database"
+    )
+
+
+def _unique_indexes(connection: Connection, table: Table) -> set[str]:
+    """Ask the catalogue, not SQLAlchemy, which leaves out indexes on expressions."""
+    if connection.dialect.name != "postgresql":
+        schema = schema_of(connection, table)
+        statement = text('SELECT name FROM pragma_index_list(:name, :schema) WHERE "unique"')
+        return set(connection.scalars(statement, {"name": table.name, "schema": schema or "main"}))
+    statement = text("""
+        SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE indrelid = to_regclass(:name) AND indisunique AND indisvalid
+    """)
+    return set(connection.scalars(statement, {"name": regclass_name(connection, table)}))
