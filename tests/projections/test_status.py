@@ -96,7 +96,7 @@ def per_customer(consistency: Literal["strong", "eventual"], **fields: Any) -> C
     """Declare a model with a row for each customer, who has how many orders."""
 
     def declare(base: type[Any]) -> type[Any]:
-        class Customers(ReadModel, base):
+        class Customers(ReadModel, base):  # type: ignore[misc]
             __projection_name__ = "customers"
             __consistency__ = consistency
             __annotations__ = {
@@ -143,7 +143,7 @@ def test_a_strong_model_that_comes_to_a_log_with_events_is_unbuilt_until_it_is_r
 
 def test_events_of_other_kinds_are_no_reason_to_rebuild_a_strong_model(engine: Engine) -> None:
     def cancellations(base: type[Any]) -> type[Any]:
-        class Cancellations(ReadModel, base):
+        class Cancellations(ReadModel, base):  # type: ignore[misc]
             __consistency__ = "strong"
             number: Mapped[int] = map_from_event(Cancelled, reduce=count())
 
@@ -185,13 +185,13 @@ def test_models_of_every_kind_begin_with_their_first_event(engine: Engine, first
     """Also where that event removes a row, or has a handler."""
 
     def declare(base: type[Any]) -> type[Any]:
-        class Removed(ReadModel, base):
+        class Removed(ReadModel, base):  # type: ignore[misc]
             __tablename__ = "removed"
             __consistency__ = "strong"
             __removed_by__ = (Cancelled,)
             customer: Mapped[str] = map_from_event(Ordered)
 
-        class Handled(ReadModel, base):
+        class Handled(ReadModel, base):  # type: ignore[misc]
             __tablename__ = "handled"
             __consistency__ = "strong"
             id: Mapped[str] = mapped_column(primary_key=True)
@@ -394,7 +394,7 @@ def declared(**options: Any) -> str:
 
 
 def test_what_shapes_rows_changes_the_digest() -> None:
-    variants = [
+    variants: list[dict[str, Any]] = [
         {},
         {"__consistency__": "strong"},
         {"__shards__": 2},
