@@ -7,6 +7,7 @@ the instance is expired: it then has the session load the aggregate, as for any 
 from __future__ import annotations
 
 import copy
+import json
 import typing
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,13 @@ from typing_extensions import TypedDict
 from sa_eventsource.aggregates.annotations import own_annotations, resolved, shielded
 from sa_eventsource.aggregates.declared_state import DeclaredState
 from sa_eventsource.aggregates.digest import CoreSchema
+from sa_eventsource.events import as_text, difference, parsed, shown
 from sa_eventsource.exceptions import DeclarationError, SnapshotError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from sa_eventsource.events import Difference
 
 
 _UNSET = "-unset"
@@ -75,43 +79,52 @@ class StateFields:
             values.pop(name, None)
 
     def dump(self, values: Mapping[str, Any]) -> str:
-        """Write the state as JSON text.
+        """Write the state as JSON text that a column of PostgreSQL's ``jsonb`` gives back exactly.
+
+        That is an object of the fields; where ``jsonb`` would lose something of it, such as the order of a dict, its text in a JSON
+        string.
 
         Raises:
-            SnapshotError: A value does not fit its annotation, or would not come back equal.
+            SnapshotError: A value does not fit its annotation, or would not come back as it is.
         """
-        state = {name: values[name] for name in self.names if name in values}
+        state = {name: values[name] for name in sorted(self.names) if name in values}
         unset = sorted(self.names - state.keys())
         try:
-            adapter = self._typed()
-            text = adapter.dump_json({**state, _UNSET: unset} if unset else state, warnings="error").decode()
-            again = adapter.validate_json(text)
-            different = [name for name, value in state.items() if again[name] != value or type(again[name]) is not type(value)]
-        except Exception as error:  # whatever the application's types, validators and comparisons raise
+            text = self._typed().dump_json({**state, _UNSET: unset} if unset else state, warnings="error").decode()
+        except Exception as error:  # whatever the application's types and serializers raise
             raise SnapshotError(self._aggregate_class.__name__, str(error)) from error
-        for name in different:
-            raise SnapshotError(
-                self._aggregate_class.__name__,
-                f"field {name!r} would come back as {again[name]!r} instead of {state[name]!r}; give it a more exact annotation",
-            )
         if "\\u0000" in text and "\\u0000" in text.replace("\\\\", ""):
             raise SnapshotError(self._aggregate_class.__name__, "a field holds a NUL character, which PostgreSQL cannot store")
-        return text
+        reason = ""
+        for form in (text, as_text(text)):
+            try:
+                stored = as_text(parsed(form))
+                found = difference(state, self._read(stored), exactly=True)
+            except Exception as error:  # noqa: BLE001 - whatever the application's validators and comparisons raise
+                reason = str(error)
+            else:
+                if found is None:
+                    return stored
+                reason = _told(found)
+        raise SnapshotError(self._aggregate_class.__name__, reason)
 
-    def read(self, text: str | bytes) -> dict[str, Any] | None:
+    def read(self, text: str) -> dict[str, Any] | None:
         """Read JSON text that :meth:`dump` wrote.
 
         Returns:
             The fields by name; None for a text of another shape, or one that lacks a field: something else wrote it, or changed it.
         """
         try:
-            state: Any = self._typed().validate_json(text)
+            return self._read(text)
         except Exception:  # noqa: BLE001 - whatever the application's validators raise: the events tell the state as well
             return None
-        if not isinstance(state, dict):
-            return None
+
+    def _read(self, text: str) -> dict[str, Any]:
+        state: Any = self._typed().validate_json(json.loads(text) if text.startswith('"') else text)
         unset = state.pop(_UNSET, ())
-        return state if self.names - state.keys() == set(unset) else None
+        if self.names - state.keys() != set(unset):
+            raise ValueError("a field is missing")
+        return {name: state[name] for name in sorted(state)}
 
     def set(self, values: dict[str, Any], state: Mapping[str, Any]) -> None:
         """Set the fields in *values* to those that :meth:`read` gave."""
@@ -163,6 +176,13 @@ class StateFields:
         # One by one: relationships and constants may name what is imported for type checkers only.
         owner = next(klass for klass in self._aggregate_class.__mro__ if name in own_annotations(klass))
         return resolved(own_annotations(owner)[name], owner, name)
+
+
+def _told(found: Difference) -> str:
+    value = shown(found.one)
+    if found.is_copy:
+        return f"field {found.path!r} would come back as a copy of an object that stands in another place too: {value}"
+    return f"field {found.path!r} would come back as {shown(found.other)} instead of {value}; give it a more exact annotation"
 
 
 def _copier(value: Any) -> Callable[[], Any]:

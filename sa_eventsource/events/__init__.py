@@ -1,9 +1,10 @@
 """Events: their base class, names and versions, the way to JSON and back, their context. Knows no database."""
 
 from sa_eventsource.events.codec import decode, decoder, encode
+from sa_eventsource.events.comparison import Difference, difference, shown
 from sa_eventsource.events.context import EventContext, current_context, event_context
 from sa_eventsource.events.domain_event import EVENT_CLASSES, DomainEvent
-from sa_eventsource.events.jsonb import parsed
+from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
 from sa_eventsource.events.registry import (
@@ -22,10 +23,12 @@ from sa_eventsource.events.upcasting import reading_steps, upcast
 
 __all__ = [
     "EVENT_CLASSES",
+    "Difference",
     "DomainEvent",
     "EventContext",
     "PendingEvent",
     "RecordedEvent",
+    "as_text",
     "class_of",
     "current_class",
     "current_context",
@@ -33,6 +36,7 @@ __all__ = [
     "decode",
     "decode_metadata",
     "decoder",
+    "difference",
     "encode",
     "encode_metadata",
     "event_context",
@@ -43,6 +47,7 @@ __all__ = [
     "parsed",
     "place",
     "reading_steps",
+    "shown",
     "stored_types",
     "stored_types_of_family",
     "upcast",

@@ -7,7 +7,9 @@ written, types included. What does not come back, and what no text can carry, is
 moment).
 
 What comes back is equal, not identical: a time has its offset but no longer the zone's name, the entries of a dict are in another
-order, and PostgreSQL knows no negative zero.
+order, and PostgreSQL knows no negative zero. Where the order means something, declare a list of pairs; an ``OrderedDict`` whose
+order would be lost is refused. The object that ``apply_event`` was given still has all that: until the next load, the ``@applies``
+method has seen it; from then on, what came back.
 """
 
 from __future__ import annotations

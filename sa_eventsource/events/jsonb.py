@@ -26,7 +26,7 @@ def parsed(text: str) -> Any:
 
 def as_text(document: Any) -> str:
     """Write what :func:`parsed` gave."""
-    return json.dumps(document, ensure_ascii=False)
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def _number(text: str) -> float | int:

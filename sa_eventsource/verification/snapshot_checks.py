@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Text, and_, cast, exists, func, select
 
 from sa_eventsource.aggregates import blank, definition_of, restore
+from sa_eventsource.events import difference
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.store import read_stream
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding, shown
@@ -109,7 +110,7 @@ class StateCheck:
             return
         for name in sorted(definition.state.names):
             is_now, is_made = (vars(each).get(name, _MISSING) for each in (stored, made))
-            if is_now != is_made:
+            if difference(is_now, is_made, exactly=True) is not None:
                 yield Finding(
                     "snapshots",
                     subject,
