@@ -19,6 +19,7 @@ from sa_eventsource.events.registry import (
     stored_types,
     stored_types_of_family,
 )
+from sa_eventsource.events.stored_form import is_stored_plainly
 from sa_eventsource.events.upcasting import reading_steps, upcast
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "event_context",
     "family",
     "is_event",
+    "is_stored_plainly",
     "members",
     "on_join",
     "parsed",

@@ -84,19 +84,19 @@ _KEYS = frozenset({"str", "int", "uuid", "date"})
 """Kinds whose values are also written as the keys of an object, one text for each."""
 
 
-class _NotProvenError(Exception):
+class NotProvenError(Exception):
     """Nothing is known of a schema."""
 
 
 def proof_of(event_class: type[DomainEvent]) -> Proof | None:
     """Find what must hold of an event of a class for it to come back; None if its schema does not tell."""
     try:
-        return _Prover().prove(cast("Schema", event_class.__pydantic_core_schema__), {})
-    except _NotProvenError:
+        return Prover().prove(cast("Schema", event_class.__pydantic_core_schema__), {})
+    except NotProvenError:
         return None
 
 
-class _Prover:
+class Prover:
     """Goes through a schema from the outside in."""
 
     def __init__(self) -> None:
@@ -107,73 +107,73 @@ class _Prover:
         """Prove a schema that stands within a model of these settings.
 
         Raises:
-            _NotProvenError: It is not on the list.
+            NotProvenError: It is not on the list.
         """
         kind: str = schema["type"]
         rules = _RULES.get(kind, frozenset())
         if kind in _PLAIN:
-            _allow(schema, rules, {"allow_inf_nan"} if kind == "decimal" else ())
+            allow(schema, rules, {"allow_inf_nan"} if kind == "decimal" else ())
             found = Proof(_PLAIN[kind])
         else:
             method = getattr(self, f"_prove_{kind.replace('-', '_')}", None)
             if method is None:
-                raise _NotProvenError(kind)
+                raise NotProvenError(kind)
             found = method(schema, config)
         return found if rules.isdisjoint(schema) else with_rules(found, schema, rules)
 
     # Values -----------------------------------------------------------------------------------------------------------------------
 
     def _prove_float(self, schema: Schema, _config: Schema) -> Proof:
-        _allow(schema, _RULES["float"], {"allow_inf_nan"})
+        allow(schema, _RULES["float"], {"allow_inf_nan"})
         return Proof(float, isfinite)
 
     def _prove_bytes(self, schema: Schema, config: Schema) -> Proof:
-        _allow(schema, _RULES["bytes"])
+        allow(schema, _RULES["bytes"])
         if config.get("ser_json_bytes", "utf8") != config.get("val_json_bytes", "utf8"):
-            raise _NotProvenError
+            raise NotProvenError
         return Proof(bytes)
 
     def _prove_datetime(self, schema: Schema, _config: Schema) -> Proof:
-        _allow(schema, _RULES["datetime"], {"tz_constraint", "microseconds_precision"})
+        allow(schema, _RULES["datetime"], {"tz_constraint", "microseconds_precision"})
         if schema.get("tz_constraint", "aware") != "aware" or schema.get("microseconds_precision", "truncate") != "truncate":
-            raise _NotProvenError
+            raise NotProvenError
         return Proof(datetime, has_whole_offset)
 
     def _prove_time(self, schema: Schema, _config: Schema) -> Proof:
-        _allow(schema, _RULES["time"], {"microseconds_precision"})
+        allow(schema, _RULES["time"], {"microseconds_precision"})
         if schema.get("microseconds_precision", "truncate") != "truncate":
-            raise _NotProvenError
+            raise NotProvenError
         return Proof(time, lambda value: value.tzinfo is None or has_whole_offset(value))
 
     def _prove_literal(self, schema: Schema, _config: Schema) -> Proof:
-        _allow(schema, {"expected"})
+        allow(schema, {"expected"})
         return Proof(_one_type(schema["expected"], (str, int)))
 
     def _prove_enum(self, schema: Schema, _config: Schema) -> Proof:
-        _allow(schema, {"cls", "members", "sub_type"})
+        allow(schema, {"cls", "members", "sub_type"})
         cls: type[Enum] = schema["cls"]
         if issubclass(cls, Flag):
-            raise _NotProvenError
+            raise NotProvenError
         values = [member.value for member in schema["members"]]
         _one_type(values, (str, int))
         if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
-            raise _NotProvenError  # Pydantic reads a larger one as text, and finds no member for it
+            raise NotProvenError  # Pydantic reads a larger one as text, and finds no member for it
         return Proof(cls)
 
     # What holds values ------------------------------------------------------------------------------------------------------------
 
     def _prove_nullable(self, schema: Schema, config: Schema) -> Proof:
-        _allow(schema, {"schema"})
+        allow(schema, {"schema"})
         inner = self.prove(schema["schema"], config)
         test = inner.whole
         return Proof(None, lambda value: value is None or test(value), inner.has_rules)
 
     def _prove_default(self, schema: Schema, config: Schema) -> Proof:
-        _allow(schema, {"schema", "default", "default_factory", "default_factory_takes_data", "validate_default", "copy_default"})
+        allow(schema, {"schema", "default", "default_factory", "default_factory_takes_data", "validate_default", "copy_default"})
         return self.prove(schema["schema"], config)
 
     def _prove_list(self, schema: Schema, config: Schema) -> Proof:
-        _allow(schema, {"items_schema"}, _RULES["list"])
+        allow(schema, {"items_schema"}, _RULES["list"])
         items = self._prove_items(schema, config)
         return Proof(list, all_of(items), items.has_rules)
 
@@ -184,12 +184,12 @@ class _Prover:
         return self._prove_any_set(schema, config, frozenset)
 
     def _prove_any_set(self, schema: Schema, config: Schema, kind: type[Any]) -> Proof:
-        _allow(schema, {"items_schema"}, _RULES["set"])
+        allow(schema, {"items_schema"}, _RULES["set"])
         items = self._prove_key(schema.get("items_schema"), config, numbers=True)
         return Proof(kind, all_of(items), items.has_rules)
 
     def _prove_tuple(self, schema: Schema, config: Schema) -> Proof:
-        _allow(schema, {"items_schema", "variadic_item_index"}, _RULES["tuple"])
+        allow(schema, {"items_schema", "variadic_item_index"}, _RULES["tuple"])
         items = [self.prove(each, config) for each in schema["items_schema"]]
         has_rules = any(each.has_rules for each in items)
         variadic = schema.get("variadic_item_index")
@@ -201,11 +201,11 @@ class _Prover:
                 has_rules,
             )
         if len(items) != 1:
-            raise _NotProvenError
+            raise NotProvenError
         return Proof(tuple, all_of(items[0]), has_rules)
 
     def _prove_dict(self, schema: Schema, config: Schema) -> Proof:
-        _allow(schema, {"keys_schema", "values_schema"}, _RULES["dict"])
+        allow(schema, {"keys_schema", "values_schema"}, _RULES["dict"])
         keys = self._prove_key(schema.get("keys_schema"), config, numbers=False)
         values = self._prove_items(schema, config, "values_schema")
         are_keys, are_values = all_of(keys), all_of(values)
@@ -213,30 +213,28 @@ class _Prover:
 
     def _prove_items(self, schema: Schema, config: Schema, name: str = "items_schema") -> Proof:
         if name not in schema:
-            raise _NotProvenError
+            raise NotProvenError
         return self.prove(schema[name], config)
 
     def _prove_key(self, schema: Schema | None, config: Schema, *, numbers: bool) -> Proof:
         """Prove what the text of a key, or the equality that sets go by, tells apart as the value does."""
         kind = "any" if schema is None else schema["type"]
         if schema is None or kind not in _KEYS | {"literal", "enum"}:
-            raise _NotProvenError
+            raise NotProvenError
         found = self.prove(schema, config)
         named = schema.get("expected", ()) if kind == "literal" else [each.value for each in schema.get("members", ())]
         if not numbers and any(type(each) is not str for each in named):
-            raise _NotProvenError  # 1 is written as the key "1", and not found among the numbers
+            raise NotProvenError  # 1 is written as the key "1", and not found among the numbers
         return found
 
     # Models -----------------------------------------------------------------------------------------------------------------------
 
     def _prove_model(self, schema: Schema, _config: Schema) -> Proof:
-        _allow(schema, {"cls", "schema", "config", "generic_origin", "frozen", "revalidate_instances", "extra_behavior"})
+        allow(schema, {"cls", "schema", "config", "generic_origin", "frozen", "revalidate_instances", "extra_behavior"})
         config: Schema = schema.get("config", {})
-        for name, value in config.items():
-            if name not in _SETTINGS or value not in (_SETTINGS[name] or (value,)):
-                raise _NotProvenError(name)
+        check_settings(config)
         if schema.get("extra_behavior", "ignore") == "allow":
-            raise _NotProvenError
+            raise NotProvenError
         fields = self._prove_fields(schema["schema"], config)
         test = fields_test(fields)
         types = tuple(each.python for each in fields.values() if each.python is not None and each.test is None)
@@ -249,52 +247,56 @@ class _Prover:
 
     def _prove_fields(self, schema: Schema, config: Schema) -> dict[str, Proof]:
         if schema["type"] != "model-fields":
-            raise _NotProvenError
-        _allow(schema, {"fields", "model_name", "from_attributes", "extra_behavior"})
+            raise NotProvenError
+        allow(schema, {"fields", "model_name", "from_attributes", "extra_behavior"})
         if schema.get("extra_behavior", "ignore") == "allow":
-            raise _NotProvenError
+            raise NotProvenError
         names: set[str] = set()
         proofs: dict[str, Proof] = {}
         for name, each in schema["fields"].items():
-            _allow(each, {"schema", "frozen", "validation_alias", "serialization_alias"})
+            allow(each, {"schema", "frozen", "validation_alias", "serialization_alias"})
             alias = each.get("validation_alias", name)
             if not isinstance(alias, str) or alias != each.get("serialization_alias", name) or alias in names:
-                raise _NotProvenError
+                raise NotProvenError
             names.add(alias)
             proofs[name] = self.prove(each["schema"], config)
         return proofs
 
     def _prove_tagged_union(self, schema: Schema, config: Schema) -> Proof:
-        _allow(
+        allow(
             schema,
             {"choices", "discriminator", "from_attributes", "custom_error_type", "custom_error_message", "custom_error_context"},
         )
         tag = schema["discriminator"]
         if not isinstance(tag, str):
-            raise _NotProvenError
+            raise NotProvenError
         tests: dict[type[Any], Test] = {}
         has_rules = False
         for name, choice in schema["choices"].items():
             resolved = self._resolve(choice)
             if type(name) is not str or name not in _names_of(resolved, tag):
-                raise _NotProvenError
+                raise NotProvenError
             found = self.prove(choice, config)
             if found.python is None:
-                raise _NotProvenError
+                raise NotProvenError
             tests[found.python] = found.whole
             has_rules = has_rules or found.has_rules
         return Proof(None, lambda value: tests.get(type(value), never)(value), has_rules)
 
     def _prove_definitions(self, schema: Schema, config: Schema) -> Proof:
-        _allow(schema, {"schema", "definitions"})
-        self._definitions.update({each["ref"]: each for each in schema["definitions"]})
+        allow(schema, {"schema", "definitions"})
+        self.keep(schema["definitions"])
         return self.prove(schema["schema"], config)
 
+    def keep(self, definitions: Sequence[Schema]) -> None:
+        """Keep schemas that others refer to."""
+        self._definitions.update({each["ref"]: each for each in definitions})
+
     def _prove_definition_ref(self, schema: Schema, config: Schema) -> Proof:
-        _allow(schema, {"schema_ref"})
+        allow(schema, {"schema_ref"})
         name = schema["schema_ref"]
         if name in self._within:
-            raise _NotProvenError  # what holds itself may be nested more deeply than Pydantic reads
+            raise NotProvenError  # what holds itself may be nested more deeply than Pydantic reads
         self._within.append(name)
         try:
             return self.prove(self._resolve(schema), config)
@@ -303,17 +305,28 @@ class _Prover:
 
     def _resolve(self, schema: Any) -> Schema:
         if not isinstance(schema, dict):
-            raise _NotProvenError
+            raise NotProvenError
         if schema["type"] == "definition-ref":
             return self._definitions[schema["schema_ref"]]
         return schema
 
 
-def _allow(schema: Schema, *known: Collection[str]) -> None:
+def check_settings(config: Schema) -> None:
+    """Refuse the settings of a model under which nothing is known of its values.
+
+    Raises:
+        NotProvenError: It has such.
+    """
+    for name, value in config.items():
+        if name not in _SETTINGS or value not in (_SETTINGS[name] or (value,)):
+            raise NotProvenError(name)
+
+
+def allow(schema: Schema, *known: Collection[str]) -> None:
     """Refuse a schema that says more than is known; what is false or empty says nothing."""
     for key, value in schema.items():
         if value and key not in ("type", "ref", "metadata") and not any(key in each for each in known):
-            raise _NotProvenError(key)
+            raise NotProvenError(key)
 
 
 def _names_of(model: Schema, tag: str) -> Sequence[Any]:
@@ -332,7 +345,7 @@ def _one_type(values: Collection[Any], types: tuple[type[Any], ...]) -> type[Any
     for kind in types:
         if values and all(type(each) is kind for each in values):
             return kind
-    raise _NotProvenError
+    raise NotProvenError
 
 
 def refuses_later(event_class: type[DomainEvent]) -> str | None:

@@ -69,7 +69,7 @@ def process_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUI
     def write() -> None:
         definition = cast("ReadModelDefinition", consumer)
         outdated = read(is_outdated(definition, events))
-        parameters = {"event_ids": "{" + ",".join(map(str, ids)) + "}", "upcasted": events_as_rows(outdated)}
+        parameters = {"event_ids": "{" + ",".join(map(str, ids)) + "}", "upcasted": events_as_rows(definition, outdated)}
         write_statements(definition, "stored ids", with_upcasted=bool(outdated)).execute(connection, parameters)
 
     for start in range(0, len(event_ids), _STORED_BATCH):
@@ -108,7 +108,7 @@ def _write(connection: Connection, follower: Follower, batch: Batch, streams: St
     parameters = batch.parameters
     if batch.outdated:
         parameters["upcasted"] = events_as_rows(
-            read_batch(connection, follower, batch, streams, is_outdated(definition, follower.tables.events))
+            definition, read_batch(connection, follower, batch, streams, is_outdated(definition, follower.tables.events))
         )
     statements = write_statements(
         definition,

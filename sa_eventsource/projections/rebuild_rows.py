@@ -131,7 +131,7 @@ def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, k
     )
     # Without its removals: the rows are not there, and what came before a removal is left out by the positions.
     statements.write.execute(
-        connection, {**parameters, "keys": json.dumps(documents, default=str), "upcasted": events_as_rows(outdated)}
+        connection, {**parameters, "keys": json.dumps(documents, default=str), "upcasted": events_as_rows(definition, outdated)}
     )
 
 

@@ -1,7 +1,6 @@
-"""What a stored document lacks: fields of models that were given a default after it was written.
+"""What the models within a stored document are read as: without keys that they do not know, with defaults for those that it lacks.
 
-Python fills them in when it reads the payload; the database has to do the same where a read model takes a whole model, or a list of
-them.
+Python does so when it reads the payload; the database has to do the same where a read model takes a whole model, or a list of them.
 """
 
 from __future__ import annotations
@@ -20,49 +19,63 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
+class OutOfReachError(Exception):
+    """There are models where the database cannot reach them."""
+
+
 @dataclass(frozen=True)
-class ObjectGaps:
-    """What objects of one model may lack.
+class FieldShape:
+    """A field of a model.
 
     Attributes:
-        defaults: JSON text of an object with the default of each field that has one.
-        inner: Keys whose values may have gaps themselves.
+        key: Its key in the JSON.
+        default: JSON text of what stands for it where a document lacks it; None if it has no default.
+        inner: What its own models are read as; None if it has none.
     """
 
-    defaults: str
-    inner: tuple[tuple[str, Gaps], ...]
+    key: str
+    default: str | None
+    inner: Shape | None
 
 
 @dataclass(frozen=True)
-class ListGaps:
-    """A list whose items may have gaps."""
+class ObjectShape:
+    """The fields of a model, of which a document may lack some and have others beside."""
 
-    item: Gaps
-
-
-Gaps: TypeAlias = ObjectGaps | ListGaps
+    fields: tuple[FieldShape, ...]
 
 
-def gaps(annotation: Any, where: str, seen: tuple[Any, ...] = ()) -> Gaps | None:
-    """Find what documents of a type may lack; None if nothing.
+@dataclass(frozen=True)
+class ListShape:
+    """A list of models."""
+
+    item: Shape
+
+
+Shape: TypeAlias = ObjectShape | ListShape
+
+
+def shape_of(annotation: Any, where: str, seen: tuple[Any, ...] = ()) -> Shape | None:
+    """Find what documents of a type are read as; None if as they are.
 
     Raises:
-        DeclarationError: There are models with defaults where the database cannot reach them.
+        OutOfReachError: There are models in a place where the database cannot reach them, such as the values of a dict.
+        DeclarationError: A default is another one each time.
     """
     annotation = without_none(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return gaps(arguments[0], where, seen)
+        return shape_of(arguments[0], where, seen)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if annotation in seen:
-            raise _out_of_reach(annotation, where)
+            raise OutOfReachError
         return _of_model(annotation, where, (*seen, annotation))
     if origin in (list, set, frozenset) or (origin is tuple and arguments[1:] == (...,)):
-        item = gaps(arguments[0], where, seen)
-        return None if item is None else ListGaps(item)
+        item = shape_of(arguments[0], where, seen)
+        return None if item is None else ListShape(item)
     for each in arguments:
-        if gaps(each, where, seen) is not None:
-            raise _out_of_reach(annotation, where)
+        if shape_of(each, where, seen) is not None:
+            raise OutOfReachError
     return None
 
 
@@ -105,23 +118,12 @@ def json_key(name: str, field: FieldInfo) -> str:
     return field.serialization_alias or field.alias or name
 
 
-def _of_model(model: type[BaseModel], where: str, seen: tuple[Any, ...]) -> ObjectGaps | None:
-    defaults: dict[str, Any] = {}
-    inner: list[tuple[str, Gaps]] = []
-    for name, field in model.model_fields.items():
-        key = json_key(name, field)
-        text = default_text(field, f"{model.__name__}.{name}")
-        if text is not None:
-            defaults[key] = json.loads(text)
-        found = gaps(field.annotation, where, seen)
-        if found is not None:
-            inner.append((key, found))
-    return ObjectGaps(json.dumps(defaults), tuple(inner)) if defaults or inner else None
-
-
-def _out_of_reach(annotation: Any, where: str) -> DeclarationError:
-    name = getattr(annotation, "__name__", repr(annotation))
-    return DeclarationError(
-        f"{where} has models with defaults within {name}, which stored payloads may lack and the database cannot fill in there. "
-        "Map the fields that are needed one by one, or write an @handles method."
+def _of_model(model: type[BaseModel], where: str, seen: tuple[Any, ...]) -> ObjectShape | None:
+    fields = tuple(
+        FieldShape(json_key(name, field), default_text(field, f"{model.__name__}.{name}"), shape_of(field.annotation, where, seen))
+        for name, field in model.model_fields.items()
     )
+    is_as_stored = model.model_config.get("extra") == "forbid" and all(
+        each.default is None and each.inner is None for each in fields
+    )
+    return None if is_as_stored else ObjectShape(fields)

@@ -66,7 +66,7 @@ def _write(connection: Connection, definition: ReadModelDefinition, run: list[Re
         apply_events(connection, definition, run)
         return
     # In their present shape: the log itself is not asked for any.
-    parameters = {"event_ids": "{}", "upcasted": events_as_rows(run)}
+    parameters = {"event_ids": "{}", "upcasted": events_as_rows(definition, run)}
     write_statements(definition, "stored ids", with_upcasted=True).execute(connection, parameters)
 
 

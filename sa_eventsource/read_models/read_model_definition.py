@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sa_eventsource.aggregates import AggregateRoot
@@ -13,7 +14,7 @@ from sa_eventsource.events import members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.read_models.fingerprint import fingerprint_of
-from sa_eventsource.read_models.sources import EnvelopeField
+from sa_eventsource.read_models.sources import EnvelopeField, event_fields
 from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sa_eventsource.consumers import HandlerMethod
     from sa_eventsource.events import DomainEvent, RecordedEvent
     from sa_eventsource.read_models.fields import Field, KeyPart
+    from sa_eventsource.read_models.sources import Source
 
 _ROOM_FOR_VERSION_AND_SHARD = 25
 
@@ -163,7 +165,7 @@ class ReadModelDefinition(Consumer):
         """
         vars(self).update(vars(taken))
         self._check_events(self.model.__name__)
-        for name in ("event_classes", "stored_types"):
+        for name in ("event_classes", "stored_types", "read_in_python"):
             vars(self).pop(name, None)
         self.statements.clear()
 
@@ -195,6 +197,20 @@ class ReadModelDefinition(Consumer):
         """Those that set fields or remove rows."""
         return {**self.events, **self.removed_by}
 
+    def sources_of(self, event_type: str) -> Iterator[Source]:
+        """List where key and fields come from, of events of a stored name."""
+        yield from (part.sources[event_type] for part in self.key if event_type in part.sources)
+        yield from (each.contributions[event_type].source for each in self.fields if event_type in each.contributions)
+
+    @cached_property
+    def read_in_python(self) -> frozenset[str]:
+        """Stored names of the events that only their classes can read as far as the model takes them, and so Python reads."""
+        return frozenset(
+            name
+            for name in self.declared_classes()
+            if any(not each.is_plain for source in self.sources_of(name) for each in event_fields(source))
+        )
+
     @property
     def bind_arguments(self) -> dict[str, Any]:
         """The class chooses among several binds of a session."""
@@ -203,7 +219,7 @@ class ReadModelDefinition(Consumer):
     @property
     def batch_size(self) -> int:
         """Events in a transaction: more where the database takes them by itself."""
-        return 1_000 if self.handlers else 100_000
+        return 1_000 if self.handlers else 10_000 if self.read_in_python else 100_000
 
     def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> ReadModelError:
         """Say which of the model's events it could not take, and for which rows."""

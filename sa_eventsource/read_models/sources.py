@@ -6,21 +6,23 @@ A source is data, not code, so that Python can work it out for one event and the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, PlainSerializer, WrapSerializer
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
+from sa_eventsource.events import is_stored_plainly
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.read_models.documents import Gaps, default_text, gaps, json_key
+from sa_eventsource.read_models.documents import OutOfReachError, Shape, default_text, json_key, shape_of
 from sa_eventsource.read_models.value_types import EXACT, ValueType, value_type
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sa_eventsource.events import DomainEvent, RecordedEvent
 
@@ -58,23 +60,39 @@ class Step:
 
 @dataclass(frozen=True)
 class EventField:
-    """A field of the event, or of a model within it; None where a model on the way is None."""
+    """A field of the event, or of a model within it; None where a model on the way is None.
+
+    Attributes:
+        path: The steps that lead to it.
+        type: What it holds.
+        shape: What the models in it are read as, where it is a document.
+        is_plain: Whether what is stored there is what the event's class reads; else only the class can tell.
+    """
 
     path: tuple[Step, ...]
     type: ValueType
-    gaps: Gaps | None = None
+    shape: Shape | None = None
+    is_plain: bool = field(default=True, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The names of the fields on the way."""
+        return ".".join(step.attribute for step in self.path)
 
     def evaluate(self, recorded: RecordedEvent[Any]) -> Any:
-        """Get the value."""
-        if self.type.kind == "json":
-            value = recorded.event.model_dump(mode="json", by_alias=True, include={self.path[0].attribute})
-            for step in self.path:
-                value = None if value is None else value[step.key]
-            return value
-        found: Any = recorded.event
+        """Get the value; that of a document as it is in JSON."""
+        value: Any = recorded.event
         for step in self.path:
-            found = None if found is None else getattr(found, step.attribute)
-        return found
+            value = None if value is None else getattr(value, step.attribute)
+        return to_jsonable_python(value, by_alias=True) if self.type.kind == "json" and self.type.item is None else value
+
+
+@dataclass(frozen=True)
+class ReadValue:
+    """A value that Python has read, in the database: an entry of what stands there in the place of a payload."""
+
+    key: str
+    type: ValueType
 
 
 @dataclass(frozen=True)
@@ -224,6 +242,7 @@ def event_field(event_class: type[DomainEvent], path: Sequence[str]) -> EventFie
     Raises:
         DeclarationError: There is none, or its type is none that fields can have.
     """
+    where = f"{event_class.__name__}.{'.'.join(path)}"
     steps: list[Step] = []
     owner: Any = event_class
     annotation: Any = None
@@ -233,26 +252,45 @@ def event_field(event_class: type[DomainEvent], path: Sequence[str]) -> EventFie
         if fields is None or name not in fields:
             known = "" if fields is None else f" It has {', '.join(fields) or 'no fields'}."
             raise DeclarationError(f"{event_class.__name__} has no {'.'.join(path)!r}: no field {name!r} in {_name(owner)}.{known}")
-        field = fields[name]
-        default = default_text(field, f"{event_class.__name__}.{'.'.join(path)}")
-        steps.append(Step(name, json_key(name, field), None if default == "null" else default))
-        if _is_written_otherwise(owner, name, field):
-            raise DeclarationError(
-                f"{event_class.__name__}.{'.'.join(path)}: a serializer of its own writes {name!r}, which the database cannot "
-                "undo. Write an @handles method."
-            )
-        annotation = field.annotation
+        info = fields[name]
+        default = default_text(info, where)
+        steps.append(Step(name, json_key(name, info), None if default == "null" else default))
+        annotation = info.annotation
         found = value_type(annotation)
         owner = found.python if found is not None else annotation
     if found is None:
-        raise DeclarationError(f"{event_class.__name__}.{'.'.join(path)} is {annotation!r}, which read models cannot hold")
-    missing = gaps(annotation, f"{event_class.__name__}.{'.'.join(path)}") if found.kind == "json" else None
-    return EventField(tuple(steps), found, missing)
+        raise DeclarationError(f"{where} is {annotation!r}, which read models cannot hold")
+    is_plain, shape = is_stored_plainly(event_class, path), None
+    if is_plain and found.kind == "json" and found.item is None:
+        try:
+            shape = shape_of(annotation, where)
+        except OutOfReachError:
+            is_plain = False
+    return EventField(tuple(steps), found, shape, is_plain)
 
 
-def _is_written_otherwise(model: type[BaseModel], name: str, field: Any) -> bool:
-    by_method = any(name in each.info.fields for each in model.__pydantic_decorators__.field_serializers.values())
-    return by_method or any(isinstance(each, PlainSerializer | WrapSerializer) for each in field.metadata)
+def event_fields(source: Source) -> Iterator[EventField]:
+    """Find the fields of the event that a source is made of."""
+    match source:
+        case EventField():
+            yield source
+        case Calculation(left=left, right=right):
+            yield from event_fields(left)
+            yield from event_fields(right)
+        case TimePart(source=inner):
+            yield from event_fields(inner)
+
+
+def once_read(source: Source) -> Any:
+    """Turn a source into one, for the database, that takes the fields of the event as Python has read them."""
+    match source:
+        case EventField():
+            return ReadValue(source.name, source.type)
+        case Calculation():
+            return replace(source, left=once_read(source.left), right=once_read(source.right))
+        case TimePart():
+            return replace(source, source=once_read(source.source))
+    return source
 
 
 def _is_number(value: object) -> bool:

@@ -13,7 +13,7 @@ from sa_eventsource.read_models.in_order import apply_in_order
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
-from sa_eventsource.read_models.sql import beginning_statement, write_statements
+from sa_eventsource.read_models.sql import beginning_statement, events_as_rows, write_statements
 from sa_eventsource.store import is_refusal, recorded, select_events
 
 if TYPE_CHECKING:
@@ -45,13 +45,18 @@ def write_strong_models(appended: Appended) -> None:
 
 
 def _write(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
+    is_postgresql = appended.connection.dialect.name == "postgresql"
     try:
         if definition.handlers:
             events = _stored(appended)
             _begin(appended, definition, events)
             apply_in_order(appended.session, appended.connection, definition, events)
-        elif appended.connection.dialect.name == "postgresql":
+        elif is_postgresql and types.isdisjoint(definition.read_in_python):
             _write_by_statement(appended, definition, types)
+        elif is_postgresql:
+            events = _stored(appended)
+            _begin(appended, definition, events)
+            _write_as_read(appended, definition, events)
         else:
             events = _stored(appended)
             _begin(appended, definition, events)
@@ -91,6 +96,13 @@ def _begin(appended: Appended, definition: ReadModelDefinition, events: list[Rec
 def _as_array(ids: list[str]) -> str:
     """Write ids as the text of a PostgreSQL array."""
     return "{" + ",".join(ids) + "}"
+
+
+def _write_as_read(appended: Appended, definition: ReadModelDefinition, events: Iterable[RecordedEvent[Any]]) -> None:
+    known = definition.declared_classes()
+    taken = [each for each in events if type(each.event).__event_type__ in known and definition.takes_from(each.aggregate_type)]
+    parameters = {"event_ids": "{}", "upcasted": events_as_rows(definition, taken)}
+    write_statements(definition, "stored ids", with_upcasted=True).execute(appended.connection, parameters)
 
 
 def _as_applied(appended: Appended) -> Iterable[RecordedEvent[Any]]:

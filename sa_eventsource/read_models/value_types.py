@@ -58,9 +58,11 @@ class ValueType:
 
     def holds(self, other: ValueType) -> bool:
         """Tell whether values of *other* can be kept in a field of this type."""
-        if self.enum is not None or self.item is not None:
+        if self.enum is not None:
             return self == other
-        if self.kind == "json" and self.item is None:
+        if self.item is not None:
+            return self.item == other.item
+        if self.kind == "json":
             return other.kind == "json"
         return self.kind == other.kind or (self.kind, other.kind) in _WIDER
 

@@ -13,7 +13,17 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_serializer,
+    model_validator,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, map_from_event, upcast
@@ -78,6 +88,10 @@ class Opened(DomainEvent):
     kind: Kind | None
     level: Level | None
     tags: list[str] | None
+    days: list[date]
+    moments: list[AwareDatetime | None]
+    uids: list[UUID]
+    counts: list[int] | None
     address: Address | None
     addresses: list[Address]
     written: Annotated[str, Field(alias="written_as")] = "by alias"
@@ -104,6 +118,32 @@ def _from_version_1(payload: dict[str, Any]) -> dict[str, Any]:
     return {**payload, "amount": value, "at": None}
 
 
+def _from_cents(value: Any) -> Any:
+    return Decimal(value) / 100 if isinstance(value, int) else value
+
+
+class Told(DomainEvent):
+    """Is read otherwise than it is stored: by validators, serializers and aliases."""
+
+    __event_type__ = "generated.Told"
+    key: Annotated[str | None, AfterValidator(lambda value: value and value.strip())]
+    name: Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True)]
+    price: Decimal
+    remark: str | None = Field(default=None, validation_alias=AliasChoices("remark", "note"))
+    days: list[date] = []
+    number: int | None = None
+
+    @field_serializer("price")
+    def _to_cents(self, value: Decimal) -> int:
+        return int(value * 100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mend(cls, payload: Any) -> Any:
+        price = payload["cost"] if "cost" in payload else payload["price"]
+        return {**{name: value for name, value in payload.items() if name != "cost"}, "price": _from_cents(price)}
+
+
 class Closed(DomainEvent):
     """Ends a stream's row."""
 
@@ -116,7 +156,7 @@ class Thing(AggregateRoot, Base):
     """The aggregate that the events belong to."""
 
     __aggregate_type__ = "generated.Thing"
-    __ignored_events__ = (Opened, Changed, Closed)
+    __ignored_events__ = (Opened, Changed, Told, Closed)
 
 
 AMSTERDAM = "Europe/Amsterdam"
@@ -162,6 +202,16 @@ FIELDS: dict[str, tuple[Any, Declare]] = {
     "kind_text": (str | None, lambda: map_from_event(Opened, source="kind")),
     "level": (Level | None, lambda: map_from_event(Opened)),
     "tags": (list[str] | None, lambda: map_from_event(Opened)),
+    "days": (list[date], lambda: map_from_event(Opened, Told)),
+    "moments_then": (list[datetime], lambda: map_from_event(Opened, source="moments")),
+    "uids": (list[UUID], lambda: map_from_event(Opened)),
+    "counts": (list[int] | None, lambda: map_from_event(Opened)),
+    "name": (str | None, lambda: map_from_event(Told)),
+    "names": (list[str], lambda: map_from_event({Told: append("name"), Opened: append("text"), Changed: remove("text")})),
+    "price": (Decimal | None, lambda: map_from_event(Told, reduce=max_())),
+    "spent": (Decimal, lambda: map_from_event({Told: increment(lambda event: event.price * 2), Opened: increment("amount")})),
+    "remark": (str | None, lambda: map_from_event(Told)),
+    "told": (int, lambda: map_from_event(Told, reduce=count())),
     "address": (dict[str, Any] | None, lambda: map_from_event(Opened)),
     "addresses": (list[Any] | None, lambda: map_from_event(Opened)),
     "city": (str | None, lambda: map_from_event(Opened, source="address.city")),
@@ -187,6 +237,7 @@ FIELDS: dict[str, tuple[Any, Declare]] = {
 }
 
 _BY_KEY: Declare = lambda: map_from_event(key=True)  # noqa: E731
+_NO_UID: dict[type[DomainEvent], Any] = {Changed: None, Told: None, Closed: None}
 KEYS: dict[str, dict[str, tuple[Any, Declare]]] = {
     "aggregate": {},
     "text": {"key": (str, _BY_KEY)},
@@ -197,6 +248,7 @@ KEYS: dict[str, dict[str, tuple[Any, Declare]]] = {
     "day": {"day": (date, lambda: map_from_event(key=True, source=day("occurred_at", KATHMANDU)))},
     "moment": {"moment": (datetime, lambda: map_from_event(key=True, source="occurred_at"))},
     "number": {"number_key": (int, lambda: map_from_event(key=True, source="number"))},
+    "uid": {"uid_key": (UUID, lambda: map_from_event({**_NO_UID, Opened: last("uid")}, key=True))},
     "aggregate and type": {
         "stream_key": (str, lambda: map_from_event(key=True, source="aggregate_id")),
         "type_key": (str, lambda: map_from_event(key=True, source="aggregate_type")),
@@ -285,6 +337,10 @@ def events(*, decimals: st.SearchStrategy[Decimal] = _ANY_DECIMAL) -> st.SearchS
         kind=st.none() | st.sampled_from(Kind),
         level=st.none() | st.sampled_from(Level),
         tags=st.none() | st.lists(_TEXT, max_size=2),
+        days=st.lists(st.dates(), max_size=2),
+        moments=st.lists(st.none() | _MOMENTS, max_size=2),
+        uids=st.lists(st.uuids(), max_size=2),
+        counts=st.none() | st.lists(_NUMBERS, max_size=2),
         address=address,
         addresses=st.lists(st.builds(Address, city=_TEXT), max_size=2),
         written_as=_TEXT,
@@ -294,8 +350,17 @@ def events(*, decimals: st.SearchStrategy[Decimal] = _ANY_DECIMAL) -> st.SearchS
     changed = st.builds(
         Changed, key=key, text=st.none() | _TEXT, number=number, amount=st.none() | decimals, at=st.none() | _MOMENTS
     )
+    told = st.builds(
+        Told,
+        key=key,
+        name=_TEXT,
+        price=st.decimals(min_value=0, max_value=10**6, places=2),
+        remark=st.none() | _TEXT,
+        days=st.lists(st.dates(), max_size=2),
+        number=number,
+    )
     closed = st.builds(Closed, key=key, number=number)
-    return opened | opened | changed | changed | closed
+    return opened | opened | changed | changed | told | closed
 
 
 @dataclass

@@ -16,7 +16,18 @@ from sa_eventsource import DomainEvent, EventReplayer, EventStore, ReadModelMana
 from sa_eventsource.events import encode
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.types import uuid7
-from tests.read_models.generated_models import EXACT_DECIMALS, Base, Changed, Happening, Opened, Recipe, Thing, histories, recipes
+from tests.read_models.generated_models import (
+    EXACT_DECIMALS,
+    Base,
+    Changed,
+    Happening,
+    Opened,
+    Recipe,
+    Thing,
+    Told,
+    histories,
+    recipes,
+)
 
 TABLES = tables_on(Base.metadata)
 # Shrinking an example that needs a database takes minutes; HYPOTHESIS_PROFILE=thorough has time for it.
@@ -99,10 +110,23 @@ def as_stored_once(event: DomainEvent) -> tuple[str, int, dict[str, Any]]:
         payload["value"] = payload.pop("amount")
         del payload["at"]
         return "generated.Altered", 1, payload
+    if isinstance(event, Told):
+        payload["name"] = f"  {payload['name'].upper()}\t"
+        payload["key"] = payload["key"] and f" {payload['key']} "
+        payload["cost"] = payload.pop("price")
+        payload["note"] = payload.pop("remark")
+        del payload["days"]
+    if payload["number"] is not None:
+        payload["number"] = float(payload["number"])
     if isinstance(event, Opened):
+        payload["uid"] = payload["uid"] and payload["uid"].upper()
+        payload["uids"] = [each.upper() for each in payload["uids"]]
+        payload["counts"] = payload["counts"] and [float(each) for each in payload["counts"]]
+        payload["days"] = [f"{each}T00:00:00" for each in payload["days"]]
         del payload["added_later"], payload["price_later"], payload["written_as"]
         for address in [payload["address"] or {"zone": 0, "district": None}, *payload["addresses"]]:
             del address["zone"], address["district"]
+            address["floor"] = 3
     return type(event).__event_type__, type(event).__event_version__, payload
 
 

@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import JSON, aggregate_order_by
 
 from sa_eventsource.events import stored_types
 from sa_eventsource.mapping import KINDS, READ, quoted
+from sa_eventsource.read_models.sources import once_read
 from sa_eventsource.read_models.sql.lists import EMPTY, pruned
 from sa_eventsource.read_models.sql.source_expressions import as_json, extract, sql_type
 
@@ -44,26 +45,35 @@ if TYPE_CHECKING:
 
 
 def is_current(definition: ReadModelDefinition, events: Table) -> ColumnElement[bool]:
-    """Tell whether a stored event has the present name and version of one of the classes that declared fields take."""
-    classes = sorted({**definition.events, **definition.removed_by}.values(), key=lambda each: each.__event_version__)
+    """Tell whether a stored event can be read as it lies there: by name and version, of a class that declared fields take."""
+    declared = definition.declared_classes().items()
+    classes = sorted(
+        (each for name, each in declared if name not in definition.read_in_python), key=lambda each: each.__event_version__
+    )
     return or_(
+        false(),
         *(
             and_(
                 events.c.event_type.in_([quoted(each.__event_type__) for each in same]),
                 events.c.event_version == literal_column(str(version), SmallInteger),
             )
             for version, same in groupby(classes, key=lambda each: each.__event_version__)
-        )
+        ),
     )
 
 
 def is_outdated(definition: ReadModelDefinition, events: Table) -> ColumnElement[bool]:
-    """Tell whether a stored event of the model is one that declared fields take, under a former name or another version."""
-    classes = {**definition.events, **definition.removed_by}.values()
+    """Tell whether a stored event is one that declared fields take and only Python can read.
+
+    It has a former name, another version, or a class with a reading of its own.
+    """
+    classes = definition.declared_classes().values()
     if not classes:
         return false()
     versions = {each.__event_version__ for each in classes}
-    if len(versions) == 1 and len(definition.stored_types) == len(classes):  # nothing else to tell it from: asked of every event
+    if (
+        len(versions) == 1 and len(definition.stored_types) == len(classes) and not definition.read_in_python
+    ):  # nothing else to tell it from: asked of every event
         return events.c.event_version != literal_column(str(versions.pop()), SmallInteger)
     names = [quoted(name) for event_class in classes for name in stored_types(event_class)]
     return and_(events.c.event_type.in_(names), not_(is_current(definition, events)))
@@ -121,7 +131,7 @@ def stored_events(definition: ReadModelDefinition, where: Sequence[ColumnElement
 
 def with_keys(definition: ReadModelDefinition, events: Subquery) -> Subquery:
     """Add the key that each event has; events without one are left out."""
-    keys = [_by_type(events, part.sources).label(_key_name(index)) for index, part in enumerate(definition.key)]
+    keys = [_by_type(definition, events, part.sources).label(_key_name(index)) for index, part in enumerate(definition.key)]
     keyed = select(events, *keys).subquery("keyed")
     return select(keyed).where(*(keyed.c[_key_name(index)].is_not(None) for index in range(len(keys)))).subquery("keyed_event")
 
@@ -173,7 +183,7 @@ def _key_name(index: int) -> str:
 
 
 def _reduced(definition: ReadModelDefinition, each: Field, keyed: Subquery) -> Any:
-    value = _by_type(keyed, {name: one.source for name, one in each.contributions.items()})
+    value = _by_type(definition, keyed, {name: one.source for name, one in each.contributions.items()})
     position = keyed.c.position
     match each.family:
         case "last" | "first":
@@ -203,8 +213,9 @@ def _reduced(definition: ReadModelDefinition, each: Field, keyed: Subquery) -> A
             return func.coalesce(entries, EMPTY)
 
 
-def _by_type(events: Subquery, sources: Mapping[str, Source]) -> ColumnElement[Any]:
+def _by_type(definition: ReadModelDefinition, events: Subquery, sources: Mapping[str, Source]) -> ColumnElement[Any]:
     """The value by the event's type; plain where all types have the same source."""
+    sources = {name: once_read(source) if name in definition.read_in_python else source for name, source in sources.items()}
     if len(set(sources.values())) == 1:
         return extract(next(iter(sources.values())), events)
     return case(*((events.c.event_type == quoted(name), extract(source, events)) for name, source in sources.items()))

@@ -24,14 +24,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from sa_eventsource.mapping import quoted
-from sa_eventsource.read_models.documents import ListGaps
-from sa_eventsource.read_models.sources import Calculation, Constant, EnvelopeField, EventField, MetadataValue, TimePart
+from sa_eventsource.read_models.documents import ListShape
+from sa_eventsource.read_models.sources import Calculation, Constant, EnvelopeField, EventField, MetadataValue, ReadValue, TimePart
+from sa_eventsource.read_models.sql.json_objects import json_object
 
 if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
     from sqlalchemy.types import TypeEngine
 
-    from sa_eventsource.read_models.documents import Gaps
+    from sa_eventsource.read_models.documents import Shape
     from sa_eventsource.read_models.sources import Source
     from sa_eventsource.read_models.value_types import ValueType
 
@@ -54,11 +55,13 @@ def sql_type(found: ValueType) -> TypeEngine[Any]:
     return types[found.kind]
 
 
-def extract(source: Source, events: Any) -> ColumnElement[Any]:  # noqa: PLR0911 - one for each kind of source
+def extract(source: Source | ReadValue, events: Any) -> ColumnElement[Any]:  # noqa: PLR0911 - one for each kind of source
     """Write the value that a source has for a row of *events*."""
     match source:
         case EventField():
             return _from_payload(source, events.c.event_data)
+        case ReadValue(key=key, type=found):
+            return _as_value(_entry(events.c.event_data, key), found)
         case EnvelopeField(name="aggregate_id", type=found) if found.kind == "uuid":
             return cast(cast(events.c.aggregate_id, Uuid), Text)
         case EnvelopeField(name=name, type=found):
@@ -94,7 +97,7 @@ def from_json(document: ColumnElement[Any], found: ValueType) -> ColumnElement[A
 
 def _from_payload(source: EventField, payload: ColumnElement[Any]) -> ColumnElement[Any]:
     if len(source.path) == 1 and source.path[0].default is None and source.type.kind != "json":
-        return cast(payload.op("->>", return_type=Text())(quoted(source.path[0].key)), sql_type(source.type))
+        return _canonical(payload.op("->>", return_type=Text())(quoted(source.path[0].key)), source.type)
     document = payload
     for depth, step in enumerate(source.path):
         entry = _entry(document, step.key)
@@ -103,25 +106,52 @@ def _from_payload(source: EventField, payload: ColumnElement[Any]) -> ColumnElem
             known = func.coalesce(entry, cast(quoted(step.default), JSONB))
             entry = known if depth == 0 else case((func.jsonb_typeof(document) == quoted("object"), known))
         document = entry
-    if source.type.kind == "json":
-        document = document if source.gaps is None else _filled(document, source.gaps)
-        return func.nullif(document, cast(quoted("null"), JSONB), type_=JSONB())
-    return cast(_text(document), sql_type(source.type))
+    return _as_value(document if source.shape is None else _shaped(document, source.shape), source.type)
 
 
-def _filled(document: ColumnElement[Any], gaps: Gaps) -> ColumnElement[Any]:
-    """Fill in the defaults that a stored document lacks."""
+def _as_value(document: ColumnElement[Any], found: ValueType) -> ColumnElement[Any]:
+    """Give a JSON value the type of the field; null is SQL's."""
+    if found.kind != "json":
+        return _canonical(_text(document), found)
+    if found.item is not None and found.item.kind in _IN_SEVERAL_FORMS:
+        document = _canonical_list(document, found.item)
+    return func.nullif(document, cast(quoted("null"), JSONB), type_=JSONB())
+
+
+_IN_SEVERAL_FORMS = ("integer", "moment", "date", "uuid")
+"""What a payload may have in another form than the one that rows have: 7.0, other zones, upper-case letters."""
+
+
+def _canonical(text: ColumnElement[Any], found: ValueType) -> ColumnElement[Any]:
+    """Give a text from a payload its type, and the one form that each value of it has."""
+    if found.kind == "uuid":
+        return cast(cast(text, Uuid), Text)
+    value = cast(text, sql_type(found))
+    return func.trunc(value, type_=Numeric()) if found.kind == "integer" else value
+
+
+def _canonical_list(document: ColumnElement[Any], item: ValueType) -> ColumnElement[Any]:
+    each = func.jsonb_array_elements(document).table_valued("value", with_ordinality="place").render_derived()
+    entry = as_json(_canonical(_text(cast(each.c.value, JSONB)), item), item)
+    whole = select(func.coalesce(func.jsonb_agg(aggregate_order_by(entry, each.c.place)), cast(quoted("[]"), JSONB)))
+    return case((func.jsonb_typeof(document) == quoted("array"), whole.scalar_subquery()), else_=document)
+
+
+def _shaped(document: ColumnElement[Any], shape: Shape) -> ColumnElement[Any]:
+    """Have the models in a document as they are read: with the defaults that it lacks, without keys that they do not know."""
     kind = func.jsonb_typeof(document)
-    if isinstance(gaps, ListGaps):
+    if isinstance(shape, ListShape):
         each = func.jsonb_array_elements(document).table_valued("value", with_ordinality="place").render_derived()
-        items = aggregate_order_by(_filled(cast(each.c.value, JSONB), gaps.item), each.c.place)
-        filled = select(func.coalesce(func.jsonb_agg(items), cast(quoted("[]"), JSONB))).scalar_subquery()
-        return case((kind == quoted("array"), filled), else_=document)
-    whole: ColumnElement[Any] = cast(quoted(gaps.defaults), JSONB).op("||", return_type=JSONB())(document)
-    inner = [each for key, held in gaps.inner for each in (quoted(key), _filled(_entry(whole, key), held))]
-    if inner:
-        whole = whole.op("||", return_type=JSONB())(func.jsonb_build_object(*inner))
-    return case((kind == quoted("object"), whole), else_=document)
+        items = aggregate_order_by(_shaped(cast(each.c.value, JSONB), shape.item), each.c.place)
+        whole = select(func.coalesce(func.jsonb_agg(items), cast(quoted("[]"), JSONB))).scalar_subquery()
+        return case((kind == quoted("array"), whole), else_=document)
+    entries = {}
+    for each_field in shape.fields:
+        entry: ColumnElement[Any] = _entry(document, each_field.key)
+        if each_field.default is not None:
+            entry = func.coalesce(entry, cast(quoted(each_field.default), JSONB), type_=JSONB())
+        entries[each_field.key] = entry if each_field.inner is None else _shaped(entry, each_field.inner)
+    return case((kind == quoted("object"), json_object(entries)), else_=document)
 
 
 def _from_metadata(entry: ColumnElement[Any], found: ValueType) -> ColumnElement[Any]:

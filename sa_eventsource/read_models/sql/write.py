@@ -38,6 +38,7 @@ from sa_eventsource.read_models.sql.grouping import (
     stored_events,
     with_keys,
 )
+from sa_eventsource.read_models.sql.json_objects import json_object
 from sa_eventsource.read_models.sql.lists import EMPTY, pruned, visible
 from sa_eventsource.read_models.sql.source_expressions import as_json, from_json
 from sa_eventsource.store import DriverStatement, between_positions, in_window, taken
@@ -178,7 +179,7 @@ class _SharedTable:
         return {
             "id": self._row_id(batch),
             "projection_name": quoted(self.definition.name),
-            "data": _json_object(data),
+            "data": json_object(data),
             "positions": _new_positions(self.definition, batch),
             "version": batch.c.version,
             "created_at": batch.c.created_at,
@@ -196,7 +197,7 @@ class _SharedTable:
                 data[each.name] = as_json(combined, each.type)
             else:
                 data[each.name] = _replaced(self.definition, each, (before, after), (old.positions, new.positions))
-        return {"data": _json_object(data), **_merged_columns(self.definition, self.table, excluded, "positions")}
+        return {"data": json_object(data), **_merged_columns(self.definition, self.table, excluded, "positions")}
 
     def removal(self, keyed: Subquery) -> Any:
         """Delete the rows that events remove, locked in the order in which all writers take them."""
@@ -305,7 +306,7 @@ def _replaced(definition: ReadModelDefinition, each: Field, values: tuple[Any, A
 def _new_positions(definition: ReadModelDefinition, batch: Subquery) -> Any:
     kept = {name: batch.c[position_name(name)] for name in _groups(definition)}
     kept |= {each.name: pruned(batch.c[field_name(each.name)], distinct=each.distinct) for each in definition.lists}
-    return _json_object(kept) if kept else cast(null(), JSONB)
+    return json_object(kept) if kept else cast(null(), JSONB)
 
 
 def _merged_columns(definition: ReadModelDefinition, table: Any, excluded: Any, positions: str) -> dict[str, Any]:
@@ -316,7 +317,7 @@ def _merged_columns(definition: ReadModelDefinition, table: Any, excluded: Any, 
     }
     kept |= {each.name: _merged_entries(each, old, new) for each in definition.lists}
     return {
-        positions: _json_object(kept) if kept else cast(null(), JSONB),
+        positions: json_object(kept) if kept else cast(null(), JSONB),
         "version": table.c.version + excluded.version,
         "created_at": func.least(table.c.created_at, excluded.created_at),
         "updated_at": func.greatest(table.c.updated_at, excluded.updated_at),
@@ -343,21 +344,3 @@ def _position(positions: Any, group: str) -> Any:
 
 def _entry(document: Any, name: str) -> Any:
     return document.op("->", return_type=JSONB())(quoted(name))
-
-
-_MOST_ARGUMENTS = 50
-
-
-def _json_object(entries: dict[str, Any]) -> Any:
-    """Build a JSON object; a function takes at most a hundred arguments."""
-    names = list(entries)
-    parts = [
-        func.jsonb_build_object(
-            *(each for name in names[start : start + _MOST_ARGUMENTS] for each in (quoted(name), entries[name]))
-        )
-        for start in range(0, max(len(names), 1), _MOST_ARGUMENTS)
-    ]
-    whole: Any = parts[0]
-    for part in parts[1:]:
-        whole = whole.op("||", return_type=JSONB())(part)
-    return whole
