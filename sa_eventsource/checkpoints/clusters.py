@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Numeric, Text, case, cast, exists, func, inspect, literal, literal_column, select
 
 from sa_eventsource.checkpoints.checkpoint import read_checkpoint
+from sa_eventsource.checkpoints.replication import is_subscribed
 from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.exceptions import MovedLogError
 from sa_eventsource.mapping import SWITCH, XID8, lock_table, tables_on
@@ -54,10 +55,12 @@ def check_cluster(connection: Connection, follower: Follower, checkpoint: Checkp
     """
     if connection.dialect.name != "postgresql":
         return checkpoint
-    here: str = connection.execute(select(cluster_identifier())).scalar_one()
+    tables = follower.tables
+    here, comes_by_subscription = _here(connection, tables)
+    if comes_by_subscription:
+        raise MovedLogError(checkpoint.cluster, here, by_subscription=True)
     if checkpoint.cluster == here:
         return checkpoint
-    tables = follower.tables
     if checkpoint.cluster is None and not _has_future_transactions(connection, tables):
         return replace(checkpoint, cluster=here)
     boundary = _last_restored(connection, tables)
@@ -71,10 +74,24 @@ def is_moved(connection: Connection, tables: EventSourceTables, checkpoint: Chec
     """Check whether a follower's checkpoint, or the log that it is about to follow, is of another cluster; changes nothing."""
     if connection.dialect.name != "postgresql":
         return False
-    if checkpoint.cluster is None:
-        return _has_future_transactions(connection, tables)
-    here: str = connection.execute(select(cluster_identifier())).scalar_one()
-    return checkpoint.cluster != here
+    here, comes_by_subscription = _here(connection, tables)
+    if comes_by_subscription:
+        return True
+    return _has_future_transactions(connection, tables) if checkpoint.cluster is None else checkpoint.cluster != here
+
+
+def _here(connection: Connection, tables: EventSourceTables) -> tuple[str, bool]:
+    """Ask which cluster answers, and whether events keep coming from another one with transaction ids that mean nothing here.
+
+    They do where a subscription brings them and the newest has another id than the transaction that wrote its row. A subscription
+    to the other columns alone leaves the id to this cluster, and its events are followed as those of any session.
+    """
+    cluster, subscribed = connection.execute(select(cluster_identifier(), is_subscribed(connection, tables))).one()
+    if not subscribed:
+        return cluster, False
+    newest = tables.events.alias("newest")
+    is_foreign = select(_is_of_another(newest)).select_from(newest).order_by(newest.c.position.desc()).limit(1)
+    return cluster, bool(connection.scalar(is_foreign))
 
 
 def adopt(session: Session, base: Any, *, last_position: int | None = None, keep: bool = False) -> int:
@@ -90,6 +107,9 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
 
     Returns:
         The number of events that were given new transaction ids.
+
+    Raises:
+        MovedLogError: More events will come by a subscription, with ids of the other cluster. End it first.
     """
     tables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
     positions = tables.projection_positions
@@ -98,9 +118,11 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
         if connection.dialect.name != "postgresql":
             return 0
         changed = 0
+        cluster, comes_by_subscription = _here(connection, tables)
+        if comes_by_subscription:
+            raise MovedLogError(None, cluster, by_subscription=True)
         if keep:
-            here: str = connection.execute(select(cluster_identifier())).scalar_one()
-            connection.execute(positions.update().where(positions.c.cluster.is_not(None)).values(cluster=here))
+            connection.execute(positions.update().where(positions.c.cluster.is_not(None)).values(cluster=cluster))
         else:
             connection.execute(lock_table(tables.events, "SHARE ROW EXCLUSIVE"))
             newest: int = connection.scalar(select(func.coalesce(func.max(tables.events.c.position), 0))) or 0

@@ -1,23 +1,34 @@
-"""Whether a log's events come here by replication: then an event may be on its way that is not here yet."""
+"""Whether a log's events come here by replication.
+
+An event may then be on its way that is not here yet. And one that came by a subscription has the transaction id of its origin,
+unless that column was not published: whoever follows by transaction ids would skip it where the id lies in this cluster's past.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import column, exists, func, or_, select, table
 
 from sa_eventsource.mapping import regclass_name
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.mapping import EventSourceTables
 
-_IS_REPLICATED = text("SELECT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = to_regclass(:events))")
+_subscribed = table("pg_subscription_rel", column("srrelid"))
+
+
+def is_subscribed(connection: Connection, tables: EventSourceTables) -> ColumnElement[bool]:
+    """Check, on PostgreSQL, whether the events come by logical replication (``CREATE SUBSCRIPTION``)."""
+    events: Any = func.to_regclass(regclass_name(connection, tables.events))
+    return exists().select_from(_subscribed).where(_subscribed.c.srrelid == events)
 
 
 def is_replicated(connection: Connection, tables: EventSourceTables) -> bool:
-    """Check whether events come here from another server: to a physical standby, or by a subscription (``CREATE SUBSCRIPTION``)."""
+    """Check whether events come here from another server: to a physical standby, or by a subscription."""
     if connection.dialect.name != "postgresql":
         return False
-    return bool(connection.scalar(_IS_REPLICATED, {"events": regclass_name(connection, tables.events)}))
+    return bool(connection.scalar(select(or_(func.pg_is_in_recovery(), is_subscribed(connection, tables)))))

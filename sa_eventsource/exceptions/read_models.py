@@ -136,16 +136,26 @@ class MovedLogError(EventSourceError):
     Attributes:
         stored: Identifier of the cluster that the checkpoint is of; None if the events alone tell.
         here: Identifier of the one that answers.
+        by_subscription: Whether a subscription goes on bringing events that have transaction ids of another cluster. Publish the
+            other columns alone, or end the subscription first.
     """
 
-    def __init__(self, stored: str | None, here: str) -> None:
+    def __init__(self, stored: str | None, here: str, *, by_subscription: bool = False) -> None:
         """Build the message from the identifiers."""
         self.stored = stored
         self.here = here
-        super().__init__(
-            f"the log was written in another database cluster ({stored or 'unknown'}, not {here}), and which of "
-            "its events came from there is not certain. Run sa-eventsource adopt, which explains what to choose."
-        )
+        self.by_subscription = by_subscription
+        if by_subscription:
+            super().__init__(
+                "a subscription brings events with transaction ids of another database cluster, which mean nothing in this one "
+                f"({here}): some would be passed by. Publish the events without the column transaction_id, from PostgreSQL 15 on, "
+                "and make the copy anew; or end the subscription before anybody follows here."
+            )
+        else:
+            super().__init__(
+                f"the log was written in another database cluster ({stored or 'unknown'}, not {here}), and which of "
+                "its events came from there is not certain. Run sa-eventsource adopt, which explains what to choose."
+            )
 
 
 class ReadModelWriteError(EventSourceError, sa_exc.InvalidRequestError):

@@ -11,9 +11,11 @@ from sa_eventsource.checkpoints import any_bind, remove_checkpoints
 from sa_eventsource.consumers import consumers_on
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import session_maker, tables_of_base
+from sa_eventsource.projections.forgotten_events import warn_of_forgotten_types
 from sa_eventsource.projections.rebuild import rebuild
 from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows
 from sa_eventsource.projections.steps import catch_up
+from sa_eventsource.projections.transaction import reading
 from sa_eventsource.read_models import definition_of, versioned_name
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class EventReplayer:
         """Make a model's rows anew from the whole log, in one transaction: readers see the old rows until it commits.
 
         Writers go on; what they commit in the meantime is caught up with afterwards, by whoever follows. For a strong model they
-        wait until it is done. Interrupted, all is as it was. What the model has put aside stays there.
+        wait until it is done. Interrupted, all is as it was. What the model has put aside stays there. Events whose type no class
+        declares are left out, and the logger ``sa_eventsource.rebuild`` warns of them.
 
         Args:
             model: The read model.
@@ -66,7 +69,10 @@ class EventReplayer:
         """
         definition = definition_of(model)
         with self._sessions() as session:
-            return rebuild(session, definition, progress=progress)
+            number = rebuild(session, definition, progress=progress)
+            with reading(session, definition) as connection:
+                warn_of_forgotten_types(connection, definition.tables, definition.name)
+        return number
 
     def rebuild_rows(self, model: type[Any], keys: Iterable[Any]) -> int:
         """Make some rows anew, from all events that the model has taken, in one transaction.

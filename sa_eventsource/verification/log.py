@@ -71,7 +71,10 @@ def check_event_types(connection: Connection, tables: EventSourceTables) -> Gene
         try:
             event_class = current_class(name, version)
         except UnknownEventTypeError:
-            message = f"no class declares the type, which {number} events have; import the module of its class"
+            message = (
+                f"no class declares the type, which {number} events have; import the module of its class, or, where that was "
+                "renamed, list the name in its __former_types__"
+            )
             yield Finding("event types", name, message)
             continue
         if version > event_class.__event_version__:

@@ -20,8 +20,11 @@ def one_state(session: Session, bind_arguments: dict[str, Any]) -> Iterator[Conn
     """Begin a transaction that sees one state of the database, and end it with the block."""
     try:
         if session.get_bind(**bind_arguments).dialect.name == "postgresql":
-            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-            yield session.connection(bind_arguments=bind_arguments, execution_options=options)
+            options = {"isolation_level": "REPEATABLE READ"}
+            connection = session.connection(bind_arguments=bind_arguments, execution_options=options)
+            # Not by postgresql_readonly: the pool takes it back by asking for READ WRITE, which a standby refuses from then on.
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            yield connection
         else:
             connection = session.connection(bind_arguments=bind_arguments)
             driver: Any = connection.connection.driver_connection
