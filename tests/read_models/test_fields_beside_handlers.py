@@ -32,11 +32,14 @@ class Base(DeclarativeBase):
 class Deposited(DomainEvent):
     """Money came in."""
 
+    __event_type__ = "beside_handlers.Deposited"
     amount: int
 
 
 class Reviewed(DomainEvent):
     """Somebody looked at the balance."""
+
+    __event_type__ = "beside_handlers.Reviewed"
 
 
 class Account(AggregateRoot, Base):

@@ -119,12 +119,12 @@ def test_a_writer_that_waited_for_the_winner_loses(postgres: Engine, level: str)
         order.pay("winner")
         session.flush()
         flushed.set()
-        with postgres.connect() as connection:
+        with postgres.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             waiting = text(
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()"
             )
             for _ in range(1000):
-                if connection.execution_options(isolation_level="AUTOCOMMIT").scalar(waiting):
+                if connection.scalar(waiting):
                     break
                 flushed.wait(0.005)
         session.commit()

@@ -43,6 +43,7 @@ class Base(DeclarativeBase):
 class Sealed(DomainEvent):
     """A crate was sealed."""
 
+    __event_type__ = "hidden_routes.Sealed"
     weight: int = 0
 
 
@@ -92,7 +93,7 @@ ROW: dict[str, Any] = {
     "aggregate_type": "Crate",
     "aggregate_id": "a",
     "version": 7,
-    "event_type": "Sealed",
+    "event_type": "hidden_routes.Sealed",
     "event_data": {},
     "occurred_at": datetime.now(UTC),
     "position": 99,
@@ -337,7 +338,7 @@ def test_an_aggregate_on_a_base_beside_a_reflecting_one_works(engine: Engine) ->
 
 def test_two_applies_methods_of_one_name_are_refused() -> None:
     class Opened(DomainEvent):
-        pass
+        __event_type__ = "hidden_routes.Opened"
 
     class Closing:
         @applies(Sealed)
@@ -355,7 +356,7 @@ def test_two_applies_methods_of_one_name_are_refused() -> None:
 
 def test_two_handles_methods_of_one_name_are_refused() -> None:
     class Moved(DomainEvent):
-        pass
+        __event_type__ = "hidden_routes.Moved"
 
     class ByWeight:
         @classmethod
