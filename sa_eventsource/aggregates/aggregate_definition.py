@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from sqlalchemy.ext.automap import AutomapBase
 from sqlalchemy.ext.declarative import DeferredReflection
 
 from sa_eventsource.aggregates.fingerprint import fingerprint
-from sa_eventsource.events import decode, decoder, place
+from sa_eventsource.events import decode, decoder, place, revision
 from sa_eventsource.exceptions import CorruptStreamError, DeclarationError, EventSourceError
 from sa_eventsource.mapping import ID_TYPES, MAX_NAME_LENGTH, id_as_text
 
@@ -46,6 +45,7 @@ class AggregateDefinition:
     snapshot_frequency: int | None
     handlers: Handlers
     state: StateFields
+    _fingerprint: tuple[int, str | None] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that no other class keeps its events under the name.
@@ -116,10 +116,16 @@ class AggregateDefinition:
             version = row_version
         return version
 
-    @cached_property
+    @property
     def fingerprint(self) -> str | None:
-        """Digest of what the state rests on; a snapshot of another one is not read. None where there is no such digest."""
-        return fingerprint(self.aggregate_class, self.state, self.handlers)
+        """Digest of what the state rests on; a snapshot of another one is not read. None where there is no such digest.
+
+        It is kept until an event class or upcaster is declared: that may be one of an event that this class takes.
+        """
+        present = revision()
+        if self._fingerprint is None or self._fingerprint[0] != present:
+            self._fingerprint = present, fingerprint(self.aggregate_class, self.state, self.handlers)
+        return self._fingerprint[1]
 
     @property
     def takes_snapshots(self) -> bool:

@@ -19,40 +19,24 @@ import logging
 import sys
 import types
 import typing
-from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from pydantic.errors import PydanticUserError
+from sa_eventsource.aggregates.core_schema import CoreSchema, IndigestibleError
+from sa_eventsource.aggregates.names_in_texts import attributes_by_text, attributes_of_getter, codes, unknown_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _FOUNDATIONS = frozenset({"annotated_types", "pydantic", "pydantic_core", "sa_eventsource", "sqlalchemy", "typing_extensions"})
 _PLAIN = (types.NoneType, bool, int, str, bytes, complex, types.EllipsisType, types.NotImplementedType)
 _LONG = 200
 _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
-_BY_TEXT = frozenset({"getattr", "attrgetter", "methodcaller"})
 _BOOKKEEPING = frozenset(
     {"__annotations__", "__annotations_cache__", "__annotate__", "__annotate_func__", "__abstractmethods__", "__class_vars__"}
     | {"__dict__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__"}
     | {"__signature__", "__static_attributes__", "__weakref__", "__weakrefoffset__", "_abc_impl", "__hash__"}
 )
-
-
-class IndigestibleError(Exception):
-    """Something cannot be written as a text that is the same in every process.
-
-    Attributes:
-        path: How it was reached, outermost first.
-        reason: What it is.
-    """
-
-    def __init__(self, path: Iterable[str], reason: str) -> None:
-        """Build the message from the path and the reason."""
-        self.path = tuple(path)
-        self.reason = reason
-        super().__init__(f"{' → '.join(self.path)}: {reason}" if self.path else reason)
 
 
 def digest(value: object, *, owner: type[Any] | None = None, packages: Iterable[str] = ()) -> str:
@@ -171,9 +155,10 @@ class _Writer:
         return self._instance(kind, value)
 
     def _entries(self, value: Mapping[Any, Any]) -> Iterator[str]:
-        for key, entry in sorted(((self._alone(key), entry) for key, entry in value.items()), key=lambda item: item[0]):
-            self._path.append(key.removeprefix("str('").removesuffix("')"))
-            yield f"{key}: {self.write(entry)}"
+        for key, entry in value.items():  # in their order: the first rule that fits may be the one that counts
+            written = self.write(key)
+            self._path.append(written.removeprefix("str('").removesuffix("')"))
+            yield f"{written}: {self.write(entry)}"
             self._path.pop()
 
     def _alone(self, value: Any) -> str:
@@ -196,7 +181,8 @@ class _Writer:
         if args and args[0] is type(value):
             args = args[1:]
         parts = (("args", args), ("state", state), ("items", items and list(items)), ("entries", entries and list(entries)))
-        return f"{kind}{self._members((('made by', function), *parts))}"
+        read = self._definitions_of_owner(attributes_of_getter(value))
+        return f"{kind}{self._members((('made by', function), *parts, *read))}"
 
     # Code
 
@@ -212,8 +198,11 @@ class _Writer:
             ("attributes", {name: each for name, each in vars(function).items() if name != "__type_params__"}),
         ]
         if self._is_own(function.__globals__.get("__name__")):  # functools.wraps() gives a wrapper another function's __module__
+            unknown = unknown_code(function)
+            if unknown is not None:
+                raise IndigestibleError(self._path, f"it runs code that only a text names, with {unknown}()")
             code = self.write(function.__code__)
-            reached = [*self._globals(function), *self._attributes(function.__code__)]
+            reached = [*self._globals(function), *self._attributes(function)]
             text = f"function({code}, {self._members(held)}, {self._members(reached)})"
         else:
             text = f"function({_place(function)}, {self._members(held)})"
@@ -233,25 +222,24 @@ class _Writer:
 
     def _globals(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         """Find what code names outside of itself: globals, what it takes from modules, and what it imports when it runs."""
-        instructions = [each for code in _codes(function.__code__) for each in dis.get_instructions(code)]
+        instructions = [each for code in codes(function.__code__) for each in dis.get_instructions(code)]
         names = {each.argval for each in instructions if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-        taken = {name for code in _codes(function.__code__) for name in code.co_names}
-        modules: list[Any] = []
-        for name in sorted(names & function.__globals__.keys()):
-            value = function.__globals__[name]
-            yield name, value
-            modules.append(value)
+        taken = {name for code in codes(function.__code__) for name in code.co_names}
+        named = {name: function.__globals__[name] for name in sorted(names & function.__globals__.keys())}
+        yield from named.items()
+        modules = list(named.values())
         for name in sorted({each.argval for each in instructions if each.opname == "IMPORT_NAME"}):
             modules.extend(self._imported(name, function))
             yield "import", name
         for module in modules:
             if isinstance(module, types.ModuleType) and self._is_own(module.__name__):
-                for name in sorted(taken & vars(module).keys()):
+                by_text = attributes_by_text(function, named.values(), vars(module))
+                for name in sorted((taken | by_text) & vars(module).keys()):
                     yield f"{module.__name__}.{name}", vars(module)[name]
                     if not any(vars(module)[name] is each for each in modules):
                         modules.append(vars(module)[name])
             elif isinstance(module, type) and self._is_mapped(module):
-                for name in sorted(taken):
+                for name in sorted(taken | attributes_by_text(function, named.values(), self._names_of(module))):
                     yield from self._definitions(module, name)
 
     def _imported(self, name: str, function: types.FunctionType) -> list[Any]:
@@ -263,17 +251,25 @@ class _Writer:
             raise IndigestibleError(self._path, f"it imports {name} as it runs, which is not there yet; import it with the module")
         return found
 
-    def _attributes(self, code: types.CodeType) -> Iterator[tuple[str, Any]]:
-        """Find the owner's methods and constants that code may mean: by an attribute's name, or by a text for ``getattr``."""
+    def _attributes(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+        """Find the owner's methods and constants that a function may mean: by an attribute's name, or by a text."""
+        named = {name for code in codes(function.__code__) for name in code.co_names}
+        own = list(self._definitions_of_owner(named))
+        yield from own
+        reached = [value for _, value in (*self._globals(function), *own)]
+        by_text = attributes_by_text(function, reached, self._names_of(self._owner))
+        yield from self._definitions_of_owner(by_text - named)
+
+    def _definitions_of_owner(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
         if self._owner is not None:
-            names = {name for each in _codes(code) for name in each.co_names}
-            if names & _BY_TEXT:
-                names.update(text for each in _codes(code) for text in each.co_consts if isinstance(text, str))
             for name in sorted(names):
                 yield from self._definitions(self._owner, name)
 
+    def _names_of(self, owner: type[Any] | None) -> set[str]:
+        return {name for klass in _classes_of(owner) if self._is_own(klass.__module__) for name in vars(klass)}
+
     def _definitions(self, owner: type[Any], name: str) -> Iterator[tuple[str, Any]]:
-        for klass in owner.__mro__:
+        for klass in _classes_of(owner):
             if name in vars(klass) and name not in _BOOKKEEPING and self._is_own(klass.__module__):
                 member = vars(klass)[name]
                 if type(member).__module__ == "sqlalchemy.ext.hybrid":
@@ -300,7 +296,7 @@ class _Writer:
             fields = vars(klass)["__dataclass_fields__"].values()
             members.append(("fields", [(each.name, each.default, each.default_factory, each.init) for each in fields]))
         members = [(name, each) for name, each in members if not isinstance(each, _SLOTS)]
-        text = f"class({_place(klass)}, {self.write(klass.__bases__)}, {self._members(members)})"
+        text = f"class({_place(klass)}, {self.write(type(klass))}, {self.write(klass.__bases__)}, {self._members(members)})"
         self._path.pop()
         return text
 
@@ -311,59 +307,32 @@ class _Writer:
 
     def _is_own(self, module: str | None) -> bool:
         top = _top_level(module)
-        if top in self._packages:
-            return True
         if top in _FOUNDATIONS or (top in sys.stdlib_module_names and top != "__main__"):
             return False
+        if top in self._packages:
+            return True
         file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
         return not {"site-packages", "dist-packages"} & set(PurePath(file).parts)
-
-
-class CoreSchema:
-    """A Pydantic core schema among values to digest: without notes for JSON Schema, and with references that hold no addresses."""
-
-    def __init__(self, schema: Any) -> None:
-        """Keep the schema."""
-        self._references: dict[str, str] = {}
-        try:
-            self._schema = self._cleaned(schema)
-        except PydanticUserError as error:
-            raise IndigestibleError((), f"a Pydantic model is not complete: {error}") from error
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Be written as the schema is."""
-        return (CoreSchema, (self._schema,))
-
-    def _cleaned(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: self._member(name, value[name]) for name in sorted(value, key=str) if name != "metadata"}
-        if type(value) in (list, tuple):
-            return [self._cleaned(each) for each in value]
-        return value
-
-    def _member(self, name: Any, value: Any) -> Any:
-        if name in ("ref", "schema_ref") and isinstance(value, str):
-            return self._references.setdefault(value, f"reference {len(self._references)}")
-        return self._cleaned(value)
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for each in code.co_consts:
-        if isinstance(each, types.CodeType):
-            yield from _codes(each)
+def _classes_of(owner: type[Any] | None) -> Iterator[type[Any]]:
+    """List the classes that an attribute of a class may come from, its metaclass and those that this one inherits from at last."""
+    if owner is not None:
+        yield from owner.__mro__
+        yield from type(owner).__mro__
 
 
 def _is_of_enum(name: str) -> bool:
-    return name == "__new__" or (name.startswith("_") and name.endswith("_") and not name.startswith("__"))
+    is_sunder = name.startswith("_") and name.endswith("_") and not name.startswith("__")
+    return name == "__new__" or (is_sunder and name != "_missing_")
 
 
 def _is_of_pydantic(name: str) -> bool:
-    return name.startswith(("__pydantic_", "model_")) or name == "__fields__"
+    return name.startswith("__pydantic_") or name in ("__fields__", "model_computed_fields", "model_config", "model_fields")
 
 
 def _place(value: Any) -> str:

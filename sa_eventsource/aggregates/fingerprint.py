@@ -1,7 +1,7 @@
 """What a snapshot's state rests on, as one digest: a snapshot of another digest is not read.
 
 It covers the shape of the state (its types, their validators, defaults by value, default factories) and all that makes it: the
-``@applies`` methods, what they call and name, the events they take, and how older versions of these are read.
+``@applies`` methods, what they call and name, the events they take, those that inherit from these, and how older versions are read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.aggregates.digest import digest
-from sa_eventsource.events import reading_steps
+from sa_eventsource.events import members, place, reading_steps
 from sa_eventsource.exceptions import SnapshotWarning
 
 if TYPE_CHECKING:
@@ -26,14 +26,16 @@ def fingerprint(aggregate_class: type[Any], state: StateFields, handlers: Handle
         The digest, the same in every process that runs the same code on the same version of Python; None, with a warning, where
         there is something in it that has no value outside of its process. No snapshots are used then.
     """
-    functions = handlers.functions()
+    declared = handlers.functions()
+    # Those that inherit from an event have methods, defaults and older versions of their own.
+    functions = declared | {member: declared[nearest] for member, nearest in members(declared).items()}
     classes = [*aggregate_class.__mro__, *functions]
-    packages = {each.__module__.partition(".")[0] for each in classes} - sys.stdlib_module_names - {"sa_eventsource"} | {"__main__"}
+    packages = {each.__module__.partition(".")[0] for each in classes} - sys.stdlib_module_names | {"__main__"}
     try:
         rests_on = {
             "version": getattr(aggregate_class, "__snapshot_version__", 1),
             "state": state.rests_on(),
-            "handlers": {event.__event_type__: (event, function, reading_steps(event)) for event, function in functions.items()},
+            "handlers": [(event, functions[event], reading_steps(event)) for event in sorted(functions, key=place)],
             # Python asks these by itself when a method sets or reads an attribute.
             "attributes": [
                 {name: vars(klass)[name] for name in _IMPLICIT if name in vars(klass)}

@@ -16,8 +16,8 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
 from typing_extensions import TypedDict
 
 from sa_eventsource.aggregates.annotations import own_annotations, resolved, shielded
+from sa_eventsource.aggregates.core_schema import CoreSchema
 from sa_eventsource.aggregates.declared_state import DeclaredState
-from sa_eventsource.aggregates.digest import CoreSchema
 from sa_eventsource.events import as_text, difference, parsed, shown
 from sa_eventsource.exceptions import DeclarationError, SnapshotError
 

@@ -16,6 +16,7 @@ from sa_eventsource.events.registry import (
     members,
     on_join,
     place,
+    revision,
     stored_types,
     stored_types_of_family,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "parsed",
     "place",
     "reading_steps",
+    "revision",
     "shown",
     "stored_types",
     "stored_types_of_family",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _classes: dict[tuple[str, int], type[DomainEvent]] = {}
 _former: dict[str, str] = {}
+_revision = [0]
 _changed: list[Callable[[], None]] = []
 _joined: list[Callable[[type[DomainEvent]], None]] = []
 
@@ -29,8 +30,14 @@ def on_join(listener: Callable[[type[DomainEvent]], None]) -> None:
 
 def changed() -> None:
     """Tell all who keep something derived from the registry."""
+    _revision[0] += 1
     for forget in _changed:
         forget()
+
+
+def revision() -> int:
+    """Get a number that is another one whenever classes or upcasters have changed, for what is derived from them when asked for."""
+    return _revision[0]
 
 
 def register(event_class: type[DomainEvent], former_types: tuple[str, ...]) -> None:

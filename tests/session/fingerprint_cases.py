@@ -7,6 +7,8 @@ import sys
 import types
 import warnings
 
+from sa_eventsource.events import registry, upcasting
+
 SOURCE = """
 import contextlib, enum, functools, operator, re, types
 from collections import namedtuple
@@ -16,16 +18,25 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
-from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, field_validator, model_validator
 from sqlalchemy.orm import DeclarativeBase
+import inner_rules
 from sa_eventsource import AggregateRoot, DomainEvent, applies, upcast
 
-class Base(DeclarativeBase): ...
+class Naming(type(DeclarativeBase)):
+    def named(cls): return 1
+
+class Base(DeclarativeBase, metaclass=Naming): ...
 
 class Level(enum.Enum):
     LOW = "low"
     HIGH = "high"
     def rate(self): return 1
+
+class Grade(enum.Enum):
+    FIRST = 1
+    @classmethod
+    def _missing_(cls, value): return cls.FIRST
 
 class Size(enum.IntFlag):
     SMALL = 1
@@ -58,6 +69,11 @@ class Purse(BaseModel):
     money: Money = Money()
     purses: tuple["Purse", ...] = ()
 
+PREFIXES = {"": 1, "a": 2}
+PLANS = {"a": [("_planned", 1)], "b": [("_unplanned", 2)]}
+GET = getattr
+CALL = operator.methodcaller("_called")
+READ = operator.attrgetter("limit.most", "_read")
 RATES = {"a": 1, "b": Decimal(2)}
 FACTOR = 3
 KNOWN = frozenset({"x", "y", "z", "u", "v"})
@@ -73,6 +89,9 @@ def helper(value):
 
 def deeper(value):
     return value * FACTOR
+
+def by_module(name):
+    return getattr(inner_rules, "inner_" + name)()
 
 def by_default(value, step=1, *, scale=1):
     return value + step * scale
@@ -91,6 +110,11 @@ class Rules:
     def shown(self): return 1
     @functools.cached_property
     def kept(self): return 1
+
+class Register(type):
+    def counted(cls): return 1
+
+class Registered(metaclass=Register): ...
 
 class ExtraRules(Rules):
     def more(self): return 1
@@ -141,6 +165,21 @@ def _older(data):
     data["n"] = 1
     return data
 
+class Refunded(Added):
+    __event_version__ = 2
+    fee: int = 1
+    _net: int = PrivateAttr(0)
+    def model_post_init(self, context): self._net = self.n
+    def model_price(self): return 1
+    def doubled(self): return self.n * 4
+
+@upcast(Refunded, from_version=1)
+def _without_fee(data):
+    data["fee"] = 1
+    return data
+
+class Charged(Refunded): ...
+
 class Placed(DomainEvent): ...
 class Moved(DomainEvent): ...
 class Closed(DomainEvent): ...
@@ -189,10 +228,17 @@ class Account(Common, Base):
     def _added(self, event, step=1, *, scale=1):
         super()._added(event)
         self._other(event)
-        self.n += helper(event.n) + by_default(1) + cached(1) + dispatched(1)
+        type(self).named()
+        self.n += helper(event.n) + by_default(1) + by_module("other") + cached(1) + dispatched(1)
         self.n += FACTOR * RATES["a"] + len(KNOWN) + len(LEVELS) + LIMIT.doubled() + recursive(0)
         self.n += Rules().rate() + ExtraRules().more() + self.doubled + self.STEP + event.doubled()
         getattr(self, "_by_text")()
+        CALL(self)
+        READ(self)
+        self._by_plan(event)
+        getattr(self, f"_on_{event.note}")()
+        self.n += Registered.counted() + Grade(event.n).value
+        self.n += next(rate for prefix, rate in PREFIXES.items() if event.note.startswith(prefix))
         for each in (lambda: deeper(1), ): self.n += each()
         with managed(1): self.n += 1
         if PATTERN.match(event.note): self.n += 1
@@ -203,6 +249,16 @@ class Account(Common, Base):
         if event.note == "business": self.n += 1  # a text that is a method's name, and asks for nothing
     def _by_text(self):
         self.n += 1
+    def _by_event(self, event): getattr(self, event.note)()
+    def _by_plan(self, event, reason="planned"):
+        for name, step in PLANS[event.note]:
+            getattr(self, name)(step, reason)
+    def _planned(self, step, reason): self.n += step
+    def _unplanned(self, step, reason): self.n -= step
+    def _called(self): self.n += 3
+    @property
+    def _read(self): return self.n + 4
+    def _on_opening(self): self.n += 5
     def business(self):
         return "not called by any handler"
 
@@ -223,7 +279,7 @@ class Account(Common, Base):
         from inner_rules import inner_rate
         self.n += inner_rate()
 """
-INNER = "def inner_rate():\n    return 1\n"
+INNER = "def inner_other():\n    return 5\n\ndef unrelated():\n    return 7\n\ndef inner_rate():\n    return 1\n"
 
 CHANGES: dict[str, tuple[str, str]] = {
     # defaults
@@ -286,6 +342,11 @@ CHANGES: dict[str, tuple[str, str]] = {
     "method of a base": ("def _inner(self):\n        self.n += 2", "def _inner(self):\n        self.n += 20"),
     "method that a handler calls": ("        self._inner()\n", "        self._inner(); self._inner()\n"),
     "method called by its text": ("def _by_text(self):\n        self.n += 1", "def _by_text(self):\n        self.n += 10"),
+    "method named in a table": ("self.n += step\n    def _unplanned", "self.n += step * 2\n    def _unplanned"),
+    "another method named in a table": ("self.n -= step", "self.n -= step * 2"),
+    "method found by a methodcaller": ("def _called(self): self.n += 3", "def _called(self): self.n += 30"),
+    "property found by an attrgetter": ("return self.n + 4", "return self.n + 40"),
+    "method whose name is put together": ("def _on_opening(self): self.n += 5", "def _on_opening(self): self.n += 50"),
     "property of a base": ("def doubled(self): return self.n * 2", "def doubled(self): return self.n * 3"),
     "constant of a base": ("STEP = 1", "STEP = 2"),
     "another method by the name": ("    def _other(self, event):", "    _other = Common._inner\n    def _former(self, event):"),
@@ -293,6 +354,12 @@ CHANGES: dict[str, tuple[str, str]] = {
     "function": ("return deeper(value) + 1", "return deeper(value) + 2"),
     "function of a function": ("return value * FACTOR", "return value * FACTOR * 2"),
     "constant": ("FACTOR = 3", "FACTOR = 4"),
+    "order of a dict": ('{"a": 1, "b": Decimal(2)}', '{"b": Decimal(2), "a": 1}'),
+    "order of rules": ('{"": 1, "a": 2}', '{"a": 2, "": 1}'),
+    "order of the fields of a model": (
+        '    amount: Decimal = Decimal(1)\n    currency: str = "EUR"',
+        '    currency: str = "EUR"\n    amount: Decimal = Decimal(1)',
+    ),
     "dict constant": ('"b": Decimal(2)}', '"b": Decimal(3)}'),
     "frozenset constant": ('"u", "v"})', '"u", "t"})'),
     "set of enum members": ("LEVELS = {Level.LOW, Level.HIGH}", "LEVELS = {Level.LOW}"),
@@ -303,6 +370,9 @@ CHANGES: dict[str, tuple[str, str]] = {
     "recursive function": ("recursive(value - 1)", "recursive(value - 2)"),
     "method of a class": ("def rate(self): return self.base", "def rate(self): return self.base + 1"),
     "constant of a class": ("    base = 1", "    base = 2"),
+    "method of a metaclass": ("def counted(cls): return 1", "def counted(cls): return 2"),
+    "method of the aggregate's metaclass": ("def named(cls): return 1", "def named(cls): return 2"),
+    "what stands for an unknown value": ("return cls.FIRST", "return None"),
     "static method": ("def fixed(): return 1", "def fixed(): return 2"),
     "class method": ("def made(cls): return cls()", "def made(cls): return cls"),
     "property": ("def shown(self): return 1", "def shown(self): return 2"),
@@ -315,11 +385,19 @@ CHANGES: dict[str, tuple[str, str]] = {
     "dispatched function": ("def _(value: int): return 1", "def _(value: int): return 2"),
     "context manager": ("    yield value", "    yield value + 1"),
     "function imported when it runs": ("return 1\n#inner", "return 2\n#inner"),
+    "function of a module by a text": ("return 5", "return 6"),
     # events
     "version of an event": ("__event_version__ = 2", "__event_version__ = 3"),
     "default of an event": ('note: str = "n"', 'note: str = "m"'),
     "method of an event": ("def doubled(self): return self.n * 2\n\n@upcast", "def doubled(self): return self.n * 3\n\n@upcast"),
     "upcaster": ('data["n"] = 1', 'data["n"] = 2'),
+    "an event that inherits": ("fee: int = 1", "fee: int = 2"),
+    "method of an event that inherits": ("def doubled(self): return self.n * 4", "def doubled(self): return self.n * 5"),
+    "upcaster of an event that inherits": ('data["fee"] = 1', 'data["fee"] = 2'),
+    "a further event that inherits": ("class Charged(Refunded): ...", "class Charged(Refunded): ...\nclass Doubled(Added): ..."),
+    "model_post_init": ("self._net = self.n", "self._net = -self.n"),
+    "private attribute": ("PrivateAttr(0)", "PrivateAttr(1)"),
+    "method whose name begins as Pydantic's own": ("def model_price(self): return 1", "def model_price(self): return 2"),
     "snapshot version": ("__snapshot_frequency__ = 1", "__snapshot_frequency__ = 1\n    __snapshot_version__ = 2"),
     "attribute hook": (
         "def _other(self, event):",
@@ -333,15 +411,38 @@ SAME: dict[str, tuple[str, str]] = {
     "comment": ("FACTOR = 3", "# three\n\n\nFACTOR = 3  # 3"),
     "function that no handler reaches": ("class Common(", "def unrelated(): return 1\nclass Common("),
     "method that no handler calls": ('"not called by any handler"', '"still not called by any handler"'),
+    "function of a module that no text names": ("return 7", "return 8"),
+    "order of methods": (
+        "    def _called(self): self.n += 3\n    @property\n    def _read(self): return self.n + 4\n",
+        "    @property\n    def _read(self): return self.n + 4\n    def _called(self): self.n += 3\n",
+    ),
     "order of a set": ('"x", "y", "z", "u", "v"', '"v", "u", "z", "y", "x"'),
-    "order of a dict": ('{"a": 1, "b": Decimal(2)}', '{"b": Decimal(2), "a": 1}'),
 }
+
+TWINS: dict[str, list[tuple[str, str]]] = {
+    "a method by a name that only the event has": [
+        ("CALL(self)", "self._by_event(event)"),
+        ("not called by any handler", "called by its name"),
+    ],
+    "a method by getattr under another name": [
+        ("CALL(self)", "self._by_event(event)"),
+        ("getattr(self, event.note)", "GET(self, event.note)"),
+        ("not called by any handler", "called by its name"),
+    ],
+}
+"""Pairs of releases: one has all these changes, and the other one lacks the last."""
 
 INDIGESTIBLE: dict[str, tuple[str, str]] = {
     "a lock that a handler names": ("FACTOR = 3", "import threading\nFACTOR = threading.Lock()"),
     "an engine": ("FACTOR = 3", "import sqlalchemy\nFACTOR = sqlalchemy.create_engine('sqlite://')"),
     "a lock in a closure": ("@configured(1)", "@configured(__import__('threading').Lock())"),
     "a generator": ("step=1, *, scale=1):\n        super()", "step=(n for n in ()), *, scale=1):\n        super()"),
+    "code that is a text": ("return value + step * scale", "return eval('value')"),
+    "what a text finds in a module": ("return value + step * scale", "return globals()['FACTOR']"),
+    "a module that a text names": (
+        "return value + step * scale",
+        "import importlib\n    return importlib.import_module('inner_' + value)",
+    ),
     "a lock in a default": (
         "by_default(value, step=1,",
         "by_default(value, step=__import__('threading').Lock(),",
@@ -351,7 +452,9 @@ INDIGESTIBLE: dict[str, tuple[str, str]] = {
 
 
 def fingerprint_of(source: str, inner: str) -> str | None:
-    """Run a release's code and give its aggregate's fingerprint."""
+    """Run a release's code, in a process that knows of no other, and give its aggregate's fingerprint."""
+    registry._classes.clear()
+    upcasting._upcasters.clear()
     for name, text in (("inner_rules", inner), ("release", source)):
         module = sys.modules[name] = types.ModuleType(name)
         exec(compile(text, f"/releases/{name}.py", "exec"), vars(module))
@@ -359,13 +462,15 @@ def fingerprint_of(source: str, inner: str) -> str | None:
     return found
 
 
-def release(old: str, new: str) -> tuple[str, str]:
-    """Give the release with one change: its code and that of the module it imports when it runs."""
+def release(*changes: tuple[str, str]) -> tuple[str, str]:
+    """Give the release with some changes: its code and that of the module it imports when it runs."""
     whole = SOURCE + "#split\n" + INNER + "#inner\n"
-    changed = whole.replace(old, new)
-    if old and changed == whole:
-        raise ValueError(f"there is no {old!r}")
-    source, inner = changed.split("#split\n")
+    for old, new in changes:
+        changed = whole.replace(old, new)
+        if old and changed == whole:
+            raise ValueError(f"there is no {old!r}")
+        whole = changed
+    source, inner = whole.split("#split\n")
     return source, inner
 
 
@@ -373,8 +478,11 @@ def main() -> None:
     """Print the fingerprints of all releases as JSON."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cases = CHANGES | SAME | INDIGESTIBLE
-        print(json.dumps({name: fingerprint_of(*release(old, new)) for name, (old, new) in cases.items()}))
+        found = {name: fingerprint_of(*release(change)) for name, change in (CHANGES | SAME | INDIGESTIBLE).items()}
+        for name, changes in TWINS.items():
+            found[f"before {name}"] = fingerprint_of(*release(*changes[:-1]))
+            found[f"after {name}"] = fingerprint_of(*release(*changes))
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

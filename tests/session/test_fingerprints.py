@@ -15,7 +15,8 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning, applies
 from sa_eventsource.aggregates import definition_of
-from tests.session.fingerprint_cases import CHANGES, INDIGESTIBLE, SAME
+from sa_eventsource.events.registry import changed
+from tests.session.fingerprint_cases import CHANGES, INDIGESTIBLE, SAME, TWINS
 
 
 @pytest.fixture(scope="module", params=["1", "2"])
@@ -50,6 +51,12 @@ def test_all_changes_are_told_from_each_other(fingerprints: dict[str, str | None
 def test_it_does_not_see_what_makes_no_difference(fingerprints: dict[str, str | None], change: str) -> None:
     assert fingerprints[change] is not None
     assert fingerprints[change] == fingerprints["nothing"]
+
+
+@pytest.mark.parametrize("change", TWINS)
+def test_it_sees_a_change_of_what_only_a_name_at_run_time_finds(fingerprints: dict[str, str | None], change: str) -> None:
+    assert fingerprints[f"before {change}"] is not None
+    assert fingerprints[f"before {change}"] != fingerprints[f"after {change}"]
 
 
 @pytest.mark.parametrize("change", INDIGESTIBLE)
@@ -103,7 +110,7 @@ class Unstorable(AggregateRoot, Base):
 )
 def test_a_class_without_a_fingerprint_is_read_from_its_events_and_warns_once(engine: Engine, kind: Any, reason: str) -> None:
     Base.metadata.create_all(engine)
-    vars(definition_of(kind)).pop("fingerprint", None)
+    changed()  # whatever was digested in an earlier test is digested anew
     with Session(engine) as session:
         aggregate = kind(id="one")
         aggregate.apply_event(Counted())
@@ -118,6 +125,28 @@ def test_a_class_without_a_fingerprint_is_read_from_its_events_and_warns_once(en
         session.expunge_all()
         assert session.get_one(kind, "one").n == 2
         assert session.scalar(text("SELECT count(*) FROM snapshots")) == 0
+
+
+class Tallied(AggregateRoot, Base):
+    """Asks for snapshots."""
+
+    __snapshot_frequency__ = 1
+
+    n: int = 0
+
+    @applies(Counted)
+    def _counted(self, event: Counted) -> None:
+        self.n += 1
+
+
+def test_it_is_another_one_when_an_event_is_declared_later_that_the_class_takes() -> None:
+    definition = definition_of(Tallied)
+    before = definition.fingerprint
+    assert before is not None
+    type("CountedElsewhere", (DomainEvent,), {"__module__": __name__, "__event_type__": "fingerprints.CountedElsewhere"})
+    assert definition.fingerprint == before
+    type("CountedTwice", (Counted,), {"__module__": __name__, "__event_type__": "fingerprints.CountedTwice"})
+    assert definition.fingerprint not in (before, None)
 
 
 @pytest.mark.parametrize("frequency", [0, -1, "100", 2.5, True])
