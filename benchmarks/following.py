@@ -1,7 +1,8 @@
 """Measure the worker: ``python -m benchmarks.following [--seconds N] [--rate N] [--events N]``.
 
 How long after a commit its event is in an eventual model's row, while other commits come at a steady rate; how fast a backlog is
-worked off; how long it takes until another worker has taken over from one that was killed; how much memory a rebuild takes. The
+worked off; how long it takes until another worker has taken over from one that was killed; what workers cost while nothing happens;
+how much memory a rebuild takes. The
 worker runs in a process of its own, as it does in production.
 """
 
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -24,6 +25,7 @@ from rich.table import Table
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from benchmarks import idle
 from benchmarks.__main__ import empty_database
 from sa_eventsource import (
     AggregateRoot,
@@ -222,6 +224,23 @@ def measure_notify(engine: Engine, table: Table) -> None:
         table.add_row(f"{_WRITERS} threads, {name}", f"{statistics.median(each[1:]):,.0f} commits/s", "")
 
 
+def measure_idle(engine: Engine, table: Table, seconds: float) -> None:
+    """What workers cost the database and the processor while nothing happens."""
+    committed = text("SELECT pg_stat_clear_snapshot(), xact_commit FROM pg_stat_database WHERE datname = current_database()")
+    models = [name for option in range(50) for name in ("--only", f"idle_{option:02}")]
+    idle.Base.metadata.create_all(engine)
+    for workers, number in ((1, 12), (1, 50), (8, 50)):
+        with ExitStack() as running, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            arguments = ("run", "benchmarks.idle:Base", *models[: 2 * number])
+            found = [psutil.Process(running.enter_context(command(engine, *arguments)).pid) for _ in range(workers)]
+            time.sleep(10 + 3 * workers)  # until all are up, and have become slow
+            before, used = connection.execute(committed).one()[1], sum(sum(each.cpu_times()[:2]) for each in found)
+            time.sleep(seconds)
+            after, used_then = connection.execute(committed).one()[1], sum(sum(each.cpu_times()[:2]) for each in found)
+        what = f"idle: {workers} worker{'s' if workers > 1 else ''}, {number} models"
+        table.add_row(what, f"{(after - before) / seconds:.1f} transactions/s, {(used_then - used) / seconds:.1%} of a core", "")
+
+
 def run_to_the_end(engine: Engine, *arguments: str) -> tuple[float, float]:
     """Seconds that a command takes, and its greatest memory in MB."""
     start = time.perf_counter()
@@ -278,6 +297,7 @@ def main() -> None:
             )
         overs = [take_over(engine, number) for number in range(5)]
         table.add_row("take-over from a killed worker, median of 5", f"{statistics.median(overs) * 1000:.0f} ms", "")
+        measure_idle(engine, table, arguments.seconds)
         measure_notify(engine, table)
         measure_backlog(engine, table, arguments.events)
     Console(width=120).print(table)

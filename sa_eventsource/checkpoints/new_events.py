@@ -1,25 +1,32 @@
-"""Asking a log, in one statement, which types of events have become visible since it was asked before."""
+"""One question to a log for all who follow it: which types of events are new, and whose checkpoints do not include them yet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import func, select
 
+from sa_eventsource.checkpoints.checkpoint import STOPPED, Checkpoint, read_checkpoints
+from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.store import current_snapshot, in_window
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.mapping import EventSourceTables
+
+Mark: TypeAlias = Snapshot | int
+"""What was visible in a log at one moment: a snapshot, or, with one writer at a time, the last position."""
 
 
 @dataclass(slots=True)
 class NewEvents:
-    """The types of the events that have become visible in a log since it was asked last.
+    """What has become visible in a log since it was asked last, and which followers have taken it.
 
     Attributes:
         tables: The log's tables.
@@ -28,43 +35,85 @@ class NewEvents:
 
     tables: EventSourceTables
     bind_arguments: dict[str, Any]
-    _snapshot: str | None = field(default=None, init=False)
-    _position: int | None = field(default=None, init=False)
+    _first: Mark | None = field(default=None, init=False)
+    _mark: Mark | None = field(default=None, init=False)
+    _seen: dict[str, Mark] = field(default_factory=dict, init=False)
+    _taken: dict[str, Mark] = field(default_factory=dict, init=False)
 
-    def types(self, session: Session) -> Collection[str] | None:
+    def types(self, session: Session) -> AbstractSet[str] | None:
         """List the types of the events that have become visible; None for the first time, when all may be new.
 
         Uses a transaction of its own, without a BEGIN where the database allows it.
         """
-        if session.get_bind(**self.bind_arguments).dialect.name == "postgresql":
-            return self._in_window(session)
-        return self._behind_position(session)
-
-    def _in_window(self, session: Session) -> Collection[str] | None:
-        events = self.tables.events
-        connection = session.connection(bind_arguments=self.bind_arguments, execution_options={"isolation_level": "AUTOCOMMIT"})
-        now = func.pg_current_snapshot()
-        new = select(events.c.event_type).where(*in_window(events, has_start=True, until=now)).distinct()
+        is_postgresql = session.get_bind(**self.bind_arguments).dialect.name == "postgresql"
+        before = self._mark
         try:
-            if self._snapshot is None:
-                self._snapshot = connection.execute(select(current_snapshot())).scalar_one()
-                return None
-            statement = select(current_snapshot(), func.array(new.scalar_subquery()))
-            self._snapshot, types = connection.execute(statement, {"since": self._snapshot}).one()
+            self._mark, types = self._in_window(session, before) if is_postgresql else self._behind_position(session, before)
         finally:
             session.rollback()
-        return set(types)
+        if before is None:
+            self._first = self._mark
+            return None
+        self._seen.update(dict.fromkeys(types, self._mark))
+        return types
 
-    def _behind_position(self, session: Session) -> Collection[str] | None:
+    def has_taken_all(self, follower: Follower) -> None:
+        """Note that a follower was found to have nothing left to take, after the log was asked last."""
+        if self._mark is not None:
+            self._taken[follower.name] = self._mark
+
+    def left_over(self, session: Session, followers: Iterable[Follower]) -> list[Follower]:
+        """Find the followers whose checkpoints do not include all that has been seen here.
+
+        Somebody else has yet to commit it, or died while at it. Those that have stopped are left out.
+        """
+        is_postgresql = session.get_bind(**self.bind_arguments).dialect.name == "postgresql"
+        options = {"isolation_level": "AUTOCOMMIT"} if is_postgresql else {}
+        connection = session.connection(bind_arguments=self.bind_arguments, execution_options=options)
+        try:
+            checkpoints = dict(read_checkpoints(connection, self.tables))
+        finally:
+            session.rollback()
+        return [follower for follower in followers if self._is_left_over(follower, checkpoints.get(follower.name, Checkpoint()))]
+
+    def _is_left_over(self, follower: Follower, checkpoint: Checkpoint) -> bool:
+        if checkpoint.status == STOPPED:
+            return False
+        marks = [self._first, *(self._seen.get(event_type) for event_type in follower.consumer.stored_types)]
+        reached = [self._taken.get(follower.name), _reached(checkpoint, self._mark)]
+        return not all(any(_includes(one, mark) for one in reached) for mark in marks if mark is not None)
+
+    def _in_window(self, session: Session, since: Mark | None) -> tuple[Mark, AbstractSet[str]]:
+        events = self.tables.events
+        connection = session.connection(bind_arguments=self.bind_arguments, execution_options={"isolation_level": "AUTOCOMMIT"})
+        if since is None:
+            return Snapshot.parse(connection.execute(select(current_snapshot())).scalar_one()), frozenset()
+        now = func.pg_current_snapshot()
+        new = select(events.c.event_type).where(*in_window(events, has_start=True, until=now)).distinct()
+        statement = select(current_snapshot(), func.array(new.scalar_subquery()))
+        snapshot, types = connection.execute(statement, {"since": str(since)}).one()
+        return Snapshot.parse(snapshot), set(types)
+
+    def _behind_position(self, session: Session, before: Mark | None) -> tuple[Mark, AbstractSet[str]]:
         events = self.tables.events
         connection = session.connection(bind_arguments=self.bind_arguments)
         last = func.coalesce(select(func.max(events.c.position)).scalar_subquery(), 0)
-        try:
-            before, self._position = self._position, connection.execute(select(last)).scalar_one()
-            if before is None:
-                return None
-            if self._position == before:
-                return ()
-            return set(connection.scalars(select(events.c.event_type).where(events.c.position > before).distinct()))
-        finally:
-            session.rollback()
+        position: int = connection.execute(select(last)).scalar_one()
+        if before is None or position == before:
+            return position, frozenset()
+        return position, set(connection.scalars(select(events.c.event_type).where(events.c.position > before).distinct()))
+
+
+def _reached(checkpoint: Checkpoint, like: Mark | None) -> Mark | None:
+    """How far a checkpoint has come, if it is between two windows and has been written at all."""
+    if checkpoint.declaration is None or checkpoint.until is not None:
+        return None
+    if isinstance(like, Snapshot):
+        return None if checkpoint.since is None else Snapshot.parse(checkpoint.since)
+    return checkpoint.position
+
+
+def _includes(one: Mark | None, other: Mark) -> bool:
+    if isinstance(one, Snapshot) and isinstance(other, Snapshot):
+        return one.sees_all_of(other)
+    return isinstance(one, int) and isinstance(other, int) and one >= other

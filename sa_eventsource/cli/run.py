@@ -37,7 +37,9 @@ def run(  # noqa: PLR0913 - each is an option of the command
         list[str] | None, typer.Option(metavar="NAME", help="A model or subscription to look after; all if none.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Take what is there, and end: for cron.")] = False,
-    longest_pause: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Longest time between two looks.")] = 0.02,
+    longest_pause: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.001, help="Longest time between two looks.")
+    ] = Pace().longest,
     listen: Annotated[bool, typer.Option("--listen", help="Be told of commits by an Announcer, instead of asking often.")] = False,
     attempts: Annotated[int, typer.Option(min=1, help="How often an event is tried.")] = RetryPolicy().attempts,
 ) -> None:

@@ -81,6 +81,11 @@ class Consumer(ABC):
         """Events in a transaction."""
         return 1_000
 
+    @property
+    def first_batch_size(self) -> int:
+        """Events in a transaction while it is not known how long one takes."""
+        return 100
+
     @abstractmethod
     def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> EventSourceError:
         """Make the error that says which events could not be taken."""

@@ -78,7 +78,7 @@ def subscribe(
     *event_types: type[Any],
     base: Any = None,
     start: Start = "beginning",
-    batch_size: int = 1,
+    batch_size: int = 100,
     on_error: OnError = "stop",
 ) -> Callable[[Function[Any]], Function[Any]]:
     """Call a function for each event of some types, at least once and every stream in order.
@@ -99,7 +99,8 @@ def subscribe(
         *event_types: One or more event classes.
         base: The declarative base of the log; None for the one whose aggregates have the events.
         start: Where a new subscription begins: with the first event of the log, or with those that are committed from now on.
-        batch_size: Events in a transaction. With more than one it is faster, and more are repeated if it fails.
+        batch_size: Events in a transaction, at most; it ends as well when a tenth of a second is over (:attr:`Pace.turn
+            <sa_eventsource.Pace.turn>`). So many events are repeated at most if the process dies or one of them fails.
         on_error: What becomes of an event for which the function raises each time. ``"stop"``: the subscription stops there, and
             says so. ``"park"``: it is put aside, with all later ones of its stream.
 
@@ -143,7 +144,7 @@ class Subscription(Consumer):
 
     Attributes:
         start: Where it begins when it is new.
-        events_at_a_time: Events in a transaction.
+        events_at_a_time: Events in a transaction, at most.
         mapper: Of an aggregate whose events it takes; it tells a session with several binds which to use.
     """
 
@@ -176,13 +177,18 @@ class Subscription(Consumer):
 
     @property
     def batch_size(self) -> int:
-        """Events in a transaction."""
+        """Events in a transaction, at most."""
         return self.events_at_a_time
 
     @property
     def starts_now(self) -> bool:
         """Whether it leaves out what is there when it is new."""
         return self.start == "now"
+
+    @property
+    def first_batch_size(self) -> int:
+        """One event, so that nothing is repeated if the first one fails."""
+        return 1
 
     def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> SubscriptionError:
         """Say which event could not be taken."""

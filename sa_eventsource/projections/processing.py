@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import DBAPIError
@@ -27,9 +29,15 @@ if TYPE_CHECKING:
 _STORED_BATCH = 1_000
 
 
-def process_batch(
-    session: Session, follower: Follower, batch: Batch, *, without_parked: bool = False, into_empty: bool = False
-) -> None:
+def process_batch(  # noqa: PLR0913 - what is to be processed, and how
+    session: Session,
+    follower: Follower,
+    batch: Batch,
+    *,
+    without_parked: bool = False,
+    into_empty: bool = False,
+    seconds: float | None = None,
+) -> Batch:
     """Let a follower's declared fields and handlers process a batch of events.
 
     Args:
@@ -38,6 +46,10 @@ def process_batch(
         batch: The events.
         without_parked: Whether some of them may belong to parked streams, and are to be left out.
         into_empty: Whether the read model has no rows yet.
+        seconds: After how long to leave the rest of the batch, where events are given to handlers one by one; None for never.
+
+    Returns:
+        The part of the batch that was processed: all of it, or up to the event at which the time was over.
 
     Raises:
         ReadModelError: A handler raised, or the database refused a row. Roll back.
@@ -46,15 +58,20 @@ def process_batch(
         UnknownEventTypeError: No class declares an event's type. Roll back.
     """
     if not batch.count:
-        return
+        return batch
     streams = follower.streams(without_parked=without_parked)
     connection = session.connection(bind_arguments=follower.consumer.bind_arguments)
-    _process(
+    left = _process(
         session,
         follower.consumer,
         read=lambda: read_batch(connection, follower, batch, streams),
         write=lambda: _write(connection, follower, batch, streams, into_empty=into_empty),
+        until=None if seconds is None else time.monotonic() + seconds,
     )
+    if not left:
+        return batch
+    # Nothing lies between the last event that was processed and the first that was not, except for parked ones, left out anyway.
+    return replace(batch, upto=left[0].position - 1, count=batch.count - len(left))
 
 
 def process_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUID]) -> None:
@@ -78,12 +95,22 @@ def process_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUI
 
 
 def _process(
-    session: Session, consumer: Consumer, *, read: Callable[[], list[RecordedEvent[Any]]], write: Callable[[], None]
-) -> None:
-    """Let declared fields and handlers process events; *read* gets them, *write* is the set-based way on PostgreSQL."""
+    session: Session,
+    consumer: Consumer,
+    *,
+    read: Callable[[], list[RecordedEvent[Any]]],
+    write: Callable[[], None],
+    until: float | None = None,
+) -> Sequence[RecordedEvent[Any]]:
+    """Let declared fields and handlers process events; *read* gets them, *write* is the set-based way on PostgreSQL.
+
+    Returns:
+        The events that are left, as the time was over before their handlers were called.
+    """
     connection = session.connection(bind_arguments=consumer.bind_arguments)
     in_python = connection.dialect.name != "postgresql"
     events = read() if consumer.handlers or in_python else []
+    left: Sequence[RecordedEvent[Any]] = ()
     try:
         if isinstance(consumer, ReadModelDefinition) and consumer.events and consumer.handlers:
             apply_in_order(session, connection, consumer, events)
@@ -93,14 +120,25 @@ def _process(
             else:
                 write()
         else:
-            for event in events:
-                consumer.call_handler(event, session)
+            left = _call_handlers(session, consumer, events, until)
         with handling(session):
             session.flush()
     except DBAPIError as error:
         if not is_refusal(error):
             raise
         raise consumer.refused(events, error) from error
+    return left
+
+
+def _call_handlers(
+    session: Session, consumer: Consumer, events: Sequence[RecordedEvent[Any]], until: float | None
+) -> Sequence[RecordedEvent[Any]]:
+    """Give events to their handlers one by one, the first in any case; return those for which there was no time."""
+    for number, event in enumerate(events, 1):
+        consumer.call_handler(event, session)
+        if until is not None and time.monotonic() >= until:
+            return events[number:]
+    return ()
 
 
 def _write(connection: Connection, follower: Follower, batch: Batch, streams: Streams, *, into_empty: bool) -> None:

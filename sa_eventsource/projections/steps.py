@@ -106,7 +106,9 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
     return plan.step
 
 
-def attempt_step(session: Session, follower: Follower, limit: int | None, *, lock_wait: float) -> Step:
+def attempt_step(
+    session: Session, follower: Follower, limit: int | None, *, lock_wait: float, seconds: float | None = None
+) -> Step:
     """Let a follower take the next batch of events as :func:`take_step` does, unless something stands in the way.
 
     An event that failed is left alone until its time has come, and what has stopped stays so. Where another transaction works on
@@ -117,6 +119,7 @@ def attempt_step(session: Session, follower: Follower, limit: int | None, *, loc
         follower: The follower.
         limit: Events in the transaction, at most; None for what suits the consumer.
         lock_wait: Seconds to wait for a lock, at most, where the connection has no ``lock_timeout`` of its own.
+        seconds: After how long to leave the rest of a batch, where events are given to handlers one by one; None for never.
 
     Raises:
         ReadModelChangedError: The rows were made under another declaration.
@@ -134,8 +137,8 @@ def attempt_step(session: Session, follower: Follower, limit: int | None, *, loc
             plan = _heeding_failure(connection, follower, checkpoint, limit or follower.consumer.batch_size)
             if isinstance(plan, Step):
                 return plan
-            _carry_out(session, follower, plan)
-            observation.events = plan.step.events
+            step = _carry_out(session, follower, plan, seconds=seconds)
+            observation.events = step.events
     except BAD_EVENT as error:
         return Step("failed", _events(plan), error=error)
     except DBAPIError as error:
@@ -146,7 +149,7 @@ def attempt_step(session: Session, follower: Follower, limit: int | None, *, loc
         if meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) or is_schema_mismatch(error):
             raise
         return Step("waiting", error=error)
-    return plan.step
+    return step
 
 
 def _events(plan: _Plan | Step | None) -> int:
@@ -210,15 +213,24 @@ def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint, li
     return _Plan(batch, reached, Step(outcome, batch.count))
 
 
-def _carry_out(session: Session, follower: Follower, plan: _Plan) -> None:
+def _carry_out(session: Session, follower: Follower, plan: _Plan, *, seconds: float | None = None) -> Step:
     connection = session.connection(bind_arguments=follower.consumer.bind_arguments)
     if plan.batch is not None and plan.batch.count:
         has_others_parked = has_parked(connection, follower.consumer)
         if has_others_parked:
             park_behind_others(connection, follower, plan.batch)
-        process_batch(session, follower, plan.batch, without_parked=has_others_parked)
+        done = process_batch(session, follower, plan.batch, without_parked=has_others_parked, seconds=seconds)
+        if done is not plan.batch:
+            plan = _cut(plan, done)
     if plan.reached is not None:
         save_checkpoint(connection, follower, plan.reached)
+    return plan.step
+
+
+def _cut(plan: _Plan, done: Batch) -> _Plan:
+    """End a step in the midst of its batch, with which the window goes on."""
+    reached = plan.reached and replace(plan.reached, since=done.since, until=done.until, position=done.upto)
+    return _Plan(done, reached, Step("taken", done.count))
 
 
 def skip_failed(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> None:

@@ -2,7 +2,7 @@
 
 from sa_eventsource.workers.announcements import Announcer
 from sa_eventsource.workers.async_worker import AsyncWorker
-from sa_eventsource.workers.polling import Pace
+from sa_eventsource.workers.pace import Pace
 from sa_eventsource.workers.worker import Worker
 
 __all__ = [

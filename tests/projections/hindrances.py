@@ -72,6 +72,16 @@ class Innocent(ReadModel, Base):
     number: Mapped[int] = map_from_event(Written, reduce=count())
 
 
+class Numbered(ReadModel, Base):
+    """Keyed by numbers, which not every note's id is."""
+
+    __projection_name__ = "numbered"
+    __on_error__ = "park"
+
+    id: Mapped[int]
+    number: Mapped[int] = map_from_event(Written, reduce=count())
+
+
 called: list[str] = []
 
 

@@ -15,8 +15,7 @@ from sa_eventsource import EventReplayer, ReadModelError, ReadModelManager
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.projections.parked_streams import drop_stream, parked_streams, resume, retry_stream
-from sa_eventsource.workers import Worker
-from sa_eventsource.workers.polling import Pace
+from sa_eventsource.workers import Pace, Worker
 from tests.projections import bank
 from tests.projections.bank import Balance, Base, DeclaredParking, Parking, Stopping, deposit, totals
 

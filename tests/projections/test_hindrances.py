@@ -18,7 +18,7 @@ from sa_eventsource import ReadModelError, ReadModelManager
 from sa_eventsource.projections import RetryPolicy, resume
 from sa_eventsource.workers import Pace, Worker
 from tests.projections import hindrances
-from tests.projections.hindrances import Base, Declared, Handled, Innocent, ids, parked, write
+from tests.projections.hindrances import Base, Declared, Handled, Innocent, Note, Numbered, Written, ids, parked, write
 
 TWICE = RetryPolicy(attempts=2, first_pause=0.01, factor=1)
 LONG = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))
@@ -116,6 +116,20 @@ def test_a_value_that_is_too_large_parks_its_stream_alone(pg_notes: Engine, wher
     assert ids(pg_notes, Declared) == ["a", "b"]
     assert parked(pg_notes) == [("declared", "poison")]
     assert "put 1 events aside" in problems(pg_notes)
+
+
+def test_a_parked_stream_stays_out_of_the_statements_of_later_batches(notes: Engine) -> None:
+    """Its key cannot be worked out, and PostgreSQL would try to for any row that it meets."""
+    write(notes, **{"1": "x", "no": "x", "2": "x"})
+    run(notes, "numbered")
+    with Session(notes) as session:
+        for note_id in ("no", "1", "2"):
+            session.get_one(Note, note_id).apply_event(Written(text="y"))
+        session.commit()
+    run(notes, "numbered")
+    assert parked(notes) == [("numbered", "no")] * 2
+    with Session(notes) as session:
+        assert {row.id: row.number for row in session.query(Numbered)} == {1: 2, 2: 2}
 
 
 def test_an_event_that_takes_too_long_is_parked_and_a_database_that_is_slow_for_all_is_not(pg_notes: Engine) -> None:

@@ -158,6 +158,7 @@ def test_several_workers_share_the_models_and_count_each_event_once(postgres_ban
     wait_until(lambda: branch_count(postgres_bank) == 60)
     wait_until(lambda: sum(totals(postgres_bank, Balance).values()) == 60)
     wait_until(lambda: sum(totals(postgres_bank, bank.Parking).values()) == 60)
+    wait_until(lambda: not any(each.lag_events for each in ReadModelManager(postgres_bank, Base).status()))
     for each in workers:
         each.__exit__()
     assert branch_count(postgres_bank) == 60

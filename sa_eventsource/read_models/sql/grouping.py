@@ -113,12 +113,24 @@ def _of_model(definition: ReadModelDefinition, found: Subquery) -> Subquery:
     return select(found).where(wanted, *definition.of_aggregates(found)).subquery("event")
 
 
-def stored_events(definition: ReadModelDefinition, where: Sequence[ColumnElement[bool]], *, with_upcasted: bool) -> Subquery:
-    """Select the model's events that are stored in their present shape, and, as parameter ``upcasted``, others turned into it."""
+def stored_events(
+    definition: ReadModelDefinition, where: Sequence[ColumnElement[bool]], *, with_upcasted: bool, is_selective: bool
+) -> Subquery:
+    """Select the model's events that are stored in their present shape, and, as parameter ``upcasted``, others turned into it.
+
+    Args:
+        definition: The read model.
+        where: Which events.
+        with_upcasted: Whether there are others.
+        is_selective: Whether some events are left out because they cannot be taken. PostgreSQL then has to evaluate *where* before
+            the model's expressions, which it would otherwise try on any row that it meets.
+    """
     events = definition.tables.events
     stored = select(*(events.c[name] for name in READ)).where(
         is_current(definition, events), *definition.of_aggregates(events), *where
     )
+    if is_selective:
+        stored = select(stored.offset(literal_column("0")).subquery("selected"))
     if not with_upcasted:
         return stored.subquery("event")
     rows = (

@@ -145,7 +145,8 @@ def _selected(definition: ReadModelDefinition, selection: Selection, streams: St
             where += [*in_window(events, has_start=selection == "window"), *between_positions(events)]
         case "rows" | "rows in progress":
             where.append(taken(events, in_progress=selection == "rows in progress"))
-    return stored_events(definition, where, with_upcasted=with_upcasted)
+    is_selective = selection == "stored ids" or streams.not_parked_by is not None
+    return stored_events(definition, where, with_upcasted=with_upcasted, is_selective=is_selective)
 
 
 def _of_rows(definition: ReadModelDefinition, keyed: Subquery) -> Subquery:

@@ -1,0 +1,46 @@
+"""How often a worker looks, and how long it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a worker asks for news, and how long it waits for what stands in its way, in seconds.
+
+    It asks again after a tenth of the time for which nothing was new: the busier the log, the sooner.
+
+    Attributes:
+        shortest: The shortest pause between two questions.
+        longest: The longest pause, on a log that has been quiet for long.
+        listening: The longest pause of a worker that is told of commits.
+        every_follower: How often the checkpoints are looked at: other workers may have died while at work.
+        longest_outage: The longest pause while the database cannot be reached.
+        longest_wait: The longest pause of a follower that cannot go on while the others do, because of a lock for example.
+        lock_wait: How long to wait for a lock, where the connections have no ``lock_timeout`` of their own. All followers of the
+            worker wait as long.
+        turn: How long a follower works until the next one gets its turn, roughly. A batch of a subscription ends with it.
+    """
+
+    shortest: float = 0.002
+    longest: float = 0.3
+    listening: float = 1.0
+    every_follower: float = 1.0
+    longest_outage: float = 5.0
+    longest_wait: float = 2.0
+    lock_wait: float = 1.0
+    turn: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the figures.
+
+        Raises:
+            ValueError: They make no sense.
+        """
+        if (
+            not 0 < self.shortest <= min(self.longest, self.listening)
+            or min(self.every_follower, self.longest_wait, self.lock_wait, self.turn) <= 0
+            or self.longest_outage < self.shortest
+        ):
+            raise ValueError(f"{self}: pauses are above 0, the shortest not longer than the longest")

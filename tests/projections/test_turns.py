@@ -1,0 +1,218 @@
+"""Several followers in one worker: they share its time, nobody is forgotten, and while nothing happens hardly anything is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from sa_eventsource import AggregateRoot, DomainEvent, ReadModelManager, RecordedEvent, Worker, subscribe
+from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.workers import Pace
+from tests.projections import bank
+from tests.projections.bank import deposit, totals
+
+
+class Base(DeclarativeBase):
+    """Base of two subscriptions."""
+
+
+class Rung(DomainEvent):
+    """A bell was rung."""
+
+    __event_type__ = "turns.Rung"
+
+
+class Knocked(DomainEvent):
+    """Somebody knocked."""
+
+    __event_type__ = "turns.Knocked"
+
+
+class Door(AggregateRoot[str], Base):
+    """Where it happened."""
+
+    __aggregate_type__ = "turns.Door"
+    __ignored_events__ = (Rung, Knocked)
+
+
+heard: dict[str, list[str]] = {"slow": [], "single": [], "knocks": []}
+seconds: dict[str, float] = {"slow": 0.002, "single": 0.0}
+failing: set[str] = set()
+
+
+@subscribe("slow", Rung, base=Base)
+def _slow(rung: RecordedEvent[Rung], session: Session) -> None:
+    time.sleep(seconds["slow"])
+    if rung.aggregate_id in failing:
+        raise ValueError("no")
+    heard["slow"].append(rung.aggregate_id)
+
+
+@subscribe("single", Rung, base=Base, batch_size=1)
+def _single(rung: RecordedEvent[Rung], session: Session) -> None:
+    heard["single"].append(rung.aggregate_id)
+
+
+@subscribe("knocks", Knocked, base=Base)
+def _knocks(knocked: RecordedEvent[Knocked], session: Session) -> None:
+    heard["knocks"].append(knocked.aggregate_id)
+
+
+@pytest.fixture(autouse=True)
+def _silence() -> Iterator[None]:
+    seconds["slow"] = 0.002
+    failing.clear()
+    for each in heard.values():
+        each.clear()
+    yield
+
+
+@pytest.fixture
+def doors(postgres_engine: Engine) -> Engine:
+    Base.metadata.create_all(postgres_engine)
+    return postgres_engine
+
+
+def ring(engine: Engine, number: int, event: type[DomainEvent] = Rung) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at) "
+                "SELECT gen_random_uuid(), 'turns.Door', :prefix || n, 1, :type, '{}', now() FROM generate_series(1, :number) n"
+            ),
+            {"prefix": event.__event_type__[-1], "type": event.__event_type__, "number": number},
+        )
+
+
+def wait_until(reached: Callable[[], object], limit: float = 30) -> None:
+    end = time.monotonic() + limit
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def work_off(polling: Any, session: Session) -> None:
+    """Wake until there is nothing left to do."""
+    while not polling.wake(session):
+        pass
+
+
+def saved(log: list[str]) -> int:
+    return len([each for each in log if each.startswith("UPDATE projection_positions")])
+
+
+def test_followers_share_time_and_not_batches(doors: Engine) -> None:
+    """A batch of one event each is no disadvantage beside batches of a hundred."""
+    ring(doors, 20_000)
+    polling = Worker(doors, Base, only=["slow", "single"])._polling(lambda: len(heard["slow"]) > 300)
+    with Session(doors) as session:
+        polling.run(session)
+    spent = {name: turns.seconds for name, turns in polling._all.items()}
+    assert spent["single"] > spent["slow"] / 2
+    assert len(heard["single"]) > 20
+
+
+def test_who_has_news_need_not_wait_for_the_end_of_anothers_backlog(doors: Engine) -> None:
+    seconds["slow"] = 0.02
+    with Worker(doors, Base, only=["slow", "knocks"]):
+        ring(doors, 2_000)
+        wait_until(lambda: len(heard["slow"]) > 10)
+        ring(doors, 3, Knocked)
+        wait_until(lambda: len(heard["knocks"]) == 3)
+        assert len(heard["slow"]) < 2_000
+
+
+def test_a_batch_of_a_subscription_ends_with_its_turn(doors: Engine, statements: Any) -> None:
+    """What is repeated after a crash is what was done in a tenth of a second, whatever the batch."""
+    ring(doors, 40)
+    seconds["slow"] = 0.02
+    with statements(doors) as log:
+        assert Worker(doors, Base, only=["slow"], pace=Pace(turn=0.05)).run_once() == 40
+    assert saved(log) >= 40 * 0.02 / (0.05 + 0.02)
+    assert heard["slow"] == [f"g{number}" for number in range(1, 41)]
+
+
+def test_a_subscription_takes_many_events_with_one_checkpoint(doors: Engine, statements: Any) -> None:
+    ring(doors, 1_000)
+    seconds["slow"] = 0.0
+    with statements(doors) as log:
+        assert Worker(doors, Base, only=["slow"], pace=Pace(turn=5)).run_once() == 1_000
+    assert saved(log) < 20
+    assert heard["slow"] == [f"g{number}" for number in range(1, 1_001)]
+
+
+def test_after_a_failure_no_more_than_a_batch_is_repeated(doors: Engine) -> None:
+    ring(doors, 500)
+    seconds["slow"] = 0.0
+    failing.add("g450")
+    worker = Worker(doors, Base, only=["slow"], pace=Pace(turn=5), retries=RetryPolicy(attempts=1))
+    worker.run_once()
+    assert list(dict.fromkeys(heard["slow"])) == [f"g{number}" for number in range(1, 450)]
+    assert len(heard["slow"]) < 449 + 100
+
+
+def test_a_quiet_log_is_asked_less_and_less_and_a_busy_one_often(doors: Engine) -> None:
+    polling = Worker(doors, Base, pace=Pace(shortest=0.001, longest=0.5))._polling(lambda: False)
+    with Session(doors) as session:
+        work_off(polling, session)
+        ring(doors, 1, Knocked)
+        work_off(polling, session)
+        assert heard["knocks"] == ["d1"]
+        polling._last_news = time.monotonic()
+        assert polling.wake(session) < 0.1
+        polling._last_news -= 2
+        assert 0.2 <= polling.wake(session) <= 0.3
+        polling._last_news -= 1_000
+        assert polling.wake(session) == 0.5
+
+
+def test_many_idle_followers_cost_as_much_as_one(postgres_engine: Engine, statements: Any) -> None:
+    bank.Base.metadata.create_all(postgres_engine)
+    deposit(postgres_engine, "a", 1)
+    polling = Worker(postgres_engine, bank.Base, pace=Pace(every_follower=0.0001))._polling(lambda: False)
+    with Session(postgres_engine) as session:
+        polling.run(session)
+        work_off(polling, session)
+        with statements(postgres_engine) as log:
+            for _ in range(3):
+                polling.wake(session)
+    asked = [each for each in log if each.startswith("SELECT")]
+    assert len(asked) == 6, "each time, one for new events and one for the checkpoints of all"
+    assert not [each for each in log if each.startswith(("UPDATE", "INSERT"))]
+
+
+def test_what_another_worker_leaves_behind_is_found(postgres_engine: Engine) -> None:
+    """It has seen the news and let go without taking them, as one that is killed does."""
+    bank.Base.metadata.create_all(postgres_engine)
+    deposit(postgres_engine, "a", 1)
+    pace = Pace(every_follower=0.05)
+    with Worker(postgres_engine, bank.Base, only=["balance"], pace=pace):
+        wait_until(lambda: totals(postgres_engine, bank.Balance) == {"a": 1})
+        with postgres_engine.connect() as other:
+            other.execute(text("SELECT * FROM projection_positions WHERE projection_name = 'balance' FOR UPDATE"))
+            deposit(postgres_engine, "a", 2)
+            time.sleep(0.3)
+            other.rollback()
+        wait_until(lambda: totals(postgres_engine, bank.Balance) == {"a": 3}, 10)
+    assert ReadModelManager(postgres_engine, bank.Base).problems() == []
+
+
+def test_what_was_stopped_and_is_resumed_is_found(postgres_engine: Engine) -> None:
+    bank.Base.metadata.create_all(postgres_engine)
+    deposit(postgres_engine, "b", -5)
+    stopped = text("SELECT status FROM projection_positions WHERE projection_name = 'stopping'")
+    once = RetryPolicy(attempts=1)
+    try:
+        with Worker(postgres_engine, bank.Base, only=["stopping"], retries=once, pace=Pace(every_follower=0.05)):
+            with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                wait_until(lambda: connection.scalar(stopped) == "stopped")
+                bank._Refusing.mended = True
+                connection.execute(text("UPDATE projection_positions SET status = 'running'"))
+            wait_until(lambda: totals(postgres_engine, bank.Stopping) == {"b": -5}, 10)
+    finally:
+        bank._Refusing.mended = False
