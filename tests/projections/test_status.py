@@ -217,6 +217,19 @@ def test_models_of_every_kind_begin_with_their_first_event(engine: Engine, first
     assert Shop(engine, declare).state == "running"
 
 
+def test_transactions_that_write_the_first_events_do_not_wait_for_each_other(postgres_engine: Engine) -> None:
+    shop = Shop(postgres_engine, STRONG)
+    with Session(postgres_engine) as one, Session(postgres_engine) as other:
+        other.execute(text("SET LOCAL lock_timeout = '2s'"))
+        for number, session in enumerate((one, other)):
+            session.add(order := shop.order(id=str(number)))
+            order.apply_event(Ordered(customer=f"customer {number}"))
+            session.flush()
+        one.commit()
+        other.commit()
+    assert (shop.state, orders(shop, "customer 0"), orders(shop, "customer 1")) == ("running", 1, 1)
+
+
 def test_rows_made_by_hand_do_not_count_as_a_beginning(postgres_engine: Engine) -> None:
     """What made a row of the checkpoints without a declaration, such as the rebuild of single rows, proves nothing."""
     shop = Shop(postgres_engine, STRONG)

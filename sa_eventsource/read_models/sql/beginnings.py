@@ -3,18 +3,44 @@
 A model that is there from the first event on has all that its rows follow from; one that came to a log with events lacks them until
 it is rebuilt. Nobody could tell the two apart later. So the flush that writes the first rows also writes under which declaration it
 did so, in the same transaction, and only where no earlier event is there. From then on it costs a look at a primary key.
+
+Of several transactions that write a model's first events at the same time, one writes the beginning, and no other waits for it.
+Where that one is rolled back and another committed, no beginning is written: the model then says that it was never built, and a
+rebuild settles it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import ARRAY, BigInteger, Text, Uuid, all_, bindparam, cast, exists, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Integer,
+    Text,
+    Uuid,
+    all_,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import OID
 
 from sa_eventsource.mapping import quoted
 
 if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.sql import ColumnElement
+
     from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 Own: TypeAlias = Literal["id", "ids", "position"]
@@ -30,13 +56,39 @@ def beginning(definition: ReadModelDefinition, own: Own) -> Any:
     taken = (events.c.event_type.in_(types), *definition.of_aggregates(events))
     has_earlier = exists().where(*taken, _is_of_others(definition, own))
     insert = sqlite.insert if own == "position" else postgresql.insert
-    values = select(name, quoted(definition.fingerprint)).where(~has_begun, ~has_earlier)
+    begins = and_(~has_begun, ~has_earlier)
+    if own != "position":
+        # In a CASE, so that only who would write it asks for the lock.
+        begins = case((begins, _is_first_to_try(definition, own)), else_=false())
+    values = select(name, quoted(definition.fingerprint)).where(begins)
     statement: Any = insert(positions).from_select(["projection_name", "declaration"], values, include_defaults=False)
     return statement.on_conflict_do_update(
         index_elements=[positions.c.projection_name],
         set_={"declaration": statement.excluded.declaration},
         where=positions.c.declaration.is_(None),
     )
+
+
+def _is_first_to_try(definition: ReadModelDefinition, own: Own) -> ColumnElement[bool]:
+    """Take a lock until the transaction ends; false, without waiting, where another transaction has it.
+
+    The number of the table in the catalogue tells the logs of tenants apart.
+    """
+    events = definition.tables.events
+    log = (
+        select(cast(literal_column("tableoid", OID), Text))
+        .select_from(events)
+        .where(_is_own(events, own))
+        .limit(literal_column("1", Integer))
+    )
+    key = log.correlate(None).scalar_subquery() + quoted(f"/beginning/{definition.name}")
+    return func.pg_try_advisory_xact_lock(func.hashtextextended(key, literal_column("0", BigInteger)), type_=Boolean())
+
+
+def _is_own(events: Table, own: Own) -> ColumnElement[bool]:
+    if own == "id":
+        return events.c.event_id == cast(bindparam("event_id", type_=Text), Uuid)
+    return events.c.event_id == any_(cast(bindparam("event_ids", type_=Text), ARRAY(Uuid)))
 
 
 def _is_of_others(definition: ReadModelDefinition, own: Own) -> Any:
