@@ -15,7 +15,7 @@ from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadMo
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.read_models.fingerprint import fingerprint_of
 from sa_eventsource.read_models.sources import EnvelopeField, event_fields
-from sa_eventsource.store import message_of
+from sa_eventsource.store import code_of, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models.sources import Source
 
 _ROOM_FOR_VERSION_AND_SHARD = 25
+_TOO_LONG = "22001"
+"""SQLSTATE of a text that does not fit its column."""
 
 Consistency: TypeAlias = Literal["strong", "eventual"]
 
@@ -230,8 +232,18 @@ class ReadModelDefinition(Consumer):
             events=self.named(taken),
             event_ids=[each.event_id for each in taken],
             rows=list(self._rows(taken)),
-            reason=message_of(error),
+            reason=self._reason(error),
         )
+
+    def _reason(self, error: Exception) -> str:
+        # All else that the shared table holds of a row is JSON, which has no length.
+        if not self.has_own_table and code_of(error) == _TOO_LONG:
+            names = " and ".join(part.name for part in self.key)
+            return (
+                f"the key, {names}, is longer than the {MAX_NAME_LENGTH} characters that the shared table has for one. Give the "
+                "model a __tablename__, whose columns take any length, or a shorter key"
+            )
+        return message_of(error)
 
     def _rows(self, events: Sequence[RecordedEvent[Any]]) -> Iterator[str]:
         for each in events:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Date,
+    DateTime,
     Double,
     Enum,
     Numeric,
@@ -22,8 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators
+from sqlalchemy.sql.expression import Extract
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sa_eventsource.mapping import DOCUMENT, UtcDateTime, UuidId, quoted
 from sa_eventsource.read_models.value_types import without_decimals
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.sql import ColumnElement
     from sqlalchemy.sql.compiler import SQLCompiler
-    from sqlalchemy.types import TypeEngine
 
     from sa_eventsource.read_models.value_types import ValueType
 
@@ -41,12 +42,49 @@ _OfTexts: Any = Text.comparator_factory
 
 
 class _TextComparator(TypeDecorator.Comparator[Any], _OfTexts):  # type: ignore[misc]
-    """Leaves the comparison with an aggregate's id to that, which knows its own text: a UUID is no text to PostgreSQL."""
+    """Compares with values as text, which an index serves, and else takes a date or a moment for one, in a sum or beside a column.
+
+    The comparison with an aggregate's id is left to that, which knows its own text: a UUID is no text to PostgreSQL.
+    """
 
     def operate(self, op: Any, *other: Any, **options: Any) -> Any:
+        if op in _ARITHMETIC or any(_is_time(each) for each in other):
+            return op(stored_time(self.expr), *(stored_time(each) for each in other), **options)
         if op in (operators.eq, operators.ne) and isinstance(getattr(other[0], "type", None), UuidId):
             return op(other[0], self.expr)
         return super().operate(op, *other, **options)
+
+    def reverse_operate(self, op: Any, other: Any, **options: Any) -> Any:
+        if op in _ARITHMETIC:
+            return op(stored_time(other), stored_time(self.expr), **options)
+        return super().reverse_operate(op, other, **options)
+
+
+_ARITHMETIC = (operators.add, operators.sub)
+
+
+def _is_time(value: Any) -> bool:
+    """Check for what is a date or a moment to the database, such as a column of another table; a plain value is none."""
+    affinity: Any = getattr(getattr(value, "type", None), "_type_affinity", None)
+    return isinstance(affinity, type) and issubclass(affinity, Date | DateTime)
+
+
+def stored_time(value: Any) -> Any:
+    """Turn a date or a moment that is kept as text into one for PostgreSQL; anything else stays."""
+    kept = getattr(value, "type", None)
+    found = _TIMES.get(kept.value_type.kind) if isinstance(kept, StoredText) else None
+    return value if found is None else cast(value, found)
+
+
+_TIMES: dict[str, TypeEngine[Any]] = {"date": Date(), "moment": DateTime(timezone=True)}
+
+
+@compiles(Extract, "postgresql")
+def _postgresql_extract(element: Extract, compiler: SQLCompiler, **options: Any) -> str:
+    """Take a part of what a text stands for: ``extract("year", Model.day)``. Any other is compiled as ever."""
+    expression = stored_time(element.expr)
+    visit: Any = compiler.visit_extract
+    return str(visit(element if expression is element.expr else Extract(element.field, expression), **options))
 
 
 class StoredText(TypeDecorator[Any]):
@@ -113,7 +151,7 @@ class StoredList(TypeDecorator[Any]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Use ``jsonb`` on PostgreSQL."""
-        return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else JSON())
+        return dialect.type_descriptor(JSONB(none_as_null=True) if dialect.name == "postgresql" else JSON(none_as_null=True))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Write the array."""
@@ -123,6 +161,30 @@ class StoredList(TypeDecorator[Any]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         """Read the array."""
         return self.value_type.from_json(value)
+
+
+class document_entry(FunctionElement[Any]):  # noqa: N801 - SQLAlchemy's naming of SQL functions
+    """An entry of a JSON document as JSON; null is SQL's."""
+
+    inherit_cache = True
+    name = "document_entry"
+
+    def __init__(self, document: Any, key: Any, type_: TypeEngine[Any]) -> None:
+        """Say what is in the entry."""
+        super().__init__(document, key)
+        self.type = type_
+
+
+@compiles(document_entry, "postgresql")
+def _postgresql_document_entry(element: document_entry, compiler: SQLCompiler, **options: Any) -> str:
+    document, key = (compiler.process(each, **options) for each in element.clauses)
+    return f"NULLIF(({document} -> {key}), 'null'::jsonb)"
+
+
+@compiles(document_entry)
+def _document_entry(element: document_entry, compiler: SQLCompiler, **options: Any) -> str:
+    document, key = (compiler.process(each, **options) for each in element.clauses)
+    return f"NULLIF(JSON_QUOTE(JSON_EXTRACT({document}, '$.' || {key})), 'null')"
 
 
 class document_text(FunctionElement[str]):  # noqa: N801 - SQLAlchemy's naming of SQL functions
@@ -154,11 +216,8 @@ def _document_text(element: document_text, compiler: SQLCompiler, **options: Any
 
 def document_value(document: Any, name: str, found: ValueType) -> ColumnElement[Any]:
     """Select an entry of a JSON document with its own type."""
-    if found.item is not None:
-        return type_coerce(document[name], StoredList(found))
     if found.kind == "json":
-        entry: ColumnElement[Any] = document[name]
-        return entry
+        return document_entry(document, quoted(name), DOCUMENT if found.item is None else StoredList(found))
     entry_text = document_text_to_cast if _is_cast(found) else document_text
     return typed_text(entry_text(document, quoted(name)), found)
 
