@@ -14,7 +14,6 @@ from sa_eventsource.consumers.shards import followers_of
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import definition_of
 from tests.cli.commands import call, fail, succeed
-from tests.trigger_damage import POSTGRESQL, SQLITE, damage
 from tests.verification.damage import COMPARED, Articles, Base, Basket, Bought, buy, execute, fill
 
 
@@ -54,7 +53,6 @@ class SeatsByRow(ReadModel, Unmigrated):
 
 
 ROW = "ix_seats_by_row_number"
-TRIGGERS = sorted({*POSTGRESQL, *SQLITE})
 
 HERE = "tests.verification.damage:Base"
 
@@ -131,15 +129,6 @@ def test_an_aggregate_type_that_no_class_has_is_found(log: Engine) -> None:
     assert (only.subject, only.is_warning) == ("former.Basket", False)
     assert only.message.startswith("no class has the type, which 2 streams have")
     assert "__aggregate_type__ = 'former.Basket'" in only.message
-
-
-@pytest.mark.parametrize("name", TRIGGERS)
-def test_damaged_triggers_are_found(engine: Engine, name: str) -> None:
-    if name not in (POSTGRESQL if engine.dialect.name == "postgresql" else SQLITE):
-        pytest.skip("of the other database")
-    fill(engine)
-    damage(engine, name)
-    assert any(each.startswith("immutability: events: ") for each in found(engine, only=[]))
 
 
 def test_a_unique_index_that_is_missing_is_found(engine: Engine) -> None:
