@@ -323,7 +323,8 @@ def _classes_of(owner: type[Any] | None) -> Iterator[type[Any]]:
     """List the classes that an attribute of a class may come from, its metaclass and those that this one inherits from at last."""
     if owner is not None:
         yield from owner.__mro__
-        yield from type(owner).__mro__
+        metaclass: type[Any] = type(owner)
+        yield from metaclass.__mro__
 
 
 def _is_of_enum(name: str) -> bool:

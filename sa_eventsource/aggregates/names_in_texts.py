@@ -93,5 +93,5 @@ def _texts(value: object) -> Iterator[str]:
             for each in value:
                 yield from _texts(each)
         case enum.EnumMeta():
-            members: Mapping[str, enum.Enum] = value.__members__
-            yield from _texts([member.value for member in members.values()])
+            members: Any = value.__members__.values()
+            yield from _texts([member.value for member in members])

@@ -103,12 +103,11 @@ def _as_json(adapter: TypeAdapter[Any], value: Any) -> str:
 
 def _in_order(document: Any, value: Any) -> Any:
     """Sort what stands for sets in a document, given the same value with the sets that it has in Python."""
-    is_array = isinstance(document, list) and isinstance(value, list | tuple | set | frozenset)
-    is_object = isinstance(document, dict) and isinstance(value, dict)
-    if not (is_array or is_object) or len(document) != len(value):  # a serializer writes one of them otherwise
-        return document
-    if is_object:
+    if isinstance(document, dict) and isinstance(value, dict) and len(document) == len(value):
         return {key: _in_order(document[key], each) for key, each in zip(document, value.values(), strict=True)}
+    is_array = isinstance(document, list) and isinstance(value, list | tuple | set | frozenset)
+    if not is_array or len(document) != len(value):  # a serializer writes it otherwise
+        return document
     items = [_in_order(item, each) for item, each in zip(document, value, strict=True)]
     return sorted(items, key=json.dumps) if isinstance(value, set | frozenset) else items
 

@@ -240,7 +240,7 @@ def _finished() -> type[DomainEvent]:
         text: str
 
         def model_post_init(self, context: Any, /) -> None:
-            self.__dict__["text"] = self.text.lower()
+            object.__setattr__(self, "text", self.text.lower())
 
     return Event
 

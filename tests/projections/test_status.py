@@ -199,7 +199,7 @@ def test_models_of_every_kind_begin_with_their_first_event(engine: Engine, first
             @classmethod
             @handles(Ordered)
             def _ordered(cls, event: RecordedEvent[Ordered], session: Session) -> None:
-                session.add(cls(id=event.aggregate_id))
+                session.add(cls(id=event.aggregate_id))  # pyright: ignore[reportCallIssue]
 
             @classmethod
             @handles(Cancelled)

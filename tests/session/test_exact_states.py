@@ -259,7 +259,7 @@ def jsonb(postgres_databases: Any) -> Iterator[Connection]:
         engine.dispose()
 
 
-@settings(suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(fields=st.lists(kinds(), min_size=1, max_size=2), wrong=st.none() | unvalidated)
 def test_whatever_a_state_holds_comes_back_from_jsonb_as_it_was_or_is_refused(
     jsonb: Connection, fields: list[tuple[Any, Any]], wrong: Any
