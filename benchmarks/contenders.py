@@ -75,6 +75,10 @@ class RawPsycopg(Contender):
         connection: psycopg.Connection[Any] = self._local.connection
         return connection
 
+    def close(self) -> None:
+        """Close the connection of this thread."""
+        self._connection.close()
+
     def _row(self, stream: UUID, version: int) -> tuple[Any, ...]:
         now = datetime.now(UTC)
         return (uuid4(), "Order", str(stream), version, "ItemAdded", 1, Jsonb(payload(version)), None, now, None, None)
