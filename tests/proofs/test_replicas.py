@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
@@ -120,7 +119,7 @@ def server(copy_of: Engine | None = None, **settings: str) -> Iterator[tuple[Emb
 
 
 def _copy(engine: Engine, folder: Path) -> None:
-    """Make a standby's data, as the user that the server runs as: it refuses to be root."""
+    """Make a standby's data, as the user that its own server runs as: it refuses to be root."""
     uri = make_url(engine.url).set(drivername="postgresql", database=None).render_as_string(hide_password=False)
     options = ("--write-recovery-conf", "--checkpoint=fast", "--pgdata", folder, "--dbname", uri)
     done = finish([BINARIES / "pg_basebackup", *options])
@@ -128,9 +127,10 @@ def _copy(engine: Engine, folder: Path) -> None:
     for left_behind in (*folder.glob(".s.*"), folder / "log"):  # of the other server, which keeps them in its folder
         left_behind.unlink(missing_ok=True)
     if getpass.getuser() == "root":
-        owner = next(each for each in psutil.process_iter(["name", "username"]) if each.info["name"] == "postgres")
+        with engine.connect() as connection:
+            owner = Path(connection.scalar(text("SHOW data_directory")) or "").owner()
         for path in (folder, *folder.rglob("*")):
-            shutil.chown(path, owner.info["username"])
+            shutil.chown(path, owner)
     folder.chmod(0o700)
 
 
