@@ -26,7 +26,7 @@ from sa_eventsource.exceptions import (
     NestedEventError,
     ReadOnlyAggregateError,
 )
-from sa_eventsource.mapping import STORED_ID, streams_of, tables_on, undone_on_failure
+from sa_eventsource.mapping import STORED_ID, streams_of, tables_of_base, undone_on_failure
 from sa_eventsource.plain_functions import check_ran
 from sa_eventsource.types import uuid7
 
@@ -326,7 +326,7 @@ def _define(cls: Any) -> AggregateDefinition:
         aggregate_class=cls,
         aggregate_type=aggregate_type,
         id_type=id_type,
-        tables=tables_on(metadata, getattr(cls, "__eventsource__", None)),
+        tables=tables_of_base(cls.__name__, cls),
         snapshot_frequency=cls.__snapshot_frequency__,
         handlers=cls.__event_handlers__,
         state=cls.__state_fields__,

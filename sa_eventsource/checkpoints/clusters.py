@@ -18,7 +18,7 @@ from sa_eventsource.checkpoints.checkpoint import read_checkpoint
 from sa_eventsource.checkpoints.replication import is_subscribed
 from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.exceptions import MovedLogError
-from sa_eventsource.mapping import SWITCH, XID8, lock_table, tables_on
+from sa_eventsource.mapping import SWITCH, XID8, lock_table, tables_of_base
 from sa_eventsource.store import visible_in
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
     Raises:
         MovedLogError: More events will come by a subscription, with ids of the other cluster. End it first.
     """
-    tables = tables_on(base.metadata, getattr(base, "__eventsource__", None))
+    tables = tables_of_base("adopt()", base)
     positions = tables.projection_positions
     try:
         connection = session.connection(bind_arguments=any_bind(tables))

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import registry
 
 from sa_eventsource.cli.errors import UsageError, describe
-from sa_eventsource.mapping import EventSourceTables, find_tables, tables_on
+from sa_eventsource.mapping import EventSourceTables, find_tables, tables_of_base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def tables_of(base: Any, reference: str) -> EventSourceTables:
     if not isinstance(getattr(base, "registry", None), registry):
         raise UsageError(f"{reference} has no event-sourcing tables, and is no declarative base to put them on")
     # The module of the base alone declares no aggregates; where the log lies is known nevertheless.
-    return tables_on(metadata, getattr(base, "__eventsource__", None))
+    return tables_of_base(reference, base)
 
 
 def make_engine(url: str | None) -> Engine:

@@ -12,7 +12,7 @@ from sa_eventsource.consumers.event_owners import owners_of
 from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name, takes_event_and_session
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
-from sa_eventsource.mapping import MAX_NAME_LENGTH, tables_on
+from sa_eventsource.mapping import MAX_NAME_LENGTH, find_tables
 from sa_eventsource.plain_functions import check_plain
 from sa_eventsource.store import message_of
 
@@ -206,7 +206,7 @@ def subscriptions_on(tables: EventSourceTables) -> list[Subscription]:
     found = []
     for _, declared in sorted(_subscriptions.items()):
         owners = owners_of(tables, declared.event_types)
-        if owners and (declared.base is None or tables_on(declared.base.metadata) is tables):
+        if owners and (declared.base is None or find_tables(declared.base.metadata) is tables):
             handlers = by_stored_name(dict.fromkeys(declared.event_types, declared.function))
             found.append(
                 Subscription(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine, MetaData, Table
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from sa_eventsource.mapping.tables import tables_on
+from sa_eventsource.mapping.tables import placed_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +124,7 @@ def check_connection(name: str, connection: Any, table: Any) -> None:
 
 
 def tables_of_base(name: str, base: Any) -> EventSourceTables:
-    """Get the library's tables of a declarative base, or of a class that is mapped on one.
+    """Get the library's tables of a declarative base, or of a class that is mapped on one, adding them the first time.
 
     Args:
         name: Who takes it, for the message.
@@ -138,7 +138,7 @@ def tables_of_base(name: str, base: Any) -> EventSourceTables:
     if not isinstance(metadata, MetaData):
         advice = ", not its metadata" if isinstance(base, MetaData) else f", not {_shown(base)}"
         raise TypeError(f"{name} takes the declarative base, such as Base{advice}")
-    return tables_on(metadata, getattr(base, "__eventsource__", None))
+    return placed_tables(metadata, getattr(base, "__eventsource__", None))
 
 
 def check_class(name: str, value: Any, kind: str) -> None:

@@ -18,7 +18,7 @@ from sa_eventsource.class_options import Kind, Members, check_options, several
 from sa_eventsource.consumers import knows, owners_of
 from sa_eventsource.events import EVENT_CLASSES, DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping import tables_on, undone_on_failure
+from sa_eventsource.mapping import tables_of_base, tables_on, undone_on_failure
 from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
 from sa_eventsource.read_models.handler_methods import collect, marked
 from sa_eventsource.read_models.mapped_rows import POSITIONS, map_to_own_table, map_to_projections
@@ -175,7 +175,7 @@ def _define(cls: type[Any]) -> None:
         model=cls,
         name=versioned_name(where, vars(cls).get("__projection_name__", where), _version(cls)),
         consistency=cls.__consistency__,
-        tables=tables_on(cls.metadata, getattr(cls, "__eventsource__", None)),
+        tables=tables_of_base(where, cls),
         has_own_table=has_own_table,
         on_error=cls.__on_error__,
         shards=cls.__shards__,

@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelManager, RetryPolicy, Worker, map_from_event
 from sa_eventsource.cli.status_table import status_view
-from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.read_models import count
 from tests.cli.commands import call, fail, start, succeed
 from tests.projections import bank
@@ -187,7 +187,7 @@ class Bare(DeclarativeBase):
 
 @pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["status", "--watch", "1"], ["run"], ["run", "--once"]])
 def test_a_base_without_models_is_refused(sqlite_engine: Engine, command: list[str]) -> None:
-    tables_on(Bare.metadata)
+    tables_of_base("test", Bare)
     Bare.metadata.create_all(sqlite_engine)
     message = fail(command[0], "tests.cli.test_running:Bare", *command[1:], engine=sqlite_engine, status=2)
     assert "no subscription" in message
