@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from sa_eventsource.checkpoints.checkpoint import STOPPED, Checkpoint, read_checkpoints
 from sa_eventsource.checkpoints.snapshot import Snapshot
-from sa_eventsource.store import current_snapshot, in_window
+from sa_eventsource.store import current_snapshot, in_window, require_own_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,11 @@ class NewEvents:
         """List the types of the events that have become visible; None for the first time, when all may be new.
 
         Uses a transaction of its own, without a BEGIN where the database allows it.
+
+        Raises:
+            JoinedTransactionError: The session's bind is in a transaction.
         """
+        require_own_transaction(session, self.bind_arguments)
         is_postgresql = session.get_bind(**self.bind_arguments).dialect.name == "postgresql"
         before = self._mark
         try:

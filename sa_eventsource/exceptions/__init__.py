@@ -30,7 +30,7 @@ from sa_eventsource.exceptions.appending import (
 )
 from sa_eventsource.exceptions.base import EventSourceError
 from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
-from sa_eventsource.exceptions.environment import EventContextLostError, MissingExtraError
+from sa_eventsource.exceptions.environment import EventContextLostError, JoinedTransactionError, MissingExtraError
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
     HandlerTransactionError,
@@ -71,6 +71,7 @@ __all__ = [
     "HandlerTransactionError",
     "ImmutableEventError",
     "InactiveTransactionError",
+    "JoinedTransactionError",
     "LogExportError",
     "LogImportError",
     "MissingExtraError",

@@ -1,8 +1,10 @@
-"""What is around the library does not let it work: a package that is not installed, a context that ended elsewhere."""
+"""What is around the library does not let it work: a missing package, a context that ended elsewhere, a transaction of others."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from sqlalchemy import exc as sa_exc
 
 from sa_eventsource.exceptions.base import EventSourceError
 
@@ -45,4 +47,27 @@ class EventContextLostError(EventSourceError, RuntimeError):
             f"({what}). "
             'In FastAPI, make the dependency that opens the block "async def", or put an EventContext into '
             'session.info["event_context"] in the one that makes the session.'
+        )
+
+
+class JoinedTransactionError(EventSourceError, sa_exc.InvalidRequestError):
+    """What takes transactions of its own was given sessions that join one: a worker, a manager, a replayer or ``verify()``.
+
+    So it is in SQLAlchemy's recipe for tests, where sessions are bound to a connection whose transaction is rolled back in the end.
+    PostgreSQL tells which events are new by the transactions that have committed them, and there nothing is committed. Nothing was
+    done. Pass the engine, in a test that commits and has a database to itself; or stay in the transaction, with ``fold`` for the
+    rows, or a strong model.
+
+    Attributes:
+        url: The database, without the password.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Build the message from the address."""
+        self.url = url
+        super().__init__(
+            f"the sessions are bound to a connection to {url} that is in a transaction already, as in a test that rolls all back. "
+            "Following the log takes transactions of its own, and there it would find nothing that is committed. Pass the "
+            "engine, in a test that commits; or stay in the transaction: fold(Model, EventStore(session).events.all()) gives the "
+            'rows, and models with __consistency__ = "strong" have theirs with each flush.'
         )

@@ -60,6 +60,7 @@ class ReadModelManager:
                 call it again.
             ReadModelChangedError: A model's rows were made under another declaration. Rebuild it.
             MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
+            JoinedTransactionError: The sessions are bound to a connection that is in a transaction. Pass the engine.
         """
         with self._sessions() as session:
             eventual = [each for each in self._chosen(model) if not each.is_strong]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from sa_eventsource.store import READ_ONLY, code_of
+from sa_eventsource.store import READ_ONLY, code_of, require_own_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,12 @@ def reading(session: Session, consumer: Consumer) -> Iterator[Connection]:
 
 
 def begin(session: Session, consumer: Consumer) -> Connection:
-    """Begin a transaction that sees, statement by statement, what others have committed."""
+    """Begin a transaction that sees, statement by statement, what others have committed.
+
+    Raises:
+        JoinedTransactionError: The session's bind is in a transaction.
+    """
+    require_own_transaction(session, consumer.bind_arguments)
     if session.get_bind(**consumer.bind_arguments).dialect.name != "postgresql":
         return session.connection(bind_arguments=consumer.bind_arguments)
     return session.connection(bind_arguments=consumer.bind_arguments, execution_options={"isolation_level": "READ COMMITTED"})

@@ -11,7 +11,7 @@ from sa_eventsource.store.append import (
     tell_listeners,
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
-from sa_eventsource.store.connections import begin_where_the_driver_does_not, require_transaction
+from sa_eventsource.store.connections import begin_where_the_driver_does_not, require_own_transaction, require_transaction
 from sa_eventsource.store.database_errors import (
     DEADLOCK,
     READ_ONLY,
@@ -78,6 +78,7 @@ __all__ = [
     "read_streams",
     "recorded",
     "recording_time",
+    "require_own_transaction",
     "require_transaction",
     "select_events",
     "select_raw_events",

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from sa_eventsource.exceptions import AutocommitError
+from sa_eventsource.exceptions import AutocommitError, JoinedTransactionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
 
 _AUTOCOMMIT = "AUTOCOMMIT"
 
@@ -44,6 +46,21 @@ def require_transaction(connection: Connection) -> None:
     """
     if is_in_autocommit(connection):
         raise AutocommitError(repr(connection.engine.url))
+
+
+def require_own_transaction(session: Session, bind_arguments: dict[str, Any]) -> None:
+    """Refuse a session whose next transaction would be a part of another one, on PostgreSQL.
+
+    Args:
+        session: A session without a transaction in progress.
+        bind_arguments: What tells a session with several binds which to use.
+
+    Raises:
+        JoinedTransactionError: It is bound to a connection that is in a transaction.
+    """
+    bind = session.get_bind(**bind_arguments)
+    if isinstance(bind, Connection) and bind.in_transaction() and bind.dialect.name == "postgresql":
+        raise JoinedTransactionError(repr(bind.engine.url))
 
 
 def begin_where_the_driver_does_not(connection: Connection) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.store import require_own_transaction
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,7 +19,12 @@ BY_THE_WAY = 1_000
 
 @contextmanager
 def one_state(session: Session, bind_arguments: dict[str, Any]) -> Iterator[Connection]:
-    """Begin a transaction that sees one state of the database, and end it with the block."""
+    """Begin a transaction that sees one state of the database, and end it with the block.
+
+    Raises:
+        JoinedTransactionError: The session's bind is in a transaction.
+    """
+    require_own_transaction(session, bind_arguments)
     try:
         if session.get_bind(**bind_arguments).dialect.name == "postgresql":
             options = {"isolation_level": "REPEATABLE READ"}

@@ -103,6 +103,7 @@ class Worker:
 
         Raises:
             ValueError: It is to listen, and the driver is not psycopg.
+            JoinedTransactionError: The sessions are bound to a connection that is in a transaction. Pass the engine.
             Exception: What no pause mends, such as a missing table. Run it again when that is set right.
         """
         is_stopping = self._is_asked_to_stop if stop is None else stop.is_set
@@ -127,6 +128,7 @@ class Worker:
 
         Raises:
             OperationalError: The database cannot be reached.
+            JoinedTransactionError: The sessions are bound to a connection that is in a transaction. Pass the engine.
         """
         polling = self._polling(lambda: False)
         with self._sessions() as session:
