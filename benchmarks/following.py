@@ -271,6 +271,8 @@ def measure_backlog(engine: Engine, table: Table, events: int) -> None:
             table.add_row(f"backlog of {added:,} events, {name}", f"{added / (took - startup):,.0f} events/s", f"{peak:.0f} MB")
             took, peak = run_to_the_end(engine, "rebuild", "benchmarks.following:Base", name)
             table.add_row(f"rebuild from {wanted:,} events, {name}", f"{wanted / (took - startup):,.0f} events/s", f"{peak:.0f} MB")
+        took, peak = run_to_the_end(engine, "run", "benchmarks.following:Base", "--once", "--only", "mailer")
+        table.add_row(f"subscription, {added:,} events", f"{added / (took - startup):,.0f} events/s", f"{peak:.0f} MB")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How far each follower has come, which events it has yet to take, and in which cluster both are true."""
 
-from sa_eventsource.checkpoints.batches import Batch, Lag, lag, next_batch, of_batch, of_consumer, of_taken, read_batch
+from sa_eventsource.checkpoints.batches import Batch, next_batch, of_batch, of_consumer, of_taken, read_batch
 from sa_eventsource.checkpoints.checkpoint import (
     RUNNING,
     STOPPED,
@@ -14,7 +14,9 @@ from sa_eventsource.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier, is_moved
+from sa_eventsource.checkpoints.lag import Lag, lag
 from sa_eventsource.checkpoints.new_events import NewEvents
+from sa_eventsource.checkpoints.places import begin, go_back, position_of
 from sa_eventsource.checkpoints.replication import is_replicated
 from sa_eventsource.checkpoints.snapshot import Snapshot
 
@@ -29,8 +31,10 @@ __all__ = [
     "Snapshot",
     "adopt",
     "any_bind",
+    "begin",
     "check_cluster",
     "cluster_identifier",
+    "go_back",
     "is_moved",
     "is_replicated",
     "lag",
@@ -40,6 +44,7 @@ __all__ = [
     "of_batch",
     "of_consumer",
     "of_taken",
+    "position_of",
     "read_batch",
     "read_checkpoint",
     "read_checkpoints",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, and_, cast, false, func, literal_column, select
@@ -45,7 +44,7 @@ class Batch:
     @property
     def parameters(self) -> dict[str, Any]:
         """What the conditions on it are executed with."""
-        return {**_window(self.since, self.until), "after": self.after, "upto": self.upto}
+        return {**window_parameters(self.since, self.until), "after": self.after, "upto": self.upto}
 
 
 def next_batch(
@@ -67,22 +66,22 @@ def next_batch(
     since, until, after = checkpoint.since, checkpoint.until, checkpoint.position
     is_new = is_postgresql and until is None
     if is_new:
-        until, after = _visible_to_others(connection), 0
+        until, after = visible_to_others(connection), 0
     window = in_window(events, has_start=since is not None) if is_postgresql else []
-    wanted = [*_of_follower(follower), *window]
+    wanted = [*of_follower(follower), *window]
     if before is not None:
         wanted.append(events.c.position < before)
     outdated = is_outdated(follower.consumer, events) if isinstance(follower.consumer, ReadModelDefinition) else false()
     found = select(events.c.position, outdated.label("outdated")).where(*wanted)
     if is_new and since is not None:
-        first, upto, count, number_outdated = _extent(connection, found, _window(since, until))
+        first, upto, count, number_outdated = _extent(connection, found, window_parameters(since, until))
         after = 0 if first is None else first - 1
         if limit is None or count <= limit:
             return Batch(since, until, after, upto or after, count, number_outdated)
     found = found.where(events.c.position > after)
     if limit is not None:
         found = found.order_by(events.c.position).limit(limit)
-    _, upto, count, number_outdated = _extent(connection, found, _window(since, until))
+    _, upto, count, number_outdated = _extent(connection, found, window_parameters(since, until))
     return Batch(since, until, after, after if upto is None else upto, count, number_outdated)
 
 
@@ -99,13 +98,14 @@ def _extent(connection: Connection, found: Any, parameters: dict[str, Any]) -> A
     return connection.execute(bounds, parameters).one()
 
 
-def _window(since: str | None, until: str | None) -> dict[str, Any]:
+def window_parameters(since: str | None, until: str | None) -> dict[str, Any]:
+    """Give the parameters that the conditions on a window are executed with."""
     if until is None:
         return {}
     return {"until": until} if since is None else {"since": since, "until": until}
 
 
-def _visible_to_others(connection: Connection) -> str:
+def visible_to_others(connection: Connection) -> str:
     """What the database shows now, without what this transaction writes: events that handlers append belong to the next window.
 
     PostgreSQL's snapshot does not count the transaction itself among those that are running.
@@ -126,13 +126,13 @@ def read_batch(
     events = follower.tables.events
     where = [*of_batch(follower, batch), *streams.conditions(follower.tables), *conditions]
     statement = select_events(events).where(*where).order_by(events.c.position)
-    return [recorded(row) for row in connection.execute(statement, _window(batch.since, batch.until))]
+    return [recorded(row) for row in connection.execute(statement, window_parameters(batch.since, batch.until))]
 
 
 def of_batch(follower: Follower, batch: Batch) -> list[ColumnElement[bool]]:
     """Select a batch's events; the parameters are those of its window."""
     events = follower.tables.events
-    where = [events.c.position > batch.after, events.c.position <= batch.upto, *_of_follower(follower)]
+    where = [events.c.position > batch.after, events.c.position <= batch.upto, *of_follower(follower)]
     return where if batch.until is None else [*where, *in_window(events, has_start=batch.since is not None)]
 
 
@@ -152,47 +152,12 @@ def of_taken(follower: Follower, checkpoint: Checkpoint, streams: Streams) -> tu
     return [*where, taken(events, in_progress=checkpoint.until is not None)], parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How many events a follower has yet to take, and when the first of them was recorded."""
-
-    events: int = 0
-    oldest: datetime | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long ago the first of them was recorded; 0.0 if there is none."""
-        return 0.0 if self.oldest is None else max(0.0, (datetime.now(UTC) - self.oldest).total_seconds())
-
-    def __add__(self, other: Lag) -> Lag:
-        """Both together."""
-        times = [each for each in (self.oldest, other.oldest) if each is not None]
-        return Lag(self.events + other.events, min(times, default=None))
-
-
-def lag(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Lag:
-    """Count what a follower has yet to take, as far as this transaction sees it."""
-    events = follower.tables.events
-    columns = [func.count(), func.min(events.c.recorded_at)]
-    if connection.dialect.name != "postgresql":
-        statement = select(*columns).where(events.c.position > checkpoint.position, *_of_follower(follower))
-        return Lag(*connection.execute(statement).one())
-    now: str = connection.execute(select(current_snapshot())).scalar_one()
-    windows: list[tuple[str | None, str, int]] = [(checkpoint.since, now, 0)]
-    if checkpoint.until is not None:
-        windows = [(checkpoint.since, checkpoint.until, checkpoint.position), (checkpoint.until, now, 0)]
-    total = Lag()
-    for since, until, after in windows:
-        conditions = [events.c.position > after, *in_window(events, has_start=since is not None), *_of_follower(follower)]
-        total += Lag(*connection.execute(select(*columns).where(*conditions), _window(since, until)).one())
-    return total
-
-
 def of_consumer(consumer: Consumer) -> ColumnElement[bool]:
     """Select the events of the types that a consumer takes, of the aggregates whose it takes."""
     events = consumer.tables.events
     return and_(events.c.event_type.in_(consumer.stored_types), *consumer.of_aggregates(events))
 
 
-def _of_follower(follower: Follower) -> list[ColumnElement[bool]]:
+def of_follower(follower: Follower) -> list[ColumnElement[bool]]:
+    """Select the events that a follower takes, of its shard's streams if it is one."""
     return [of_consumer(follower.consumer), *follower.streams(without_parked=False).conditions(follower.tables)]

@@ -38,7 +38,7 @@ class NewEvents:
     _first: Mark | None = field(default=None, init=False)
     _mark: Mark | None = field(default=None, init=False)
     _seen: dict[str, Mark] = field(default_factory=dict, init=False)
-    _taken: dict[str, Mark] = field(default_factory=dict, init=False)
+    _taken: dict[str, tuple[Mark, int]] = field(default_factory=dict, init=False)
 
     def types(self, session: Session) -> AbstractSet[str] | None:
         """List the types of the events that have become visible; None for the first time, when all may be new.
@@ -61,15 +61,20 @@ class NewEvents:
         self._seen.update(dict.fromkeys(types, self._mark))
         return types
 
-    def has_taken_all(self, follower: Follower) -> None:
-        """Note that a follower was found to have nothing left to take, after the log was asked last."""
+    def has_taken_all(self, follower: Follower, position: int) -> None:
+        """Note that a follower was found to have nothing left to take, after the log was asked last.
+
+        Args:
+            follower: The follower.
+            position: The position that its checkpoint had then.
+        """
         if self._mark is not None:
-            self._taken[follower.name] = self._mark
+            self._taken[follower.name] = self._mark, position
 
     def left_over(self, session: Session, followers: Iterable[Follower]) -> list[Follower]:
         """Find the followers whose checkpoints do not include all that has been seen here.
 
-        Somebody else has yet to commit it, or died while at it. Those that have stopped are left out.
+        Somebody else has yet to commit it, died while at it, or has sent the follower back. Those that have stopped are left out.
         """
         is_postgresql = session.get_bind(**self.bind_arguments).dialect.name == "postgresql"
         options = {"isolation_level": "AUTOCOMMIT"} if is_postgresql else {}
@@ -84,7 +89,10 @@ class NewEvents:
         if checkpoint.status == STOPPED:
             return False
         marks = [self._first, *(self._seen.get(event_type) for event_type in follower.consumer.stored_types)]
-        reached = [self._taken.get(follower.name), _reached(checkpoint, self._mark)]
+        reached = [_reached(checkpoint, self._mark)]
+        mark, position = self._taken.get(follower.name, (None, 0))
+        if checkpoint.until is None and checkpoint.position >= position:  # else it was sent back since
+            reached.append(mark)
         return not all(any(_includes(one, mark) for one in reached) for mark in marks if mark is not None)
 
     def _in_window(self, session: Session, since: Mark | None) -> tuple[Mark, AbstractSet[str]]:

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from sa_eventsource.cli import adopt, events, export_import, parked, rebuild_command, run, show, status_command, verify
+from sa_eventsource.cli import (
+    adopt,
+    events,
+    export_import,
+    parked,
+    rebuild_command,
+    rewind_command,
+    run,
+    show,
+    status_command,
+    verify,
+)
 from sa_eventsource.cli.errors import ReportingGroup
 
 app = typer.Typer(
@@ -19,7 +30,7 @@ app = typer.Typer(
     help="Run what follows an event log, look into the log, and move it: the command line of sa_eventsource.",
 )
 
-for module in (run, status_command, rebuild_command, parked, verify, events, show, export_import, adopt):
+for module in (run, status_command, rebuild_command, rewind_command, parked, verify, events, show, export_import, adopt):
     module.register(app)
 
 

@@ -29,7 +29,12 @@ def is_late(occurred_at: datetime, recorded_at: datetime) -> bool:
 
 
 def parse_time(text: str | None, option: str) -> datetime | None:
-    """Read a time in ISO 8601; None if none was given.
+    """Read a time in ISO 8601; None if none was given. As :func:`read_time`."""
+    return None if text is None else read_time(text, option)
+
+
+def read_time(text: str, option: str) -> datetime:
+    """Read a time in ISO 8601.
 
     Args:
         text: The time, with its offset from UTC.
@@ -38,8 +43,6 @@ def parse_time(text: str | None, option: str) -> datetime | None:
     Raises:
         UsageError: It is no time, or has no offset.
     """
-    if text is None:
-        return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -14,6 +14,7 @@ from sa_eventsource.consumers.handling import (
 )
 from sa_eventsource.consumers.registry import chosen_consumers, consumers_on
 from sa_eventsource.consumers.shards import Follower, followers_of
+from sa_eventsource.consumers.start import Place, Start, check_place
 from sa_eventsource.consumers.stream_filter import ALL_STREAMS, Streams, is_parked
 from sa_eventsource.consumers.subscription import Subscription, subscribe, subscriptions_on
 
@@ -24,10 +25,13 @@ __all__ = [
     "Follower",
     "HandlerMethod",
     "OnError",
+    "Place",
+    "Start",
     "Streams",
     "Subscription",
     "by_stored_name",
     "check_following",
+    "check_place",
     "chosen_consumers",
     "consumers_on",
     "followers_of",

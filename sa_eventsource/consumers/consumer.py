@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from sa_eventsource.consumers.handling import HandlerMethod
+    from sa_eventsource.consumers.start import Start
     from sa_eventsource.events import DomainEvent, RecordedEvent
     from sa_eventsource.exceptions import EventSourceError
     from sa_eventsource.mapping import EventSourceTables
@@ -72,9 +73,9 @@ class Consumer(ABC):
         """What tells a session with several binds which to use."""
 
     @property
-    def starts_now(self) -> bool:
-        """Whether it leaves out what is in the log when it is new."""
-        return False
+    def begins(self) -> Start:
+        """Where it begins when it is new."""
+        return "beginning"
 
     @property
     def batch_size(self) -> int:

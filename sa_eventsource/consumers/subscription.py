@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from sqlalchemy import inspect
 
 from sa_eventsource.consumers.consumer import Consumer, OnError
 from sa_eventsource.consumers.event_owners import owners_of
 from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name, takes_event_and_session
+from sa_eventsource.consumers.start import check_place
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, find_tables
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.consumers.start import Start
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.mapping import EventSourceTables
 
 E = TypeVar("E", bound=DomainEvent)
 E2 = TypeVar("E2", bound=DomainEvent)
-Start: TypeAlias = Literal["beginning", "now"]
 Function: TypeAlias = "Callable[[RecordedEvent[E], Session], None]"
 
 
@@ -47,8 +48,18 @@ class _Declared:
         """Where the function is."""
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
+    def stands_in_for(self, other: _Declared) -> bool:
+        """Check whether this is the declaration that *other* was, made once more, as by ``importlib.reload()``.
+
+        Functions of one place are the same there, unless the place is within a function, or has no name: what such ones close over
+        may differ.
+        """
+        return self.function is other.function or (self.place == other.place and "<" not in self.place)
+
 
 _subscriptions: dict[str, _Declared] = {}
+
+_DECLARE_ONCE = "Declare it once, where its module is imported, or give each a name of its own."
 
 
 # A type checker would take several classes for their common base, and refuse a function that takes just these.
@@ -98,15 +109,19 @@ def subscribe(
         name: What its progress is kept under. A new name begins anew.
         *event_types: One or more event classes.
         base: The declarative base of the log; None for the one whose aggregates have the events.
-        start: Where a new subscription begins: with the first event of the log, or with those that are committed from now on.
+        start: Where a new subscription begins: ``"beginning"``, with the first event of the log; ``"now"``, with those that are
+            committed from the first time on that a worker looks after it; a time, with a time zone: with the first event that was
+            recorded then or later, once there is one; a position: behind it, once the log has come that far. What becomes visible
+            later is taken wherever it lies. It means nothing to a subscription that has begun: see
+            :meth:`EventReplayer.rewind() <sa_eventsource.EventReplayer.rewind>`.
         batch_size: Events in a transaction, at most; it ends as well when a tenth of a second is over (:attr:`Pace.turn
             <sa_eventsource.Pace.turn>`). So many events are repeated at most if the process dies or one of them fails.
         on_error: What becomes of an event for which the function raises each time. ``"stop"``: the subscription stops there, and
             says so. ``"park"``: it is put aside, with all later ones of its stream.
 
     Raises:
-        DeclarationError: The name is taken or impossible, no event type is given, or the function is a coroutine or generator
-            function.
+        DeclarationError: The name is taken or impossible, also by a closure or lambda of the same place, which may close over
+            something else; no event type is given; an option makes no sense; or the function is a coroutine or generator function.
     """
     if not event_types or not all(isinstance(each, type) and issubclass(each, DomainEvent) for each in event_types):
         raise DeclarationError(
@@ -116,8 +131,10 @@ def subscribe(
         raise DeclarationError(f"subscription {name!r}: a name has 1 to {MAX_NAME_LENGTH} characters, and none of #, @ and NUL")
     if on_error not in ("stop", "park"):
         raise DeclarationError(f'subscription {name!r}: on_error is {on_error!r}; it must be "stop" or "park"')
-    if start not in ("beginning", "now"):
-        raise DeclarationError(f'subscription {name!r}: start is {start!r}; it must be "beginning" or "now"')
+    try:
+        check_place("start", start, words=("beginning", "now"))
+    except (TypeError, ValueError) as error:
+        raise DeclarationError(f"subscription {name!r}: {error}") from None
     if not isinstance(batch_size, int) or batch_size < 1:
         raise DeclarationError(f"subscription {name!r}: batch_size is {batch_size!r}; it must be 1 or more")
 
@@ -130,8 +147,9 @@ def subscribe(
             )
         declared = _Declared(name, function, event_types, base, start, batch_size, on_error)
         other = _subscriptions.get(name, declared)
-        if other.place != declared.place:
-            raise DeclarationError(f"subscription {name!r} is declared twice: by {other.place} and by {declared.place}")
+        if not declared.stands_in_for(other):
+            places = f"by {other.place} and by {declared.place}" if other.place != declared.place else f"within {declared.place}"
+            raise DeclarationError(f"subscription {name!r} is declared twice: {places}. {_DECLARE_ONCE}")
         _subscriptions[name] = declared
         return function
 
@@ -181,9 +199,9 @@ class Subscription(Consumer):
         return self.events_at_a_time
 
     @property
-    def starts_now(self) -> bool:
-        """Whether it leaves out what is there when it is new."""
-        return self.start == "now"
+    def begins(self) -> Start:
+        """Where it begins when it is new."""
+        return self.start
 
     @property
     def first_batch_size(self) -> int:

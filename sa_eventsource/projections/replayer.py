@@ -1,4 +1,4 @@
-"""Replaying the log into read models: rebuilding them whole, or in part, and retiring former versions."""
+"""Replaying the log: rebuilding read models whole or in part, sending subscriptions back, retiring what is no longer declared."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from sqlalchemy import Engine, delete
 
 from sa_eventsource.arguments import check_moment
 from sa_eventsource.checkpoints import any_bind, remove_checkpoints
-from sa_eventsource.consumers import consumers_on
+from sa_eventsource.consumers import check_place, consumers_on, subscriptions_on
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.forgotten_events import warn_of_forgotten_types
 from sa_eventsource.projections.rebuild import rebuild
 from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows
+from sa_eventsource.projections.rewind import rewind
 from sa_eventsource.projections.steps import catch_up
 from sa_eventsource.projections.transaction import reading
 from sa_eventsource.read_models import definition_of, versioned_name
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
+    from sa_eventsource.consumers import Place
+
 
 class EventReplayer:
-    """Makes read models anew from the log, while the application runs.
+    """Makes read models anew from the log, and sends subscriptions back in it, while the application runs.
 
     Example: ``EventReplayer(engine, Base).rebuild(OrderReadModel)``
 
@@ -127,6 +130,39 @@ class EventReplayer:
         with self._sessions() as session:
             keys = keys_between(session, definition, positions=positions, times=times)
             return rebuild_rows(session, definition, keys)
+
+    def rewind(self, name: str, to: Place) -> int:
+        """Send a subscription back, while workers run: it takes again what it has taken behind a place in the log.
+
+        What it does elsewhere happens again. It waits for the batch under way. What the subscription had yet to take it still has,
+        and no place lets it leave anything out. Streams that it has put aside stay there; if it had stopped at an event, it comes
+        to it again. In the midst of a backlog it may go back further than was asked for.
+
+        Args:
+            name: The subscription's name.
+            to: ``"beginning"``; a time, with a time zone: before the first event that was recorded then or later; or a position:
+                behind it. Where nothing lies behind the place, nothing is taken again.
+
+        Returns:
+            The number of events that it has to take now, again or for the first time.
+
+        Raises:
+            DeclarationError: The code declares no subscription of that name; a read model is rebuilt instead.
+            MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
+            TypeError: *to* is neither.
+            ValueError: *to* is a negative number, or a time without a time zone.
+        """
+        check_place("to", to)
+        subscriptions = {each.name: each for each in subscriptions_on(self._tables)}
+        if name not in subscriptions:
+            what = (
+                f"{name!r} is a read model; rebuild it"
+                if name in self._tables.read_models
+                else f"there is no subscription {name!r}"
+            )
+            raise DeclarationError(f"{what}. Subscriptions on this base are: {', '.join(subscriptions) or 'none'}")
+        with self._sessions() as session:
+            return rewind(session, subscriptions[name], to)
 
     def retire(self, name: str, version: int = 1) -> int:
         """Drop what a former version of a read model, or a subscription that is no longer there, has left behind.

@@ -99,7 +99,7 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
     if kind != "strong model":
         for follower, checkpoint in parts:
             # Of one that cannot be read nothing is known to be taken.
-            behind += lag(connection, follower, checkpoint if checkpoint.is_readable else Checkpoint())
+            behind += lag(connection, follower, checkpoint if checkpoint.is_readable else Checkpoint(declaration="unreadable"))
     parked = consumer.tables.parked_events
     number = connection.scalar(select(func.count()).select_from(parked).where(parked.c.projection_name == consumer.name))
     state = _state(connection, consumer, kind, found)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.arguments import whole_number
-from sa_eventsource.checkpoints import STOPPED, Snapshot, check_cluster, lock_checkpoint, lock_if_free, next_batch, save_checkpoint
+from sa_eventsource.checkpoints import (
+    STOPPED,
+    Snapshot,
+    begin,
+    check_cluster,
+    lock_checkpoint,
+    lock_if_free,
+    next_batch,
+    save_checkpoint,
+)
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import (
     EventDecodeError,
@@ -49,12 +58,14 @@ class Step:
     Attributes:
         outcome: See :data:`Outcome`.
         events: How many events were taken, or how many there are in the batch that failed.
+        position: How far the follower has come, where there is no more to take.
         retry_at: When to try an event again that failed.
         error: What was raised, where it failed, or waits for something else than an event's time.
     """
 
     outcome: Outcome
     events: int = 0
+    position: int = 0
     retry_at: datetime | None = None
     error: Exception | None = None
 
@@ -95,7 +106,7 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
     plan: _Plan | None = None
     try:
         with observed("catch_up", follower.name) as observation, following(session, follower.consumer) as connection:
-            checkpoint = _checked(connection, follower, lock_checkpoint(connection, follower))
+            checkpoint = checked(connection, follower, lock_checkpoint(connection, follower))
             plan = _next(connection, follower, checkpoint, limit or follower.consumer.batch_size)
             _carry_out(session, follower, plan)
             observation.events = plan.step.events
@@ -133,7 +144,7 @@ def attempt_step(
             locked = lock_if_free(connection, follower)
             if locked is None:
                 return Step("busy")
-            checkpoint = _checked(connection, follower, locked)
+            checkpoint = checked(connection, follower, locked)
             plan = _heeding_failure(connection, follower, checkpoint, limit or follower.consumer.batch_size)
             if isinstance(plan, Step):
                 return plan
@@ -163,14 +174,20 @@ def take_before_failure(session: Session, follower: Follower) -> int:
         ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: One cannot be taken. All is rolled back.
     """
     with following(session, follower.consumer) as connection:
-        checkpoint = _checked(connection, follower, lock_checkpoint(connection, follower))
+        checkpoint = checked(connection, follower, lock_checkpoint(connection, follower))
         plan = _before_failure(connection, follower, checkpoint, follower.consumer.batch_size)
         if plan is not None:
             _carry_out(session, follower, plan)
     return _events(plan)
 
 
-def _checked(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Checkpoint:
+def checked(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Checkpoint:
+    """Check that a checkpoint is of the present declaration and of this cluster; give it as it is then.
+
+    Raises:
+        ReadModelChangedError: What was done so far was done under another declaration.
+        MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
+    """
     check_declaration(follower.consumer, checkpoint)
     return check_cluster(connection, follower, checkpoint)
 
@@ -200,17 +217,17 @@ def _before_failure(connection: Connection, follower: Follower, checkpoint: Chec
 
 
 def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan:
-    """Plan to take the next events, or, for a subscription that begins now, to pass over all that is in the log."""
-    if checkpoint.declaration is None and follower.consumer.starts_now:
-        everything = next_batch(connection, follower, checkpoint, None)
-        return _Plan(None, after(follower.consumer, checkpoint, everything, is_last=True), Step("idle"))
+    """Plan to take the next events, or, for a consumer that does not begin with the log, to begin."""
+    if checkpoint.declaration is None and follower.consumer.begins != "beginning":
+        begun = begin(connection, follower, checkpoint, follower.consumer.begins)
+        return _Plan(None, begun, Step("idle" if begun is None else "taken"))
     batch = next_batch(connection, follower, checkpoint, limit)
     is_last = batch.count < limit
     is_saved = batch.count or _is_worth_saving(checkpoint, batch)
     reached = after(follower.consumer, checkpoint, batch, is_last=is_last) if is_saved else None
     # The end of a window that an earlier step opened is not the end of the log.
     outcome: Outcome = "idle" if is_last and checkpoint.until is None else "taken"
-    return _Plan(batch, reached, Step(outcome, batch.count))
+    return _Plan(batch, reached, Step(outcome, batch.count, (reached or checkpoint).position))
 
 
 def _carry_out(session: Session, follower: Follower, plan: _Plan, *, seconds: float | None = None) -> Step:

@@ -86,7 +86,7 @@ class Turns:
         if step.retry_at is not None:
             self.not_before = time.monotonic() + max(0.0, (step.retry_at - datetime.now(UTC)).total_seconds())
         if step.outcome == "idle":
-            self.new_events.has_taken_all(self.follower)
+            self.new_events.has_taken_all(self.follower, step.position)
         if step.outcome in ("taken", "idle"):
             self._pause, self._said = 0.0, None
         if step.events:

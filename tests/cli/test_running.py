@@ -22,6 +22,7 @@ from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.read_models import count
 from tests.cli.commands import call, fail, start, succeed
 from tests.projections import bank
+from tests.projections import test_places_in_the_log as places
 from tests.projections.bank import Account, Balance, Base, Noted, deposit, totals
 
 
@@ -249,6 +250,21 @@ def test_a_former_version_is_retired(banked: Engine) -> None:
         connection.execute(text("UPDATE projections SET projection_name = 'old' WHERE projection_name = 'balance'"))
     assert "retired old version 1: 1 rows" in succeed("retire", BANK, "old", engine=banked).stderr
     assert "is what the code declares" in fail("retire", BANK, "balance", engine=banked, status=1)
+
+
+def test_a_subscription_is_sent_back(sqlite_engine: Engine) -> None:
+    places.Base.metadata.create_all(sqlite_engine)
+    places.stamp(sqlite_engine, 1, 2, 3)
+    assert places.run(sqlite_engine) == [1, 2, 3]
+    command = ("rewind", "tests.projections.test_places_in_the_log:Base", "places.collector", "--to")
+    for place, expected in (("1", [2, 3]), ("beginning", [1, 2, 3]), ("2026-01-01T00:00:00Z", [1, 2, 3])):
+        result = succeed(*command, place, "--yes", engine=sqlite_engine)
+        assert f"places.collector went back, and has {len(expected)} events to take" in result.stderr
+        assert places.run(sqlite_engine) == expected
+    refused = call(*command, "1", engine=sqlite_engine, stdin="n\n")
+    assert (refused.exit_code, places.run(sqlite_engine)) == (1, [])
+    assert "will happen again, from 1 on" in refused.stderr
+    assert "is no time in ISO 8601" in fail(*command, "monday", "--yes", engine=sqlite_engine, status=2)
 
 
 def test_what_was_put_aside_is_listed_retried_and_dropped(banked: Engine) -> None:

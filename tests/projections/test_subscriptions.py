@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -151,16 +152,17 @@ def test_it_follows_the_log_of_its_base_only(shop: Engine) -> None:
     assert not {"mailer", "audit"} & set(Worker(shop, OtherBase).names)
 
 
-def test_without_a_base_it_follows_each_log_whose_aggregates_know_the_event(shop: Engine) -> None:
-    @subscribe("everywhere", Ordered)
-    def note(event: RecordedEvent[Ordered], session: Session) -> None: ...
+@subscribe("everywhere", Ordered)
+def note(event: RecordedEvent[Ordered], session: Session) -> None: ...
 
+
+@subscribe("only cancelled", Cancelled)
+def note_cancelled(event: RecordedEvent[Cancelled], session: Session) -> None: ...
+
+
+def test_without_a_base_it_follows_each_log_whose_aggregates_know_the_event(shop: Engine) -> None:
     assert "everywhere" in Worker(shop, Base).names
     assert "everywhere" in Worker(shop, OtherBase).names
-
-    @subscribe("only cancelled", Cancelled)
-    def note_cancelled(event: RecordedEvent[Cancelled], session: Session) -> None: ...
-
     assert "only cancelled" not in Worker(shop, OtherBase).names
 
 
@@ -174,7 +176,10 @@ def _function(event: RecordedEvent[Any], session: Session) -> None: ...
         (("x", "Ordered"), {}, "takes a name and event classes"),
         (("", Ordered), {}, "1 to 255 characters"),
         (("x#1", Ordered), {}, "none of #, @ and NUL"),
-        (("x", Ordered), {"start": "later"}, '"beginning" or "now"'),
+        (("x", Ordered), {"start": "later"}, 'start must be "beginning", "now", a datetime with a time zone, or a position'),
+        (("x", Ordered), {"start": -1}, "a position, which is 0 or more, not -1"),
+        (("x", Ordered), {"start": True}, "not True"),
+        (("x", Ordered), {"start": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001
         (("x", Ordered), {"batch_size": 0}, "must be 1 or more"),
         (("x", Ordered), {"on_error": "ignore"}, '"stop" or "park"'),
         (("mailer", Ordered), {}, r"declared twice: by .*send and by .*_function"),
@@ -197,3 +202,34 @@ def test_a_coroutine_function_is_refused() -> None:
 
     with pytest.raises(DeclarationError, match="is a coroutine function"):
         subscribe("x", Ordered)(later)  # type: ignore[arg-type]
+
+
+def test_a_closure_that_is_declared_again_under_a_name_is_refused() -> None:
+    def declare(branch: str) -> Any:
+        def tell(event: RecordedEvent[Ordered], session: Session) -> None:
+            sent.append((branch, event.event.what))
+
+        return subscribe("branch", Ordered, base=Base)(tell)
+
+    first = declare("north")
+    with pytest.raises(DeclarationError, match=r"subscription 'branch' is declared twice: within .*tell\. Declare it once"):
+        declare("south")
+    with pytest.raises(DeclarationError, match="declared twice"):
+        subscribe("branch", Ordered, base=Base)(lambda _event, _session: None)
+    assert subscribe("branch", Ordered, base=Base)(first) is first
+
+
+def test_two_lambdas_of_one_module_are_not_taken_for_each_other() -> None:
+    subscribe("lambda", Ordered, base=OtherBase)(lambda _event, _session: None)
+    with pytest.raises(DeclarationError, match="declared twice"):
+        subscribe("lambda", Ordered, base=OtherBase)(lambda _event, _session: None)
+
+
+def test_a_module_may_be_imported_again() -> None:
+    def again(event: RecordedEvent[Ordered], session: Session) -> None: ...
+
+    again.__module__, again.__qualname__ = send.__module__, send.__qualname__
+    try:
+        assert subscribe("mailer", Ordered, base=Base)(again) is again
+    finally:
+        subscribe("mailer", Ordered, base=Base)(send)

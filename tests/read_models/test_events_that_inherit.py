@@ -199,17 +199,21 @@ def test_the_nearest_handler_takes_them(parcels: Engine) -> None:
         assert sorted(session.scalars(select(Log.by))) == ["abroad"] * 3 + ["any"] * 4
 
 
+heard: list[str] = []
+
+
+@subscribe("inherit_heard", Sent, base=Base)
+def listen(recorded: RecordedEvent[Sent], _session: Session) -> None:
+    heard.append(type(recorded.event).__name__)
+
+
+@subscribe("inherit_closed", Closing, base=Base)
+def listen_too(recorded: RecordedEvent[Any], _session: Session) -> None:
+    heard.append(type(recorded.event).__name__)
+
+
 def test_subscriptions_take_them(parcels: Engine) -> None:
-    heard: list[str] = []
-
-    @subscribe("inherit_heard", Sent, base=Base)
-    def listen(recorded: RecordedEvent[Sent], _session: Session) -> None:
-        heard.append(type(recorded.event).__name__)
-
-    @subscribe("inherit_closed", Closing, base=Base)
-    def listen_too(recorded: RecordedEvent[Any], _session: Session) -> None:
-        heard.append(type(recorded.event).__name__)
-
+    heard.clear()
     Worker(parcels, Base).run_once()
     assert sorted(heard) == ["Delivered", "Lost", "Sent", "Sent", "SentAbroad", "SentByShip", "SentByShip"]
 

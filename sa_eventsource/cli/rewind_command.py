@@ -1,0 +1,48 @@
+"""``sa-eventsource rewind``: a subscription takes again what lies behind a place in the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
+from sa_eventsource.cli.times import read_time
+from sa_eventsource.projections import EventReplayer
+
+if TYPE_CHECKING:
+    from sa_eventsource.consumers import Place
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("rewind")(rewind)
+
+
+def rewind(
+    base: BaseArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The subscription's name.")],
+    *,
+    to: Annotated[
+        str, typer.Option(metavar="PLACE", show_default=False, help="beginning, a position to be behind, or a time (ISO 8601).")
+    ],
+    url: UrlOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Send a subscription back: it takes again what it has taken behind a place in the log.
+
+    Workers may run. What the subscription does elsewhere, such as sending mails, happens again. A time stands for the first event
+    that was recorded then or later.
+    """
+    place = _place(to)
+    with open_target(base, url) as target:
+        if not yes:
+            typer.confirm(f"What {name} does elsewhere will happen again, from {to} on. Go on?", abort=True, err=True)
+        number = EventReplayer(target.engine, target.base).rewind(name, place)
+    typer.echo(f"{name} went back, and has {number} events to take", err=True)
+
+
+def _place(text: str) -> Place:
+    if text == "beginning":
+        return "beginning"
+    return int(text) if text.isdecimal() else read_time(text, "--to")
