@@ -67,6 +67,11 @@ class Checkpoint:
                     return False
         return True
 
+    @property
+    def progress(self) -> tuple[str | None, str | None, int]:
+        """What changes when the follower is brought further, and with nothing else."""
+        return self.since, self.until, self.position
+
     def without_failure(self) -> Checkpoint:
         """The same, as if nothing had gone wrong."""
         return replace(self, status=RUNNING, failed_position=None, attempts=0, retry_at=None, error=None)

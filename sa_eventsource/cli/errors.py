@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
 from typer.core import TyperGroup
 
 from sa_eventsource.exceptions import EventSourceError
-from sa_eventsource.store import UNDEFINED_TABLE, code_of
+from sa_eventsource.store import UNDEFINED_TABLE, advice_on, code_of
 
 FAILED = 1
 CALLED_WRONGLY = 2
@@ -59,7 +59,8 @@ def describe(error: BaseException) -> str:
         message = _one_line(str(error.orig))
         if code_of(error) == UNDEFINED_TABLE or message.startswith("no such table"):
             return f"{message}; create the tables first, with Base.metadata.create_all() or a migration, or name another database"
-        return message
+        advice = advice_on(error)
+        return message if advice is None else f"{message}; {advice}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return _one_line(str(error)) or type(error).__name__

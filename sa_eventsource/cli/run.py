@@ -40,6 +40,12 @@ def run(  # noqa: PLR0913 - each is an option of the command
     longest_pause: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.001, help="Longest time between two looks.")
     ] = Pace().longest,
+    longest_idle: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.001, help="How long a model's transaction may stand idle, as when frozen.")
+    ] = Pace().longest_idle,
+    longest_call: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.001, help="How long the function of a subscription may take.")
+    ] = Pace().longest_call,
     listen: Annotated[bool, typer.Option("--listen", help="Be told of commits by an Announcer, instead of asking often.")] = False,
     attempts: Annotated[int, typer.Option(min=1, help="How often an event is tried.")] = RetryPolicy().attempts,
 ) -> None:
@@ -50,7 +56,12 @@ def run(  # noqa: PLR0913 - each is an option of the command
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True))])
     with open_target(base, url) as target:
         retries = RetryPolicy(attempts=attempts)
-        pace = Pace(shortest=min(Pace().shortest, longest_pause), longest=longest_pause)
+        pace = Pace(
+            shortest=min(Pace().shortest, longest_pause),
+            longest=longest_pause,
+            longest_idle=longest_idle,
+            longest_call=longest_call,
+        )
         worker = Worker(target.engine, target.base, only=only or None, pace=pace, retries=retries, listen=listen)
         if not worker.names:
             raise UsageError(f"{base} has no eventual read model and no subscription, so there is nothing to follow; {IMPORT_THEM}")

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from sa_eventsource.checkpoints import Checkpoint
     from sa_eventsource.consumers import Follower
 
-Verdict: TypeAlias = Literal["retrying", "waiting", "parked", "stopped"]
-"""The event is tried again; the follower waits, as other events would fail too; the event is parked; the follower has stopped."""
+Verdict: TypeAlias = Literal["overtaken", "retrying", "waiting", "parked", "stopped"]
+"""Another worker has gone on; the event is tried again; the follower waits, as other events would fail too; the event is parked;
+the follower stops."""
 
 _LONGEST_ERROR = 20_000
 
@@ -76,47 +77,61 @@ def culprit(error: Exception) -> UUID | None:
     return None
 
 
-def record_failure(session: Session, follower: Follower, error: Exception, policy: RetryPolicy) -> Verdict:
+def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
+    session: Session,
+    follower: Follower,
+    error: Exception,
+    policy: RetryPolicy,
+    *,
+    tried_from: Checkpoint | None,
+    longest_idle: float,
+) -> Verdict:
     """Write down that an event could not be taken, and decide what becomes of it; commit.
 
     After the last attempt, the event is parked or the follower stops there, unless the same error comes without the event: then
-    the follower waits, and the event is tried again later.
+    the follower waits, and the event is tried again later. Nothing is written where another worker has taken events since the step
+    began, as after this one was frozen, and its connection ended: they are no more to be taken.
 
     Args:
         session: A session without a transaction in progress.
         follower: The follower.
         error: What was raised. If it does not name the event, it is the next one.
+        tried_from: The checkpoint that the attempt began with.
         policy: How often the event is tried.
+        longest_idle: Seconds for which the transaction may stand idle.
     """
-    with following(session, follower.consumer) as connection:
+    with following(session, follower.consumer, longest_idle=longest_idle) as connection:
         checkpoint = lock_checkpoint(connection, follower)
+        if tried_from is None or checkpoint.progress != tried_from.progress:
+            return "overtaken"
         position = _position(connection, follower, checkpoint, error)
         attempts = checkpoint.attempts + 1 if checkpoint.failed_position == position else 1
         reason = as_text(error)
-        failed = replace(checkpoint, status=RUNNING, failed_position=position, attempts=attempts, error=reason)
+        outcome = replace(checkpoint, status=RUNNING, failed_position=position, attempts=attempts, error=reason)
         verdict: Verdict
         if attempts < policy.attempts:
-            verdict, failed = "retrying", replace(failed, retry_at=datetime.now(UTC) + policy.pause(attempts))
+            verdict, outcome = "retrying", replace(outcome, retry_at=datetime.now(UTC) + policy.pause(attempts))
         elif fails_whatever_the_event(session, follower.consumer, position, error):
-            verdict, failed = "waiting", replace(failed, status=WAITING, retry_at=None)
+            verdict, outcome = "waiting", replace(outcome, status=WAITING, retry_at=None)
         elif follower.consumer.on_error == "park" and not isinstance(error.__cause__, HandlerTransactionError):
             park(connection, follower.consumer, position, reason)
-            verdict, failed = "parked", checkpoint.without_failure()
+            verdict, outcome = "parked", checkpoint.without_failure()
         else:
-            verdict, failed = "stopped", replace(failed, status=STOPPED, retry_at=None)
-        save_checkpoint(connection, follower, failed, made_progress=False)
+            verdict, outcome = "stopped", replace(outcome, status=STOPPED, retry_at=None)
+        save_checkpoint(connection, follower, outcome, made_progress=False)
     return verdict
 
 
-def record_wait(session: Session, follower: Follower, error: Exception) -> None:
+def record_wait(session: Session, follower: Follower, error: Exception, *, longest_idle: float) -> None:
     """Write down that a follower waits, and for what; commit. Leaves it to another transaction that works on the follower.
 
     Args:
         session: A session without a transaction in progress.
         follower: The follower.
         error: What stands in its way.
+        longest_idle: Seconds for which the transaction may stand idle.
     """
-    with following(session, follower.consumer) as connection:
+    with following(session, follower.consumer, longest_idle=longest_idle) as connection:
         checkpoint = lock_if_free(connection, follower)
         if checkpoint is not None:
             save_checkpoint(connection, follower, replace(checkpoint, status=WAITING, error=as_text(error)), made_progress=False)

@@ -30,7 +30,7 @@ from sa_eventsource.exceptions import (
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.parking import has_parked, park_behind_others
 from sa_eventsource.projections.processing import process_batch
-from sa_eventsource.projections.transaction import following, limit_lock_waits
+from sa_eventsource.projections.transaction import following
 from sa_eventsource.store import Meaning, is_refusal, is_schema_mismatch, meaning_of
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Step:
         position: How far the follower has come, where there is no more to take.
         retry_at: When to try an event again that failed.
         error: What was raised, where it failed, or waits for something else than an event's time.
+        tried_from: The checkpoint that the step began with, where it failed.
     """
 
     outcome: Outcome
@@ -68,6 +69,7 @@ class Step:
     position: int = 0
     retry_at: datetime | None = None
     error: Exception | None = None
+    tried_from: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,14 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
     return plan.step
 
 
-def attempt_step(
-    session: Session, follower: Follower, limit: int | None, *, lock_wait: float, seconds: float | None = None
+def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
+    session: Session,
+    follower: Follower,
+    limit: int | None,
+    *,
+    lock_wait: float,
+    longest_idle: float | None = None,
+    seconds: float | None = None,
 ) -> Step:
     """Let a follower take the next batch of events as :func:`take_step` does, unless something stands in the way.
 
@@ -130,6 +138,7 @@ def attempt_step(
         follower: The follower.
         limit: Events in the transaction, at most; None for what suits the consumer.
         lock_wait: Seconds to wait for a lock, at most, where the connection has no ``lock_timeout`` of its own.
+        longest_idle: Seconds for which the transaction may stand idle, as for :func:`following`.
         seconds: After how long to leave the rest of a batch, where events are given to handlers one by one; None for never.
 
     Raises:
@@ -138,9 +147,12 @@ def attempt_step(
         DBAPIError: The database cannot be reached, or the library's own tables are not there.
     """
     plan: _Plan | Step | None = None
+    locked: Checkpoint | None = None
     try:
-        with observed("catch_up", follower.name) as observation, following(session, follower.consumer) as connection:
-            limit_lock_waits(connection, lock_wait)
+        with (
+            observed("catch_up", follower.name) as observation,
+            following(session, follower.consumer, lock_wait=lock_wait, longest_idle=longest_idle) as connection,
+        ):
             locked = lock_if_free(connection, follower)
             if locked is None:
                 return Step("busy")
@@ -151,12 +163,12 @@ def attempt_step(
             step = _carry_out(session, follower, plan, seconds=seconds)
             observation.events = step.events
     except BAD_EVENT as error:
-        return Step("failed", _events(plan), error=error)
+        return Step("failed", _events(plan), error=error, tried_from=locked)
     except DBAPIError as error:
         if isinstance(plan, _Plan) and is_refusal(error):
             refused = follower.consumer.refused([], error)
             refused.__cause__ = error
-            return Step("failed", _events(plan), error=refused)
+            return Step("failed", _events(plan), error=refused, tried_from=locked)
         if meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) or is_schema_mismatch(error):
             raise
         return Step("waiting", error=error)

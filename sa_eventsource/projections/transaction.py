@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import Interval, and_, case, cast, func, not_, select
 
 from sa_eventsource.store import READ_ONLY, code_of, require_own_transaction
 
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
+    from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.consumers import Consumer
 
 
 @contextmanager
-def following(session: Session, consumer: Consumer) -> Iterator[Connection]:
+def following(
+    session: Session, consumer: Consumer, *, lock_wait: float | None = None, longest_idle: float | None = None
+) -> Iterator[Connection]:
     """Run a block in a transaction of its own, which sees, statement by statement, what others have committed.
 
     The end of the block commits it; an exception, or a commit that fails, rolls it back. Either way the session keeps no objects.
@@ -27,12 +31,19 @@ def following(session: Session, consumer: Consumer) -> Iterator[Connection]:
     Args:
         session: A session without a transaction in progress.
         consumer: The consumer, whose database it is.
+        lock_wait: Seconds to wait for a lock, where the connection has no ``lock_timeout`` of its own; None for no limit of ours.
+        longest_idle: Seconds for which the transaction may stand idle between two statements, unless the connection's own
+            ``idle_in_transaction_session_timeout`` is shorter; None for no limit of ours. Then PostgreSQL ends the connection, and
+            what the transaction held is free: a process that is frozen would keep it.
 
     Yields:
         The session's connection.
     """
     try:
-        yield begin(session, consumer)
+        connection = begin(session, consumer)
+        if connection.dialect.name == "postgresql":
+            _set_limits(connection, lock_wait, longest_idle)
+        yield connection
         session.commit()
     except BaseException as error:
         if code_of(error) == READ_ONLY:
@@ -65,8 +76,19 @@ def begin(session: Session, consumer: Consumer) -> Connection:
     return session.connection(bind_arguments=consumer.bind_arguments, execution_options={"isolation_level": "READ COMMITTED"})
 
 
-def limit_lock_waits(connection: Connection, seconds: float) -> None:
-    """Have waits for locks end with an error after some seconds, in this transaction, unless the connection has its own limit."""
-    if connection.dialect.name == "postgresql":
-        limit = func.set_config("lock_timeout", str(round(seconds * 1000)), True)  # noqa: FBT003 - until the transaction ends
-        connection.execute(select(limit).where(func.current_setting("lock_timeout") == "0"))
+def _set_limits(connection: Connection, lock_wait: float | None, longest_idle: float | None) -> None:
+    """Set limits until the transaction ends, in one statement."""
+    settings = []
+    if lock_wait is not None:
+        settings.append(_setting("lock_timeout", lock_wait, when=func.current_setting("lock_timeout") == "0"))
+    if longest_idle is not None:
+        own = cast(func.current_setting("idle_in_transaction_session_timeout"), Interval)
+        is_shorter = and_(own > timedelta(0), own < timedelta(seconds=longest_idle))
+        settings.append(_setting("idle_in_transaction_session_timeout", longest_idle, when=not_(is_shorter)))
+    if settings:
+        connection.execute(select(*settings))
+
+
+def _setting(name: str, seconds: float, *, when: ColumnElement[bool]) -> ColumnElement[str]:
+    value = str(max(1, round(seconds * 1000)))  # 0 would be no limit
+    return case((when, func.set_config(name, value, True)))  # noqa: FBT003 - until the transaction ends

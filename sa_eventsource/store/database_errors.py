@@ -31,6 +31,7 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK = "40P01"
 READ_ONLY = "25006"
 UNDEFINED_TABLE = "42P01"
+IDLE_FOR_TOO_LONG = "25P03"
 
 _TAKEN_BY_ANOTHER_ROW = frozenset({"23505", "23P01", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
 
@@ -50,7 +51,8 @@ _BY_SQLSTATE = {
     "25": _STATEMENT,
     READ_ONLY: _LATER,  # a standby, or a primary that is about to hand over
     "25P02": _VALUES,  # a handler went on after an error of the database
-    "25P03": _VALUES,  # a handler kept the transaction idle for too long
+    IDLE_FOR_TOO_LONG: _VALUES,  # a handler kept the transaction idle, or the process was frozen
+    "26000": _END,  # the driver's prepared statement is another connection's: see _ADVICE
     "25P04": _VALUES,  # transaction_timeout
     "27": _VALUES,
     "28": _END,  # who we are is not accepted
@@ -58,6 +60,7 @@ _BY_SQLSTATE = {
     "40": _LATER,
     "40002": _VALUES,  # a constraint that was checked at the commit
     "42": _STATEMENT,
+    "42P05": _END,  # as 26000
     "44": _VALUES,
     "53": _LATER,  # no memory, no disk
     "53300": _AWAY,  # too many connections
@@ -95,6 +98,17 @@ _BY_SQLITE_NAME = {
     "SQLITE_READONLY": _LATER,
     "SQLITE_TOOBIG": _VALUES,
 }
+
+
+_WITHOUT_PREPARED_STATEMENTS = (
+    "behind a pooler in transaction mode, have psycopg prepare none: create_engine(url, connect_args={'prepare_threshold': None})"
+)
+_ADVICE = {
+    IDLE_FOR_TOO_LONG: "the transaction stood idle for too long; a worker's limits are Pace(longest_idle, longest_call)",
+    "26000": _WITHOUT_PREPARED_STATEMENTS,
+    "42P05": _WITHOUT_PREPARED_STATEMENTS,
+}
+"""What to do about it, where the database's words do not lead there."""
 
 
 def meaning_of(error: BaseException) -> Meaning | None:
@@ -138,12 +152,20 @@ def is_taken_by_another_row(error: BaseException) -> bool:
     return code_of(error) in _TAKEN_BY_ANOTHER_ROW
 
 
+def advice_on(error: BaseException) -> str | None:
+    """Say what to do about an error of the database, where its own words do not lead there."""
+    return _ADVICE.get(code_of(error) or "")
+
+
 def message_of(error: BaseException) -> str:
     """Get in one line what went wrong: of an error of the database, what the database said, without where in the SQL text."""
     cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     diagnostics = getattr(cause, "diag", None)
     parts = [getattr(diagnostics, "message_primary", None), getattr(diagnostics, "message_detail", None)]
     text = ": ".join(part for part in parts if part) or _POINTER.sub("", str(cause))
+    advice = advice_on(error)
+    if advice is not None:
+        text = f"{text} ({advice})"
     return " ".join(f"{type(cause).__name__}: {text}".split()).rstrip(": ")
 
 

@@ -20,6 +20,11 @@ class Pace:
         longest_wait: The longest pause of a follower that cannot go on while the others do, because of a lock for example.
         lock_wait: How long to wait for a lock, where the connections have no ``lock_timeout`` of their own. All followers of the
             worker wait as long.
+        longest_idle: How long a transaction of a read model may stand idle between two statements, as when the worker's process is
+            frozen. Then PostgreSQL ends the connection, others take the model over, and a handler that took so long has failed. An
+            ``idle_in_transaction_session_timeout`` of the connection's own that is shorter holds.
+        longest_call: The same for a subscription, whose function may wait for other systems: how long it may take, if it uses the
+            session only before and after.
         turn: How long a follower works until the next one gets its turn, roughly. A batch of a subscription ends with it.
     """
 
@@ -30,6 +35,8 @@ class Pace:
     longest_outage: float = 5.0
     longest_wait: float = 2.0
     lock_wait: float = 1.0
+    longest_idle: float = 5.0
+    longest_call: float = 60.0
     turn: float = 0.1
 
     def __post_init__(self) -> None:
@@ -40,7 +47,7 @@ class Pace:
         """
         if (
             not 0 < self.shortest <= min(self.longest, self.listening)
-            or min(self.every_follower, self.longest_wait, self.lock_wait, self.turn) <= 0
+            or min(self.every_follower, self.longest_wait, self.lock_wait, self.longest_idle, self.longest_call, self.turn) <= 0
             or self.longest_outage < self.shortest
         ):
             raise ValueError(f"{self}: pauses are above 0, the shortest not longer than the longest")

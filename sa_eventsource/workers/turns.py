@@ -12,6 +12,7 @@ from sqlalchemy import literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sa_eventsource.consumers import Subscription
 from sa_eventsource.exceptions import MovedLogError, ReadModelChangedError
 from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, record_failure, record_wait
 from sa_eventsource.store import Meaning, meaning_of, message_of
@@ -75,7 +76,7 @@ class Turns:
         try:
             step = self._attempt(session)
             if step.outcome == "failed" and step.error is not None:
-                return self._after_failure(session, step.error, step.events)
+                return self._after_failure(session, step, step.error)
             if step.outcome == "waiting" and step.error is not None:
                 return self._wait(session, step.error)
         finally:
@@ -95,7 +96,14 @@ class Turns:
 
     def _attempt(self, session: Session) -> Step:
         try:
-            return attempt_step(session, self.follower, self._limit, lock_wait=self.pace.lock_wait, seconds=self.pace.turn)
+            return attempt_step(
+                session,
+                self.follower,
+                self._limit,
+                lock_wait=self.pace.lock_wait,
+                longest_idle=self._longest_idle,
+                seconds=self.pace.turn,
+            )
         except (ReadModelChangedError, MovedLogError) as error:
             self._say_once("does not follow", str(error), logging.ERROR)
             return Step("stopped")
@@ -109,13 +117,22 @@ class Turns:
         fitting = int(events * self.pace.turn / max(took, 1e-6))
         self._limit = max(1, min(fitting, self._limit * _GROWTH, self.follower.consumer.batch_size))
 
-    def _after_failure(self, session: Session, error: Exception, events: int) -> Step:
-        if culprit(error) is None and events > 1:
-            self._limit = max(1, events // _GROWTH)
+    @property
+    def _longest_idle(self) -> float:
+        return self.pace.longest_call if isinstance(self.follower.consumer, Subscription) else self.pace.longest_idle
+
+    def _after_failure(self, session: Session, step: Step, error: Exception) -> Step:
+        if culprit(error) is None and step.events > 1:
+            self._limit = max(1, step.events // _GROWTH)
             return Step("taken")
         self._limit = 1
         name = self.follower.name
-        verdict = record_failure(session, self.follower, error, self.retries)
+        verdict = record_failure(
+            session, self.follower, error, self.retries, tried_from=step.tried_from, longest_idle=self._longest_idle
+        )
+        if verdict == "overtaken":
+            log.warning("%s: another worker has gone on with it: %s", name, message_of(error))
+            return Step("taken")
         if verdict == "waiting":
             self._begin_pause()
             self._say_once("waits, as other events would fail in the same way", str(error), logging.WARNING)
@@ -131,7 +148,7 @@ class Turns:
         self._say_once("waits", message_of(error), logging.WARNING)
         if not is_first:
             try:
-                record_wait(session, self.follower, error)
+                record_wait(session, self.follower, error, longest_idle=self._longest_idle)
             except (DBAPIError, PoolTimeoutError) as unwritten:
                 log.warning("%s: that it waits could not be written: %s", self.follower.name, message_of(unwritten))
         return Step("waiting")

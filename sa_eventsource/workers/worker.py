@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sa_eventsource.consumers import chosen_consumers, followers_of
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.store import message_of
 from sa_eventsource.workers.announcements import Listener
 from sa_eventsource.workers.pace import Pace
 from sa_eventsource.workers.polling import Polling
@@ -161,7 +162,7 @@ class Worker:
             self.run()
         except BaseException as error:
             self._error = error  # raised where the block ends, which may be days from now
-            log.critical("the worker has ended and follows the log no longer: %s", error, exc_info=error)
+            log.critical("the worker has ended and follows the log no longer: %s", message_of(error), exc_info=error)
 
     def _is_asked_to_stop(self) -> bool:
         return self._is_stopping
