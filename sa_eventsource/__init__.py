@@ -4,6 +4,7 @@ from importlib import metadata as _metadata
 
 from sa_eventsource.aggregates import AggregateRoot, applies
 from sa_eventsource.consumers import subscribe
+from sa_eventsource.event_log import AsyncEventStore, EventStore
 from sa_eventsource.events import DomainEvent, EventContext, RecordedEvent, event_context, upcast
 from sa_eventsource.exceptions import (
     AggregateIdError,
@@ -62,7 +63,7 @@ from sa_eventsource.projections import (
 from sa_eventsource.read_models import ReadModel, fold, handles, load_for_update, map_from_event
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.session import commit_token, lock_aggregate
-from sa_eventsource.store import AsyncEventQuery, AsyncEventStore, EventQuery, EventStore
+from sa_eventsource.store import AsyncEventQuery, EventQuery
 from sa_eventsource.transfer import ImportedLog, export_events, import_events
 from sa_eventsource.verification import Finding, Verification, verify
 from sa_eventsource.wiring import wire as _wire

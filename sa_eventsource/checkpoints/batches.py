@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Text, and_, cast, false, func, literal_column, select
+from sqlalchemy import BigInteger, Text, and_, cast, false, func, literal_column, select, true
 
 from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.read_models import ReadModelDefinition
@@ -155,7 +155,7 @@ def of_taken(follower: Follower, checkpoint: Checkpoint, streams: Streams) -> tu
 def of_consumer(consumer: Consumer) -> ColumnElement[bool]:
     """Select the events of the types that a consumer takes, of the aggregates whose it takes."""
     events = consumer.tables.events
-    return and_(events.c.event_type.in_(consumer.stored_types), *consumer.of_aggregates(events))
+    return and_(true(), *consumer.of_types(events), *consumer.of_aggregates(events))
 
 
 def of_follower(follower: Follower) -> list[ColumnElement[bool]]:

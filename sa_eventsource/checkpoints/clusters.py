@@ -141,8 +141,10 @@ def any_bind(tables: EventSourceTables) -> dict[str, Any]:
 
 
 def _has_future_transactions(connection: Connection, tables: EventSourceTables) -> bool:
-    """Tell whether events carry transaction ids that this cluster has not given out yet."""
-    newest = select(tables.events.c.transaction_id).order_by(tables.events.c.transaction_id.desc()).limit(1).scalar_subquery()
+    """Tell whether events carry transaction ids that this cluster has not given out yet; this transaction's own has been."""
+    xid = tables.events.c.transaction_id
+    is_other = cast(xid, XID8).is_distinct_from(func.pg_current_xact_id_if_assigned(type_=XID8))
+    newest = select(xid).where(is_other).order_by(xid.desc()).limit(1).scalar_subquery()
     end = func.pg_snapshot_xmax(func.pg_current_snapshot(), type_=XID8)
     return bool(connection.scalar(select(func.coalesce(cast(newest, XID8) >= end, False))))
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models import ReadModelDefinition
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The model's __projection_name__.")]
+AnyNameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", show_default=False, help="The model's __projection_name__, or the other's name.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -76,12 +79,12 @@ def rebuild(
 
 def retire(
     base: BaseArgument,
-    name: NameArgument,
+    name: AnyNameArgument,
     version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="The model's __version__.")] = 1,
     *,
     url: UrlOption = None,
 ) -> None:
-    """Drop the rows and the checkpoint of a version that the code no longer declares, or of a former subscription."""
+    """Drop what is kept of a version that the code no longer declares, of a former subscription, or of a reader."""
     with open_target(base, url) as target:
         number = EventReplayer(target.engine, target.base).retire(name, version)
         typer.echo(f"retired {name} version {version}: {number} rows of the shared table deleted", err=True)

@@ -1,4 +1,4 @@
-"""``sa-eventsource rewind``: a subscription takes again what lies behind a place in the log."""
+"""``sa-eventsource rewind``: a subscription or a reader takes again what lies behind a place in the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def rewind(
     base: BaseArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The subscription's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name of the subscription or the reader.")],
     *,
     to: Annotated[
         str, typer.Option(metavar="PLACE", show_default=False, help="beginning, a position to be behind, or a time (ISO 8601).")
@@ -29,9 +29,9 @@ def rewind(
     url: UrlOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Send a subscription back: it takes again what it has taken behind a place in the log.
+    """Send a subscription or a reader back: it takes again what it has taken behind a place in the log.
 
-    Workers may run. What the subscription does elsewhere, such as sending mails, happens again. A time stands for the first event
+    Workers may run. What it does elsewhere, such as sending mails, happens again. A time stands for the first event
     that was recorded then or later.
     """
     place = _place(to)

@@ -31,7 +31,7 @@ def status(
     watch: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.1, help="Show it again and again, until Ctrl-C.")] = None,
     max_lag: Annotated[float | None, typer.Option(metavar="SECONDS", help="A lag above this is a problem.")] = None,
 ) -> None:
-    """Show each model's and subscription's version, state, position, lag and last error.
+    """Show each model's, subscription's and reader's version, state, position, lag and last error.
 
     The exit status is 1 if one does not follow or has rows that are not right, as its state says, has put events aside, or lags
     more than allowed: for a health check.

@@ -12,6 +12,7 @@ from sa_eventsource.consumers.handling import (
     refuse_commit,
     takes_event_and_session,
 )
+from sa_eventsource.consumers.reader import READER, Reader
 from sa_eventsource.consumers.registry import chosen_consumers, consumers_on
 from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.consumers.start import Place, Start, check_place
@@ -21,11 +22,13 @@ from sa_eventsource.consumers.subscription import Subscription, subscribe, subsc
 __all__ = [
     "ALL_STREAMS",
     "HOW_TO_HANDLE",
+    "READER",
     "Consumer",
     "Follower",
     "HandlerMethod",
     "OnError",
     "Place",
+    "Reader",
     "Start",
     "Streams",
     "Subscription",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sa_eventsource.consumers.handling import handling, within_transaction
 from sa_eventsource.events import stored_types
-from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping import quoted
+from sa_eventsource.exceptions import DeclarationError, ReadModelChangedError
+from sa_eventsource.mapping import MAX_NAME_LENGTH, quoted
 from sa_eventsource.store import is_refusal, meaning_of
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ class Consumer(ABC):
     def bind_arguments(self) -> dict[str, Any]:
         """What tells a session with several binds which to use."""
 
+    def changed(self) -> EventSourceError:
+        """Make the error that says that what was done so far was done under another declaration."""
+        return ReadModelChangedError(self.name)
+
     @property
     def begins(self) -> Start:
         """Where it begins when it is new."""
@@ -99,6 +103,10 @@ class Consumer(ABC):
     def takes_from(self, aggregate_type: str) -> bool:
         """Check whether it takes the events of aggregates of a type."""
         return self.aggregate_types is None or aggregate_type in self.aggregate_types
+
+    def of_types(self, events: FromClause) -> list[ColumnElement[bool]]:
+        """Write the condition that events are of the types that it takes."""
+        return [events.c.event_type.in_(self.stored_types)]
 
     def of_aggregates(self, events: FromClause) -> list[ColumnElement[bool]]:
         """Write the condition that events are of the aggregates whose it takes; none where it takes all."""
@@ -132,6 +140,20 @@ class Consumer(ABC):
             f"{type(one.event).__event_type__} {one.event_id} ({one.aggregate_type} {one.aggregate_id!r} version {one.version})"
             for one in events
         ]
+
+
+def check_name(where: str, name: object) -> None:
+    """Check that a checkpoint can be kept under a name.
+
+    Args:
+        where: What has the name, for the message.
+        name: The name.
+
+    Raises:
+        DeclarationError: It cannot.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or set(name) & set("\x00#@"):
+        raise DeclarationError(f"{where} {name!r}: a name has 1 to {MAX_NAME_LENGTH} characters, and none of #, @ and NUL")
 
 
 def check_following(where: str, consumer: Consumer) -> None:

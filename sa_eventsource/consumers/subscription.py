@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from sqlalchemy import inspect
 
-from sa_eventsource.consumers.consumer import Consumer, OnError
+from sa_eventsource.consumers.consumer import Consumer, OnError, check_name
 from sa_eventsource.consumers.event_owners import owners_of
 from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name, takes_event_and_session
 from sa_eventsource.consumers.start import check_place
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
-from sa_eventsource.mapping import MAX_NAME_LENGTH, find_tables
+from sa_eventsource.mapping import find_tables
 from sa_eventsource.plain_functions import check_plain
 from sa_eventsource.store import message_of
 
@@ -127,8 +127,7 @@ def subscribe(
         raise DeclarationError(
             f'@subscribe takes a name and event classes, such as @subscribe("mailer", OrderPlaced), not {event_types!r}'
         )
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or set(name) & set("\x00#@"):
-        raise DeclarationError(f"subscription {name!r}: a name has 1 to {MAX_NAME_LENGTH} characters, and none of #, @ and NUL")
+    check_name("subscription", name)
     if on_error not in ("stop", "park"):
         raise DeclarationError(f'subscription {name!r}: on_error is {on_error!r}; it must be "stop" or "park"')
     try:
@@ -187,6 +186,13 @@ class Subscription(Consumer):
     def fingerprint(self) -> str:
         """The same for ever: what a function has done cannot be done anew."""
         return "subscription"
+
+    def changed(self) -> DeclarationError:
+        """Say that its name is another's."""
+        return DeclarationError(
+            f"subscription {self.name!r}: the checkpoint under that name is that of a reader, or of a former read model. Choose "
+            f"another name, or retire the other: sa-eventsource retire MODULE:BASE {self.name}"
+        )
 
     @property
     def bind_arguments(self) -> dict[str, Any]:

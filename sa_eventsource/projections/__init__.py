@@ -4,6 +4,7 @@ from sa_eventsource.projections.failures import RetryPolicy, culprit, record_fai
 from sa_eventsource.projections.manager import ReadModelManager
 from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
 from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.readers import next_events
 from sa_eventsource.projections.replayer import EventReplayer
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
 from sa_eventsource.projections.steps import Step, attempt_step, take_step
@@ -24,6 +25,7 @@ __all__ = [
     "drop_stream",
     "has_parked",
     "in_short",
+    "next_events",
     "oldest_transaction",
     "parked_streams",
     "problems",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.consumers import subscriptions_on
 from sa_eventsource.mapping import session_maker, tables_of_base
+from sa_eventsource.projections.readers import readers_on
 from sa_eventsource.projections.status import ConsumerStatus, problems, status_of
 from sa_eventsource.projections.steps import catch_up
 from sa_eventsource.read_models import definition_of
@@ -67,7 +68,7 @@ class ReadModelManager:
             return sum(catch_up(session, each, batch_size=batch_size) for each in eventual)
 
     def status(self, model: type[Any] | None = None) -> list[ConsumerStatus]:
-        """Tell how far a model has come, or each of them and each subscription.
+        """Tell how far a model has come, or each of them, each subscription and each reader.
 
         Args:
             model: The read model; None for all, by name.
@@ -76,9 +77,9 @@ class ReadModelManager:
             DeclarationError: *model* is no mapped read model.
         """
         consumers: list[Consumer] = list(self._chosen(model))
-        if model is None:
-            consumers += subscriptions_on(self._tables)
         with self._sessions() as session:
+            if model is None:
+                consumers += [*subscriptions_on(self._tables), *readers_on(session, self._tables)]
             return [status_of(session, each) for each in consumers]
 
     def problems(self, *, max_lag_seconds: float | None = None) -> list[str]:

@@ -12,6 +12,7 @@ from sa_eventsource.consumers import check_place, consumers_on, subscriptions_on
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.forgotten_events import warn_of_forgotten_types
+from sa_eventsource.projections.readers import readers_on
 from sa_eventsource.projections.rebuild import rebuild
 from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows
 from sa_eventsource.projections.rewind import rewind
@@ -132,14 +133,14 @@ class EventReplayer:
             return rebuild_rows(session, definition, keys)
 
     def rewind(self, name: str, to: Place) -> int:
-        """Send a subscription back, while workers run: it takes again what it has taken behind a place in the log.
+        """Send a subscription or a reader back, while workers run: it takes again what it has taken behind a place in the log.
 
         What it does elsewhere happens again. It waits for the batch under way. What the subscription had yet to take it still has,
         and no place lets it leave anything out. Streams that it has put aside stay there; if it had stopped at an event, it comes
         to it again. In the midst of a backlog it may go back further than was asked for.
 
         Args:
-            name: The subscription's name.
+            name: The name of the subscription, or that given to :meth:`EventStore.follow() <sa_eventsource.EventStore.follow>`.
             to: ``"beginning"``; a time, with a time zone: before the first event that was recorded then or later; or a position:
                 behind it. Where nothing lies behind the place, nothing is taken again.
 
@@ -147,31 +148,28 @@ class EventReplayer:
             The number of events that it has to take now, again or for the first time.
 
         Raises:
-            DeclarationError: The code declares no subscription of that name; a read model is rebuilt instead.
+            DeclarationError: There is no subscription and no reader of that name; a read model is rebuilt instead.
             MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
             TypeError: *to* is neither.
             ValueError: *to* is a negative number, or a time without a time zone.
         """
         check_place("to", to)
-        subscriptions = {each.name: each for each in subscriptions_on(self._tables)}
-        if name not in subscriptions:
-            what = (
-                f"{name!r} is a read model; rebuild it"
-                if name in self._tables.read_models
-                else f"there is no subscription {name!r}"
-            )
-            raise DeclarationError(f"{what}. Subscriptions on this base are: {', '.join(subscriptions) or 'none'}")
         with self._sessions() as session:
-            return rewind(session, subscriptions[name], to)
+            known = {each.name: each for each in (*subscriptions_on(self._tables), *readers_on(session, self._tables))}
+            if name not in known:
+                is_model = name in self._tables.read_models
+                what = f"{name!r} is a read model; rebuild it" if is_model else f"there is no subscription and no reader {name!r}"
+                raise DeclarationError(f"{what}. There are: {', '.join(known) or 'none'}")
+            return rewind(session, known[name], to)
 
     def retire(self, name: str, version: int = 1) -> int:
-        """Drop what a former version of a read model, or a subscription that is no longer there, has left behind.
+        """Drop what a former version of a read model, or a subscription or a reader that is no longer there, has left behind.
 
         That is its checkpoint, what it has put aside, and its rows in the shared table, in one transaction. A table or an index of
         its own goes with the next ``alembic revision --autogenerate``.
 
         Args:
-            name: Its ``__projection_name__``, or the subscription's name.
+            name: Its ``__projection_name__``, or the name of the subscription or the reader.
             version: Its ``__version__``.
 
         Returns:

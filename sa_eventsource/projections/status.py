@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from sqlalchemy import exists, func, select, text
 
 from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, is_moved, lag, of_consumer, read_checkpoint
-from sa_eventsource.consumers import Subscription, followers_of
+from sa_eventsource.consumers import Reader, Subscription, followers_of
 from sa_eventsource.projections.transaction import begin
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.consumers import Consumer
 
-Kind: TypeAlias = Literal["strong model", "eventual model", "subscription"]
+Kind: TypeAlias = Literal["strong model", "eventual model", "subscription", "reader"]
 State: TypeAlias = Literal["running", "new", "retrying", "waiting", "stopped", "unbuilt", "outdated", "moved", "unreadable"]
 """What holds of a consumer; the later in this list, the more there is to be done.
 
@@ -42,17 +42,18 @@ _REASONS: dict[State, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ConsumerStatus:
-    """How far a read model or a subscription has come.
+    """How far a read model, a subscription or a reader (:meth:`EventStore.follow() <sa_eventsource.EventStore.follow>`) has come.
 
     Attributes:
         name: The name that its checkpoint is kept under; from the second version of a model on, with the version.
         kind: What it is.
-        model: The read model's class; None for a subscription.
-        version: The model's ``__version__``; 1 for a subscription.
-        event_types: Stored names of the event types that it takes.
+        model: The read model's class; None for others.
+        version: The model's ``__version__``; 1 for others.
+        event_types: Stored names of the event types that it takes; none for a reader, as only its own code knows them.
         state: See :data:`State`; of one that is split, the worst of its parts.
         position: The last position that it has taken.
-        lag_events: How many events it has yet to take; 0 for a strong model.
+        lag_events: How many events it has yet to take; 0 for a strong model; of all types for a reader, which passes those that it
+            does not ask for when it asks.
         lag_seconds: How long ago the oldest of them was recorded; 0.0 if there is none.
         processed_at: When it was last brought further or rebuilt, in UTC; None if never.
         parked_events: How many events are put aside.
@@ -160,6 +161,8 @@ def problems(statuses: list[ConsumerStatus], *, max_lag_seconds: float | None = 
 
 
 def _kind(consumer: Consumer) -> Kind:
+    if isinstance(consumer, Reader):
+        return "reader"
     if isinstance(consumer, Subscription):
         return "subscription"
     return "strong model" if getattr(consumer, "is_strong", False) else "eventual model"

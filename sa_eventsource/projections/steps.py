@@ -22,7 +22,6 @@ from sa_eventsource.checkpoints import (
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import (
     EventDecodeError,
-    ReadModelChangedError,
     ReadModelError,
     SubscriptionError,
     UnknownEventTypeError,
@@ -235,7 +234,7 @@ def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint, li
         return _Plan(None, begun, Step("idle" if begun is None else "taken"))
     batch = next_batch(connection, follower, checkpoint, limit)
     is_last = batch.count < limit
-    is_saved = batch.count or _is_worth_saving(checkpoint, batch)
+    is_saved = batch.count or is_worth_saving(checkpoint, batch)
     reached = after(follower.consumer, checkpoint, batch, is_last=is_last) if is_saved else None
     # The end of a window that an earlier step opened is not the end of the log.
     outcome: Outcome = "idle" if is_last and checkpoint.until is None else "taken"
@@ -280,7 +279,7 @@ def after(consumer: Consumer, checkpoint: Checkpoint, batch: Batch, *, is_last: 
     )
 
 
-def _is_worth_saving(checkpoint: Checkpoint, batch: Batch) -> bool:
+def is_worth_saving(checkpoint: Checkpoint, batch: Batch) -> bool:
     """Check whether to write a checkpoint with which nothing was taken.
 
     The first one is; so is the end of a window, and the end of a failure. Otherwise only what has grown old: each poll of a quiet
@@ -298,9 +297,10 @@ def check_declaration(consumer: Consumer, checkpoint: Checkpoint) -> None:
 
     Raises:
         ReadModelChangedError: It was not.
+        DeclarationError: It was not, and the consumer is a subscription or a reader: the name is another's.
     """
     if checkpoint.declaration is not None and checkpoint.declaration != consumer.fingerprint:
-        raise ReadModelChangedError(consumer.name)
+        raise consumer.changed()
 
 
 def catch_up(session: Session, consumer: Consumer, *, batch_size: int | None = None) -> int:

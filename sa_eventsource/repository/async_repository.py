@@ -9,7 +9,7 @@ from typing_extensions import TypeVar
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.mapping import check_async_session, check_class
 from sa_eventsource.repository.repository import EventSourcedRepository, Expected
-from sa_eventsource.store import AsyncEventStore
+from sa_eventsource.store import AsyncEventQuery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from sa_eventsource.events import DomainEvent
-    from sa_eventsource.store import AsyncEventQuery
     from sa_eventsource.types import TimeAxis
 
 A = TypeVar("A", bound=AggregateRoot[Any])
@@ -63,7 +62,8 @@ class AsyncEventSourcedRepository(Generic[A]):
         Arguments and errors as for :meth:`EventSourcedRepository.history`.
         """
         conditions = self._on(self._session.sync_session).history(aggregate_id, moment, axis=axis).conditions
-        return AsyncEventStore(self._session, self._aggregate_class).events.of(self._aggregate_class).where(*conditions)
+        events = definition_of(self._aggregate_class).tables.events
+        return AsyncEventQuery(self._session, events).of(self._aggregate_class).where(*conditions)
 
     async def append(
         self,

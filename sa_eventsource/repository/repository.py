@@ -18,7 +18,7 @@ from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
 from sa_eventsource.mapping import check_class, check_session, present_session
 from sa_eventsource.store import (
     AppendRefusedError,
-    EventStore,
+    EventQuery,
     StreamAppend,
     append,
     begin_where_the_driver_does_not,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, scoped_session
 
-    from sa_eventsource.store import EventQuery
     from sa_eventsource.types import TimeAxis
 
 A = TypeVar("A", bound=AggregateRoot[Any])
@@ -184,7 +183,7 @@ class EventSourcedRepository(Generic[A]):
             ValueError: *moment* has no time zone, or *axis* is neither ``"occurred"`` nor ``"recorded"``.
         """
         check_axis(axis)
-        query = EventStore(self._session, self._aggregate_class).events.of(self._aggregate_class, aggregate_id)
+        query: EventQuery = EventQuery(self._session, self._definition.tables.events).of(self._aggregate_class, aggregate_id)
         if moment is None:
             return query
         check_moment("moment", moment)

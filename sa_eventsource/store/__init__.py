@@ -27,9 +27,8 @@ from sa_eventsource.store.database_errors import (
     message_of,
 )
 from sa_eventsource.store.driver_statement import DriverStatement
-from sa_eventsource.store.event_conditions import recorded, select_events
+from sa_eventsource.store.event_conditions import recorded, select_events, stored_names
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
-from sa_eventsource.store.event_store import AsyncEventStore, EventStore
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
 from sa_eventsource.store.raw_events import NOT_JSON, event_members, select_raw_events
@@ -50,10 +49,8 @@ __all__ = [
     "AppendRefusedError",
     "Appended",
     "AsyncEventQuery",
-    "AsyncEventStore",
     "DriverStatement",
     "EventQuery",
-    "EventStore",
     "Meaning",
     "StoredStream",
     "StreamAppend",
@@ -84,6 +81,7 @@ __all__ = [
     "require_transaction",
     "select_events",
     "select_raw_events",
+    "stored_names",
     "taken",
     "tell_listeners",
     "version_recorded_at",

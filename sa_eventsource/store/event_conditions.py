@@ -124,6 +124,10 @@ class EventConditions(Generic[S]):
     def after_position(self, position: int) -> Self:
         """Only events behind this position of the log, which is not included. 0 is before the first.
 
+        It pages through what is there, and does not follow the log: positions are drawn when events are written and seen when they
+        are committed, so whoever remembers the last position skips all that is committed late, with a lower one. To follow the log,
+        use :meth:`EventStore.follow() <sa_eventsource.EventStore.follow>`, or a subscription.
+
         Raises:
             TypeError: *position* is no whole number.
             ValueError: *position* is negative.
@@ -184,10 +188,23 @@ def select_events(table: Table) -> Any:
 
 def of_types(table: Table, event_types: tuple[type[DomainEvent], ...]) -> ColumnElement[bool]:
     """Build the condition that an event is of one of these classes or of those that inherit from them, under all their names."""
+    return table.c.event_type.in_(stored_names("of_type", event_types))
+
+
+def stored_names(method: str, event_types: tuple[type[DomainEvent], ...]) -> tuple[str, ...]:
+    """List the names under which events of these classes, or of those that inherit from them, may be stored.
+
+    Args:
+        method: Who takes the classes, for the message.
+        event_types: The classes.
+
+    Raises:
+        TypeError: One is no ``DomainEvent`` class.
+    """
     for each in event_types:
         if not (isinstance(each, type) and issubclass(each, DomainEvent)):
-            raise TypeError(f"of_type({each!r}): pass DomainEvent classes, such as of_type(OrderPlaced)")
-    return table.c.event_type.in_(dict.fromkeys(name for each in event_types for name in stored_types_of_family(each)))
+            raise TypeError(f"{method}({each!r}): pass DomainEvent classes, such as OrderPlaced")
+    return tuple(dict.fromkeys(name for each in event_types for name in stored_types_of_family(each)))
 
 
 def recorded(row: Row[Any]) -> RecordedEvent[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, or_, select
 
 from sa_eventsource.checkpoints import Checkpoint, Snapshot, cluster_identifier, of_consumer, of_taken, read_checkpoints
-from sa_eventsource.consumers import Subscription, consumers_on, followers_of
+from sa_eventsource.consumers import READER, Subscription, consumers_on, followers_of
 from sa_eventsource.store import current_snapshot
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
@@ -52,7 +52,9 @@ def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Gene
     checkpoints = dict(read_checkpoints(connection, tables))
     for name, checkpoint in checkpoints.items():
         follower = followers.get(name)
-        if follower is None:
+        if checkpoint.declaration == READER and follower is None:
+            pass  # nothing declares a reader
+        elif follower is None:
             message = "nothing of this name is declared: retire it, unless code that declares it is still running"
             yield Finding("checkpoints", name, message, is_warning=True)
         elif checkpoint.declaration not in (None, follower.consumer.fingerprint):

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sa_eventsource.consumers import Subscription
-from sa_eventsource.exceptions import MovedLogError, ReadModelChangedError
+from sa_eventsource.exceptions import DeclarationError, MovedLogError, ReadModelChangedError
 from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, record_failure, record_wait
 from sa_eventsource.store import Meaning, meaning_of, message_of
 
@@ -104,7 +104,7 @@ class Turns:
                 longest_idle=self._longest_idle,
                 seconds=self.pace.turn,
             )
-        except (ReadModelChangedError, MovedLogError) as error:
+        except (ReadModelChangedError, DeclarationError, MovedLogError) as error:
             self._say_once("does not follow", str(error), logging.ERROR)
             return Step("stopped")
         except (DBAPIError, PoolTimeoutError) as error:

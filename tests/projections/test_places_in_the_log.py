@@ -318,7 +318,7 @@ def test_what_cannot_be_sent_back_is_refused(cards: Engine) -> None:
     replayer = EventReplayer(cards, Base)
     with pytest.raises(DeclarationError, match=r"'places\.stamps' is a read model; rebuild it"):
         replayer.rewind("places.stamps", to=0)
-    with pytest.raises(DeclarationError, match=r"no subscription 'x'\. Subscriptions on this base are: places\.collector, "):
+    with pytest.raises(DeclarationError, match=r"no subscription and no reader 'x'\. There are: places\.collector, "):
         replayer.rewind("x", to=0)
     with pytest.raises(TypeError, match='to must be "beginning", a datetime with a time zone, or a position'):
         replayer.rewind("places.collector", to="now")  # type: ignore[arg-type]

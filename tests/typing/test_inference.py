@@ -85,11 +85,15 @@ def of_queries(session: Session) -> None:
     assert_type(query.of_type(TypedPlaced).all(), list[RecordedEvent[TypedPlaced]])
     for recorded in query.of_type(TypedPlaced):
         assert_type(recorded.event, TypedPlaced)
+    store = EventStore(session)
+    assert_type(store.follow("all", batch=10), list[RecordedEvent[DomainEvent]])
+    assert_type(store.follow("placed", TypedPlaced), list[RecordedEvent[TypedPlaced]])
 
 
 async def of_async_code(session: AsyncSession) -> None:
     assert_type(await AsyncEventSourcedRepository(session, TypedOrder).get("1"), TypedOrder)
     assert_type(await AsyncEventStore(session).events.of_type(TypedPlaced).all(), list[RecordedEvent[TypedPlaced]])
+    assert_type(await AsyncEventStore(session).follow("placed", TypedPlaced), list[RecordedEvent[TypedPlaced]])
     async for recorded in AsyncEventStore(session).events.of_type(TypedPlaced):
         assert_type(recorded.event.total, Decimal)
 
