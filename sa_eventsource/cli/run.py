@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,12 +15,15 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from sa_eventsource.cli.errors import UsageError
-from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, UrlOption, open_target
+from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, UrlOption, make_engine, open_target
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Pace, Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
+
+    from sqlalchemy import Engine
 
 log = logging.getLogger("sa_eventsource.worker")
 
@@ -47,6 +51,10 @@ def run(  # noqa: PLR0913 - each is an option of the command
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the function of a subscription may take.")
     ] = Pace().longest_call,
     listen: Annotated[bool, typer.Option("--listen", help="Be told of commits by an Announcer, instead of asking often.")] = False,
+    listen_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", show_default=False, help="Listen on the database itself, where --url leads through a pooler."),
+    ] = None,
     attempts: Annotated[int, typer.Option(min=1, help="How often an event is tried.")] = RetryPolicy().attempts,
 ) -> None:
     """Keep eventual read models and subscriptions up with the log, until SIGTERM or SIGINT.
@@ -54,7 +62,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     Any number may run, on any machines. The batch under way is finished, or rolled back as a whole.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True))])
-    with open_target(base, url) as target:
+    with open_target(base, url) as target, _listening_engine(listen_url) as listening_engine:
         retries = RetryPolicy(attempts=attempts)
         pace = Pace(
             shortest=min(Pace().shortest, longest_pause),
@@ -62,7 +70,9 @@ def run(  # noqa: PLR0913 - each is an option of the command
             longest_idle=longest_idle,
             longest_call=longest_call,
         )
-        worker = Worker(target.engine, target.base, only=only or None, pace=pace, retries=retries, listen=listen)
+        worker = Worker(
+            target.engine, target.base, only=only or None, pace=pace, retries=retries, listen=listening_engine or listen
+        )
         if not worker.names:
             raise UsageError(f"{base} has no eventual read model and no subscription, so there is nothing to follow; {IMPORT_THEM}")
         if once:
@@ -72,6 +82,18 @@ def run(  # noqa: PLR0913 - each is an option of the command
         stop = threading.Event()
         _stop_on_signals(stop)
         log.info("stopped; took %d events", worker.run(stop))
+
+
+@contextmanager
+def _listening_engine(url: str | None) -> Iterator[Engine | None]:
+    if url is None:
+        yield None
+        return
+    engine = make_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -40,6 +40,7 @@ UrlOption = Annotated[
 IMPORT_THEM = "name a module that imports all that declare them, such as app.models:Base"
 """What to do where a base has nothing that a command could work on: the module of the base alone is a common mistake."""
 
+_THRESHOLD = "prepare_threshold"
 _POSTGRESQL = ("postgresql", "postgres")
 _DIALECTS = ("postgresql", "sqlite")
 
@@ -124,6 +125,9 @@ def tables_of(base: Any, reference: str) -> EventSourceTables:
 def make_engine(url: str | None) -> Engine:
     """Make an engine; ``postgresql://`` without a driver means psycopg 3.
 
+    ``?prepare_threshold=none`` has psycopg prepare no statements, and a number so many executions before it does; an engine of the
+    application gets that in ``connect_args``, for which a URL has no place.
+
     Raises:
         UsageError: The URL is missing, is none, or names a database or a driver that is not to be used.
     """
@@ -133,14 +137,14 @@ def make_engine(url: str | None) -> Engine:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise UsageError("the URL cannot be read; write it like postgresql://user@host/name or sqlite:///file.db") from None
-    parsed = _with_driver(parsed)
+    parsed, connect_args = _without_threshold(_with_driver(parsed))
     dialect = parsed.get_backend_name()
     if dialect not in _DIALECTS:
         raise UsageError(f"events are stored in PostgreSQL or SQLite, not in {dialect}")
     if dialect == "sqlite":
         _check_file(parsed)
     try:
-        engine = create_engine(parsed)
+        engine = create_engine(parsed, connect_args=connect_args)
     except (NoSuchModuleError, ImportError) as error:
         advice = "install it, such as by pip install 'sa_eventsource[postgresql]'"
         raise UsageError(f"the driver of {parsed.drivername} is not there ({describe(error)}); {advice}") from error
@@ -159,6 +163,20 @@ def _with_driver(url: URL) -> URL:
     if url.get_backend_name() == "postgresql" and "application_name" not in url.query and url.get_driver_name() == "psycopg":
         url = url.update_query_dict({"application_name": "sa-eventsource"})
     return url
+
+
+def _without_threshold(url: URL) -> tuple[URL, dict[str, Any]]:
+    """Take the threshold for prepared statements out of a URL's query, as an argument for psycopg."""
+    given = url.query.get(_THRESHOLD)
+    if given is None or url.get_driver_name() != "psycopg":
+        return url, {}
+    if given == "none":
+        threshold = None
+    elif isinstance(given, str) and given.isdecimal():
+        threshold = int(given)
+    else:
+        raise UsageError(f"{_THRESHOLD}={given} in the URL is neither none nor a number of executions")
+    return url.difference_update_query([_THRESHOLD]), {_THRESHOLD: threshold}
 
 
 def _check_file(url: URL) -> None:

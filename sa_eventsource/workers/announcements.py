@@ -102,6 +102,9 @@ def announce(_session: Session, _token: UUID) -> None:
 class Listener:
     """Hears what is announced, on a connection of its own.
 
+    Behind a pooler it hears nothing: PgBouncer lends a connection of the server's for a transaction, or gives it to someone else
+    later, and ``LISTEN`` belongs to the connection. So it listens only where it talks to the server itself, and says so elsewhere.
+
     Attributes:
         news: Set when there was an announcement; for the reader to clear.
     """
@@ -141,16 +144,22 @@ class Listener:
                 self._listen()
             except (DBAPIError, PoolTimeoutError, self._engine.dialect.loaded_dbapi.Error) as error:
                 log.warning("announcements cannot be heard, asking instead: %s", error)
+            else:
+                return
             self._is_connected = False
             if not self._stopping:
                 time.sleep(_AFTER_FAILURE)
 
     def _listen(self) -> None:
+        """Listen until told to stop, or return at once behind a pooler."""
         pooled = self._engine.raw_connection()
         connection: Any = pooled.driver_connection
         pooled.detach()
         try:
             connection.autocommit = True
+            if _is_through_pooler(connection):
+                log.warning(_NOT_THROUGH_A_POOLER)
+                return
             connection.execute(f"LISTEN {CHANNEL}")
             self._is_connected = True
             self.news.set()  # what was announced before
@@ -159,3 +168,15 @@ class Listener:
                     self.news.set()
         finally:
             pooled.close()
+
+
+_NOT_THROUGH_A_POOLER = (
+    "announcements cannot be heard through a pooler, asking instead: pass an engine for the database itself, "
+    "Worker(..., listen=create_engine(url)), or --listen-url"
+)
+
+
+def _is_through_pooler(connection: Any) -> bool:
+    """Check whether another process answers than the connection was promised: a pooler makes up a number of its own."""
+    (answering,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return bool(answering != connection.info.backend_pid)

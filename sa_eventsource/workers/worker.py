@@ -8,6 +8,8 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Engine
+
 from sa_eventsource.consumers import chosen_consumers, followers_of
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections import RetryPolicy
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Self
 
-    from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
 log = logging.getLogger("sa_eventsource.worker")
@@ -55,7 +56,7 @@ class Worker:
         only: Collection[str] | None = None,
         pace: Pace | None = None,
         retries: RetryPolicy | None = None,
-        listen: bool = False,
+        listen: bool | Engine = False,
     ) -> None:
         """Choose the database and what to look after.
 
@@ -66,11 +67,15 @@ class Worker:
             pace: How often to ask for news; None for every 2 milliseconds on a busy log up to 0.3 seconds on a quiet one.
             retries: How often an event is tried; None for five times within some 17 seconds.
             listen: Whether to be told of commits by an :class:`~sa_eventsource.Announcer` in the processes that write,
-                instead of asking every few milliseconds. It takes a connection, through psycopg and not through a pooler.
+                instead of asking every few milliseconds. It takes a connection, through psycopg. Where *sessions* go through a
+                pooler, an engine for the database itself: through a pooler it hears nothing, logs that, and asks as often as ever.
 
         Raises:
             DeclarationError: There is no read model and no subscription of a name.
+            TypeError: *listen* is neither True, False nor an engine.
         """
+        if not isinstance(listen, bool | Engine):
+            raise TypeError(f"Worker(listen=...) takes True, False or an engine for the database itself, not {listen!r}")
         self._sessions = session_maker("Worker()", sessions)
         self._consumers = chosen_consumers(tables_of_base("Worker()", base), only)
         self._pace = pace or Pace()
@@ -111,7 +116,7 @@ class Worker:
         polling = self._polling(is_stopping)
         if not self._consumers:
             log.warning("there is no eventual read model and no subscription on the base, and so nothing to follow")
-        with Listener(self._engine()) if self._listen and self._consumers else nullcontext() as listener:
+        with Listener(self._listening_engine()) if self._listen is not False and self._consumers else nullcontext() as listener:
             while not is_stopping():
                 polling.is_listening = listener is not None and listener.hears
                 with self._sessions() as session:
@@ -167,7 +172,9 @@ class Worker:
     def _is_asked_to_stop(self) -> bool:
         return self._is_stopping
 
-    def _engine(self) -> Engine:
+    def _listening_engine(self) -> Engine:
+        if isinstance(self._listen, Engine):
+            return self._listen
         with self._sessions() as session:
             return session.get_bind(**self._consumers[0].bind_arguments).engine
 
