@@ -38,8 +38,11 @@ def observe(observer: Callable[[Observation], AbstractContextManager[object]]) -
 
 def observed(operation: Operation, subject: str) -> AbstractContextManager[Observation]:
     """Run an operation before the eyes of the observers, if there are any."""
-    observation = Observation(operation, subject)
-    return _before_all(observation) if _observers else nullcontext(observation)
+    return _before_all(Observation(operation, subject)) if _observers else _UNOBSERVED
+
+
+_UNOBSERVED = nullcontext(Observation("append", ""))
+"""What everybody writes to and nobody reads."""
 
 
 @contextmanager

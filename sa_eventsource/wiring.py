@@ -82,7 +82,7 @@ def _flushes_and_transactions() -> None:
     listen(Session, "after_soft_rollback", ledger.after_soft_rollback)
     listen(Session, "after_transaction_end", ledger.after_transaction_end)
     listen(Session, "after_transaction_end", commits.after_transaction_end)
-    listen(Session, "before_attach", ledger.before_attach)
+    listen(Session, "before_attach", ledger.before_attach, raw=True)
     listen(Session, "detached_to_persistent", ledger.joined)
     listen(Session, "persistent_to_detached", ledger.discard, raw=True)
     listen(Session, "pending_to_transient", ledger.became_transient, raw=True)

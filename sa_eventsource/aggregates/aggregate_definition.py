@@ -78,6 +78,8 @@ class AggregateDefinition:
         Raises:
             AggregateIdError: *value* cannot be an id of this class.
         """
+        if type(value) is UUID is self.id_type:
+            return value
         text = self.text_id(value)
         return value if type(value) is self.id_type else self.typed_id(text)
 
@@ -105,14 +107,20 @@ class AggregateDefinition:
             UnhandledEventError: The aggregate has no method for an event.
         """
         find = self.handlers.find
+        read_type, read_version, read = "", 0, None  # nearly all events of a stream are of one type, or a few
+        event_class, apply = None, None
         for row_version, event_type, event_version, payload, event_id in rows:
             if contiguous and row_version != version + 1:
                 raise CorruptStreamError(self.aggregate_type, aggregate_id, expected_version=version + 1, found_version=row_version)
             try:
-                event = decoder(event_type, event_version)(payload)
+                if read is None or event_type != read_type or event_version != read_version:
+                    read_type, read_version, read = event_type, event_version, decoder(event_type, event_version)
+                event = read(payload)
             except (EventSourceError, ValueError):
                 event = decode(event_type, event_version, payload, event_id=UUID(event_id))  # names the event in its error
-            find(type(event))(instance, event)
+            if apply is None or type(event) is not event_class:
+                event_class, apply = type(event), find(type(event))
+            apply(instance, event)
             version = row_version
         return version
 
@@ -178,8 +186,9 @@ def definition_of(aggregate_class: Any) -> AggregateDefinition:
     Raises:
         DeclarationError: The class is not a mapped aggregate: it is abstract, or has no declarative base.
     """
-    definition: AggregateDefinition | None = getattr(aggregate_class, "__dict__", {}).get("__aggregate_definition__")
-    if definition is None:
+    try:
+        definition: AggregateDefinition = aggregate_class.__dict__["__aggregate_definition__"]
+    except (AttributeError, KeyError):
         name = getattr(aggregate_class, "__name__", repr(aggregate_class))
-        raise DeclarationError(f"{name} is not a mapped aggregate; declare it as class {name}(AggregateRoot, Base)")
+        raise DeclarationError(f"{name} is not a mapped aggregate; declare it as class {name}(AggregateRoot, Base)") from None
     return definition

@@ -18,7 +18,7 @@ from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.arguments import check_moment_of_event, check_uuid
 from sa_eventsource.class_options import Kind, check_options
-from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
+from sa_eventsource.events import DomainEvent, PendingEvent, as_read, current_context, encode
 from sa_eventsource.exceptions import (
     AggregateIdError,
     AggregateStateError,
@@ -31,8 +31,6 @@ from sa_eventsource.plain_functions import check_ran
 from sa_eventsource.types import uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Subquery
 
 IdT = TypeVar("IdT", bound=str | UUID | int, default=str)
@@ -104,7 +102,7 @@ class AggregateRoot(Generic[IdT]):
             value = uuid7() if definition.id_type is UUID else str(uuid7())
         else:
             value = definition.plain_id(value)
-        values = vars(self)
+        values = self.__dict__
         values["id"] = value
         values["version"] = 0
         values[BOOKS] = Books(is_loaded=True)
@@ -130,8 +128,11 @@ class AggregateRoot(Generic[IdT]):
             AggregateStateError: The value would be lost at the next load.
         """
         values = self.__dict__
-        books: Books | None = values.get(BOOKS)
-        if books is not None and books.is_applying:
+        try:
+            is_applying = values[BOOKS].is_applying
+        except KeyError:
+            is_applying = False
+        if is_applying:
             if name in self.__state_fields__.names:
                 values[name] = value
                 return
@@ -204,13 +205,8 @@ class AggregateRoot(Generic[IdT]):
             raise NestedEventError(type(self).__name__, type(event).__name__)
         apply = definition.handlers.find_for(event)
         payload = encode(event)
-        time_given = occurred_at is not None
-        if occurred_at is None:
-            occurred_at = datetime.now(UTC)
-        else:
-            check_moment_of_event("occurred_at", occurred_at)
-        if event_id is not None:
-            check_uuid("event_id", event_id)
+        if occurred_at is not None or event_id is not None:
+            _check_given(occurred_at, event_id)
         if not books.is_loaded:
             load_missing_state(self)
             books = books_of(self)  # loading begins new ones
@@ -224,22 +220,25 @@ class AggregateRoot(Generic[IdT]):
             payload=payload,
             event_id=uuid7() if event_id is None else event_id,
             version=self.version + 1,
-            occurred_at=occurred_at,
+            occurred_at=datetime.now(UTC) if occurred_at is None else occurred_at,
             correlation_id=context.correlation_id,
             causation_id=context.causation_id,
             metadata=context.metadata,
-            time_given=time_given,
+            time_given=occurred_at is not None,
         )
         books.is_applying = True
         try:
-            _run(apply, self, pending.read_back())
+            result = apply(self, as_read(event, payload))
+            if result is not None:
+                name = f"the @applies method of {type(self).__name__} for {type(event).__name__}"
+                check_ran(name, result, HOW_TO_APPLY)
         except BaseException:
             drop_half_changed_state(self)
             raise
         finally:
             books.is_applying = False
         books.pending.append(pending)
-        vars(self)["version"] = pending.version
+        self.__dict__["version"] = pending.version
         if is_attached:
             session_side().keep(self)
         elif not state.modified:
@@ -257,10 +256,11 @@ class AggregateRoot(Generic[IdT]):
         return f"<{type(self).__name__} {identity!r} v{values.get('version', '?')}>"
 
 
-def _run(apply: Callable[[Any, Any], object], aggregate: AggregateRoot[Any], event: DomainEvent) -> None:
-    result = apply(aggregate, event)
-    if result is not None:
-        check_ran(f"the @applies method of {type(aggregate).__name__} for {type(event).__name__}", result, HOW_TO_APPLY)
+def _check_given(occurred_at: datetime | None, event_id: UUID | None) -> None:
+    if occurred_at is not None:
+        check_moment_of_event("occurred_at", occurred_at)
+    if event_id is not None:
+        check_uuid("event_id", event_id)
 
 
 def _collect(cls: type[AggregateRoot[Any]]) -> None:

@@ -127,8 +127,8 @@ class Handlers:
         to_repeat = self._aggregate_class.__name__ if present is event_class else None
         return RedeclaredEventError(self._aggregate_class.__name__, event_class.__name__, to_repeat=to_repeat)
 
-    def find_for(self, event: Any) -> Callable[[Any, Any], None]:
-        """Get the method for an event; as :meth:`find`, for callers that may have been given something else.
+    def find_for(self, event: Any) -> Callable[[Any, Any], object]:
+        """Get the method for an event; as :meth:`find`, where something else may have been given, or returned.
 
         Raises:
             TypeError: *event* is no instance of a ``DomainEvent`` class.

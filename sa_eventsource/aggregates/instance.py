@@ -14,6 +14,7 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates.aggregate_definition import definition_of
+from sa_eventsource.events import as_read
 from sa_eventsource.exceptions import CorruptStreamError, UninitializedAggregateError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def session_side() -> SessionSide:
 
 def books_of(aggregate: AggregateRoot[Any]) -> Books:
     """Get what the library keeps with an instance."""
-    values = vars(aggregate)
+    values = aggregate.__dict__
     try:
         books: Books = values[BOOKS]
     except KeyError:
@@ -252,7 +253,7 @@ def _replay_pending(aggregate: AggregateRoot[Any]) -> None:
     books.is_loaded = books.is_applying = True
     try:
         for each in books.pending:
-            find(type(each.event))(aggregate, each.read_back())
+            find(type(each.event))(aggregate, as_read(each.event, each.payload))
     except BaseException:
         drop_half_changed_state(aggregate)
         raise
@@ -303,6 +304,12 @@ def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
         session_side().reload_state(session, aggregate)
 
 
-def take_written(aggregate: AggregateRoot[Any], written: Sequence[PendingEvent]) -> None:
-    """Take the events that are in the log now off the pending ones. Those applied while they were written stay."""
-    del books_of(aggregate).pending[: len(written)]
+def take_written(aggregate: AggregateRoot[Any], written: Sequence[PendingEvent]) -> bool:
+    """Take the events that are in the log now off the pending ones. Those applied while they were written stay.
+
+    Returns:
+        Whether there are any.
+    """
+    pending = books_of(aggregate).pending
+    del pending[: len(written)]
+    return bool(pending)

@@ -1,6 +1,6 @@
 """Events: their base class, names and versions, the way to JSON and back, their context. Knows no database."""
 
-from sa_eventsource.events.codec import decode, decoder, encode
+from sa_eventsource.events.codec import as_read, decode, decoder, encode
 from sa_eventsource.events.comparison import Difference, difference, shown
 from sa_eventsource.events.context import EventContext, current_context, event_context
 from sa_eventsource.events.domain_event import EVENT_CLASSES, DomainEvent
@@ -30,6 +30,7 @@ __all__ = [
     "EventContext",
     "PendingEvent",
     "RecordedEvent",
+    "as_read",
     "as_text",
     "class_of",
     "current_class",

@@ -33,28 +33,6 @@ if TYPE_CHECKING:
     from sa_eventsource.events.domain_event import DomainEvent
 
 
-def encode(event: DomainEvent) -> str:
-    """Write an event's payload as JSON text.
-
-    Raises:
-        EventPayloadError: It holds a value that would not survive.
-        DeclarationError: Its class is none that the event could be read as, or an upcaster would never run.
-    """
-    return STEPS.write(event)
-
-
-def decoder(event_type: str, event_version: int) -> FromLog:
-    """Get the function that reads payloads of one stored type and version.
-
-    It raises Pydantic's ``ValidationError`` for payloads that do not fit; :func:`decode` says it better.
-
-    Raises:
-        UnknownEventTypeError: No class declares the type.
-        DeclarationError: It has an upcaster that would never run.
-    """
-    return STEPS.reader(event_type, event_version)
-
-
 def decode(event_type: str, event_version: int, payload: str | bytes, *, event_id: UUID | None = None) -> DomainEvent:
     """Read a stored payload.
 
@@ -108,6 +86,8 @@ def _proving(event_class: type[DomainEvent]) -> ToLog:
     proof = proof_of(event_class)
     if proof is None or proof.test is None:
         return lambda event, text: _compared(name, event, text)
+    if proof.has_immutable_fields and event_class.model_config.get("frozen") and not event_class.__private_attributes__:
+        _immutable[event_class] = len(event_class.model_fields)
     test, has_rules = proof.test, proof.has_rules
 
     def prove(event: DomainEvent, text: str) -> str:
@@ -181,3 +161,27 @@ STEPS = Steps(
     ]
 )
 """The way of every event. A step that changes what is stored, such as encryption, joins it."""
+
+encode = STEPS.write
+decoder = STEPS.reader
+
+_immutable: dict[type[DomainEvent], int] = {}
+"""The classes whose events are proven to hold nothing that can change, with the number of their fields."""
+registry.on_change(_immutable.clear)
+
+
+def as_read(event: DomainEvent, payload: str) -> DomainEvent:
+    """Get an event that was just encoded as a later load reads it.
+
+    What gets it shares nothing with the object that was applied, which the application may still change: a list in it, say. Where
+    nothing can change, and nothing tells the two apart, that is the object itself: only which fields were given can be told.
+
+    Args:
+        event: The event.
+        payload: What :func:`encode` made of it.
+    """
+    event_class = type(event)
+    if len(event.__pydantic_fields_set__) == _immutable.get(event_class):
+        return event
+    again: DomainEvent = decoder(event_class.__event_type__, event_class.__event_version__)(payload)
+    return again

@@ -54,7 +54,7 @@ class Steps:
     def __init__(self, steps: Iterable[Step]) -> None:
         """Begin with some steps; whatever was made of them is dropped when event classes or upcasters change."""
         self._steps = {each.name: each for each in steps}
-        self._writers: dict[type[DomainEvent], Callable[[DomainEvent], str]] = {}
+        self._writers: dict[type[DomainEvent], tuple[ToLog, ...]] = {}
         self._readers: dict[tuple[str, int], FromLog] = {}
         registry.on_change(self._forget)
 
@@ -73,16 +73,32 @@ class Steps:
         return list(self._steps)
 
     def write(self, event: DomainEvent) -> str:
-        """Take an event to the log. Raises what the steps raise."""
+        """Write an event's payload as JSON text.
+
+        Raises:
+            EventPayloadError: It holds a value that would not survive.
+            DeclarationError: Its class is none that the event could be read as, or an upcaster would never run.
+        """
         try:
-            writer = self._writers[type(event)]
+            functions = self._writers[type(event)]
         except KeyError:
-            functions = (each.to_log(type(event)) for each in self._steps.values())
-            writer = self._writers[type(event)] = _written(*(each for each in functions if each is not None))
-        return writer(event)
+            made = (each.to_log(type(event)) for each in self._steps.values())
+            functions = self._writers[type(event)] = tuple(each for each in made if each is not None)
+        text = ""
+        for each in functions:
+            text = each(event, text)
+        return text
 
     def reader(self, event_type: str, event_version: int) -> FromLog:
-        """Get the function that takes the payloads of a stored type and version back. Raises what the steps raise."""
+        """Get the function that reads payloads of one stored type and version.
+
+        It raises Pydantic's ``ValidationError`` for payloads that do not fit; :func:`~sa_eventsource.events.codec.decode` says it
+        better.
+
+        Raises:
+            UnknownEventTypeError: No class declares the type.
+            DeclarationError: It has an upcaster that would never run.
+        """
         try:
             return self._readers[event_type, event_version]
         except KeyError:
@@ -93,20 +109,6 @@ class Steps:
     def _forget(self) -> None:
         self._writers.clear()
         self._readers.clear()
-
-
-def _written(*functions: ToLog) -> Callable[[DomainEvent], str]:
-    if len(functions) == 2:  # noqa: PLR2004 - write and validate, the rule
-        first, second = functions
-        return lambda event: second(event, first(event, ""))
-
-    def write(event: DomainEvent) -> str:
-        text = ""
-        for each in functions:
-            text = each(event, text)
-        return text
-
-    return write
 
 
 def _read(*functions: FromLog) -> FromLog:

@@ -113,7 +113,7 @@ class Prover:
         rules = _RULES.get(kind, frozenset())
         if kind in _PLAIN:
             allow(schema, rules, {"allow_inf_nan"} if kind == "decimal" else ())
-            found = Proof(_PLAIN[kind])
+            found = Proof(_PLAIN[kind], is_immutable=True)
         else:
             method = getattr(self, f"_prove_{kind.replace('-', '_')}", None)
             if method is None:
@@ -125,19 +125,19 @@ class Prover:
 
     def _prove_float(self, schema: Schema, _config: Schema) -> Proof:
         allow(schema, _RULES["float"], {"allow_inf_nan"})
-        return Proof(float, isfinite)
+        return Proof(float, isfinite, is_immutable=True)
 
     def _prove_bytes(self, schema: Schema, config: Schema) -> Proof:
         allow(schema, _RULES["bytes"])
         if config.get("ser_json_bytes", "utf8") != config.get("val_json_bytes", "utf8"):
             raise NotProvenError
-        return Proof(bytes)
+        return Proof(bytes, is_immutable=True)
 
     def _prove_datetime(self, schema: Schema, _config: Schema) -> Proof:
         allow(schema, _RULES["datetime"], {"tz_constraint", "microseconds_precision"})
         if schema.get("tz_constraint", "aware") != "aware" or schema.get("microseconds_precision", "truncate") != "truncate":
             raise NotProvenError
-        return Proof(datetime, has_whole_offset)
+        return Proof(datetime, has_whole_offset)  # not as immutable: it comes back without its zone's name
 
     def _prove_time(self, schema: Schema, _config: Schema) -> Proof:
         allow(schema, _RULES["time"], {"microseconds_precision"})
@@ -147,7 +147,7 @@ class Prover:
 
     def _prove_literal(self, schema: Schema, _config: Schema) -> Proof:
         allow(schema, {"expected"})
-        return Proof(_one_type(schema["expected"], (str, int)))
+        return Proof(_one_type(schema["expected"], (str, int)), is_immutable=True)
 
     def _prove_enum(self, schema: Schema, _config: Schema) -> Proof:
         allow(schema, {"cls", "members", "sub_type"})
@@ -158,7 +158,7 @@ class Prover:
         _one_type(values, (str, int))
         if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
             raise NotProvenError  # Pydantic reads a larger one as text, and finds no member for it
-        return Proof(cls)
+        return Proof(cls, is_immutable=True)
 
     # What holds values ------------------------------------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class Prover:
         allow(schema, {"schema"})
         inner = self.prove(schema["schema"], config)
         test = inner.whole
-        return Proof(None, lambda value: value is None or test(value), inner.has_rules)
+        return Proof(None, lambda value: value is None or test(value), inner.has_rules, is_immutable=inner.is_immutable)
 
     def _prove_default(self, schema: Schema, config: Schema) -> Proof:
         allow(schema, {"schema", "default", "default_factory", "default_factory_takes_data", "validate_default", "copy_default"})
@@ -191,7 +191,7 @@ class Prover:
     def _prove_tuple(self, schema: Schema, config: Schema) -> Proof:
         allow(schema, {"items_schema", "variadic_item_index"}, _RULES["tuple"])
         items = [self.prove(each, config) for each in schema["items_schema"]]
-        has_rules = any(each.has_rules for each in items)
+        has_rules, is_immutable = any(each.has_rules for each in items), all(each.is_immutable for each in items)
         variadic = schema.get("variadic_item_index")
         if variadic is None:
             tests = [each.whole for each in items]
@@ -199,10 +199,11 @@ class Prover:
                 tuple,
                 lambda value: len(value) == len(tests) and all(test(each) for test, each in zip(tests, value, strict=True)),
                 has_rules,
+                is_immutable=is_immutable,
             )
         if len(items) != 1:
             raise NotProvenError
-        return Proof(tuple, all_of(items[0]), has_rules)
+        return Proof(tuple, all_of(items[0]), has_rules, is_immutable=is_immutable)
 
     def _prove_dict(self, schema: Schema, config: Schema) -> Proof:
         allow(schema, {"keys_schema", "values_schema"}, _RULES["dict"])
@@ -243,6 +244,7 @@ class Prover:
             test,
             has_rules=any(each.has_rules for each in fields.values()),
             fields=types if len(types) == len(fields) else None,
+            has_immutable_fields=all(each.is_immutable for each in fields.values()),
         )
 
     def _prove_fields(self, schema: Schema, config: Schema) -> dict[str, Proof]:

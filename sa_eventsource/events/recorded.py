@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Generic
 
 from typing_extensions import TypeVar
 
-from sa_eventsource.events.codec import decoder
 from sa_eventsource.events.domain_event import DomainEvent
 
 if TYPE_CHECKING:
@@ -81,12 +80,3 @@ class PendingEvent:
     causation_id: UUID | None
     metadata: Mapping[str, JsonValue]
     time_given: bool
-
-    def read_back(self) -> DomainEvent:
-        """Read the event from its payload, as a later load does.
-
-        What gets it shares nothing with the object that was applied, which the application may still change: a list in it, say.
-        """
-        event_class = type(self.event)
-        again: DomainEvent = decoder(event_class.__event_type__, event_class.__event_version__)(self.payload)
-        return again

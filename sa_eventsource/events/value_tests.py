@@ -27,12 +27,17 @@ class Proof:
         has_rules: Whether reading may refuse such a value by a rule that is not tested: a default, which nobody validated, may
             break its own.
         fields: Of a model for which it is enough, the types of its fields' values.
+        is_immutable: Whether nothing in such a value can change, and nothing tells it from the one that is read back.
+        has_immutable_fields: Of a model, whether that holds of the values of its fields. The model itself knows which of them it
+            was given.
     """
 
     python: type[Any] | None
     test: Test | None = None
     has_rules: bool = False
     fields: tuple[type[Any], ...] | None = None
+    is_immutable: bool = False
+    has_immutable_fields: bool = False
 
     @property
     def whole(self) -> Test:
@@ -67,9 +72,8 @@ def with_rules(found: Proof, schema: Mapping[str, Any], rules: AbstractSet[str])
             tests.append(partial(_LENGTH_TESTS[rule], schema[rule]))
         else:
             has_rules = True
-    if len(tests) > 1:
-        return Proof(found.python, lambda value: all(test(value) for test in tests), has_rules)
-    return Proof(found.python, tests[0] if tests else None, has_rules)
+    test = tests[0] if len(tests) == 1 else (lambda value: all(test(value) for test in tests)) if tests else None
+    return Proof(found.python, test, has_rules, is_immutable=found.is_immutable)
 
 
 _BOUND_TESTS: dict[str, Callable[[Any, Any], bool]] = {"gt": lt, "ge": le, "lt": gt, "le": ge}

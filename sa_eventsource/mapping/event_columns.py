@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, SmallInteger, String, Text, Uuid, text
@@ -33,9 +34,8 @@ GivenBy: TypeAlias = Literal["append", "log", "database"]
 """Who gives a column's value: whoever appends; the log that recorded the event first, where it is moved; the database always."""
 
 
-def as_json(value: object) -> str:
-    """Write a value as JSON text, with characters beyond ASCII as they are."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Writes a value as JSON text, with characters beyond ASCII as they are."""
 
 
 def _quoted(value: object) -> str:
@@ -57,7 +57,7 @@ class ValueKind:
     as_json: Callable[[Any], str]
 
 
-_NAME = ValueKind(String(MAX_NAME_LENGTH), Text(), as_json)
+_NAME = ValueKind(String(MAX_NAME_LENGTH), Text(), encode_basestring)  # what as_json does to a text, in C
 _UUID = ValueKind(Uuid(), Uuid(), _quoted)
 _MOMENT = ValueKind(UtcDateTime(), DateTime(timezone=True), lambda moment: f'"{moment.astimezone(UTC).isoformat()}"')
 _DOCUMENT = ValueKind(DOCUMENT, JSONB(), str)  # the text that is stored

@@ -16,6 +16,7 @@ from sqlalchemy.orm.attributes import flag_modified, instance_state
 
 from sa_eventsource.aggregates import AggregateRoot, books_of, rewind, take_written
 from sa_eventsource.exceptions import InactiveTransactionError
+from sa_eventsource.session.sqlalchemy_internals import can_write, innermost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,12 +39,12 @@ class Written:
         last_event: Id of the last event.
         streams: Identity keys of aggregates that were appended to without their instance; only in a savepoint, since the rollback
             of a transaction expires all instances.
-        new: The instances that are new in the transaction and had events flushed; likewise.
+        new: The instances that are new in the transaction and had events flushed; likewise, and None until there is one.
     """
 
     last_event: UUID | None = None
     streams: set[Any] = field(default_factory=set)
-    new: WeakSet[InstanceState[Any]] = field(default_factory=WeakSet)
+    new: WeakSet[InstanceState[Any]] | None = None
 
 
 @dataclass(slots=True)
@@ -94,14 +95,11 @@ _undone: list[Callable[[Session], None]] = []
 
 def ledger_of(session: Session) -> Ledger:
     """Get a session's ledger."""
-    ledger = _find(session)
-    if ledger is None:
-        ledger = vars(session)[_LEDGER] = Ledger()
+    try:
+        ledger: Ledger = session.__dict__[_LEDGER]
+    except KeyError:
+        ledger = session.__dict__[_LEDGER] = Ledger()
     return ledger
-
-
-def _find(session: Session) -> Ledger | None:
-    return vars(session).get(_LEDGER)
 
 
 def on_savepoint_undone(listener: Callable[[Session], None]) -> Callable[[Session], None]:
@@ -116,16 +114,17 @@ def check_active(session: Session, aggregate: AggregateRoot[Any]) -> None:
     Raises:
         InactiveTransactionError: The session's transaction is prepared or committed, or a flush has failed in it.
     """
-    if not session.is_active:
+    if not can_write(session):
         raise InactiveTransactionError(repr(aggregate))
 
 
-def before_attach(session: Session, instance: object) -> None:
+def before_attach(session: Session, state: InstanceState[Any]) -> None:
     """Refuse an aggregate that brings events which no flush could write any more.
 
     Raises:
         InactiveTransactionError: As :func:`check_active`.
     """
+    instance = state.obj()
     if isinstance(instance, AggregateRoot) and books_of(instance).pending:
         check_active(session, instance)
 
@@ -141,7 +140,7 @@ def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:
 
 def discard(session: Session, state: InstanceState[Any]) -> None:
     """Let go of an aggregate that has left the session, or whose pending events are discarded."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is not None:
         ledger.pending.pop(state, None)
 
@@ -153,15 +152,16 @@ def begin_flush(session: Session) -> None:
 
 def end_flush(session: Session, _context: object = None) -> None:
     """Flag what was applied while a flush was at work, for the next one."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is not None:
         ledger.is_flushing = False
-        flag_pending(session)
+        if ledger.pending:
+            flag_pending(session)
 
 
 def flag_pending(session: Session) -> None:
     """Flag what has pending events where SQLAlchemy may have reset the flag; a flush that is at work will do it when it ends."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is not None and not ledger.is_flushing:
         for state, aggregate in ledger.pending.items():
             _flag(state, aggregate)
@@ -190,12 +190,13 @@ def record_flushed(
     if is_new or state in ledger.flushed:
         ledger.flushed.setdefault(state, []).append(Flushed(transaction, stream.aggregate_id, stream.events))
         if transaction.nested:
-            ledger.written.setdefault(transaction, Written()).new.add(state)
+            written = ledger.written.setdefault(transaction, Written())
+            written.new = WeakSet() if written.new is None else written.new
+            written.new.add(state)
         if len(ledger.flushed) > ledger.sweep_at:
             ledger.flushed = {each: flushed for each, flushed in ledger.flushed.items() if each.obj() is not None}
             ledger.sweep_at = max(_FIRST_SWEEP, 2 * len(ledger.flushed))
-    take_written(stream.aggregate, stream.events)
-    if not books_of(stream.aggregate).pending:
+    if not take_written(stream.aggregate, stream.events):
         ledger.pending.pop(state, None)
 
 
@@ -205,7 +206,7 @@ def settle(session: Session) -> UUID | None:
     Returns:
         The id of the transaction's last event; None if it wrote none, and for a savepoint.
     """
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is None:
         return None
     transaction = innermost(session)
@@ -219,19 +220,12 @@ def settle(session: Session) -> UUID | None:
     into.last_event = written.last_event or into.last_event
     if outer.nested:
         into.streams |= written.streams
-        into.new |= written.new
-        for state in written.new:
-            for flushed in ledger.flushed.get(state, ()):
-                flushed.by = outer if flushed.by is transaction else flushed.by
+        if written.new is not None:
+            into.new = written.new if into.new is None else into.new | written.new
+            for state in written.new:
+                for flushed in ledger.flushed.get(state, ()):
+                    flushed.by = outer if flushed.by is transaction else flushed.by
     return None
-
-
-def innermost(session: Session) -> SessionTransaction:
-    """Get the savepoint that a session is in, or else its transaction."""
-    transaction = session.get_nested_transaction() or session.get_transaction()
-    if transaction is None:
-        raise AssertionError("asked for outside any transaction")
-    return transaction
 
 
 def _boundary(transaction: SessionTransaction | None) -> SessionTransaction:
@@ -250,7 +244,7 @@ def joined(session: Session, instance: object) -> None:
 
 def became_transient(session: Session, state: InstanceState[Any]) -> None:
     """Give an instance its flushed events back, whether or not the flush had come so far as to make it persistent."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is None:
         return
     flushed = ledger.flushed.pop(state, [])
@@ -264,7 +258,7 @@ def became_transient(session: Session, state: InstanceState[Any]) -> None:
 
 def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None:
     """Rewind once more what was expired since: a flush that fails in ``pending_to_persistent`` leaves it in the identity map."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is not None:
         ledger.leaving.clear()
         rewound, ledger.rewound = ledger.rewound, []
@@ -275,7 +269,7 @@ def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None
 
 def after_rollback(session: Session) -> None:
     """Expire, when a savepoint is rolled back, what was read after events had been appended in it."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     savepoint = session.get_nested_transaction()
     if ledger is None:
         return
@@ -283,7 +277,7 @@ def after_rollback(session: Session) -> None:
     written = None if savepoint is None else ledger.written.pop(savepoint, None)
     if written is None:
         return
-    for state in written.new:
+    for state in written.new or ():
         flushed = ledger.flushed.get(state)
         if flushed and flushed[0].by is not savepoint:  # else it becomes transient in a moment, and gets all of them back
             ledger.flushed[state] = [each for each in flushed if each.by is not savepoint]
@@ -298,7 +292,7 @@ def after_rollback(session: Session) -> None:
 
 def after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
     """Forget what a transaction or savepoint has written, when it is over."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is not None:
         ledger.written.pop(transaction, None)
         if transaction.parent is None:

@@ -1,24 +1,32 @@
-"""The few names of SQLAlchemy used here that are not its public API, each with the reason. Nothing else in the library uses any.
+"""Most names of SQLAlchemy used here that are not its public API, each with the reason; decision 2 lists those elsewhere.
 
 They are the same in SQLAlchemy 2.0.40 to 2.1; the test suite runs on both. See docs/explanation/decisions/.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import inspection
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.event.attr import _EmptyListener
 from sqlalchemy.orm import ClassManager, ColumnProperty, InstanceState, Mapper, make_transient_to_detached
 from sqlalchemy.orm.attributes import instance_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from sqlalchemy import Connection, Result
-    from sqlalchemy.orm import MappedColumn, ORMExecuteState, QueryContext, RelationshipProperty, Session, UOWTransaction
+    from sqlalchemy.orm import (
+        MappedColumn,
+        ORMExecuteState,
+        QueryContext,
+        RelationshipProperty,
+        Session,
+        SessionTransaction,
+        UOWTransaction,
+    )
 
 
 def is_heard_elsewhere(session: Session) -> bool:
@@ -27,17 +35,27 @@ def is_heard_elsewhere(session: Session) -> bool:
     The library has one listener for two of the events, and two for the end of transactions.
     """
     dispatch = session.dispatch
-    return (
-        len(dispatch.before_flush) > 1
-        or len(dispatch.after_flush) > 0
-        or len(dispatch.after_flush_postexec) > 1
-        or len(dispatch.pending_to_persistent) > 0
-        or len(dispatch.after_transaction_create) > 0
-        or len(dispatch.after_transaction_end) > _OWN_LISTENERS_TO_ENDS
-    )
+    for name, own in _FLUSH_EVENTS:
+        count = _count(getattr(dispatch, name))
+        if count > own:
+            return True
+    return False
 
 
-_OWN_LISTENERS_TO_ENDS = 2
+def _count(listeners: Any) -> int:
+    """Count listeners. Where an object has none of its own, as a rule, those of its class are counted with less work."""
+    return len(listeners.parent_listeners if type(listeners) is _EmptyListener else listeners)
+
+
+_FLUSH_EVENTS = (
+    ("before_flush", 1),
+    ("after_flush", 0),
+    ("after_flush_postexec", 1),
+    ("pending_to_persistent", 0),
+    ("after_transaction_create", 0),
+    ("after_transaction_end", 2),
+)
+"""Each with the number of this library's own listeners."""
 
 
 def has_condition(relationship: RelationshipProperty[Any]) -> bool:
@@ -47,43 +65,72 @@ def has_condition(relationship: RelationshipProperty[Any]) -> bool:
 
 def has_work(session: Session) -> bool:
     """Tell whether a flush that has come to its end of ``before_flush`` may go on."""
-    return not session._is_clean()  # noqa: SLF001
+    return bool(session._new or session._deleted or session.identity_map._modified)  # noqa: SLF001 - as _is_clean()
 
 
-@contextmanager
-def flush_transaction(session: Session) -> Iterator[None]:
-    """Do what a flush does around its statements: on an error, roll back to the enclosing savepoint or the start.
+def new_states(session: Session) -> Collection[InstanceState[Any]]:
+    """Get the instances that ``session.new`` lists, without making a list."""
+    return session._new  # noqa: SLF001
 
-    After that the session refuses to go on until ``rollback()``, and says why. ``before_flush`` runs outside the flush's own such
-    block, so a failure there would leave half of a flush to be committed; within that block, what went wrong can be asked for
-    after the rollback, before the error is raised.
+
+def unflushed(session: Session) -> tuple[Iterable[Any], Iterable[Any], Iterable[Any]]:
+    """Get the instances that a flush would insert, update and delete, as ``session.new``, ``dirty`` and ``deleted`` list them."""
+    deleted = session._deleted  # noqa: SLF001
+    dirty = session._dirty_states  # noqa: SLF001
+    return session._new.values(), [each.obj() for each in dirty if each not in deleted], deleted.values()  # noqa: SLF001
+
+
+def can_write(session: Session) -> bool:
+    """Tell what ``session.is_active`` tells, with less work."""
+    transaction = session._transaction  # noqa: SLF001
+    return transaction is None or transaction.is_active
+
+
+def innermost(session: Session) -> SessionTransaction:
+    """Get the savepoint that a session is in, or else its transaction, which must have begun."""
+    transaction: Any = session._nested_transaction or session._transaction  # noqa: SLF001
+    while transaction._parent is not None and not transaction.nested:  # noqa: SLF001 - the one that a flush has of its own
+        transaction = transaction._parent  # noqa: SLF001
+    found: SessionTransaction = transaction
+    return found
+
+
+def fail_flush(session: Session) -> None:
+    """Do what a flush does on an error in its statements: roll back to the enclosing savepoint or the start.
+
+    After that the session refuses to go on until ``rollback()``, and says why. ``before_flush`` runs outside the flush's own block
+    that does so, and a failure there would leave half of a flush to be committed. To be called while the error is handled.
     """
-    try:
-        yield
-    except BaseException:
-        # The block that a flush opens first; opened late, it does the same, and costs nothing where all goes well.
-        session._autobegin_t()._begin().rollback(_capture_exception=True)  # noqa: SLF001
-        raise
+    # The block that a flush opens first; opened late, it does the same, and costs nothing where all goes well.
+    session._autobegin_t()._begin().rollback(_capture_exception=True)  # noqa: SLF001
 
 
-@contextmanager
-def register_persistent(session: Session, states: set[InstanceState[Any]]) -> Iterator[None]:
+def register_persistent(session: Session, states: set[InstanceState[Any]]) -> Callable[[], None]:
     """Do what a flush does after its statements: new and changed instances become persistent and clean.
 
     Before other rows are written, so that what follows from the events finds the instances in the session. Sending them through
     the unit of work as well, which has no table to write for them, would take a quarter of a commit's time: that is only done
     where somebody else listens.
+
+    Returns:
+        What is to be called when that has been written: here there is nothing to do.
     """
     session._register_persistent(states)  # noqa: SLF001
-    yield
+    return _do_nothing
 
 
-@contextmanager
-def findable(session: Session, states: set[InstanceState[Any]]) -> Iterator[None]:
-    """Have new instances found in the session by their identity within the block, and new again after it.
+def _do_nothing() -> None:
+    pass
+
+
+def register_findable(session: Session, states: set[InstanceState[Any]]) -> Callable[[], None]:
+    """Have new instances found in the session by their identity, for as long as what follows from their events is written.
 
     The flush makes them persistent at its end; until then its hooks see them in ``session.new``. An instance whose place one takes
     was never stored: the flush drops it, with a warning.
+
+    Returns:
+        What makes them new again.
     """
     new = [state for state in states if state.key is None]
     replaced: list[InstanceState[Any]] = []
@@ -92,9 +139,8 @@ def findable(session: Session, states: set[InstanceState[Any]]) -> Iterator[None
         old = session.identity_map.replace(state)
         if old is not None:
             replaced.append(old)
-    try:
-        yield
-    finally:
+
+    def forget() -> None:
         for state in new:
             session.identity_map.safe_discard(state)
             state.key = None
@@ -102,11 +148,14 @@ def findable(session: Session, states: set[InstanceState[Any]]) -> Iterator[None
             if state.obj() is not None:
                 session.identity_map.add(state)
 
+    return forget
+
 
 def has_row_hooks(mapper: Mapper[Any]) -> bool:
     """Tell whether anyone listens to a mapper's rows (``before_insert`` and the like)."""
     dispatch = mapper.dispatch
-    return bool(dispatch.before_insert or dispatch.before_update or dispatch.after_insert or dispatch.after_update)
+    count = _count(dispatch.before_insert) + _count(dispatch.before_update)
+    return bool(count + _count(dispatch.after_insert) + _count(dispatch.after_update))
 
 
 def call_row_hooks(connection: Connection, state: InstanceState[Any], name: str) -> None:

@@ -22,26 +22,29 @@ from sa_eventsource.session.routing import connection_for
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     call_row_hooks,
-    findable,
-    flush_transaction,
+    fail_flush,
     has_row_hooks,
     has_work,
+    innermost,
     is_heard_elsewhere,
+    new_states,
+    register_findable,
     register_persistent,
+    unflushed,
 )
 from sa_eventsource.store import AppendRefusedError, StreamAppend, insert_events, raise_explained, tell_listeners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
     from typing import TypeAlias
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import InstanceState, Session, UOWTransaction
 
+    from sa_eventsource.aggregates import AggregateDefinition
     from sa_eventsource.mapping import EventSourceTables
 
-    Registering: TypeAlias = Callable[[Session, set[InstanceState[Any]]], AbstractContextManager[None]]
+    Registering: TypeAlias = Callable[[Session, set[InstanceState[Any]]], Callable[[], None]]
 
 
 def before_flush(session: Session, context: UOWTransaction, instances: Sequence[Any] | None) -> None:
@@ -50,7 +53,7 @@ def before_flush(session: Session, context: UOWTransaction, instances: Sequence[
     if instances is not None or is_heard_elsewhere(session) or _with_row_hooks(aggregates):
         PendingFlush(context).before_rows(_write_in_flush)
     elif aggregates:
-        _write(session, aggregates, registering=register_persistent)
+        _write(session, aggregates, register=register_persistent, with_row_hooks=False)
         ledger.end_flush(session)  # SQLAlchemy may find nothing to do yet, and return without a word
         if has_work(session):  # of others, or a handler of a read model has applied more
             PendingFlush(context).before_rows(_write_aggregates_of)
@@ -59,14 +62,15 @@ def before_flush(session: Session, context: UOWTransaction, instances: Sequence[
 def _checked(session: Session) -> list[AggregateRoot[Any]]:
     """Refuse what a session must not write, and list its new and changed aggregates."""
     aggregates: list[AggregateRoot[Any]] = []
-    for deleted in session.deleted:
-        _refuse_protected(session, deleted, "deleting")
-    for instance in session.new:
+    new, dirty, deleted = unflushed(session)
+    for instance in deleted:
+        _refuse_protected(session, instance, "deleting")
+    for instance in new:
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
         else:
             _refuse_protected(session, instance, "adding")
-    for instance in session.dirty:
+    for instance in dirty:
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
         elif isinstance(instance, _protected) and session.is_modified(instance):
@@ -95,7 +99,7 @@ def _write_aggregates_of(flush: PendingFlush) -> None:
             flush.leave_out(state)
     if aggregates:
         flush.note_what_is_there()
-        _write(flush.session, aggregates, registering=findable)
+        _write(flush.session, aggregates, register=register_findable, with_row_hooks=_with_row_hooks(aggregates))
         flush.take_in_what_came_up(AggregateRoot)
 
 
@@ -137,52 +141,60 @@ _ROUNDS = 100
 """As often as SQLAlchemy flushes within one commit."""
 
 
-def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]], registering: Registering) -> None:
+def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]], register: Registering, *, with_row_hooks: bool) -> None:
     """Write the events of aggregates, and of those that handlers of read models add meanwhile."""
-    known = {id(instance) for instance in session.new}
+    known = set(new_states(session))
     for _ in range(_ROUNDS):
-        _write_once(session, aggregates, registering)
-        aggregates = [each for each in session.new if isinstance(each, AggregateRoot) and id(each) not in known]
-        known.update(map(id, aggregates))
+        _write_once(session, aggregates, register, with_row_hooks=with_row_hooks)
+        added = [state for state in new_states(session) if state not in known]
+        if not added:
+            return
+        known.update(added)
+        aggregates = [each for each in (state.obj() for state in added) if isinstance(each, AggregateRoot)]
         if not aggregates:
             return
+        with_row_hooks = _with_row_hooks(aggregates)
     raise FlushError(
         f"{_ROUNDS} times in one flush, handlers of read models have added a further aggregate; the last: {aggregates!r}"
     )
 
 
-def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], registering: Registering) -> None:
+def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], register: Registering, *, with_row_hooks: bool) -> None:
     """Write the events, then what follows from them.
 
     A handler of a read model that asks the session for an aggregate gets the instance that is being written, not another one.
     """
-    states = [instance_state(aggregate) for aggregate in aggregates] if _with_row_hooks(aggregates) else []
-    heard = [(state, state.key is None) for state in states]
+    states = [instance_state(each) for each in aggregates]
+    heard = [(state, state.key is None) for state in states] if with_row_hooks else []
     owed = ledger.ledger_of(session)
     groups: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
     written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
     try:
-        with flush_transaction(session):
-            owed.is_flushing = True
-            for state, is_new in heard:
-                call_row_hooks(connection_for(session, state), state, "before_insert" if is_new else "before_update")
-            for aggregate in aggregates:  # only now: what the hooks have applied is a part of what is written
-                state = instance_state(aggregate)
-                connection = connection_for(session, state)  # first: what is refused below rolls its transaction back
-                stream = _stream(aggregate, state)
-                if stream is None:
-                    continue
-                groups.setdefault((connection, definition_of(type(aggregate)).tables), []).append(stream)
+        owed.is_flushing = True
+        for state, is_new in heard:
+            call_row_hooks(connection_for(session, state), state, "before_insert" if is_new else "before_update")
+        for state, aggregate in zip(states, aggregates, strict=True):  # only now: what the hooks have applied is written, too
+            connection = connection_for(session, state)  # first: what is refused below rolls its transaction back
+            definition = definition_of(type(aggregate))
+            stream = _stream(definition, aggregate, state)
+            if stream is not None:
+                groups.setdefault((connection, definition.tables), []).append(stream)
                 written.append((state, stream, state.key is None))
-            appended = [insert_events(session, connection, tables, streams) for (connection, tables), streams in groups.items()]
-            with registering(session, {instance_state(aggregate) for aggregate in aggregates}):
-                for each in appended:
-                    tell_listeners(each)
-            for state, is_new in heard:
-                call_row_hooks(connection_for(session, state), state, "after_insert" if is_new else "after_update")
-    except (AppendRefusedError, DBAPIError) as error:
-        raise_explained(error, [(connection, tables, streams) for (connection, tables), streams in groups.items()])
-    transaction = ledger.innermost(session)
+        appended = [insert_events(session, connection, tables, streams) for (connection, tables), streams in groups.items()]
+        forget = register(session, set(states))
+        try:
+            for each in appended:
+                tell_listeners(each)
+        finally:
+            forget()
+        for state, is_new in heard:
+            call_row_hooks(connection_for(session, state), state, "after_insert" if is_new else "after_update")
+    except BaseException as error:
+        fail_flush(session)
+        if isinstance(error, AppendRefusedError | DBAPIError):  # what went wrong can be asked for, after the rollback
+            raise_explained(error, [(connection, tables, streams) for (connection, tables), streams in groups.items()])
+        raise
+    transaction = innermost(session)
     for state, stream, is_new in written:
         ledger.record_flushed(owed, transaction, state, stream, is_new=is_new)
 
@@ -193,8 +205,7 @@ def _with_row_hooks(aggregates: Sequence[AggregateRoot[Any]]) -> bool:
     return any(map(has_row_hooks, {instance_state(each).mapper for each in aggregates}))
 
 
-def _stream(aggregate: AggregateRoot[Any], state: InstanceState[Any]) -> StreamAppend | None:
-    definition = definition_of(type(aggregate))
+def _stream(definition: AggregateDefinition, aggregate: AggregateRoot[Any], state: InstanceState[Any]) -> StreamAppend | None:
     pending = tuple(books_of(aggregate).pending)
     aggregate_id = definition.text_id(identity_of(aggregate))
     if not pending:

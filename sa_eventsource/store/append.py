@@ -179,7 +179,7 @@ def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:
         "event_type": event_class.__event_type__,
         "event_version": event_class.__event_version__,
         "event_data": event.payload,
-        "metadata": encode_metadata(event.metadata),
+        "metadata": encode_metadata(event.metadata) if event.metadata else None,
         "occurred_at": event.occurred_at,
         "correlation_id": event.correlation_id,
         "causation_id": event.causation_id,

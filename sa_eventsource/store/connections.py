@@ -35,6 +35,8 @@ def is_in_autocommit(connection: Connection) -> bool:
 
 def is_execution_heard(connection: Connection) -> bool:
     """Tell whether somebody listens to ``before_execute`` or ``after_execute``, which are called for Core's statements only."""
+    if not (connection._has_events or connection.engine._has_events):  # noqa: SLF001 - as SQLAlchemy asks, before it looks who
+        return False
     return bool(connection.dispatch.before_execute) or bool(connection.dispatch.after_execute)
 
 

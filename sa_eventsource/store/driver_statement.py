@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.store.connections import is_execution_heard
@@ -53,7 +54,8 @@ class DriverStatement:
         positional: Any = type(dialect)
         compiled = self._statement.compile(dialect=positional(paramstyle="format"))
         names: list[str] = compiled.positiontup
-        return str(compiled), lambda parameters: tuple([parameters[name] for name in names])
+        # itemgetter() makes the tuple without running Python code, but only where there is more than one name.
+        return str(compiled), itemgetter(*names) if len(names) > 1 else lambda parameters: tuple(map(parameters.__getitem__, names))
 
 
 _KEEP_COUNT = {"preserve_rowcount": True}

@@ -8,8 +8,8 @@ earlier events were never committed leaves no hole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Integer, Text, bindparam, cast, column, exists, func, literal_column, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -39,9 +39,7 @@ class InsertStatements:
     many: DriverStatement | None
 
 
-_cache: WeakKeyDictionary[Table, dict[tuple[str, tuple[str, ...]], InsertStatements]] = WeakKeyDictionary()
-
-
+@lru_cache(maxsize=256)  # the tables of a process: as many as it has declarative bases
 def insert_statements(events: Table, dialect: str, columns: tuple[str, ...] = APPENDED) -> InsertStatements:
     """Get the statements for an events table.
 
@@ -53,12 +51,9 @@ def insert_statements(events: Table, dialect: str, columns: tuple[str, ...] = AP
     Raises:
         CompileError: The dialect is neither PostgreSQL nor SQLite.
     """
-    made, form = _cache.setdefault(events, {}), (dialect, columns)
-    if form not in made:
-        if dialect not in _BUILDERS:
-            raise CompileError(f"sa_eventsource stores events in PostgreSQL or SQLite, not in {dialect}")
-        made[form] = _BUILDERS[dialect](events, columns)
-    return made[form]
+    if dialect not in _BUILDERS:
+        raise CompileError(f"sa_eventsource stores events in PostgreSQL or SQLite, not in {dialect}")
+    return _BUILDERS[dialect](events, columns)
 
 
 def _postgresql(events: Table, columns: tuple[str, ...]) -> InsertStatements:

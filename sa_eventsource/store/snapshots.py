@@ -40,18 +40,18 @@ def write_snapshots(appended: Appended) -> None:
     for stream in appended.streams:
         if stream.aggregate is not None:
             definition = definition_of(type(stream.aggregate))
-            if _is_due(definition, stream):
+            frequency = definition.snapshot_frequency
+            if frequency is not None and _passes_multiple(frequency, stream) and definition.takes_snapshots:
                 due.setdefault(definition, []).append(stream.aggregate_id)
+    if not due:
+        return
     rows = [row for definition, ids in due.items() for row in _rows(appended.connection, definition, ids)]
     if rows:
         appended.connection.execute(_statement(appended.tables, appended.connection.dialect.name), rows)
 
 
-def _is_due(definition: AggregateDefinition, stream: StreamAppend) -> bool:
-    frequency = definition.snapshot_frequency
-    if frequency is None or stream.events[-1].version // frequency == stream.expected_version // frequency:
-        return False
-    return definition.takes_snapshots
+def _passes_multiple(frequency: int, stream: StreamAppend) -> bool:
+    return stream.events[-1].version // frequency > stream.expected_version // frequency
 
 
 def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids: Sequence[str]) -> Iterator[dict[str, Any]]:

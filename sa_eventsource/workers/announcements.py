@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -33,7 +32,8 @@ _AFTER_FAILURE = 1.0
 _LOOK_UP = 0.5
 """Seconds between an announcement and the next, after a failure, and until a listener looks whether it is to end."""
 
-_announcers: WeakSet[Announcer] = WeakSet()
+_announcers: dict[Announcer, None] = {}
+"""Those that have begun and not ended, each held by its thread."""
 
 
 class Announcer:
@@ -64,12 +64,12 @@ class Announcer:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sa_eventsource announcer", daemon=True)
         self._thread.start()
-        _announcers.add(self)
+        _announcers[self] = None
         return self
 
     def __exit__(self, *_: object) -> None:
         """Announce what has been committed, and end."""
-        _announcers.discard(self)
+        _announcers.pop(self, None)
         self._stopping = True
         self._news.set()
         if self._thread is not None:
