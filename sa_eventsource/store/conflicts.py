@@ -43,11 +43,14 @@ def raise_explained(
     """
     if isinstance(error, DBAPIError) and code_of(error) != SERIALIZATION_FAILURE:
         raise error
+    was_refused = isinstance(error, AppendRefusedError)
     for connection, tables, streams in groups:
         with after_rollback(connection) as usable:
-            found = None if usable is None else explain(usable, tables, streams, behind=isinstance(error, AppendRefusedError))
-        if found is None and (len(streams) == 1 or isinstance(error, AppendRefusedError)):
-            # At REPEATABLE READ and SERIALIZABLE, the transaction saw another version of the stream than there is now.
+            found = None if usable is None else explain(usable, tables, streams, behind=was_refused)
+            sees_all = usable is not None and usable is not connection
+        if found is None and (was_refused or (len(streams) == 1 and not sees_all)):
+            # At REPEATABLE READ and SERIALIZABLE, a transaction that goes on cannot see what was first. Where all can be seen, and
+            # the stream is as expected, it was something else, such as the row of a strong read model.
             stream = streams[0]
             found = ConcurrencyError(stream.aggregate_type, stream.aggregate_id, expected_version=stream.expected_version)
         if found is not None:

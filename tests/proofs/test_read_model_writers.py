@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -25,6 +26,7 @@ from sa_eventsource import (
     handles,
     load_for_update,
 )
+from sa_eventsource.session.retry import is_conflict
 from tests.databases import WAITING
 from tests.proofs.accounts import (
     STRONG_MODELS,
@@ -34,6 +36,7 @@ from tests.proofs.accounts import (
     Handled,
     HandledBalance,
     HandledInvoice,
+    Invoice,
     LateBalance,
     LateHandledBalance,
     LateInvoice,
@@ -272,3 +275,25 @@ def test_what_a_handler_appends_while_it_catches_up_is_taken_later(postgres_engi
     with Session(postgres_engine) as session:
         assert {row.number: row.seen for row in session.scalars(select(Links))} == dict.fromkeys(range(101), 5)
     assert taken == 505
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_who_loses_a_row_of_many_streams_is_not_told_that_a_stream_has_moved_on(postgres_engine: Engine, level: str) -> None:
+    Strong.metadata.create_all(postgres_engine)
+    engine = postgres_engine.execution_options(isolation_level=level)
+
+    def charge(session: Session) -> None:
+        add(session, Invoice, [[Charged(customer="c-1", branch=1, amount=Decimal(1), tag="t")]])
+
+    with Session(engine) as session:
+        charge(session)
+        session.commit()
+    with Session(engine) as session:
+        session.execute(text("SELECT 1"))
+        with Session(engine) as faster:
+            charge(faster)
+            faster.commit()
+        charge(session)
+        with pytest.raises(OperationalError) as caught:
+            session.commit()
+    assert is_conflict(caught.value)
