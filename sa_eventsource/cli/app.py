@@ -15,6 +15,7 @@ from sa_eventsource.cli import (
     rebuild_command,
     rewind_command,
     run,
+    selftest_command,
     show,
     status_command,
     verify,
@@ -30,7 +31,19 @@ app = typer.Typer(
     help="Run what follows an event log, look into the log, and move it: the command line of sa_eventsource.",
 )
 
-for module in (run, status_command, rebuild_command, rewind_command, parked, verify, events, show, export_import, adopt):
+for module in (
+    run,
+    status_command,
+    rebuild_command,
+    rewind_command,
+    parked,
+    verify,
+    events,
+    show,
+    export_import,
+    adopt,
+    selftest_command,
+):
     module.register(app)
 
 

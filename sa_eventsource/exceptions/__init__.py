@@ -30,7 +30,7 @@ from sa_eventsource.exceptions.appending import (
 )
 from sa_eventsource.exceptions.base import EventSourceError
 from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
-from sa_eventsource.exceptions.environment import EventContextLostError, JoinedTransactionError, MissingExtraError
+from sa_eventsource.exceptions.environment import EventContextLostError, JoinedTransactionError, MissingExtraError, SelftestError
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
     HandlerTransactionError,
@@ -85,6 +85,7 @@ __all__ = [
     "ReadModelWriteError",
     "ReadOnlyAggregateError",
     "RedeclaredEventError",
+    "SelftestError",
     "SnapshotError",
     "SnapshotWarning",
     "StateFieldAttributeError",

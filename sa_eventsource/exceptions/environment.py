@@ -1,4 +1,4 @@
-"""What is around the library does not let it work: a missing package, a context that ended elsewhere, a transaction of others."""
+"""What is around the library does not let it work: a missing package, a context that ended elsewhere, a database."""
 
 from __future__ import annotations
 
@@ -71,3 +71,16 @@ class JoinedTransactionError(EventSourceError, sa_exc.InvalidRequestError):
             "engine, in a test that commits; or stay in the transaction: fold(Model, EventStore(session).events.all()) gives the "
             'rows, and models with __consistency__ = "strong" have theirs with each flush.'
         )
+
+
+class SelftestError(EventSourceError, RuntimeError):
+    """The self-test could not run, or could not remove what it made. It says nothing about the guarantees.
+
+    Attributes:
+        reason: Why not, and what to do about it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        """Build the message from the reason."""
+        self.reason = reason
+        super().__init__(f"the self-test could not run to its end: {reason}")

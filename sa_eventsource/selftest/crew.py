@@ -1,0 +1,146 @@
+"""The processes of a run: they are started, killed and replaced, and none outlives the run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sa_eventsource.exceptions import SelftestError
+from sa_eventsource.selftest.actors import READY, STOP, Job, act
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from sa_eventsource.selftest.own_schema import OwnSchema
+    from sa_eventsource.selftest.plan import Plan
+
+_PATIENCE = 60.0
+"""Seconds after which a process that does not begin, or does not stop, is taken for hung."""
+
+_spawning = multiprocessing.get_context("spawn")
+
+
+@dataclass(slots=True)
+class _Running:
+    process: SpawnProcess
+    channel: Connection
+
+
+@dataclass(slots=True)
+class Crew:
+    """All processes of a run.
+
+    Attributes:
+        plan: Who they are.
+        schema: Where the tables are.
+        folder: Where they write their journals.
+        begun: When the run began, as ``time.time()`` gives it.
+        actor: What runs in a process.
+        kills: How many were killed.
+        failures: Those that ended by themselves, or did not stop when they were told to.
+    """
+
+    plan: Plan
+    schema: OwnSchema
+    folder: Path
+    begun: float
+    actor: Callable[[Job, Connection], None] = act
+    kills: int = 0
+    failures: list[str] = field(default_factory=list)
+    _running: dict[str, _Running] = field(default_factory=dict)
+    _started: dict[str, int] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        """Start them all."""
+        try:
+            for name in self.plan.crew:
+                self._start(name)
+            for name in self.plan.crew:
+                self._await_readiness(name)
+        except BaseException:
+            self._end_all()
+            raise
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None) -> None:
+        """Kill those that still run."""
+        self._end_all()
+
+    def kill(self, name: str) -> None:
+        """Kill a process wherever it is, and start another in its place; one that has ended by itself is not replaced."""
+        running = self._running[name]
+        if running.process.exitcode is not None:
+            return
+        running.process.kill()
+        running.process.join()
+        running.channel.close()
+        self.kills += 1
+        self._start(name)
+
+    def stop(self) -> None:
+        """Tell all to stop, and wait until they have: workers last, for whom a writer may be waiting. Kill who does not stop."""
+        for roles in (("writer", "stranger"), ("worker",)):
+            self._stop({name: each for name, each in self._running.items() if self.plan.crew[name] in roles})
+        self._end_all()
+
+    def _stop(self, some: dict[str, _Running]) -> None:
+        for each in some.values():
+            with suppress(OSError):  # it has ended
+                each.channel.send(STOP)
+        end = time.monotonic() + _PATIENCE
+        for name, each in some.items():
+            each.process.join(max(0.0, end - time.monotonic()))
+            if each.process.exitcode is None:
+                self.failures.append(f"{name} did not stop within {_PATIENCE:.0f} s")
+            elif each.process.exitcode != 0:
+                self.failures.append(f"{name} ended by itself, with status {each.process.exitcode}")
+
+    def _start(self, name: str) -> None:
+        number = self._started.get(name, 0) + 1
+        self._started[name] = number
+        job = Job(self.schema, self.plan.seed, self.plan.crew[name], f"{name} {number}".replace(" ", "-"), self.folder, self.begun)
+        channel, theirs = _spawning.Pipe()
+        process = _spawning.Process(target=self.actor, args=(job, theirs), daemon=True)
+        with _no_interrupts():
+            process.start()
+        theirs.close()
+        self._running[name] = _Running(process, channel)
+
+    def _await_readiness(self, name: str) -> None:
+        running = self._running[name]
+        try:
+            if running.channel.poll(_PATIENCE) and running.channel.recv() == READY:
+                return
+        except EOFError:
+            running.process.join()
+        raise SelftestError(f"{name} does not start: its process ended with status {running.process.exitcode}")
+
+    def _end_all(self) -> None:
+        for each in self._running.values():
+            each.process.kill()
+        for each in self._running.values():
+            each.process.join()
+            each.channel.close()
+        self._running.clear()
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A process that is started for the block never gets SIGINT, not even while it imports; this one gets it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

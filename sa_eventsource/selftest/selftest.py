@@ -1,0 +1,248 @@
+"""The self-test: a run, and what is to be said of it."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from sa_eventsource.exceptions import SelftestError
+from sa_eventsource.projections import ReadModelManager, problems
+from sa_eventsource.selftest.actors import UNPREPARED, act
+from sa_eventsource.selftest.crew import Crew
+from sa_eventsource.selftest.evidence import Evidence
+from sa_eventsource.selftest.follower_judge import judge_followers
+from sa_eventsource.selftest.followers import worker
+from sa_eventsource.selftest.inspection import Inspection
+from sa_eventsource.selftest.journal import Journal, Journals
+from sa_eventsource.selftest.log_judge import judge_log
+from sa_eventsource.selftest.own_schema import OwnSchema, own_schema
+from sa_eventsource.selftest.plan import Plan, chance_of
+from sa_eventsource.selftest.state_judge import judge_states
+from sa_eventsource.selftest.subjects import Base
+from sa_eventsource.selftest.verdicts import Verdict
+from sa_eventsource.selftest.writers import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from multiprocessing.connection import Connection
+    from typing import TypeAlias
+
+    from sqlalchemy import Engine
+
+    from sa_eventsource.selftest.actors import Job
+
+    Progress: TypeAlias = Callable[[str, float, int], None]
+
+_NO_PROGRESS = 60.0
+"""Seconds without progress after which those who follow the log are taken for stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run has found.
+
+    Attributes:
+        seed: What it was drawn from.
+        seconds: For how long writers were at work.
+        server: The server's version, as it tells it.
+        schema: Name of the schema.
+        figures: What happened: processes killed, connections cut, transactions by outcome.
+        verdicts: On each guarantee.
+        kept: The folder of the journals, where they and the schema were kept; None where they are gone.
+    """
+
+    seed: int
+    seconds: float
+    server: str
+    schema: str
+    figures: dict[str, int]
+    verdicts: tuple[Verdict, ...]
+    kept: Path | None = None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a guarantee was broken."""
+        return any(each.ruling == "broken" for each in self.verdicts)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all guarantees were put to the test."""
+        return all(each.ruling != "not tested" for each in self.verdicts)
+
+
+def run_selftest(  # noqa: PLR0913 - each has a default
+    url: str,
+    *,
+    seed: int | None = None,
+    seconds: float = 30.0,
+    prepare: bool = True,
+    keep: bool = False,
+    progress: Progress | None = None,
+    actor: Callable[[Job, Connection], None] = act,
+) -> Report:
+    """Put the published guarantees to the test on a PostgreSQL database.
+
+    Processes of several kinds write, follow the log and get in each other's way, are killed and replaced, and lose their
+    connections. Each notes what it knows for certain; in the end that is compared with what is in the database. All tables lie in
+    a schema that the run makes for itself and drops when it ends, an interrupt included; nothing else is read or changed. The role
+    needs the privilege CREATE on the database, and no other.
+
+    It starts processes by :mod:`multiprocessing`: a script that calls it needs ``if __name__ == "__main__":``.
+
+    Example: ``assert not run_selftest("postgresql+psycopg://user@host/name", seconds=10).is_broken``
+
+    Args:
+        url: SQLAlchemy URL of the database, with psycopg as its driver.
+        seed: What all is drawn from, as far as processes that run at once can repeat anything; None for another one each time.
+        seconds: For how long writers are at work.
+        prepare: Whether psycopg may prepare statements, as it does by default; False behind a pooler that loses them.
+        keep: Whether to leave the schema and the journals where they are.
+        progress: Called with the stage, how much of it is done (between 0 and 1), and how many events there are.
+        actor: What runs in a process; for tests of the self-test itself.
+
+    Returns:
+        What was found. A guarantee that was not put to the test, because the time was too short, has not held.
+
+    Raises:
+        SelftestError: It could not run; the message says why.
+    """
+    plan = Plan.draw(secrets.randbits(32) if seed is None else seed, seconds)
+    schema = OwnSchema.of_a_new_name(url, prepare=prepare)
+    with _folder(keep=keep) as folder, own_schema(schema, keep=keep) as engine:
+        run = _Run(plan, schema, engine, Path(folder), progress or _show_nothing, actor)
+        return run.report(kept=keep)
+
+
+def judge(engine: Engine, evidence: Evidence) -> tuple[Verdict, ...]:
+    """Rule on all guarantees.
+
+    Args:
+        engine: Of the schema, where nobody is at work any more.
+        evidence: What is known of the run.
+    """
+    expected = Verdict.of(
+        "errors",
+        "Nothing fails but what may: conflicts, deadlocks, lost connections",
+        len(evidence.journals.transactions),
+        "transactions",
+        evidence.failures,
+    )
+    return (*judge_log(evidence), *judge_followers(evidence), *judge_states(engine, evidence), expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    plan: Plan
+    schema: OwnSchema
+    engine: Engine
+    folder: Path
+    show: Progress
+    actor: Callable[[Job, Connection], None]
+
+    def report(self, *, kept: bool) -> Report:
+        """Do all that there is to do."""
+        with self.engine.connect() as connection:
+            server: str = connection.execute(text("SHOW server_version")).scalar_one()
+        begun = time.time()
+        self.show("starting", 0.0, 0)
+        self._begin_the_log(begun)
+        crew, inspection = self._carry_out(begun)
+        self._check_that_it_could()
+        stuck = self._settle()
+        evidence = Evidence.read(self.engine, Journals.read(self.folder), inspection, [*crew.failures, *stuck])
+        self.show("judging", 0.0, len(evidence.events))
+        return Report(
+            seed=self.plan.seed,
+            seconds=self.plan.seconds,
+            server=server,
+            schema=self.schema.name,
+            figures=_figures(crew, evidence),
+            verdicts=judge(self.engine, evidence),
+            kept=self.folder if kept else None,
+        )
+
+    def _begin_the_log(self, begun: float) -> None:
+        with Journal(self.folder / "first.journal") as journal:
+            Writer("first", self.engine, journal, chance_of(self.plan.seed, "first"), begun).begin_the_log()
+
+    def _carry_out(self, begun: float) -> tuple[Crew, Inspection]:
+        """Let all be at work for as long as the plan says, and kill whom it says."""
+        crew = Crew(self.plan, self.schema, self.folder, begun, self.actor)
+        with crew, Inspection(self.engine, chance_of(self.plan.seed, "inspection")) as inspection:
+            start = time.monotonic()
+            kills = list(self.plan.kills)
+            while (passed := time.monotonic() - start) < self.plan.seconds:
+                while kills and kills[0].at <= passed:
+                    crew.kill(kills.pop(0).actor)
+                self.show("writing", passed / self.plan.seconds, inspection.events)
+                time.sleep(min(0.1, self.plan.seconds - passed))
+            self.show("stopping", 0.0, inspection.events)
+            crew.stop()
+        if inspection.error is not None:
+            raise inspection.error
+        return crew, inspection
+
+    def _check_that_it_could(self) -> None:
+        if Journals.read(self.folder).counts["unsuitable"]:
+            raise SelftestError(
+                f"{UNPREPARED}: the URL leads to a pooler in transaction mode that does not keep them. Run it with --no-prepare, "
+                "and the application with connect_args={'prepare_threshold': None}; or have the pooler keep them "
+                "(PgBouncer from 1.21 on: max_prepared_statements)"
+            )
+
+    def _settle(self) -> list[str]:
+        """Let a worker take what is left; tell what could not be taken."""
+        manager = ReadModelManager(self.engine, Base)
+        with Journal(self.folder / "settling.journal") as journal:
+            last = worker(self.engine, journal)
+            least, since = None, time.monotonic()
+            while True:
+                last.run_once()
+                statuses = manager.status()
+                behind = sum(each.lag_events for each in statuses)
+                wrong = problems(statuses)
+                if not behind and not wrong:
+                    return []
+                if least is None or behind < least:
+                    least, since = behind, time.monotonic()
+                elif time.monotonic() - since > _NO_PROGRESS:
+                    return wrong or [f"{each.name} has not taken {each.lag_events} events" for each in statuses if each.lag_events]
+                self.show("following", 0.0, behind)
+                time.sleep(0.05)
+
+
+def _figures(crew: Crew, evidence: Evidence) -> dict[str, int]:
+    counts = evidence.journals.counts
+    outcomes = [each.outcome for each in evidence.journals.transactions.values()]
+    return {
+        "events": len(evidence.events),
+        "processes killed": crew.kills,
+        "connections cut in a transaction": counts["cut in a transaction"],
+        "connections cut before a commit": counts["cut before a commit"],
+        "connections cut during a commit": counts["cut during a commit"],
+        "transactions of strangers": counts["stranger"],
+        "deadlocks": counts["deadlock"],
+        "reads that came too late": counts["read too late"],
+        **{
+            f"transactions {outcome}": outcomes.count(outcome)
+            for outcome in ("committed", "rolled back", "refused", "cut", "unknown")
+        },
+    }
+
+
+def _folder(*, keep: bool) -> AbstractContextManager[str]:
+    if keep:
+        return nullcontext(tempfile.mkdtemp(prefix="sa_eventsource_selftest_"))
+    return tempfile.TemporaryDirectory(prefix="sa_eventsource_selftest_", ignore_cleanup_errors=True)
+
+
+def _show_nothing(_stage: str, _done: float, _events: int) -> None:
+    pass

@@ -1,0 +1,86 @@
+"""A run of the self-test on a healthy library: all guarantees hold, each was put to the test, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from sa_eventsource import SelftestError
+from sa_eventsource.selftest import run_selftest
+from sa_eventsource.selftest.own_schema import PREFIX
+from tests.selftest import sabotage
+from tests.selftest.conftest import Run
+
+
+def schemas(url: str) -> list[str]:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = list(
+            connection.scalars(text("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, :prefix)"), {"prefix": PREFIX})
+        )
+    engine.dispose()
+    return found
+
+
+def test_every_guarantee_is_put_to_the_test_and_holds(selftest_run: Run) -> None:
+    report = selftest_run.report
+    assert [(each.name, each.problems) for each in report.verdicts if each.ruling != "held"] == []
+    assert report.is_complete
+    assert not report.is_broken
+    assert report.figures["processes killed"] >= 1
+    assert report.figures["transactions committed"] >= 10
+
+
+def test_what_was_kept_is_where_the_report_says(selftest_run: Run) -> None:
+    assert schemas(selftest_run.url) == [selftest_run.report.schema]
+    assert list(selftest_run.folder.glob("writer-1-1.journal"))
+
+
+SABOTAGE = {
+    "followers_that_forget_who_is_running": "once",
+    "followers_that_forget_how_far_they_are": "once",
+    "commits_that_are_not_made": "committed",
+    "strong_models_that_are_not_written": "strong",
+    "processes_that_fail": "errors",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("broken", "name"), SABOTAGE.items(), ids=SABOTAGE)
+def test_a_library_that_is_broken_is_found_out(postgres_database_url: str, broken: str, name: str) -> None:
+    report = run_selftest(postgres_database_url, seed=3, seconds=8, actor=getattr(sabotage, broken))
+    assert {each.name: each.ruling for each in report.verdicts}[name] == "broken"
+    assert schemas(postgres_database_url) == []
+
+
+def test_a_role_without_the_privilege_is_told_which(postgres_database_url: str) -> None:
+    engine = create_engine(postgres_database_url)
+    role = f"poor_{os.getpid()}"
+    with engine.begin() as connection:
+        database = connection.scalar(text("SELECT current_database()"))
+        connection.execute(text(f"CREATE ROLE {role} LOGIN"))
+    try:
+        url = engine.url.set(username=role).render_as_string(hide_password=False)
+        with pytest.raises(SelftestError, match=f"role {role} may not .* GRANT CREATE ON DATABASE {database} TO {role}"):
+            run_selftest(url, seconds=1)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP ROLE {role}"))
+        engine.dispose()
+
+
+def test_a_database_that_is_away_is_told() -> None:
+    with pytest.raises(SelftestError, match="connection"):
+        run_selftest("postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=2", seconds=1)
+
+
+@pytest.mark.slow
+def test_soak(postgres_database_url: str) -> None:
+    """``SA_EVENTSOURCE_SOAK_SECONDS`` says for how long."""
+    seconds = float(os.environ.get("SA_EVENTSOURCE_SOAK_SECONDS", "90"))
+    report = run_selftest(postgres_database_url, seconds=seconds)
+    print(report.seed, report.figures)
+    assert [(report.seed, each.name, each.problems) for each in report.verdicts if each.ruling != "held"] == []
+    assert schemas(postgres_database_url) == []
