@@ -10,15 +10,13 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
-
 from sa_eventsource.selftest.cuts import Cuts
 from sa_eventsource.selftest.followers import worker
 from sa_eventsource.selftest.journal import Journal
+from sa_eventsource.selftest.own_schema import is_without_prepared_statements
 from sa_eventsource.selftest.plan import chance_of
 from sa_eventsource.selftest.strangers import run_errands
 from sa_eventsource.selftest.writers import Writer
-from sa_eventsource.store import code_of
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -31,10 +29,6 @@ if TYPE_CHECKING:
 
 READY = "ready"
 STOP = "stop"
-UNPREPARED = "prepared statements do not outlive a transaction here"
-
-_LOST_PREPARED_STATEMENTS = ("26000", "42P05")
-"""invalid_sql_statement_name, duplicate_prepared_statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +65,8 @@ def act(job: Job, parent: Connection) -> None:
             parent.send(READY)
             perform(job, engine, journal, stop)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-            if isinstance(error, DBAPIError) and code_of(error) in _LOST_PREPARED_STATEMENTS:
-                journal.note("unsuitable", UNPREPARED)
+            if is_without_prepared_statements(error):
+                journal.note("unsuitable")
             else:
                 journal.note("failed", f"{job.name}: {traceback.format_exc()}")
         finally:

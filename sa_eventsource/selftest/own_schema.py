@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 PREFIX = "sa_eventsource_selftest_"
 
+UNPREPARED = (
+    "prepared statements do not outlive a transaction here: the URL leads to a pooler in transaction mode that does not keep them. "
+    "Run it with --no-prepare, and the application with connect_args={'prepare_threshold': None}; or have the pooler keep them "
+    "(PgBouncer from 1.21 on: max_prepared_statements)"
+)
+
+_LOST_PREPARED_STATEMENTS = ("26000", "42P05")
+"""invalid_sql_statement_name, duplicate_prepared_statement."""
 _INSUFFICIENT_PRIVILEGE = "42501"
 _LOCK_NOT_AVAILABLE = "55P03"
 _DROP_FOR = 60.0
@@ -77,6 +85,11 @@ def own_schema(schema: OwnSchema, *, keep: bool) -> Iterator[Engine]:
         engine.dispose()
 
 
+def is_without_prepared_statements(error: BaseException) -> bool:
+    """Tell whether an error comes from a pooler that gives prepared statements to others, or has given others' to us."""
+    return code_of(error) in _LOST_PREPARED_STATEMENTS
+
+
 def _create(engine: Engine, schema: OwnSchema) -> None:
     try:
         with engine.begin() as connection:
@@ -84,7 +97,8 @@ def _create(engine: Engine, schema: OwnSchema) -> None:
             Base.metadata.create_all(connection)
     except SQLAlchemyError as error:
         if code_of(error) != _INSUFFICIENT_PRIVILEGE:
-            raise SelftestError(f"its schema cannot be made: {message_of(error)}") from error
+            reason = UNPREPARED if is_without_prepared_statements(error) else message_of(error)
+            raise SelftestError(f"its schema cannot be made: {reason}") from error
         with engine.connect() as connection:
             role, database = connection.execute(select(func.current_user(), func.current_database())).one()
         quote = engine.dialect.identifier_preparer.quote

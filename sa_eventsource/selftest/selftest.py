@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from sa_eventsource.exceptions import SelftestError
 from sa_eventsource.projections import ReadModelManager, problems
-from sa_eventsource.selftest.actors import UNPREPARED, act
+from sa_eventsource.selftest.actors import act
 from sa_eventsource.selftest.crew import Crew
 from sa_eventsource.selftest.evidence import Evidence
 from sa_eventsource.selftest.follower_judge import judge_followers
@@ -22,12 +23,13 @@ from sa_eventsource.selftest.followers import worker
 from sa_eventsource.selftest.inspection import Inspection
 from sa_eventsource.selftest.journal import Journal, Journals
 from sa_eventsource.selftest.log_judge import judge_log
-from sa_eventsource.selftest.own_schema import OwnSchema, own_schema
+from sa_eventsource.selftest.own_schema import UNPREPARED, OwnSchema, is_without_prepared_statements, own_schema
 from sa_eventsource.selftest.plan import Plan, chance_of
 from sa_eventsource.selftest.state_judge import judge_states
 from sa_eventsource.selftest.subjects import Base
 from sa_eventsource.selftest.verdicts import Verdict
 from sa_eventsource.selftest.writers import Writer
+from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +120,10 @@ def run_selftest(  # noqa: PLR0913 - each has a default
     schema = OwnSchema.of_a_new_name(url, prepare=prepare)
     with _folder(keep=keep) as folder, own_schema(schema, keep=keep) as engine:
         run = _Run(plan, schema, engine, Path(folder), progress or _show_nothing, actor)
-        return run.report(kept=keep)
+        try:
+            return run.report(kept=keep)
+        except SQLAlchemyError as error:
+            raise SelftestError(UNPREPARED if is_without_prepared_statements(error) else message_of(error)) from error
 
 
 def judge(engine: Engine, evidence: Evidence) -> tuple[Verdict, ...]:
@@ -192,11 +197,7 @@ class _Run:
 
     def _check_that_it_could(self) -> None:
         if Journals.read(self.folder).counts["unsuitable"]:
-            raise SelftestError(
-                f"{UNPREPARED}: the URL leads to a pooler in transaction mode that does not keep them. Run it with --no-prepare, "
-                "and the application with connect_args={'prepare_threshold': None}; or have the pooler keep them "
-                "(PgBouncer from 1.21 on: max_prepared_statements)"
-            )
+            raise SelftestError(UNPREPARED)
 
     def _settle(self) -> list[str]:
         """Let a worker take what is left; tell what could not be taken."""

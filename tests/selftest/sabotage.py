@@ -72,5 +72,5 @@ def processes_that_fail(job: Job, parent: Connection) -> None:
     def wrong(*_: Any) -> None:
         raise ZeroDivisionError("on purpose")
 
-    actors.run_errands = wrong  # type: ignore[attr-defined]
+    actors.run_errands = wrong  # type: ignore[attr-defined, assignment]
     act(job, parent)
