@@ -10,10 +10,11 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from sa_eventsource.event_log import EventStore
 from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.read_models import definition_of, fold
 from sa_eventsource.selftest.subjects import SUBJECTS, Balances, Base, Turnover
-from sa_eventsource.store import EventStore, Meaning, meaning_of
+from sa_eventsource.store import Meaning, meaning_of
 
 if TYPE_CHECKING:
     import random

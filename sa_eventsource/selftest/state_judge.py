@@ -8,13 +8,13 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from sa_eventsource.event_log import EventStore
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.mapping import TableStatement, tables_of_base
 from sa_eventsource.read_models import fold
 from sa_eventsource.selftest.inspection import rows_of
 from sa_eventsource.selftest.subjects import Account, Balances, Base, Corrected, Handled, Places, Trails, Turnover
 from sa_eventsource.selftest.verdicts import Verdict
-from sa_eventsource.store import EventStore
 from sa_eventsource.verification import verify
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ _RARELY = 7
 
 def followers_that_forget_who_is_running(job: Job, parent: Connection) -> None:
     """The snapshot of a window says of transactions under way that they have ended: what they commit later is skipped."""
-    right = batches._visible_to_others
+    right = batches.visible_to_others
 
     def wrong(connection: Any) -> str:
         seen = Snapshot.parse(right(connection))
         return str(Snapshot(seen.xmax, seen.xmax))
 
-    batches._visible_to_others = wrong
+    batches.visible_to_others = wrong
     act(job, parent)
 
 
