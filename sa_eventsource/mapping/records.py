@@ -9,7 +9,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.orm import Mapped, registry
 
 from sa_eventsource.mapping.session_arguments import tables_of_base
-from sa_eventsource.mapping.tables import placed_tables
+from sa_eventsource.mapping.tables import tables_on
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,7 +50,7 @@ class EventRecord:
 
 _registry = registry()
 _records: WeakKeyDictionary[Table, type[EventRecord]] = WeakKeyDictionary()
-_registry.map_imperatively(EventRecord, placed_tables(MetaData(), None).events)
+_registry.map_imperatively(EventRecord, tables_on(MetaData()).events)
 
 
 def event_record(base: Any) -> type[EventRecord]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine, MetaData, Table
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from sa_eventsource.mapping.tables import placed_tables
+from sa_eventsource.mapping.tables import tables_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +138,7 @@ def tables_of_base(name: str, base: Any) -> EventSourceTables:
     if not isinstance(metadata, MetaData):
         advice = ", not its metadata" if isinstance(base, MetaData) else f", not {_shown(base)}"
         raise TypeError(f"{name} takes the declarative base, such as Base{advice}")
-    return placed_tables(metadata, getattr(base, "__eventsource__", None))
+    return tables_on(metadata, getattr(base, "__eventsource__", None))
 
 
 def check_class(name: str, value: Any, kind: str) -> None:

@@ -99,13 +99,15 @@ class EventSourceTables:
                 )
 
 
-def placed_tables(metadata: MetaData, options: EventSourceOptions | None) -> EventSourceTables:
+def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> EventSourceTables:
     """Get the library's tables on *metadata*, adding them the first time.
+
+    Metadata does not know its base, whose ``__eventsource__`` says which names the tables have: where they may not be there yet,
+    ask ``tables_of_base``, or ``find_tables``, which adds none.
 
     Args:
         metadata: The application's metadata.
-        options: What the declarative base or the class says; None where it says nothing, for the names that the tables have, or the
-            default ones the first time.
+        options: Names and schema; None for those they have, or the default ones the first time.
 
     Raises:
         DeclarationError: They are there already under other options. Set ``__eventsource__`` on the base that all classes share.
@@ -130,23 +132,6 @@ def placed_tables(metadata: MetaData, options: EventSourceOptions | None) -> Eve
 def find_tables(metadata: MetaData) -> EventSourceTables | None:
     """Get the library's tables on *metadata* if it has them."""
     tables: EventSourceTables | None = metadata.info.get(_INFO_KEY)
-    return tables
-
-
-def tables_on(metadata: MetaData) -> EventSourceTables:
-    """Get the library's tables on *metadata*, where aggregates or read models have been declared.
-
-    Adds none: their names are the declarative base's to say, and metadata does not know its base.
-
-    Raises:
-        DeclarationError: It has none.
-    """
-    tables = find_tables(metadata)
-    if tables is None:
-        raise DeclarationError(
-            "this metadata has no event-sourcing tables. Import the modules that declare aggregates and read models first, or pass "
-            "the metadata of their declarative base."
-        )
     return tables
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
     AggregateRoot,
-    DeclarationError,
     DomainEvent,
     EventSourceOptions,
     ReadModelManager,
@@ -18,7 +16,7 @@ from sa_eventsource import (
     Worker,
     subscribe,
 )
-from sa_eventsource.mapping import tables_on
+from sa_eventsource.mapping import find_tables, tables_of_base, tables_on
 
 
 class Sent(DomainEvent):
@@ -67,10 +65,11 @@ def test_a_worker_of_one_base_leaves_the_names_of_the_others_tables_to_it(engine
     assert called == ["Letter"]
 
 
-def test_metadata_without_the_tables_gets_none_by_being_asked() -> None:
+def test_a_base_that_is_asked_for_its_tables_has_them_under_its_own_names() -> None:
     class Bare(DeclarativeBase):
         __eventsource__ = EventSourceOptions(events="bare_events")
 
-    with pytest.raises(DeclarationError, match=r"Import the modules that declare aggregates"):
-        tables_on(Bare.metadata)
+    assert find_tables(Bare.metadata) is None
     assert dict(Bare.metadata.tables) == {}
+    assert tables_of_base("test", Bare).events.name == "bare_events"
+    assert tables_on(Bare.metadata) is find_tables(Bare.metadata) is tables_of_base("test", Bare)
