@@ -15,6 +15,7 @@ Check: TypeAlias = Literal[
     "aggregate types",
     "event types",
     "transactions",
+    "constraints",
     "immutability",
     "checkpoints",
     "parked events",

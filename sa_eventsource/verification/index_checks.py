@@ -1,21 +1,41 @@
-"""Are the unique indexes there that a read model declares? Without them, nobody refuses a second row with the same value."""
+"""Are the unique constraints and indexes there that log and read models rest on? Without them, nobody refuses a second row."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import UniqueConstraint, inspect, text
+from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, inspect, text
 
 from sa_eventsource.mapping import regclass_name, schema_of
 from sa_eventsource.read_models import unique_indexes
 from sa_eventsource.verification.findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from sqlalchemy import Connection, Table
 
+    from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.read_models import ReadModelDefinition
+
+
+def check_log_constraints(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find constraints of the log that the database does not have: two writers would get the same place in a stream."""
+    table = tables.events
+    inspector, schema = inspect(connection), schema_of(connection, table)
+    found = {frozenset(inspector.get_pk_constraint(table.name, schema=schema)["constrained_columns"])}
+    found |= {frozenset(each["column_names"]) for each in inspector.get_unique_constraints(table.name, schema=schema)}
+    for each in table.constraints:
+        if isinstance(each, PrimaryKeyConstraint | UniqueConstraint):
+            names = [column.name for column in each.columns]
+            if frozenset(names) not in found:
+                columns = ", ".join(names)
+                yield Finding(
+                    "constraints",
+                    table.name,
+                    f"the unique constraint on {columns} is missing: events may be stored twice, or two in one place of a stream. "
+                    f"Migrate the database: ALTER TABLE ... ADD UNIQUE ({columns}), which tells if there are some already",
+                )
 
 
 def check_unique_indexes(connection: Connection, definition: ReadModelDefinition) -> Iterator[Finding]:

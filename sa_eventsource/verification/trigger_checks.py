@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from sa_eventsource.mapping import SWITCH, trigger_faults
+from sa_eventsource.mapping import SWITCH, regclass_name, trigger_faults
 from sa_eventsource.verification.findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from sqlalchemy import Connection
 
@@ -24,6 +24,28 @@ def check_immutability(connection: Connection, tables: EventSourceTables) -> Gen
         yield Finding("immutability", tables.events.name, f"{fault}; {advice}")
     if connection.dialect.name == "postgresql":
         yield from _check_settings(connection)
+        yield from _check_what_rewrites(connection, tables)
+
+
+def _check_what_rewrites(connection: Connection, tables: EventSourceTables) -> Iterator[Finding]:
+    """Find what may change or leave out the events of an INSERT. The append notices what is left out, and not what is changed."""
+    found = connection.execute(
+        text("""
+            SELECT 'trigger' AS kind, tgname AS name FROM pg_trigger
+            WHERE tgrelid = to_regclass(:events) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7
+            UNION ALL
+            SELECT 'rule', rulename FROM pg_rewrite WHERE ev_class = to_regclass(:events) AND ev_enabled <> 'D'
+            ORDER BY kind, name
+        """),  # 7: BEFORE INSERT, for each row
+        {"events": regclass_name(connection, tables.events)},
+    )
+    for kind, name in found:
+        yield Finding(
+            "immutability",
+            tables.events.name,
+            f"{kind} {name} may change or leave out what is appended. Drop it, unless you know that it does neither",
+            is_warning=True,
+        )
 
 
 def _check_settings(connection: Connection) -> Generator[Finding, None, None]:

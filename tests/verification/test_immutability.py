@@ -1,4 +1,4 @@
-"""Verifying finds a log that is no longer guarded."""
+"""Verifying finds a log that is no longer guarded, or whose inserts are not what they were."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def role(postgres_engine: Engine) -> Iterator[str]:
 def test_a_setting_that_opens_the_log_to_a_role_is_found(postgres_engine: Engine, role: str, setting: str) -> None:
     Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
-        connection.execute(text(f"ALTER ROLE {role} SET {setting}"))
+        here = connection.scalar(text("SELECT current_database()"))  # for all databases, other tests would find it too
+        connection.execute(text(f"ALTER ROLE {role} IN DATABASE {here} SET {setting}"))
     (message,) = found(postgres_engine)
     assert message.startswith(f"immutability: {role}: ")
     assert setting.replace(" ", "") in message
@@ -82,3 +83,32 @@ def test_a_setting_of_the_session_itself_is_found(postgres_engine: Engine, setti
     engine = create_engine(url)
     assert [each.split(": ")[1] for each in found(engine)] == [setting.split("=", maxsplit=1)[0]]
     engine.dispose()
+
+
+def test_what_may_rewrite_appended_events_is_a_warning(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    with postgres_engine.begin() as connection:
+        connection.execute(
+            text("CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.event_type := ''X''; RETURN NEW; END'")
+        )
+        connection.execute(text("CREATE TRIGGER notes AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION shout()"))
+    assert found(postgres_engine) == []
+    with postgres_engine.begin() as connection:
+        connection.execute(text("CREATE TRIGGER rewrites BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION shout()"))
+        connection.execute(text("CREATE RULE swallow AS ON INSERT TO events WHERE NEW.version = 99 DO INSTEAD NOTHING"))
+    verification = verify(postgres_engine, Base)
+    named = [each.message.split(" may ")[0] for each in verification.findings]
+    assert named == ["rule swallow", "trigger rewrites"]
+    assert verification.is_sound, "it may be meant: a warning"
+
+
+@pytest.mark.parametrize("columns", ["aggregate_type, aggregate_id, version", "position", "event_id"])
+def test_a_constraint_of_the_log_that_is_missing_is_found(postgres_engine: Engine, columns: str) -> None:
+    Base.metadata.create_all(postgres_engine)
+    name = "events_pkey" if columns == "event_id" else f"events_{columns.replace(', ', '_')}_key"
+    assert verify(postgres_engine, Base).findings == ()
+    with postgres_engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE events DROP CONSTRAINT {name}"))
+    (finding,) = verify(postgres_engine, Base).findings
+    assert str(finding).startswith(f"constraints: events: the unique constraint on {columns} is missing")
+    assert not finding.is_warning
