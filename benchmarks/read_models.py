@@ -11,6 +11,7 @@ import statistics
 import time
 from datetime import date  # noqa: TC003 - in an annotation that is read
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -26,6 +27,7 @@ from sa_eventsource import (
     ReadModel,
     ReadModelManager,
     RecordedEvent,
+    evolves,
     handles,
     load_for_update,
     map_from_event,
@@ -143,6 +145,39 @@ class StepCount(ReadModel, Base):
         load_for_update(session, cls, event.event.employee).number += 1
 
 
+class EvolvedThings(ReadModel, Base):
+    """A row a stream, changed by a method with each event, in a table of its own."""
+
+    __tablename__ = "benchmark_evolved_things"
+    id: Mapped[str]
+    steps: Mapped[int] = mapped_column(default=0)
+    step: Mapped[str] = mapped_column(default="")
+    is_slow: Mapped[bool] = mapped_column(default=False)
+
+    @evolves(Moved)
+    def _moved(self, recorded: RecordedEvent[Moved]) -> None:
+        self.steps += 1
+        self.step = recorded.event.step
+        self.is_slow = self.steps > _SLOW
+
+
+class SharedThings(ReadModel, Base):
+    """The same in the shared table."""
+
+    id: Mapped[str]
+    steps: Mapped[int] = mapped_column(default=0)
+    step: Mapped[str] = mapped_column(default="")
+    is_slow: Mapped[bool] = mapped_column(default=False)
+
+    @evolves(Moved)
+    def _moved(self, recorded: RecordedEvent[Moved]) -> None:
+        self.steps += 1
+        self.step = recorded.event.step
+        self.is_slow = self.steps > _SLOW
+
+
+_SLOW = 15
+
 _BY_HAND = """
 INSERT INTO projections (id, projection_name, data, version, created_at, updated_at)
 SELECT aggregate_id, 'by hand', jsonb_build_object(
@@ -212,6 +247,15 @@ def measure_commits(engine: Engine, table: Table, rounds: int) -> None:
         table.add_row(title, f"{plain:,.0f} µs", f"{modelled:,.0f} µs", f"{statistics.median(ratios):.2f}", target)
 
 
+def forget(engine: Engine) -> None:
+    """Delete the rows that were made of the log."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("DELETE FROM projections"))
+        connection.execute(text("TRUNCATE benchmark_evolved_things"))
+        connection.execute(text("DELETE FROM projection_positions"))
+        connection.execute(text("VACUUM ANALYZE projections"))
+
+
 def measure_log(engine: Engine, table: Table, rounds: int, number: int) -> None:
     """Catching up and rebuilding, against statements written by hand."""
     manager = ReadModelManager(engine, Base)
@@ -234,30 +278,39 @@ def measure_log(engine: Engine, table: Table, rounds: int, number: int) -> None:
             with engine.begin() as connection:
                 connection.execute(text(_MERGED_BY_HAND), {"after": after, "upto": after + batch})
 
-    def forget() -> None:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("DELETE FROM projections WHERE projection_name IN ('by hand', 'Applications')"))
-            connection.execute(text("DELETE FROM projection_positions"))
-            connection.execute(text("VACUUM ANALYZE projections"))
-
     for title, mine, theirs, target in (
         ("rebuild", lambda: EventReplayer(engine, Base).rebuild(Applications), by_hand, "0.80"),
         (f"catch-up, {batch:,} events a batch", lambda: manager.catch_up(Applications, batch_size=batch), batches_by_hand, "0.40"),
     ):
         times = []
         for count_of_rounds in range(rounds + 1):
-            forget()
+            forget(engine)
             hand = seconds(theirs)
-            forget()
+            forget(engine)
             ours = seconds(mine)
             if count_of_rounds:
                 times.append((hand, ours))
         hand, ours = (statistics.median(each) for each in zip(*times, strict=True))
         ratio = statistics.median(theirs_took / ours_took for theirs_took, ours_took in times)
         table.add_row(f"{title}: {number / ours:,.0f} events/s", f"{hand:.2f} s", f"{ours:.2f} s", f"{ratio:.2f}", target)
-    ours = statistics.median(seconds(lambda: EventReplayer(engine, Base).rebuild(StepCount)) for _ in range(3))
-    handled = number // 20 * 18
-    table.add_row(f"rebuild with a handler: {handled / ours:,.0f} events/s", "", f"{ours:.2f} s", "", "5,000/s")
+
+
+def measure_methods(engine: Engine, table: Table, rounds: int, number: int) -> None:
+    """Rebuilding and catching up with methods in Python, which get each event."""
+    replayer, manager = EventReplayer(engine, Base), ReadModelManager(engine, Base)
+    for title, work, target in (
+        ("rebuild with a handler, 78 rows", partial(replayer.rebuild, StepCount), "5,000/s"),
+        ("rebuild with @evolves, a row a stream, own table", partial(replayer.rebuild, EvolvedThings), "15,000/s"),
+        ("rebuild with @evolves, a row a stream, shared table", partial(replayer.rebuild, SharedThings), "15,000/s"),
+        ("catch-up with @evolves, a row a stream, own table", partial(manager.catch_up, EvolvedThings), "10,000/s"),
+        ("catch-up with @evolves, a row a stream, shared table", partial(manager.catch_up, SharedThings), "10,000/s"),
+    ):
+        times = []
+        for _ in range(rounds):
+            forget(engine)
+            times.append(seconds(work))
+        ours = statistics.median(times)
+        table.add_row(f"{title}: {number // 20 * 18 / ours:,.0f} events/s", "", f"{ours:.2f} s", "", target)
 
 
 def main() -> None:
@@ -272,6 +325,7 @@ def main() -> None:
         Base.metadata.create_all(engine)
         table = Table("what", "without / by hand", "with read models", "ratio", "target")
         measure_log(engine, table, arguments.rounds, arguments.events)
+        measure_methods(engine, table, arguments.rounds, arguments.events)
         measure_commits(engine, table, arguments.rounds)
         Console().print(table)
         Base.metadata.drop_all(engine)

@@ -61,7 +61,7 @@ from sa_eventsource.projections import (
     wait_for,
     waiting_for,
 )
-from sa_eventsource.read_models import ReadModel, fold, handles, load_for_update, map_from_event
+from sa_eventsource.read_models import REMOVED, Evolved, ReadModel, evolves, fold, handles, load_for_update, map_from_event
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.session import commit_token, lock_aggregate
 from sa_eventsource.store import AsyncEventQuery, EventQuery
@@ -78,6 +78,7 @@ except _metadata.PackageNotFoundError:  # run from a folder of sources that nobo
 _wire()
 
 __all__ = [
+    "REMOVED",
     "AggregateIdError",
     "AggregateNotFoundError",
     "AggregateRoot",
@@ -109,6 +110,7 @@ __all__ = [
     "EventSourceOptions",
     "EventSourcedRepository",
     "EventStore",
+    "Evolved",
     "ExpectedVersion",
     "Finding",
     "HandlerTransactionError",
@@ -152,6 +154,7 @@ __all__ = [
     "commit_token",
     "event_context",
     "event_record",
+    "evolves",
     "export_events",
     "fold",
     "handles",

@@ -75,11 +75,11 @@ def _tried(session: Session, connection: Connection, consumer: Consumer, event_i
 
 
 def _others(connection: Connection, consumer: ReadModelDefinition, position: int) -> Sequence[UUID]:
-    """Find events that a model has taken, or will take: those of the same type if it has handlers, the latest ones first."""
+    """Find events that a model has taken, or will take: of the same type if it has methods for them, the latest first."""
     events = consumer.tables.events
     type_here = select(events.c.event_type).where(events.c.position == position).scalar_subquery()
     wanted = [of_consumer(consumer), ~is_parked(consumer.tables, consumer.name)]
-    if consumer.handlers:
+    if consumer.handlers or consumer.evolvers:
         wanted.append(events.c.event_type == type_here)
     before = select(events.c.event_id).where(*wanted, events.c.position < position).order_by(events.c.position.desc()).limit(_TRIED)
     found = list(connection.scalars(before))

@@ -108,14 +108,14 @@ def _process(
         The events that are left, as the time was over before their handlers were called.
     """
     connection = session.connection(bind_arguments=consumer.bind_arguments)
-    in_python = connection.dialect.name != "postgresql"
-    events = read() if consumer.handlers or in_python else []
+    is_folded = isinstance(consumer, ReadModelDefinition) and consumer.is_folded(connection.dialect)
+    events = read() if consumer.handlers or is_folded else []
     left: Sequence[RecordedEvent[Any]] = ()
     try:
         if isinstance(consumer, ReadModelDefinition) and consumer.events and consumer.handlers:
             apply_in_order(session, connection, consumer, events)
         elif isinstance(consumer, ReadModelDefinition) and consumer.events:
-            if in_python:
+            if is_folded:
                 apply_events(connection, consumer, events)
             else:
                 write()

@@ -84,7 +84,7 @@ def _rebuild_rows(
     without_parked = has_parked(connection, definition)
     batch = next_batch(connection, whole_model, checkpoint, None)
     total = 0
-    if not (batch.outdated or definition.handlers or connection.dialect.name != "postgresql"):
+    if not (batch.outdated or definition.handlers or definition.is_folded(connection.dialect)):
         process_batch(session, whole_model, batch, without_parked=without_parked, into_empty=True)
         total = batch.count
         _report(progress, total)

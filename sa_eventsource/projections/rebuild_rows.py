@@ -43,7 +43,7 @@ def rebuild_rows(session: Session, definition: ReadModelDefinition, keys: Collec
 
     Args:
         session: A session without a transaction in progress.
-        definition: The model, of declared fields only.
+        definition: The model, without ``@handles`` methods.
         keys: The keys, each as a tuple of the values of its parts.
 
     Returns:
@@ -115,11 +115,11 @@ def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, k
     events = definition.tables.events
     streams = follower.streams(without_parked=has_parked(connection, definition))
     where, parameters = of_taken(follower, checkpoint, streams)
-    if connection.dialect.name != "postgresql":
-        mine = [event for event in _read(connection, definition, where) if definition.key_of(event) in keys]
-        apply_events(connection, definition, mine)
+    if connection.dialect.name == "postgresql" and checkpoint.since is None and checkpoint.until is None:
         return
-    if checkpoint.since is None and checkpoint.until is None:
+    if definition.is_folded(connection.dialect):
+        mine = [event for event in _read(connection, definition, where, parameters) if definition.key_of(event) in keys]
+        apply_events(connection, definition, mine)
         return
     in_progress = checkpoint.until is not None
     where.append(is_outdated(definition, events))

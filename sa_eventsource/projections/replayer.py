@@ -82,7 +82,7 @@ class EventReplayer:
         """Make some rows anew, from all events that the model has taken, in one transaction.
 
         Args:
-            model: The read model, of declared fields only.
+            model: The read model, without ``@handles`` methods.
             keys: The rows' primary keys, as for ``session.get``: a value each, or a tuple where the key has several parts.
 
         Returns:
@@ -111,7 +111,7 @@ class EventReplayer:
         Each row is made from all its events, not only from those of the stretch.
 
         Args:
-            model: The read model, of declared fields only.
+            model: The read model, without ``@handles`` methods.
             positions: The first and the last position of the stretch.
             times: The time at which it begins, and the one before which it ends; both aware.
 

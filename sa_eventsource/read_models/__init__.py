@@ -1,5 +1,6 @@
 """Read models: declared fields, what they mean as a fold in Python, and the same as SQL."""
 
+from sa_eventsource.read_models.evolve_methods import REMOVED, Evolved, evolves
 from sa_eventsource.read_models.expressions import day, month, week, year
 from sa_eventsource.read_models.fields import map_from_event
 from sa_eventsource.read_models.fold import Row, fold, step
@@ -16,8 +17,10 @@ from sa_eventsource.read_models.sources import EnvelopeField
 from sa_eventsource.read_models.strong import write_strong_models
 
 __all__ = [
+    "REMOVED",
     "Consistency",
     "EnvelopeField",
+    "Evolved",
     "ReadModel",
     "ReadModelDefinition",
     "Row",
@@ -30,6 +33,7 @@ __all__ = [
     "day",
     "decrement",
     "definition_of",
+    "evolves",
     "first",
     "fold",
     "forget_rows",

@@ -117,6 +117,7 @@ class Field:
         contributions: What each event type does, by stored name.
         distinct: Whether a list takes each value once.
         declaration: What was written.
+        is_optional: Whether its annotation allows None, as far as that is asked: of a field that methods set.
     """
 
     name: str
@@ -125,13 +126,22 @@ class Field:
     contributions: Mapping[str, Contribution]
     distinct: bool
     declaration: FieldDeclaration
+    is_optional: bool = True
 
     @property
     def initial(self) -> Any:
         """What the field holds before any event has set it."""
         if self.family == "sum":
             return self.type.python(0)
+        if self.family == "evolved":
+            return self._default()
         return [] if self.family == "list" else None
+
+    def _default(self) -> Any:
+        default: Any = None if self.declaration.column is None else self.declaration.column.column.default
+        if default is None:
+            return None
+        return default.arg(None) if default.is_callable else default.arg
 
 
 @dataclass(frozen=True)

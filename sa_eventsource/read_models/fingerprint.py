@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 
 def fingerprint_of(definition: ReadModelDefinition) -> str:
-    """Digest what a model's rows follow from: its name, its fields, its key, and the events, and who writes the rows."""
-    declaration = {
+    """Digest what a model's rows follow from: its name, its fields, its key, and the events, and who writes the rows.
+
+    The code of ``@evolves`` methods is part of it. That of ``@handles`` methods is not: what they do reaches further than code.
+    """
+    declaration: dict[str, Any] = {
         "name": definition.name,
         "own table": definition.has_own_table,
         "strong": definition.is_strong,
@@ -34,6 +37,9 @@ def fingerprint_of(definition: ReadModelDefinition) -> str:
             [each.name, _written(each.type), each.family, each.distinct, _written(each.contributions)] for each in definition.fields
         ],
     }
+    if definition.evolvers:
+        declaration["evolvers"] = [sorted(definition.evolvers), definition.evolvers_digest]
+        declaration["defaults"] = [[each.name, each.is_optional, _written(each.initial)] for each in definition.fields]
     return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
 
 

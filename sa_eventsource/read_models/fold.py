@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import RecordedEvent
+from sa_eventsource.read_models.evolving import evolve
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.value_types import EXACT
 
@@ -27,6 +28,7 @@ class Row:
         created_at: The earliest time among them.
         updated_at: The latest.
         is_set: Names of the fields that keep what came first and have it.
+        instance: What ``@evolves`` methods get as the row; made for the first of them.
     """
 
     values: dict[str, Any]
@@ -34,6 +36,7 @@ class Row:
     created_at: datetime
     updated_at: datetime
     is_set: set[str]
+    instance: Any = None
 
 
 def fold(model: type[Any], events: Iterable[RecordedEvent[Any]]) -> dict[Any, dict[str, Any]]:
@@ -52,6 +55,7 @@ def fold(model: type[Any], events: Iterable[RecordedEvent[Any]]) -> dict[Any, di
     Raises:
         DeclarationError: *model* is no mapped read model.
         TypeError: One of *events* is no ``RecordedEvent``.
+        Exception: Whatever an ``@evolves`` method raised.
     """
     definition = definition_of(model)
     rows: dict[tuple[Any, ...], Row] = {}
@@ -79,8 +83,15 @@ def step(definition: ReadModelDefinition, rows: MutableMapping[tuple[Any, ...], 
     if not definition.takes_from(recorded.aggregate_type) or (name not in definition.events and name not in definition.removed_by):
         return
     key = definition.key_of(recorded)
-    if key is None:
-        return
+    if key is not None:
+        change(definition, rows, key, recorded)
+
+
+def change(
+    definition: ReadModelDefinition, rows: MutableMapping[tuple[Any, ...], Row], key: tuple[Any, ...], recorded: RecordedEvent[Any]
+) -> None:
+    """Let one event of the model change the row of a key."""
+    name = type(recorded.event).__event_type__
     if name in definition.removed_by:
         rows.pop(key, None)
         return
@@ -91,6 +102,10 @@ def step(definition: ReadModelDefinition, rows: MutableMapping[tuple[Any, ...], 
     row.version += 1
     row.created_at = min(row.created_at, recorded.occurred_at)
     row.updated_at = max(row.updated_at, recorded.occurred_at)
+    if name in definition.evolvers:
+        if not evolve(definition, key, row, recorded):
+            del rows[key]
+        return
     for each in definition.fields:
         contribution = each.contributions.get(name)
         if contribution is not None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sa_eventsource.consumers import HOW_TO_HANDLE, HandlerMethod, by_stored_name, takes_event_and_session
-from sa_eventsource.events import DomainEvent, RecordedEvent
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.plain_functions import check_plain
+from sa_eventsource.read_models.marked_methods import MarkedMethod, mark, marked_methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.events import DomainEvent, RecordedEvent
+
 H = TypeVar("H", bound="Callable[..., None] | classmethod[Any, Any, None]")
 
-_MARK = "__handles_events__"
+_DECORATOR = "handles"
 
 
 def handles(*event_types: type[DomainEvent]) -> Callable[[H], H]:
@@ -24,7 +26,8 @@ def handles(*event_types: type[DomainEvent]) -> Callable[[H], H]:
 
     Make it a class method: it is called with the event, together with all that the log knows of it, and the session: in the
     transaction that writes the events for a strong model, in that of the catch-up for an eventual one. It may use any ORM or Core
-    code there, and neither commits nor rolls back. Rows that several streams change are loaded by :func:`load_for_update`.
+    code there, and neither commits nor rolls back. Rows that several streams change are loaded by :func:`load_for_update`. What
+    needs no session, but the row and the event alone, is faster with :func:`evolves`.
 
     Args:
         *event_types: One or more event classes.
@@ -32,16 +35,7 @@ def handles(*event_types: type[DomainEvent]) -> Callable[[H], H]:
     Raises:
         DeclarationError: There is none, or one is not a ``DomainEvent`` class.
     """
-    if not event_types or not all(isinstance(each, type) and issubclass(each, DomainEvent) for each in event_types):
-        raise DeclarationError(
-            f"@handles takes one or more DomainEvent classes, such as @handles(OrderPlaced), not {event_types!r}"
-        )
-
-    def mark(method: H) -> H:
-        setattr(method, _MARK, event_types)
-        return method
-
-    return mark
+    return mark(_DECORATOR, event_types)
 
 
 def collect(model: type[Any]) -> dict[str, HandlerMethod]:
@@ -59,33 +53,17 @@ def marked(model: type[Any]) -> dict[type[DomainEvent], Callable[[RecordedEvent[
     Raises:
         DeclarationError: Two methods claim one event, or one is no plain class method that takes an event and a session.
     """
-    methods: dict[type[DomainEvent], Callable[[RecordedEvent[Any], Session], None]] = {}
-    names: dict[str, str] = {}
-    for klass in reversed(model.__mro__):
-        for name, member in vars(klass).items():
-            for event_class in getattr(member, _MARK, getattr(getattr(member, "__func__", None), _MARK, ())):
-                event_type = event_class.__event_type__
-                if names.get(event_type, name) != name:
-                    raise DeclarationError(
-                        f"{model.__name__} has two methods for {event_class.__name__}: {names[event_type]} and {name}. Keep one."
-                    )
-                names[event_type] = name
-                method = getattr(model, name)
-                if event_class not in getattr(method, _MARK, (event_class,)):
-                    raise DeclarationError(
-                        f"{model.__name__}.{name} hides the @handles({event_class.__name__}) method of that name. "
-                        "Rename one of them."
-                    )
-                check_plain(f"{model.__name__}.{name}, which @handles {event_class.__name__},", method, HOW_TO_HANDLE)
-                methods[event_class] = _checked(model, name, member)
-    return methods
+    return {event: _checked(model, event, each) for event, each in marked_methods(model, _DECORATOR).items()}
 
 
-def _checked(model: type[Any], name: str, member: object) -> Callable[[RecordedEvent[Any], Session], None]:
-    method: Callable[..., None] = getattr(model, name)
-    if not isinstance(member, classmethod | staticmethod) or not takes_event_and_session(method):
+def _checked(
+    model: type[Any], event_class: type[DomainEvent], method: MarkedMethod
+) -> Callable[[RecordedEvent[Any], Session], None]:
+    where = f"{model.__name__}.{method.name}"
+    check_plain(f"{where}, which @handles {event_class.__name__},", method.function, HOW_TO_HANDLE)
+    if not isinstance(method.member, classmethod | staticmethod) or not takes_event_and_session(method.function):
         raise DeclarationError(
-            f"{model.__name__}.{name} is called with the event and the session, and no instance; write\n"
-            f"    @classmethod\n    @handles(...)\n    def {name}(cls, recorded, session): ..."
+            f"{where} is called with the event and the session, and no instance; write\n"
+            f"    @classmethod\n    @handles(...)\n    def {method.name}(cls, recorded, session): ..."
         )
-    return method
+    return method.function

@@ -6,14 +6,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Index, Integer, select
-from sqlalchemy.orm import mapped_column
+from sqlalchemy.orm import MappedColumn, mapped_column
 from sqlalchemy.types import NullType
 from typing_extensions import Format, get_annotations
 
 from sa_eventsource.class_options import Members, several
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import DOCUMENT, UtcDateTime, quoted
-from sa_eventsource.read_models.fields import FieldDeclaration
+from sa_eventsource.read_models.fields import Field, FieldDeclaration
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_types import column_type, document_value, typed_text
 from sa_eventsource.session import copied
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.sql import ColumnElement
 
-    from sa_eventsource.read_models.fields import Field, KeyPart
+    from sa_eventsource.read_models.fields import KeyPart
     from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 POSITIONS = "_positions"
@@ -43,10 +43,10 @@ def map_to_projections(definition: ReadModelDefinition) -> None:
     """Map the class to its rows of the shared table."""
     cls, table = definition.model, definition.tables.projections
     _checked_indexes(definition)
-    for part in definition.parts:
+    for part in definition.key if definition.evolvers else definition.parts:
         if part.declaration.column is not None:
             raise DeclarationError(f"{cls.__name__}.{part.name} has a column=, but the model no __tablename__")
-    columns = dict(_columns(definition, table))
+    columns = dict(document_columns(definition, table))
     rows = (
         select(*(column.label(name) for name, column in columns.items()), table.c.version, table.c.created_at, table.c.updated_at)
         .where(table.c.projection_name == quoted(definition.name))
@@ -74,7 +74,7 @@ def claim(model: type[Any]) -> None:
         table.indexes.discard(former)
     definition.tables.read_models[definition.name] = definition
     if not definition.has_own_table:
-        columns = dict(_columns(definition, table))
+        columns = dict(document_columns(definition, table))
         only_here = table.c.projection_name == quoted(definition.name)
         here: Any = {"postgresql_where": only_here, "sqlite_where": only_here}
         for names, unique in _indexes(definition):
@@ -89,7 +89,8 @@ def map_to_own_table(definition: ReadModelDefinition) -> None:
         _put_column(cls, part, nullable=False, primary_key=True)
         own_annotations.pop(part.name, None)
     for each in definition.fields:
-        _put_column(cls, each, nullable=each.family not in ("sum", "list"), primary_key=False)
+        nullable = each.is_optional if each.family == "evolved" else each.family not in ("sum", "list")
+        _put_column(cls, each, nullable=nullable, primary_key=False)
         own_annotations.pop(each.name, None)
     cls.__annotations__ = own_annotations
     if definition.events:
@@ -120,10 +121,13 @@ def _put_column(cls: type[Any], part: KeyPart | Field, *, nullable: bool, primar
         column.column.autoincrement = False
     if primary_key or part.declaration.column is None:
         column.column.nullable = nullable
+    elif isinstance(part, Field) and part.family == "evolved":
+        column.column.nullable = nullable and column.column.nullable
     setattr(cls, part.name, column)
 
 
-def _columns(definition: ReadModelDefinition, table: Table) -> Iterator[tuple[str, ColumnElement[Any]]]:
+def document_columns(definition: ReadModelDefinition, table: Table) -> Iterator[tuple[str, ColumnElement[Any]]]:
+    """List key and fields as typed columns of the shared table, by name."""
     for part in definition.key:
         single = len(definition.key) == 1 and part.type.kind != "boolean"  # which SQLite does not read from its text
         yield part.name, typed_text(table.c.id, part.type) if single else document_value(table.c.data, part.name, part.type)
@@ -177,5 +181,5 @@ def _take_declarations_off(cls: type[Any], names: set[str]) -> None:
     """Leave SQLAlchemy nothing to map beside the columns of the subquery."""
     cls.__annotations__ = {name: each for name, each in get_annotations(cls, format=Format.FORWARDREF).items() if name not in names}
     for name in names:
-        if isinstance(vars(cls).get(name), FieldDeclaration):
+        if isinstance(vars(cls).get(name), FieldDeclaration | MappedColumn):
             delattr(cls, name)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import typing
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Mapped, MappedAsDataclass, MappedColumn, declared_attr
+from sqlalchemy.orm import MappedAsDataclass, MappedColumn, declared_attr
 from sqlalchemy.orm.attributes import opt_manager_of_class
 from typing_extensions import Format, get_annotations
 
@@ -19,6 +18,9 @@ from sa_eventsource.consumers import knows, owners_of
 from sa_eventsource.events import EVENT_CLASSES, DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import tables_of_base, tables_on, undone_on_failure
+from sa_eventsource.read_models.evolve_methods import evolve_methods
+from sa_eventsource.read_models.evolved_fields import evolved_fields
+from sa_eventsource.read_models.field_annotations import resolved_annotation, type_of
 from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
 from sa_eventsource.read_models.handler_methods import collect, marked
 from sa_eventsource.read_models.mapped_rows import POSITIONS, map_to_own_table, map_to_projections
@@ -29,14 +31,15 @@ from sa_eventsource.read_models.read_model_definition import (
     versioned_name,
     versioned_table,
 )
-from sa_eventsource.read_models.value_types import ValueType, value_type
+from sa_eventsource.read_models.value_types import ValueType
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy.orm import Mapper
+    from sqlalchemy.orm import Mapped, Mapper
 
     from sa_eventsource.consumers import OnError
+    from sa_eventsource.read_models.fields import Field
 
 _KEPT = ("version", "created_at", "updated_at")
 _RESERVED = ("metadata", "registry", POSITIONS)
@@ -164,13 +167,17 @@ def _define(cls: type[Any]) -> None:
         )
     types, declared = _declared(cls)
     has_own_table = "__tablename__" in vars(cls)
-    keys = _keys(cls, types, declared)
-    if declared and not marked(cls):
+    evolving = evolve_methods(cls)
+    keys = _keys(cls, types, declared, has_rows_of_keys=bool(declared or evolving))
+    if evolving:
+        _refuse_beside_evolving(cls, declared)
+    elif declared and not marked(cls):
         _refuse_undeclared(cls, {*keys, *declared})
     removed_by = _removed_by(cls)
-    for event_class in (*removed_by, *(event_class for each in declared.values() for event_class in each.events)):
+    for event_class in (*removed_by, *evolving, *(event_class for each in declared.values() for event_class in each.events)):
         refuse_old(where, event_class)
-    reading = partial(_read, cls, types, declared, keys, removed_by)
+    evolved = evolved_fields(cls, has_own_table=has_own_table, others={*keys, *_KEPT}) if evolving else ()
+    reading = partial(_read, cls, types, declared, keys, evolved, removed_by)
     definition = ReadModelDefinition(
         model=cls,
         name=versioned_name(where, vars(cls).get("__projection_name__", where), _version(cls)),
@@ -219,19 +226,21 @@ def take_further(event_class: type[DomainEvent]) -> None:
         definition.take(event_class)
 
 
-def _read(
+def _read(  # noqa: PLR0913, PLR0917 - what was found in the class
     cls: type[Any],
     types: dict[str, ValueType],
     declared: dict[str, FieldDeclaration],
     keys: dict[str, FieldDeclaration],
+    evolved: tuple[Field, ...],
     removing: tuple[type[DomainEvent], ...],
 ) -> TakenEvents:
     """Work out what each event does, with those that have been declared by now."""
     where = cls.__name__
     removed_by = members(removing)
-    handlers = collect(cls)
+    handlers, evolving = collect(cls), evolve_methods(cls)
+    evolved_by = members(evolving)
     setting = {name: members(each.events) for name, each in declared.items()}
-    for taken in setting.values():
+    for taken in (*setting.values(), evolved_by):
         for event_class in removed_by.keys() & taken.keys():
             # What is said of the class itself, or of a nearer base, goes.
             lineage = event_class.__mro__
@@ -239,19 +248,23 @@ def _read(
                 del taken[event_class]
             elif removed_by[event_class] is not taken[event_class]:
                 del removed_by[event_class]
-    events = {each.__event_type__: each for taken in setting.values() for each in taken if each not in removed_by}
+    events = {each.__event_type__: each for taken in (*setting.values(), evolved_by) for each in taken if each not in removed_by}
     removed = {each.__event_type__: each for each in removed_by}
     clash = [each.__name__ for name, each in {**events, **removed}.items() if name in handlers]
     if clash and declared:
         raise DeclarationError(f"{where} takes {clash[0]} both by declared fields and by an @handles method; choose one")
     return TakenEvents(
-        named_classes=frozenset({*removing, *marked(cls), *(event for each in declared.values() for event in each.events)}),
+        named_classes=frozenset(
+            {*removing, *evolving, *marked(cls), *(event for each in declared.values() for event in each.events)}
+        ),
         key=tuple(
             understand_key(where, name, each, types[name], (*events.values(), *removed.values())) for name, each in keys.items()
         ),
-        fields=tuple(understand(where, name, each, types[name], setting[name]) for name, each in declared.items() if not each.key),
+        fields=evolved
+        or tuple(understand(where, name, each, types[name], setting[name]) for name, each in declared.items() if not each.key),
         events=events,
         removed_by=removed,
+        evolvers={each.__event_type__: evolving[taker] for each, taker in evolved_by.items()},
         handlers=handlers,
     )
 
@@ -283,14 +296,16 @@ def _version(cls: type[Any]) -> int:
     return version
 
 
-def _keys(cls: type[Any], types: dict[str, ValueType], declared: dict[str, FieldDeclaration]) -> dict[str, FieldDeclaration]:
+def _keys(
+    cls: type[Any], types: dict[str, ValueType], declared: dict[str, FieldDeclaration], *, has_rows_of_keys: bool
+) -> dict[str, FieldDeclaration]:
     """Take the key fields out of those declared; the aggregate's id if there are none."""
     keys = {name: each for name, each in declared.items() if each.key}
     if len(keys) == 1 and any(each.unique for each in keys.values()):
         raise DeclarationError(
             f"{cls.__name__}.{next(iter(keys))} is the key, of which each row has its own; leave unique=True out"
         )
-    if keys or not declared:
+    if keys or not has_rows_of_keys:
         return keys
     if isinstance(vars(cls).get("id"), MappedColumn):
         raise DeclarationError(
@@ -299,6 +314,21 @@ def _keys(cls: type[Any], types: dict[str, ValueType], declared: dict[str, Field
         )
     types.setdefault("id", ValueType("text", str))
     return {"id": map_from_event(key=True, source="log.aggregate_id")}
+
+
+def _refuse_beside_evolving(cls: type[Any], declared: dict[str, FieldDeclaration]) -> None:
+    """Refuse what cannot be in one row with ``@evolves`` methods."""
+    fields = [name for name, each in declared.items() if not each.key]
+    if fields:
+        raise DeclarationError(
+            f"{cls.__name__}.{fields[0]} is declared with map_from_event(), in a model with @evolves methods, which set all but "
+            f"the key. Write {fields[0]}: Mapped[...] and set it in the methods, or declare all fields."
+        )
+    if marked(cls):
+        raise DeclarationError(
+            f"{cls.__name__} has @evolves and @handles methods. What handlers change lies in the session, where a method that gets "
+            "one row does not see it. Make two models, or handle all events."
+        )
 
 
 def _refuse_undeclared(cls: type[Any], known: set[str]) -> None:
@@ -347,22 +377,4 @@ def _declared(cls: type[Any]) -> tuple[dict[str, ValueType], dict[str, FieldDecl
 
 
 def _type_of(cls: type[Any], owner: type[Any], name: str, annotation: Any) -> ValueType:
-    where = f"{cls.__name__}.{name}"
-    if annotation is None:
-        raise DeclarationError(f"{where} has no annotation; write {name}: Mapped[str] = map_from_event(...)")
-    holder = type(owner.__name__, (), {"__annotations__": {name: annotation}, "__module__": owner.__module__})
-    try:
-        resolved = typing.get_type_hints(holder, localns=dict(vars(owner)), include_extras=True)[name]
-    except NameError as error:
-        raise DeclarationError(
-            f"{where}: {str(error).rstrip('.')}. Import what its annotation names at the module's level."
-        ) from error
-    if typing.get_origin(resolved) is not Mapped:
-        raise DeclarationError(f"{where} must be annotated Mapped[...], not {resolved!r}")
-    found = value_type(typing.get_args(resolved)[0])
-    if found is None:
-        raise DeclarationError(
-            f"{where}: fields cannot hold {typing.get_args(resolved)[0]!r}. Use str, int, Decimal, float, bool, date, datetime, "
-            "UUID, an Enum of texts or numbers, a list of these, or dict[str, Any] for a JSON document."
-        )
-    return found
+    return type_of(f"{cls.__name__}.{name}", resolved_annotation(cls, owner, name, annotation))

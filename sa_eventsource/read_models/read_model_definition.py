@@ -13,17 +13,21 @@ from sa_eventsource.consumers import Consumer, check_following, knows, owners_of
 from sa_eventsource.events import members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
+from sa_eventsource.read_models.evolving import decimal_places
 from sa_eventsource.read_models.fingerprint import fingerprint_of
+from sa_eventsource.read_models.function_source import digest_of_functions
 from sa_eventsource.read_models.sources import EnvelopeField, event_fields
 from sa_eventsource.store import code_of, message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Table
+    from sqlalchemy.engine import Dialect
 
     from sa_eventsource.consumers import HandlerMethod
     from sa_eventsource.events import DomainEvent, RecordedEvent
+    from sa_eventsource.read_models.evolve_methods import EvolveFunction
     from sa_eventsource.read_models.fields import Field, KeyPart
     from sa_eventsource.read_models.sources import Source
 
@@ -42,9 +46,10 @@ class TakenEvents:
         named_classes: The event classes that the declaration names; those that inherit from them are taken too.
         key: The fields that identify the row, in the order declared.
         fields: The other declared fields.
-        events: The event classes that declared fields take, by stored name.
+        events: The event classes that declared fields or ``@evolves`` methods take, by stored name.
         removed_by: Those that remove the row, by stored name.
-        handlers: The methods, by stored name of the event type.
+        evolvers: The ``@evolves`` methods, by stored name of the event type.
+        handlers: The ``@handles`` methods, likewise.
     """
 
     named_classes: frozenset[type[DomainEvent]]
@@ -52,6 +57,7 @@ class TakenEvents:
     fields: tuple[Field, ...]
     events: Mapping[str, type[DomainEvent]]
     removed_by: Mapping[str, type[DomainEvent]]
+    evolvers: Mapping[str, EvolveFunction]
     handlers: Mapping[str, HandlerMethod]
 
 
@@ -67,8 +73,9 @@ class ReadModelDefinition(Consumer):
         named_classes: The event classes that the declaration names; those that inherit from them are taken too.
         key: The fields that identify the row, in the order declared.
         fields: The other declared fields.
-        events: The event classes that declared fields take, by stored name.
+        events: The event classes that declared fields or ``@evolves`` methods take, by stored name.
         removed_by: Those that remove the row, by stored name.
+        evolvers: The ``@evolves`` methods, by stored name of the event type.
         reading: Works out what events do, again when a further event class has been declared.
         statements: What has been built for it, kept by those who build it.
     """
@@ -81,6 +88,7 @@ class ReadModelDefinition(Consumer):
     fields: tuple[Field, ...]
     events: Mapping[str, type[DomainEvent]]
     removed_by: Mapping[str, type[DomainEvent]]
+    evolvers: Mapping[str, EvolveFunction]
     reading: Callable[[], TakenEvents]
     statements: dict[Any, Any] = field(default_factory=dict)
 
@@ -107,11 +115,14 @@ class ReadModelDefinition(Consumer):
 
     def _check_events(self, where: str) -> None:
         if not self.events and not self.handlers:
-            raise DeclarationError(f"{where} takes no event; declare a field with map_from_event(), or a method with @handles()")
+            raise DeclarationError(
+                f"{where} takes no event; declare a field with map_from_event(), or a method with @evolves() or @handles()"
+            )
         if self.handlers and not self.has_own_table:
             raise DeclarationError(f"{where} has @handles methods, which write rows by themselves; give it a __tablename__")
         self._check_aggregates(where)
-        both = sorted(set(self.removed_by) & {name for each in self.fields for name in each.contributions})
+        setting = {*self.evolvers, *(name for each in self.fields for name in each.contributions)}
+        both = sorted(setting & set(self.removed_by))
         if both:
             raise DeclarationError(f"{where}: {both[0]} removes the row and cannot set a field of it")
         if self.removed_by:
@@ -140,14 +151,30 @@ class ReadModelDefinition(Consumer):
         Raises:
             DeclarationError: Two of them may share an id.
         """
-        names = {definition_of_aggregate(each).aggregate_type: each.__name__ for each in aggregates}
-        feeding = sorted(name for aggregate_type, name in names.items() if self.takes_from(aggregate_type))
+        feeding = self._feeding(aggregates)
         if self.removed_by and len(feeding) > 1 and not self._has_in_key("aggregate_type"):
             raise DeclarationError(
                 f"{self.model.__name__} has events of {' and '.join(feeding)}, which may share an id, and __removed_by__ needs "
                 "rows of one stream each: only there is it sure what came before the removal. Name one, "
                 f'__aggregates__ = ({feeding[0]},), or add a key with source="aggregate_type".'
             )
+
+    def _feeding(self, aggregates: Iterable[type[Any]]) -> list[str]:
+        """Name those aggregates whose events the model takes."""
+        names = {definition_of_aggregate(each).aggregate_type: each.__name__ for each in aggregates}
+        return sorted(name for aggregate_type, name in names.items() if self.takes_from(aggregate_type))
+
+    @property
+    def is_alone_at_its_rows(self) -> bool:
+        """Whether no two transactions that take events change one row: one follower takes all, or each row is of one stream.
+
+        Those who append to one stream wait for each other at its events.
+        """
+        if not self.is_strong and self.shards == 1:
+            return True
+        if not self._has_in_key("aggregate_id"):
+            return False
+        return self._has_in_key("aggregate_type") or len(self._feeding(owners_of(self.tables, self.named_classes))) <= 1
 
     def take(self, event_class: type[DomainEvent]) -> None:
         """Take a further event class, declared when the model was there already, if it inherits from one that the model takes.
@@ -167,7 +194,7 @@ class ReadModelDefinition(Consumer):
         """
         vars(self).update(vars(taken))
         self._check_events(self.model.__name__)
-        for name in ("event_classes", "stored_types", "read_in_python"):
+        for name in ("event_classes", "stored_types", "read_in_python", "evolvers_digest"):
             vars(self).pop(name, None)
         self.statements.clear()
 
@@ -213,6 +240,20 @@ class ReadModelDefinition(Consumer):
             if any(not each.is_plain for source in self.sources_of(name) for each in event_fields(source))
         )
 
+    @cached_property
+    def evolvers_digest(self) -> str:
+        """Digest of what the ``@evolves`` methods do; it asks for their source."""
+        return digest_of_functions([self.evolvers[name] for name in sorted(self.evolvers)], self.model)
+
+    @cached_property
+    def decimal_places(self) -> Mapping[str, int]:
+        """How many decimal places the columns of fields that methods set have, where they are limited."""
+        return decimal_places(self)
+
+    def is_folded(self, dialect: Dialect) -> bool:
+        """Check whether Python works out the rows: for ``@evolves`` methods, and on a database without the SQL for it."""
+        return bool(self.evolvers) or dialect.name != "postgresql"
+
     @property
     def bind_arguments(self) -> dict[str, Any]:
         """The class chooses among several binds of a session."""
@@ -221,7 +262,9 @@ class ReadModelDefinition(Consumer):
     @property
     def batch_size(self) -> int:
         """Events in a transaction: more where the database takes them by itself."""
-        return 1_000 if self.handlers else 10_000 if self.read_in_python else 100_000
+        if self.handlers:
+            return 1_000
+        return 5_000 if self.evolvers else 10_000 if self.read_in_python else 100_000
 
     def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> ReadModelError:
         """Say which of the model's events it could not take, and for which rows."""

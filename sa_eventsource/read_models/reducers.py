@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from sa_eventsource.read_models.expressions import SourceSpec
 
-Family: TypeAlias = Literal["last", "first", "sum", "min", "max", "list"]
+Family: TypeAlias = Literal["last", "first", "sum", "min", "max", "list", "evolved"]
+"""The last are no reducers' fields, but those that ``@evolves`` methods set."""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,18 @@ class ValueType:
         """Turn a source's value into what the field holds once it is stored."""
         return self.from_json(self.to_json(value))
 
+    def accepts(self, value: Any) -> bool:
+        """Check whether a value, not None, is one of this type or of a narrower one: a whole number is a ``Decimal`` too."""
+        if self.enum is not None:
+            return isinstance(value, self.enum)
+        if self.item is not None:
+            item = self.item
+            return isinstance(value, list | tuple | set | frozenset) and all(each is None or item.accepts(each) for each in value)
+        if self.kind == "json":
+            return True
+        accepted, refused = _ACCEPTED[self.kind]
+        return isinstance(value, accepted) and not isinstance(value, refused)
+
     def from_json(self, value: Any) -> Any:
         """Turn what :meth:`to_json` wrote into the field's value."""
         if value is None:
@@ -89,6 +101,31 @@ class ValueType:
         if self.item is not None:
             return [self.item.from_json(each) for each in value]
         return _READERS[self.kind](value) if self.kind in _READERS else value
+
+
+_ACCEPTED: dict[Kind, tuple[Any, Any]] = {
+    "text": (str, ()),
+    "integer": (int, bool),
+    "decimal": (int | Decimal, bool),
+    "float": (int | float, bool),
+    "boolean": (bool, ()),
+    "date": (date, datetime),
+    "moment": (datetime, ()),
+    "uuid": (UUID, ()),
+}
+"""The Python types whose values a type takes, and those of their subclasses whose it does not."""
+
+
+def as_kept_by_jsonb(document: Any) -> Any:
+    """Have a JSON value as ``jsonb`` gives it back: keys of objects in its order, and large binary fractions as whole numbers."""
+    if isinstance(document, list):
+        return [as_kept_by_jsonb(each) for each in document]
+    if isinstance(document, dict):
+        keys = sorted(document, key=lambda key: (len(key.encode()), key.encode()))
+        return {key: as_kept_by_jsonb(document[key]) for key in keys}
+    if isinstance(document, float) and "e+" in repr(document):
+        return int(Decimal(repr(document)))
+    return document
 
 
 def without_decimals(value: Any) -> Any:

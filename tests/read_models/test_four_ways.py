@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -160,8 +160,15 @@ def happen(engine: Engine, happenings: list[Happening], commits: list[int]) -> I
         yield
 
 
+class Declares(Protocol):
+    """Makes models that differ in where and when their rows are written."""
+
+    def make(self, consistency: str, *, own_table: bool) -> Any:
+        """Declare one."""
+
+
 def check_all_ways(
-    log: Engine, recipe: Recipe, old: list[Happening], new: list[Happening], commits: list[int], batch_size: int, own_table: bool
+    log: Engine, recipe: Declares, old: list[Happening], new: list[Happening], commits: list[int], batch_size: int, own_table: bool
 ) -> None:
     strong, eventual, rebuilt = (recipe.make(each, own_table=own_table) for each in ("strong", "eventual", "eventual"))
     models = (strong, eventual, rebuilt)

@@ -1,6 +1,10 @@
-"""A declaration as SQL for PostgreSQL: one statement that takes events from the log and brings rows up to date."""
+"""A declaration as SQL for PostgreSQL: one statement that takes events from the log and brings rows up to date.
+
+Rows that Python works out have two, one that reads and one that writes.
+"""
 
 from sa_eventsource.read_models.sql.event_rows import events_as_rows
+from sa_eventsource.read_models.sql.folded_rows import folded_rows
 from sa_eventsource.read_models.sql.grouping import is_outdated
 from sa_eventsource.read_models.sql.write import Selection, WriteStatements, beginning_statement, write_statements
 
@@ -9,6 +13,7 @@ __all__ = [
     "WriteStatements",
     "beginning_statement",
     "events_as_rows",
+    "folded_rows",
     "is_outdated",
     "write_statements",
 ]

@@ -1,0 +1,505 @@
+"""``@evolves``: methods of a read model that get a row and an event."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import BigInteger, Engine, Enum, Numeric, String, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, object_session
+
+from sa_eventsource import (
+    REMOVED,
+    AggregateRoot,
+    DeclarationError,
+    DomainEvent,
+    EventReplayer,
+    Evolved,
+    ReadModel,
+    ReadModelError,
+    ReadModelManager,
+    RecordedEvent,
+    RetryPolicy,
+    Worker,
+    evolves,
+    fold,
+    map_from_event,
+    upcast,
+    verify,
+)
+
+
+class Base(DeclarativeBase):
+    """The application's declarative base."""
+
+
+class State(enum.Enum):
+    """The column has the members' names."""
+
+    OPEN = "o"
+    DONE = "d"
+
+
+class Put(DomainEvent):
+    """Something was put on a shelf; once told in dozens."""
+
+    __event_type__ = "evolving.Put"
+    __event_version__ = 2
+    article: str
+    number: int
+
+
+@upcast(Put, from_version=1)
+def _from_dozens(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"article": payload["article"], "number": 12 * payload["dozens"]}
+
+
+class Taken(DomainEvent):
+    """Something was taken off it."""
+
+    __event_type__ = "evolving.Taken"
+    article: str
+    number: int
+
+
+class Cleared(DomainEvent):
+    """It was cleared."""
+
+    __event_type__ = "evolving.Cleared"
+
+
+class Shelf(AggregateRoot, Base):
+    """A shelf."""
+
+    __aggregate_type__ = "evolving.Shelf"
+    __ignored_events__ = (Put, Taken, Cleared)
+
+
+class Trolley(AggregateRoot, Base):
+    """It moves, and has what shelves have."""
+
+    __aggregate_type__ = "evolving.Trolley"
+    __ignored_events__ = (Put, Taken)
+
+
+class _Stock(ReadModel):
+    __abstract__ = True
+    __removed_by__ = (Cleared,)
+    __aggregates__ = (Shelf,)
+    least: ClassVar[int] = -100
+
+    number: Mapped[int] = mapped_column(default=0)
+    is_full: Mapped[bool] = mapped_column(default=False)
+    articles: Mapped[list[str]] = mapped_column(default=list)
+
+    @evolves(Put)
+    def put(self, recorded: RecordedEvent[Put]) -> None:
+        assert object_session(self) is None
+        if recorded.event.number < self.least:
+            raise ArithmeticError(f"cannot put {recorded.event.number}")
+        self.number += recorded.event.number
+        self.articles.append(recorded.event.article)
+        self.is_full = self.number >= 10
+
+    @evolves(Taken)
+    def take(self, recorded: RecordedEvent[Taken]) -> Evolved:
+        self.number -= recorded.event.number
+        return REMOVED if self.number <= 0 else None
+
+
+class Stock(_Stock, Base):
+    """What is on each shelf, in the shared table."""
+
+    __projection_name__ = "evolving.stock"
+
+
+class StrongStock(_Stock, Base):
+    """The same, with the events."""
+
+    __projection_name__ = "evolving.strong_stock"
+    __consistency__ = "strong"
+
+
+class OwnStock(_Stock, Base):
+    """The same in a table of its own, in several parts."""
+
+    __tablename__ = "evolving_own_stock"
+    __shards__ = 3
+    __on_error__ = "park"
+    least: ClassVar[int] = 0
+
+
+class StrongArticles(ReadModel, Base):
+    """How many there are of each article, on all shelves and trolleys."""
+
+    __tablename__ = "evolving_articles"
+    __consistency__ = "strong"
+
+    article: Mapped[str] = map_from_event(key=True)
+    number: Mapped[int] = mapped_column(BigInteger, default=0)
+    cost: Mapped[Decimal] = mapped_column(Numeric(10, 2), default=0)
+    state: Mapped[State] = mapped_column(Enum(State), default=State.OPEN)
+    word: Mapped[str | None] = mapped_column(String(5))
+    written_by: Mapped[str] = mapped_column(server_default="the database")
+
+    @evolves(Put, Taken)
+    def count(self, recorded: RecordedEvent[Put | Taken]) -> None:
+        sign = 1 if isinstance(recorded.event, Put) else -1
+        self.number += sign * recorded.event.number
+        self.cost += Decimal("0.005")
+        self.state = State.DONE
+        self.word = recorded.event.article
+
+
+@pytest.fixture
+def depot(engine: Engine) -> Engine:
+    Base.metadata.create_all(engine)
+    return engine
+
+
+@pytest.fixture
+def postgres_depot(postgres_engine: Engine) -> Engine:
+    Base.metadata.create_all(postgres_engine)
+    return postgres_engine
+
+
+def happen(engine: Engine, shelf: str, *events: DomainEvent, kind: Any = Shelf) -> None:
+    with Session(engine) as session:
+        found = session.get(kind, shelf) or kind(id=shelf)
+        for each in events:
+            found.apply_event(each, occurred_at=datetime(2026, 5, 1, tzinfo=UTC))
+        session.add(found)
+        session.commit()
+
+
+def rows(engine: Engine, model: Any = Stock) -> dict[str, tuple[int, bool, list[str], int]]:
+    with Session(engine) as session:
+        return {row.id: (row.number, row.is_full, row.articles, row.version) for row in session.scalars(select(model))}
+
+
+def articles(engine: Engine) -> dict[str, int]:
+    with Session(engine) as session:
+        return {row.article: row.number for row in session.scalars(select(StrongArticles))}
+
+
+def put(number: int = 1, article: str = "tea") -> Put:
+    return Put(article=article, number=number)
+
+
+def take(number: int = 1, article: str = "tea") -> Taken:
+    return Taken(article=article, number=number)
+
+
+def test_rows_begin_with_defaults_and_are_changed_and_removed(depot: Engine) -> None:
+    happen(depot, "a", put(3), put(8, "cup"))
+    happen(depot, "b", put(2), take(2))
+    happen(depot, "c", put(2), Cleared(), put(1), take(1), put(5, "pot"))
+    happen(depot, "d", take(1))
+    happen(depot, "e", put(1), Cleared())
+    expected = {"a": (11, True, ["tea", "cup"], 2), "c": (5, False, ["pot"], 1)}
+    assert rows(depot, StrongStock) == expected
+    ReadModelManager(depot, Base).catch_up()
+    assert rows(depot, Stock) == rows(depot, OwnStock) == expected
+    happen(depot, "a", take(10))
+    happen(depot, "c", Cleared())
+    ReadModelManager(depot, Base).catch_up()
+    assert rows(depot, Stock) == rows(depot, OwnStock) == rows(depot, StrongStock) == {"a": (1, True, ["tea", "cup"], 3)}
+    assert verify(depot, Base).is_sound
+
+
+def test_events_of_other_aggregates_and_of_older_versions(depot: Engine) -> None:
+    happen(depot, "a", put(3))
+    happen(depot, "a", put(50), kind=Trolley)
+    with depot.begin() as connection:
+        values = "'evolving.Put', 1, '{\"article\": \"egg\", \"dozens\": 2}', 'evolving.Shelf', 'a', 2, CURRENT_TIMESTAMP"
+        identity = "gen_random_uuid(), DEFAULT" if depot.dialect.name == "postgresql" else f"'{'0' * 32}', 99"
+        connection.execute(
+            text(
+                "INSERT INTO events (event_type, event_version, event_data, aggregate_type, aggregate_id, version, occurred_at, "
+                f"event_id, position) VALUES ({values.replace(':', chr(92) + ':')}, {identity})"
+            )
+        )
+    ReadModelManager(depot, Base).catch_up()
+    for model in (Stock, StrongStock, OwnStock):
+        EventReplayer(depot, Base).rebuild(model)
+        assert rows(depot, model) == {"a": (27, True, ["tea", "egg"], 2)}
+
+
+def test_rebuilding_some_rows(depot: Engine) -> None:
+    for shelf in "abc":
+        happen(depot, shelf, put(3), put(4))
+    ReadModelManager(depot, Base).catch_up()
+    before = rows(depot)
+    with depot.begin() as connection:
+        connection.execute(text("UPDATE projections SET version = 99"))
+        connection.execute(text("UPDATE evolving_own_stock SET version = 99"))
+    for model in (Stock, StrongStock, OwnStock):
+        assert EventReplayer(depot, Base).rebuild_rows(model, ["a", "c", "z"]) == 2
+        found = rows(depot, model)
+        assert (found["a"], found["b"][-1], found["c"]) == (before["a"], 99, before["c"])
+        assert EventReplayer(depot, Base).rebuild_between(model, times=(datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC))) == 3
+        assert rows(depot, model) == before
+
+
+def test_a_batch_of_events_takes_one_statement_to_read_and_one_to_write(
+    postgres_depot: Engine, statements: Callable[[Engine], AbstractContextManager[list[str]]]
+) -> None:
+    for number in range(40):
+        happen(postgres_depot, f"s-{number % 20}", put(number), put(1))
+    with statements(postgres_depot) as log:
+        ReadModelManager(postgres_depot, Base).catch_up(Stock, batch_size=50)
+    at_work = [each for each in log if "jsonb_populate_recordset" in each]
+    assert [each.split()[0] for each in at_work] == ["SELECT", "WITH"] * 2
+    assert len(rows(postgres_depot)) == 20
+    with statements(postgres_depot) as log:
+        happen(postgres_depot, "s-1", put(1))
+    assert [each.split()[0] for each in log if "evolving_articles" in each] == ["SELECT", "WITH"]
+
+
+def test_values_are_what_the_columns_keep_before_they_are_stored(depot: Engine) -> None:
+    happen(depot, "a", put(1), put(2), put(3))
+    happen(depot, "b", put(1))
+    with Session(depot) as session:
+        row = session.get_one(StrongArticles, "tea")
+        assert (row.cost, row.state, row.written_by, row.version) == (Decimal("0.04"), State.DONE, "the database", 4)
+    with depot.connect() as connection:
+        assert connection.scalar(text("SELECT state FROM evolving_articles")) == "DONE"
+    EventReplayer(depot, Base).rebuild(StrongArticles)
+    with Session(depot) as session:
+        assert session.get_one(StrongArticles, "tea").cost == Decimal("0.04")
+
+
+def test_what_the_database_refuses_names_the_model(postgres_depot: Engine) -> None:
+    with pytest.raises(ReadModelError, match=r"StrongArticles.*too long"):
+        happen(postgres_depot, "a", put(1, "longer than five"))
+    assert articles(postgres_depot) == {}
+
+
+def _waiting(engine: Engine) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with engine.connect() as connection:
+        return connection.scalar(text(query)) or 0
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new row", "row that is there"])
+@pytest.mark.parametrize("is_kept", [False, True], ids=["rolled back", "committed"])
+def test_two_transactions_that_change_one_row_lose_nothing(postgres_depot: Engine, is_there: bool, is_kept: bool) -> None:
+    if is_there:
+        happen(postgres_depot, "z", put(100))
+    failures: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            happen(postgres_depot, "b", put(10), put(7, "cup"), take(1))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=second)
+    with Session(postgres_depot) as session:
+        shelf = Shelf(id="a")
+        shelf.apply_event(put(1))
+        session.add(shelf)
+        session.flush()
+        thread.start()
+        end = time.monotonic() + 20
+        while not _waiting(postgres_depot):
+            assert time.monotonic() < end
+            assert thread.is_alive()
+        if is_kept:
+            session.commit()
+        else:
+            session.rollback()
+    thread.join(20)
+    assert not failures
+    assert articles(postgres_depot) == {"cup": 7, "tea": 9 + (100 if is_there else 0) + (1 if is_kept else 0)}
+    assert verify(postgres_depot, Base).is_sound
+
+
+def test_many_transactions_lose_nothing(postgres_depot: Engine) -> None:
+    failures: list[BaseException] = []
+
+    def write(writer: int) -> None:
+        try:
+            for number in range(15):
+                happen(postgres_depot, f"{writer}-{number}", put(1, f"a{number % 4}"), put(1, "tea"))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(each,)) for each in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert not failures
+    assert articles(postgres_depot) == {"a0": 16, "a1": 16, "a2": 16, "a3": 12, "tea": 60}
+
+
+def test_a_row_that_the_database_keeps_out_is_told(postgres_depot: Engine) -> None:
+    with postgres_depot.begin() as connection:
+        connection.execute(text("CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"))
+        connection.execute(
+            text("CREATE TRIGGER left_out BEFORE INSERT ON evolving_articles FOR EACH ROW EXECUTE FUNCTION leave_out()")
+        )
+    with pytest.raises(ReadModelError, match="look at the triggers and rules of evolving_articles"):
+        happen(postgres_depot, "b", put(1))
+
+
+def test_a_bad_event_is_parked_alone_with_its_stream(depot: Engine) -> None:
+    for shelf in "abcdef":
+        happen(depot, shelf, put(1))
+    happen(depot, "c", put(-1), put(1))
+    for shelf in "abdef":
+        happen(depot, shelf, put(2))
+    Worker(depot, Base, only=["OwnStock"], retries=RetryPolicy(attempts=2, first_pause=0)).run_once()
+    found = rows(depot, OwnStock)
+    assert {shelf: row[0] for shelf, row in found.items()} == {"a": 3, "b": 3, "c": 1, "d": 3, "e": 3, "f": 3}
+    assert sum(each.parked_events for each in ReadModelManager(depot, Base).status(OwnStock)) == 2
+
+
+def test_a_bad_event_is_named(depot: Engine) -> None:
+    with pytest.raises(ReadModelError, match="cannot put -200") as caught:
+        happen(depot, "c", put(1), put(-200), put(2))
+    assert len(caught.value.event_ids) == 1
+    assert caught.value.rows == ("'c'",)
+    assert isinstance(caught.value.__cause__, ArithmeticError)
+
+
+def _model(*, method: Any = None, **namespace: Any) -> Any:
+    class Local(DeclarativeBase):
+        pass
+
+    annotations = dict(namespace.pop("annotations", {"number": Mapped[int]}))
+    fields: dict[str, Any] = {"number": mapped_column(default=0)} if "number" in annotations else {}
+    marked: dict[str, Any] = {} if method is None else {"method": evolves(Put)(method)}
+    members = {"__module__": __name__, "__annotations__": annotations, **fields, **marked, **namespace}
+    return type("Model", (ReadModel, Local), members)
+
+
+def _recorded(*events: DomainEvent) -> list[RecordedEvent[Any]]:
+    return [
+        RecordedEvent(
+            event=each,
+            event_id=uuid4(),
+            aggregate_type="evolving.Shelf",
+            aggregate_id="s",
+            version=number,
+            event_type=type(each).__event_type__,
+            event_version=type(each).__event_version__,
+            occurred_at=datetime.now(UTC),
+            recorded_at=datetime.now(UTC),
+            correlation_id=None,
+            causation_id=None,
+            metadata={},
+            position=number,
+        )
+        for number, each in enumerate(events, 1)
+    ]
+
+
+def test_a_model_is_tested_without_a_database() -> None:
+    assert fold(Stock, _recorded(put(4), put(9), take(1)))["s"] | {"created_at": 0, "updated_at": 0} == {
+        "id": "s",
+        "number": 12,
+        "is_full": True,
+        "articles": ["tea", "tea"],
+        "version": 3,
+        "created_at": 0,
+        "updated_at": 0,
+    }
+
+
+NAIVE = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+
+
+def _sets(name: str, value: object) -> Any:
+    return lambda self, _recorded: setattr(self, name, value)
+
+
+async def _coroutine(_self: Any, _recorded: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "message"),
+    [
+        (_sets("number", "12"), TypeError, r"Model.number is of type int and cannot hold '12'"),
+        (_sets("number", True), TypeError, "cannot hold True"),
+        (_sets("number", None), ValueError, r"Model.number is None after Put; annotate it Mapped\[... \| None\]"),
+        (_sets("nubmer", 1), AttributeError, "no field 'nubmer' that an @evolves method can set; it has number"),
+        (_sets("id", "other"), ValueError, "Model.id to 'other': it is 's', and kept by the library"),
+        (_sets("version", 9), ValueError, "Model.version to 9: it is 1"),
+        (lambda self, _recorded: self, TypeError, "returned <Model id='s'>. Write a plain one"),
+        (lambda *both: _coroutine(*both), TypeError, "returned coroutine"),  # noqa: PLW0108 - it hides what kind it is
+    ],
+    ids=["text", "bool", "none", "typo", "key", "kept", "result", "coroutine"],
+)
+def test_what_a_method_must_not_do_is_refused(method: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fold(_model(method=method), _recorded(put()))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "message"),
+    [
+        (Mapped[datetime], NAIVE, "which has no time zone"),
+        (Mapped[date], datetime(2026, 1, 1, tzinfo=UTC), "is of type date and cannot hold"),
+        (Mapped[State], "o", "is of type State and cannot hold 'o'"),
+        (Mapped[list[int]], ["1"], "cannot hold"),
+    ],
+    ids=["moment", "date", "enum", "list"],
+)
+def test_values_of_another_type_are_refused(annotation: Any, value: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        fold(_model(method=_sets("field", value), annotations={"field": annotation}), _recorded(put()))
+
+
+def _plain(self: Any, recorded: RecordedEvent[Put]) -> None: ...
+
+
+def _plain_too(self: Any, recorded: RecordedEvent[Taken]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("namespace", "message"),
+    [
+        ({"method": classmethod(_plain)}, "is called with the row and the event, and no session"),
+        ({"method": lambda self: None}, "is called with the row and the event, and no session"),
+        ({"method": _coroutine}, "is a coroutine function"),
+        (
+            {"method": _plain, "total": map_from_event(Put, source="number"), "annotations": {"total": Mapped[int]}},
+            "which set all but",
+        ),
+        (
+            {"method": _plain, "other": evolves(Taken)(_plain_too), "__removed_by__": (Put,)},
+            "evolving.Put removes the row and cannot set a field",
+        ),
+        (
+            {"method": _plain, "a": mapped_column(primary_key=True), "annotations": {"a": Mapped[str]}},
+            r"Model.a is a primary key.*map_from_event\(key=True\)",
+        ),
+        (
+            {"method": _plain, "a": mapped_column(String(5)), "annotations": {"a": Mapped[str]}},
+            "has a type, which a row of the shared table cannot have",
+        ),
+        (
+            {"method": _plain, "a": mapped_column(server_default="x"), "annotations": {"a": Mapped[str]}},
+            "has a server default, which",
+        ),
+        (
+            {"method": _plain, "a": mapped_column(default=text("1")), "annotations": {"a": Mapped[int]}},
+            "default that the database works out",
+        ),
+        ({"method": _plain, "annotations": {"a": Mapped[threading.Thread]}}, "fields cannot hold"),
+    ],
+    ids=["class method", "arguments", "coroutine", "declared", "removes", "key", "type", "server default", "sql", "thread"],
+)
+def test_declarations_that_cannot_be_meant_are_refused(namespace: dict[str, Any], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        _model(**namespace)
