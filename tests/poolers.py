@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL, make_url
 
-from tests.processes import end, start
+from tests.processes import end, finish, start
 
 HOW_TO_INSTALL = "PgBouncer is not installed: apt-get install pgbouncer"
 _FOLDERS = ("/usr/sbin", "/usr/local/sbin")
@@ -45,6 +46,19 @@ def program() -> str:
             pytest.fail(HOW_TO_INSTALL)
         pytest.skip(HOW_TO_INSTALL)
     return found
+
+
+def version() -> tuple[int, ...]:
+    """Tell which PgBouncer it is, such as (1, 21)."""
+    output = finish([program(), "--version"]).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", output)
+    assert found is not None, output
+    return tuple(map(int, found.groups()))
+
+
+def losing_prepared_statements() -> str:
+    """Settings with which clients meet each other's prepared statements, as they do by themselves before 1.21."""
+    return "max_prepared_statements = 0" if version() >= (1, 21) else ""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from sa_eventsource.cli.errors import CALLED_WRONGLY, FAILED, UsageError, describe, report
 from sa_eventsource.cli.output import console_for_tables, printable
-from sa_eventsource.cli.target import UrlOption, make_engine
+from sa_eventsource.cli.target import UrlOption, make_engine, parse_database
 from sa_eventsource.exceptions import SelftestError
 from sa_eventsource.selftest import run_selftest
 
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command("selftest")(selftest)
 
 
-def selftest(  # noqa: PLR0913 - one for each option
+def selftest(
     *,
     url: UrlOption = None,
     seed: Annotated[
@@ -45,9 +45,6 @@ def selftest(  # noqa: PLR0913 - one for each option
         typer.Option(metavar="NUMBER", show_default=False, help="Draw what an earlier run drew; else another each time."),
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="For how long processes write.")] = 30,
-    prepare: Annotated[
-        bool, typer.Option("--prepare/--no-prepare", help="Whether psycopg prepares statements, which not every pooler keeps.")
-    ] = True,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the schema and the journals, to look into them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -58,10 +55,10 @@ def selftest(  # noqa: PLR0913 - one for each option
     CREATE on the database. The exit status is 0 if all guarantees held, 1 if one was broken, and 2 if the test could not run, or
     not for long enough to test them all.
     """
-    database = _database(url)
+    database, connect_args = _database(url)
     try:
         with _terminable(), Stages() as stages:
-            found = run_selftest(database, seed=seed, seconds=seconds, prepare=prepare, keep=keep, progress=stages.show)
+            found = run_selftest(database, seed=seed, seconds=seconds, connect_args=connect_args, keep=keep, progress=stages.show)
     except (KeyboardInterrupt, _TerminatedError) as error:
         report(f"stopped before its end; what it had made is {'kept' if keep else 'dropped'}")
         raise typer.Exit(_TERMINATED if isinstance(error, _TerminatedError) else _INTERRUPTED) from None
@@ -96,13 +93,15 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _database(url: str | None) -> str:
+def _database(url: str | None) -> tuple[str, dict[str, Any]]:
+    """The URL and what goes with it, for all processes to make engines of."""
     engine = make_engine(url)
     if engine.dialect.name != "postgresql":
         raise UsageError("the self-test needs PostgreSQL: what it tests, such as writers at the same time, SQLite does not have")
     if engine.dialect.driver != "psycopg":
         raise UsageError(f"the self-test needs the driver psycopg, as in postgresql+psycopg://, not {engine.dialect.driver}")
-    return engine.url.render_as_string(hide_password=False)
+    parsed, connect_args = parse_database(url)
+    return parsed.render_as_string(hide_password=False), connect_args
 
 
 def _as_json(found: Report) -> dict[str, Any]:

@@ -122,14 +122,14 @@ def tables_of(base: Any, reference: str) -> EventSourceTables:
     return tables_of_base(reference, base)
 
 
-def make_engine(url: str | None) -> Engine:
-    """Make an engine; ``postgresql://`` without a driver means psycopg 3.
+def parse_database(url: str | None) -> tuple[URL, dict[str, Any]]:
+    """Read a URL: what is one for SQLAlchemy, and what goes into ``connect_args``; ``postgresql://`` alone means psycopg 3.
 
     ``?prepare_threshold=none`` has psycopg prepare no statements, and a number so many executions before it does; an engine of the
     application gets that in ``connect_args``, for which a URL has no place.
 
     Raises:
-        UsageError: The URL is missing, is none, or names a database or a driver that is not to be used.
+        UsageError: The URL is missing, is none, or has a threshold that is none.
     """
     if not url:
         raise UsageError("no database is named; pass --url or set SA_EVENTSOURCE_URL")
@@ -137,7 +137,16 @@ def make_engine(url: str | None) -> Engine:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise UsageError("the URL cannot be read; write it like postgresql://user@host/name or sqlite:///file.db") from None
-    parsed, connect_args = _without_threshold(_with_driver(parsed))
+    return _without_threshold(_with_driver(parsed))
+
+
+def make_engine(url: str | None) -> Engine:
+    """Make an engine for a URL, which is read as :func:`parse_database` does.
+
+    Raises:
+        UsageError: The URL is missing, is none, or names a database or a driver that is not to be used.
+    """
+    parsed, connect_args = parse_database(url)
     dialect = parsed.get_backend_name()
     if dialect not in _DIALECTS:
         raise UsageError(f"events are stored in PostgreSQL or SQLite, not in {dialect}")

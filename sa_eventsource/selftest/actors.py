@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from sa_eventsource.selftest.cuts import Cuts
 from sa_eventsource.selftest.followers import worker
 from sa_eventsource.selftest.journal import Journal
-from sa_eventsource.selftest.own_schema import is_without_prepared_statements
 from sa_eventsource.selftest.plan import chance_of
 from sa_eventsource.selftest.strangers import run_errands
 from sa_eventsource.selftest.writers import Writer
+from sa_eventsource.store import Meaning, meaning_of, message_of
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -65,8 +65,8 @@ def act(job: Job, parent: Connection) -> None:
             parent.send(READY)
             perform(job, engine, journal, stop)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-            if is_without_prepared_statements(error):
-                journal.note("unsuitable")
+            if meaning_of(error) is Meaning.GIVE_UP:
+                journal.note("unsuitable", message_of(error))
             else:
                 journal.note("failed", f"{job.name}: {traceback.format_exc()}")
         finally:

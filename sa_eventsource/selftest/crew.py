@@ -33,6 +33,7 @@ _spawning = multiprocessing.get_context("spawn")
 class _Running:
     process: SpawnProcess
     channel: Connection
+    is_at_work: bool = False
 
 
 @dataclass(slots=True)
@@ -74,6 +75,13 @@ class Crew:
     def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None) -> None:
         """Kill those that still run."""
         self._end_all()
+
+    def is_whole(self) -> bool:
+        """Tell whether all who were started are at work, or have ended by themselves."""
+        for each in self._running.values():
+            if not each.is_at_work and (each.process.exitcode is not None or each.channel.poll()):
+                each.is_at_work = True
+        return all(each.is_at_work for each in self._running.values())
 
     def kill(self, name: str) -> None:
         """Kill a process wherever it is, and start another in its place; one that has ended by itself is not replaced."""
@@ -119,6 +127,7 @@ class Crew:
         running = self._running[name]
         try:
             if running.channel.poll(_PATIENCE) and running.channel.recv() == READY:
+                running.is_at_work = True
                 return
         except EOFError:
             running.process.join()

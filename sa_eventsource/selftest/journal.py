@@ -100,6 +100,7 @@ class Journals:
         calls: What the subscription did outside of the database: the id of its transaction, and the event's mark.
         reads: Whether a writer that waited for its own events found them, with what it found instead.
         failures: Errors that no process may meet.
+        hindrances: Errors that say that nothing can be tested here.
         counts: How often anything else was noted.
     """
 
@@ -109,6 +110,7 @@ class Journals:
     calls: list[tuple[int, str]] = field(default_factory=list)
     reads: list[str | None] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    hindrances: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -136,6 +138,8 @@ class Journals:
                 self.reads.append(about[0])
             case "failed":
                 self.failures.append(about[0])
+            case "unsuitable":
+                self.hindrances.append(about[0])
             case _:
                 self.counts[what] += 1
 

@@ -17,18 +17,10 @@ from sa_eventsource.selftest.subjects import Base
 from sa_eventsource.store import code_of, message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 PREFIX = "sa_eventsource_selftest_"
 
-UNPREPARED = (
-    "prepared statements do not outlive a transaction here: the URL leads to a pooler in transaction mode that does not keep them. "
-    "Run it with --no-prepare, and the application with connect_args={'prepare_threshold': None}; or have the pooler keep them "
-    "(PgBouncer from 1.21 on: max_prepared_statements)"
-)
-
-_LOST_PREPARED_STATEMENTS = ("26000", "42P05")
-"""invalid_sql_statement_name, duplicate_prepared_statement."""
 _INSUFFICIENT_PRIVILEGE = "42501"
 _LOCK_NOT_AVAILABLE = "55P03"
 _DROP_FOR = 60.0
@@ -41,23 +33,22 @@ class OwnSchema:
 
     Attributes:
         url: SQLAlchemy URL of the database, with the password.
-        prepare: Whether psycopg prepares statements that it repeats; not through every pooler.
+        connect_args: What the driver's connections take beside the URL.
         name: Of the schema.
     """
 
     url: str = field(repr=False)
-    prepare: bool
+    connect_args: Mapping[str, Any]
     name: str
 
     @classmethod
-    def of_a_new_name(cls, url: str, *, prepare: bool) -> OwnSchema:
+    def of_a_new_name(cls, url: str, connect_args: Mapping[str, Any]) -> OwnSchema:
         """Choose a name that nobody has."""
-        return cls(url, prepare, f"{PREFIX}{secrets.token_hex(6)}")
+        return cls(url, connect_args, f"{PREFIX}{secrets.token_hex(6)}")
 
     def engine(self) -> Engine:
         """Make an engine on which the self-test's tables lie in the schema, whoever pools the connections."""
-        options: dict[str, Any] = {} if self.prepare else {"prepare_threshold": None}
-        engine = create_engine(self.url, connect_args=options, pool_size=20)
+        engine = create_engine(self.url, connect_args=dict(self.connect_args), pool_size=20)
         return engine.execution_options(schema_translate_map={None: self.name})
 
 
@@ -85,11 +76,6 @@ def own_schema(schema: OwnSchema, *, keep: bool) -> Iterator[Engine]:
         engine.dispose()
 
 
-def is_without_prepared_statements(error: BaseException) -> bool:
-    """Tell whether an error comes from a pooler that gives prepared statements to others, or has given others' to us."""
-    return code_of(error) in _LOST_PREPARED_STATEMENTS
-
-
 def _create(engine: Engine, schema: OwnSchema) -> None:
     try:
         with engine.begin() as connection:
@@ -97,8 +83,7 @@ def _create(engine: Engine, schema: OwnSchema) -> None:
             Base.metadata.create_all(connection)
     except SQLAlchemyError as error:
         if code_of(error) != _INSUFFICIENT_PRIVILEGE:
-            reason = UNPREPARED if is_without_prepared_statements(error) else message_of(error)
-            raise SelftestError(f"its schema cannot be made: {reason}") from error
+            raise SelftestError(f"its schema cannot be made: {message_of(error)}") from error
         with engine.connect() as connection:
             role, database = connection.execute(select(func.current_user(), func.current_database())).one()
         quote = engine.dialect.identifier_preparer.quote

@@ -13,8 +13,7 @@ Role: TypeAlias = Literal["writer", "worker", "stranger"]
 Ending: TypeAlias = Literal["commit", "rollback"]
 
 _CREW: dict[Role, int] = {"writer": 3, "worker": 2, "stranger": 1}
-_FIRST_KILL = (0.4, 1.2)
-_BETWEEN_KILLS = (1.5, 4.0)
+_BETWEEN_KILLS = (0.4, 2.5)
 
 _PLACES = 48
 _SUBJECTS = 12
@@ -26,11 +25,11 @@ class Kill:
     """A process is killed, and another takes its place.
 
     Attributes:
-        at: Seconds after the beginning.
+        after: Seconds for which all processes have been at work before: one that is started takes its time on a busy machine.
         actor: Its name.
     """
 
-    at: float
+    after: float
     actor: str
 
 
@@ -42,7 +41,7 @@ class Plan:
         seed: What all is drawn from.
         seconds: For how long.
         crew: The processes, by name, and what they do.
-        kills: Which of them are killed, and when.
+        kills: Which of them are killed, one after the other, if there is time for it.
     """
 
     seed: int
@@ -56,12 +55,10 @@ class Plan:
         crew: dict[str, Role] = {f"{role} {number + 1}": role for role, of_role in _CREW.items() for number in range(of_role)}
         chance = chance_of(seed, "kills")
         kills: list[Kill] = []
-        moment = chance.uniform(*_FIRST_KILL)
         victims: list[str] = []
-        while moment < seconds:
+        while sum(each.after for each in kills) < seconds:
             victims = victims or _one_of_each_role_first(chance, crew)
-            kills.append(Kill(round(moment, 3), victims.pop(0)))
-            moment += chance.uniform(*_BETWEEN_KILLS)
+            kills.append(Kill(round(chance.uniform(*_BETWEEN_KILLS), 3), victims.pop(0)))
         return cls(seed, seconds, crew, tuple(kills))
 
 

@@ -8,7 +8,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,7 +23,7 @@ from sa_eventsource.selftest.followers import worker
 from sa_eventsource.selftest.inspection import Inspection
 from sa_eventsource.selftest.journal import Journal, Journals
 from sa_eventsource.selftest.log_judge import judge_log
-from sa_eventsource.selftest.own_schema import UNPREPARED, OwnSchema, is_without_prepared_statements, own_schema
+from sa_eventsource.selftest.own_schema import OwnSchema, own_schema
 from sa_eventsource.selftest.plan import Plan, chance_of
 from sa_eventsource.selftest.state_judge import judge_states
 from sa_eventsource.selftest.subjects import Base
@@ -32,7 +32,7 @@ from sa_eventsource.selftest.writers import Writer
 from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from multiprocessing.connection import Connection
     from typing import TypeAlias
@@ -85,7 +85,7 @@ def run_selftest(  # noqa: PLR0913 - each has a default
     *,
     seed: int | None = None,
     seconds: float = 30.0,
-    prepare: bool = True,
+    connect_args: Mapping[str, Any] | None = None,
     keep: bool = False,
     progress: Progress | None = None,
     actor: Callable[[Job, Connection], None] = act,
@@ -105,7 +105,8 @@ def run_selftest(  # noqa: PLR0913 - each has a default
         url: SQLAlchemy URL of the database, with psycopg as its driver.
         seed: What all is drawn from, as far as processes that run at once can repeat anything; None for another one each time.
         seconds: For how long writers are at work.
-        prepare: Whether psycopg may prepare statements, as it does by default; False behind a pooler that loses them.
+        connect_args: What the driver's connections take beside the URL, as for ``create_engine``: ``{"prepare_threshold": None}``
+            behind a pooler that loses prepared statements.
         keep: Whether to leave the schema and the journals where they are.
         progress: Called with the stage, how much of it is done (between 0 and 1), and how many events there are.
         actor: What runs in a process; for tests of the self-test itself.
@@ -117,13 +118,13 @@ def run_selftest(  # noqa: PLR0913 - each has a default
         SelftestError: It could not run; the message says why.
     """
     plan = Plan.draw(secrets.randbits(32) if seed is None else seed, seconds)
-    schema = OwnSchema.of_a_new_name(url, prepare=prepare)
+    schema = OwnSchema.of_a_new_name(url, connect_args or {})
     with _folder(keep=keep) as folder, own_schema(schema, keep=keep) as engine:
         run = _Run(plan, schema, engine, Path(folder), progress or _show_nothing, actor)
         try:
             return run.report(kept=keep)
         except SQLAlchemyError as error:
-            raise SelftestError(UNPREPARED if is_without_prepared_statements(error) else message_of(error)) from error
+            raise SelftestError(message_of(error)) from error
 
 
 def judge(engine: Engine, evidence: Evidence) -> tuple[Verdict, ...]:
@@ -160,7 +161,6 @@ class _Run:
         self.show("starting", 0.0, 0)
         self._begin_the_log(begun)
         crew, inspection = self._carry_out(begun)
-        self._check_that_it_could()
         stuck = self._settle()
         evidence = Evidence.read(self.engine, Journals.read(self.folder), inspection, [*crew.failures, *stuck])
         self.show("judging", 0.0, len(evidence.events))
@@ -183,21 +183,25 @@ class _Run:
         crew = Crew(self.plan, self.schema, self.folder, begun, self.actor)
         with crew, Inspection(self.engine, chance_of(self.plan.seed, "inspection")) as inspection:
             start = time.monotonic()
-            kills = list(self.plan.kills)
+            kills, whole_since = list(self.plan.kills), start
             while (passed := time.monotonic() - start) < self.plan.seconds:
-                while kills and kills[0].at <= passed:
+                if not crew.is_whole():
+                    whole_since = time.monotonic()
+                elif kills and time.monotonic() - whole_since >= kills[0].after:
                     crew.kill(kills.pop(0).actor)
                 self.show("writing", passed / self.plan.seconds, inspection.events)
                 time.sleep(min(0.1, self.plan.seconds - passed))
             self.show("stopping", 0.0, inspection.events)
             crew.stop()
+        self._check_that_it_could()
         if inspection.error is not None:
             raise inspection.error
         return crew, inspection
 
     def _check_that_it_could(self) -> None:
-        if Journals.read(self.folder).counts["unsuitable"]:
-            raise SelftestError(UNPREPARED)
+        hindrances = Journals.read(self.folder).hindrances
+        if hindrances:
+            raise SelftestError(hindrances[0])
 
     def _settle(self) -> list[str]:
         """Let a worker take what is left; tell what could not be taken."""

@@ -51,13 +51,14 @@ URL = "postgresql://ann@127.0.0.1:1/shop"
 
 def test_guarantees_that_held_are_listed_with_what_they_were_tested_on(report_of: Any) -> None:
     called = report_of(HELD)
-    result = call("selftest", "--url", URL, "--seed", "42", "--seconds", "3", "--no-prepare")
+    result = call("selftest", "--url", f"{URL}?prepare_threshold=none", "--seed", "42", "--seconds", "3")
     assert result.exit_code == 0
     assert "10 events" in result.stdout
     assert "held" in result.stdout
     assert "PostgreSQL 18.0, 3 s, seed 42: 12 events, 2 processes killed" in result.stdout
     assert result.stderr == "writing (12 events)\n"
-    assert (called["seed"], called["seconds"], called["prepare"], called["keep"]) == (42, 3.0, False, False)
+    assert (called["seed"], called["seconds"], called["keep"]) == (42, 3.0, False)
+    assert called["connect_args"] == {"prepare_threshold": None}
     assert called["url"].startswith("postgresql+psycopg://ann@127.0.0.1:1/shop")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +39,7 @@ from sa_eventsource.cli.target import make_engine
 from sa_eventsource.read_models import count, sum_
 from sa_eventsource.store import message_of
 from sa_eventsource.workers import AsyncWorker, Pace, Worker
-from tests.poolers import pooled, program
+from tests.poolers import losing_prepared_statements, pooled, version
 
 
 class Base(DeclarativeBase):
@@ -103,13 +101,6 @@ def pour(engine: Engine, tank_id: str, *litres: int) -> Any:
             session.commit()
             token = commit_token(session)
     return token
-
-
-def version() -> tuple[int, ...]:
-    output = subprocess.run([program(), "--version"], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"PgBouncer (\d+)\.(\d+)", output)
-    assert found is not None, output
-    return tuple(map(int, found.groups()))
 
 
 NO_PREPARED = {"prepare_threshold": None}
@@ -276,7 +267,7 @@ def test_it_listens_beside_the_pooler(unprepared_url: URL, tables: Engine) -> No
 
 def test_prepared_statements_that_the_pooler_does_not_know_are_explained(tables: Engine) -> None:
     """The worker ends, says what to do, and blames no event."""
-    more = "max_prepared_statements = 0" if version() >= (1, 21) else ""
+    more = losing_prepared_statements()
     with pooled(tables.url.render_as_string(hide_password=False), pool_size=3, more=more) as url:
         engine = create_engine(url, poolclass=NullPool, connect_args=AT_ONCE)
         pour(tables, "a", *range(20))
