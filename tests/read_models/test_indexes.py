@@ -8,10 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import Engine, ForeignKey, Select, inspect, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelError, map_from_event
+from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, ReadModel, ReadModelError, map_from_event
 from sa_eventsource.read_models import count
 
 
@@ -222,3 +224,31 @@ def test_a_row_that_breaks_a_foreign_key_fails_the_commit(postgres_engine: Engin
         put(session, 1, owner="nobody")
         with pytest.raises(ReadModelError, match="owned_things_owner_id_fkey"):
             session.commit()
+
+
+def test_the_shared_table_can_do_without_its_gin_index(postgres_engine: Engine) -> None:
+    class Full(DeclarativeBase):
+        pass
+
+    class Lean(DeclarativeBase):
+        __eventsource__ = EventSourceOptions(projections_gin=False)
+
+    def gin_indexes() -> list[str]:
+        with postgres_engine.connect() as connection:
+            query = "SELECT indexname FROM pg_indexes WHERE tablename = 'projections' AND indexdef LIKE '%USING gin%'"
+            return list(connection.scalars(text(query)))
+
+    for base in (Full, Lean):
+
+        class Codes(ReadModel, base):  # type: ignore[misc, valid-type]
+            __projection_name__ = "gin.codes"
+            code: Mapped[str] = map_from_event(Listed)
+
+    Full.metadata.create_all(postgres_engine)
+    assert gin_indexes() == ["ix_projections_data"]
+    with postgres_engine.connect() as connection:
+        changes = compare_metadata(MigrationContext.configure(connection), Lean.metadata)
+    assert [(each[0], each[1].name) for each in changes] == [("remove_index", "ix_projections_data")]
+    Full.metadata.drop_all(postgres_engine)
+    Lean.metadata.create_all(postgres_engine)
+    assert gin_indexes() == []
