@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, event, select, text
@@ -158,6 +159,7 @@ def test_each_event_is_seen_once_and_in_order_whatever_commits_when(postgres_dat
         print(fuzz(engine, elsewhere))
 
 
+@pytest.mark.slow
 def test_so_it_is_with_prepared_transactions(preparing_server: EmbeddedServer) -> None:
     pool = DatabasePool(preparing_server.url)
     with pool.database() as url, prepared(url, preparing_server.url) as (engine, elsewhere):

@@ -54,6 +54,7 @@ from tests.proofs.accounts import (
 from tests.proofs.cutting import Child
 
 ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+LEVELS = ["READ COMMITTED", *(pytest.param(each, marks=pytest.mark.slow) for each in ISOLATION_LEVELS[1:])]
 
 IS_LATE = """SELECT min(position) FILTER (WHERE transaction_id = pg_current_xact_id())
     < max(position) FILTER (WHERE transaction_id <> pg_current_xact_id()) FROM events"""
@@ -144,7 +145,7 @@ def add_with_savepoint(session: Session, aggregate: type[AggregateRoot[Any]], ou
     session.flush()
 
 
-@pytest.mark.parametrize("isolation_level", ISOLATION_LEVELS)
+@pytest.mark.parametrize("isolation_level", LEVELS)
 def test_rows_that_many_threads_feed_are_at_every_moment_what_the_log_folds_to(
     postgres_engine: Engine, isolation_level: str
 ) -> None:
@@ -188,7 +189,7 @@ def test_a_first_row_that_many_writers_make_at_once_is_made_once(postgres_databa
         assert check_rows(engine, Handled, [DayBesideHandlers]) == 320
 
 
-@pytest.mark.parametrize("isolation_level", ISOLATION_LEVELS)
+@pytest.mark.parametrize("isolation_level", LEVELS)
 def test_handlers_that_lock_their_rows_lose_no_update(postgres_database_url: str, isolation_level: str) -> None:
     with connected(postgres_database_url, isolation_level=isolation_level) as engine:
         Handled.metadata.create_all(engine)
@@ -216,7 +217,7 @@ def test_processes_that_feed_the_same_rows_lose_no_update(postgres_database_url:
         print(f"{check_rows(engine, Strong, STRONG_MODELS, least=120)} events, refused: {[len(each) for each in states]}")
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2))])
 def test_two_managers_count_every_event_once_while_writers_commit_late(postgres_engine: Engine, attempt: int) -> None:
     Eventual.metadata.create_all(postgres_engine)
     seed = random.randrange(2**32)

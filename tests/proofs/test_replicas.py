@@ -34,6 +34,8 @@ from tests.databases import EmbeddedServer
 from tests.processes import finish, guard
 from tests.proofs.test_dump_and_restore import BINARIES
 
+pytestmark = pytest.mark.slow  # two servers each
+
 
 class Base(DeclarativeBase):
     """Base of the log that is replicated."""

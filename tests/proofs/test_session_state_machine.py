@@ -637,7 +637,7 @@ def run(machine_engine: Engine, *, repeatable_read: bool = False, single_writer:
     assert all(machine_seen[what] for what in expected), f"the commands proved too little: {machine_seen}"
 
 
-@pytest.mark.parametrize("isolation_level", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize("isolation_level", ["READ COMMITTED", pytest.param("REPEATABLE READ", marks=pytest.mark.slow)])
 def test_sessions_agree_with_the_model_on_postgresql(postgres_database_url: str, isolation_level: Any) -> None:
     """Two or three sessions at a time, with writes open in each."""
     engine = create_engine(postgres_database_url, isolation_level=isolation_level, connect_args={"options": "-c lock_timeout=20ms"})

@@ -225,7 +225,7 @@ def test_four_ways_agree_on_sqlite(sqlite_engine: Engine, own_table: bool) -> No
     check()
 
 
-@pytest.mark.parametrize("own_table", [False, True], ids=["shared table", "own table"])
+@pytest.mark.parametrize("own_table", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["shared table", "own table"])
 def test_events_that_become_visible_out_of_their_order_come_to_the_same(postgres_engine: Engine, own_table: bool) -> None:
     """Transactions that took lower positions commit later; each stream keeps its order."""
     Base.metadata.create_all(postgres_engine, tables=_log_tables())
