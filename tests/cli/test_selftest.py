@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import Engine, text
 
@@ -111,23 +113,39 @@ def test_sqlite_is_refused(sqlite_engine: Engine) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_run_that_is_stopped_leaves_nothing(postgres_engine: Engine, number: signal.Signals, status: int) -> None:
-    process = start("selftest", "--seconds", "60", engine=postgres_engine)
-    end = time.monotonic() + 60
-    while not _has_events(postgres_engine):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    process = _at_work(postgres_engine)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
     assert errors.endswith("error: stopped before its end; what it had made is dropped\n")
     assert schemas(postgres_engine) == []
-    with postgres_engine.connect() as connection:
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sa-eventsource'"
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sa-eventsource'"
+    end = time.monotonic() + 60
+    with postgres_engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         while connection.scalar(text(others)):
             assert time.monotonic() < end
             time.sleep(0.05)
-            connection.rollback()
+
+
+def test_no_process_outlives_a_run_that_is_killed(postgres_engine: Engine) -> None:
+    process = _at_work(postgres_engine)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) >= 6
+    process.kill()
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
+    process.communicate()
+
+
+def _at_work(engine: Engine) -> subprocess.Popen[Any]:
+    """Start a run, and wait until workers take what writers write."""
+    process = start("selftest", "--seconds", "60", engine=engine)
+    end = time.monotonic() + 60
+    while not _has_events(engine):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return process
 
 
 def _has_events(engine: Engine) -> bool:
