@@ -11,7 +11,13 @@ from sa_eventsource.store.append import (
     tell_listeners,
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
-from sa_eventsource.store.connections import begin_where_the_driver_does_not, require_own_transaction, require_transaction
+from sa_eventsource.store.connections import (
+    begin_where_the_driver_does_not,
+    is_execution_heard,
+    is_in_autocommit,
+    require_own_transaction,
+    require_transaction,
+)
 from sa_eventsource.store.database_errors import (
     DEADLOCK,
     READ_ONLY,
@@ -65,6 +71,8 @@ __all__ = [
     "in_window",
     "insert_events",
     "insert_statements",
+    "is_execution_heard",
+    "is_in_autocommit",
     "is_refusal",
     "is_schema_mismatch",
     "is_taken_by_another_row",

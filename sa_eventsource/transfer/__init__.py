@@ -1,6 +1,8 @@
 """Bringing a log from one database to another: exported line by line, imported with every line checked."""
 
-from sa_eventsource.transfer.transfer import ImportedLog, export_events, import_events
+from sa_eventsource.transfer.import_target import ImportedLog
+from sa_eventsource.transfer.log_export import export_events
+from sa_eventsource.transfer.log_import import import_events
 
 __all__ = [
     "ImportedLog",

@@ -13,7 +13,7 @@ OLD_HEADER = HEADER.replace('"format_version":2', '"format_version":1')
 
 
 def members(number: int, **changes: str | None) -> dict[str, str]:
-    """Make the members of the *number*-th event of one stream, as JSON texts; None leaves one out."""
+    """Make the members of the *number*-th event of one stream, as JSON texts, in an export's order; None leaves one out."""
     values: dict[str, str | None] = {
         "position": str(number),
         "event_id": f'"{UUID(int=number)}"',
@@ -22,12 +22,12 @@ def members(number: int, **changes: str | None) -> dict[str, str]:
         "version": str(number),
         "event_type": '"orders.NoteAdded"',
         "event_version": "1",
-        "occurred_at": '"2026-05-04T12:00:00.123456+00:00"',
-        "recorded_at": '"2026-05-09T08:00:00.654321+00:00"',
         "event_data": '{"text":"hello"}',
         "metadata": "null",
+        "occurred_at": '"2026-05-04T12:00:00.123456+00:00"',
         "correlation_id": "null",
         "causation_id": "null",
+        "recorded_at": '"2026-05-09T08:00:00.654321+00:00"',
         **changes,
     }
     return {name: text for name, text in values.items() if text is not None}

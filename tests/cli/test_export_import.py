@@ -72,12 +72,12 @@ def _logs(draw: st.DrawFn) -> list[dict[str, str]]:
                 "version": str(versions[stream]),
                 "event_type": as_json(draw(_names)),
                 "event_version": str(draw(st.integers(min_value=1, max_value=2**15 - 1))),
-                "occurred_at": as_json(moment.astimezone(UTC).isoformat()),
-                "recorded_at": as_json(recorded.astimezone(UTC).isoformat()),
                 "event_data": draw(_objects),
                 "metadata": draw(st.one_of(st.just("null"), _objects)),
+                "occurred_at": as_json(moment.astimezone(UTC).isoformat()),
                 "correlation_id": draw(st.one_of(st.just("null"), st.uuids().map(lambda each: as_json(str(each))))),
                 "causation_id": draw(st.one_of(st.just("null"), st.uuids().map(lambda each: as_json(str(each))))),
+                "recorded_at": as_json(recorded.astimezone(UTC).isoformat()),
             }
         )
     return events
@@ -352,7 +352,7 @@ def test_long_lines_are_sent_in_smaller_batches(empty: Engine) -> None:
 
 
 def test_streams_that_are_no_longer_remembered_are_asked_for_again(empty: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sa_eventsource.transfer.transfer._KNOWN_STREAMS", 1)
+    monkeypatch.setattr("sa_eventsource.transfer.import_target._KNOWN_STREAMS", 1)
     events = [
         line(number, aggregate_id=f'"o-{number % 3}"', version=str(number // 3 + 1), event_id=f'"{UUID(int=number + 1)}"')
         for number in range(12)

@@ -32,7 +32,7 @@ _DEEP = '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"
         ((header(1), line(1), line(2)), (3, "", "there are 1 events, but there are 2")),
         ((header(1),), (1, "", "the file was cut off")),
         ((HEADER, line(1), line(2, position="1")), (3, "position", "1 does not come after 1")),
-        ((HEADER, line(1)[:-2]), (2, "causation_id", "it is no JSON")),
+        ((HEADER, line(1)[:-2]), (2, "recorded_at", "it is no JSON")),
         ((HEADER, "[]"), (2, "", "it is no JSON: Expecting {")),
         ((HEADER, "{} {}"), (2, "", "it is no JSON: Extra data")),
         ((HEADER, "{,}"), (2, "", "it is no JSON")),

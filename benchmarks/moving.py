@@ -1,0 +1,117 @@
+"""Moving a log: ``python -m benchmarks.moving [--url URL] [--events N] [--rounds N]``.
+
+A log of orders is made, exported, and imported into an empty log, several times. Beside the rate stands the processor's time for an
+event, in Python and in the server's process, which work at the same time: the longer one is the limit where each has a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine, text
+
+from benchmarks.__main__ import empty_database
+from benchmarks.following import Base
+from sa_eventsource import event_record, export_events, import_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+EVENTS = event_record(Base).__table__
+
+_LOG = """
+INSERT INTO events
+    (event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, metadata, occurred_at, correlation_id)
+SELECT gen_random_uuid(), 'Order', 'order-' || stream, version, 'OrderPlaced', 1,
+    jsonb_build_object(
+        'customer_id', 'c-' || stream % 1000, 'total', (stream % 1000)::text || '.50',
+        'lines', jsonb_build_array(
+            jsonb_build_object('sku', 'A-' || version, 'quantity', 2, 'price', '9.90'),
+            jsonb_build_object('sku', 'B-' || version, 'quantity', 1, 'price', '19.90'))),
+    jsonb_build_object('user', 'u' || stream % 50),
+    timestamptz '2026-01-01' + version * interval '1 hour' + stream * interval '1.001 second', gen_random_uuid()
+FROM generate_series(1, :streams) AS stream, generate_series(1, 20) AS version ORDER BY version, stream
+"""
+
+
+@dataclass
+class Cost:
+    """What something took, in seconds; of the processor in this process, and in the server's that the connection talks to."""
+
+    wall: float = 0.0
+    here: float = 0.0
+    server: float = 0.0
+
+    def row(self, what: str, events: int) -> tuple[str, ...]:
+        """Write it as a row of the table."""
+        here, server = self.here / events * 1e6, self.server / events * 1e6
+        return what, f"{events / self.wall:,.0f} events/s", f"{here:.1f} µs", f"{server:.1f} µs", f"{os.getloadavg()[0]:.1f}"
+
+
+@contextmanager
+def measured(connection: Connection) -> Iterator[Cost]:
+    """Measure a block."""
+    driver: Any = connection.connection.driver_connection
+    try:
+        server = psutil.Process(driver.info.backend_pid)
+    except psutil.NoSuchProcess:  # on another machine
+        server = psutil.Process()
+    cost = Cost(-time.perf_counter(), -time.process_time(), -sum(server.cpu_times()[:2]))
+    yield cost
+    cost.wall += time.perf_counter()
+    cost.here += time.process_time()
+    cost.server += sum(server.cpu_times()[:2])
+
+
+def remake(engine: Engine) -> None:
+    """Begin with an empty log."""
+    Base.metadata.drop_all(engine)
+    Base.metadata.create_all(engine)
+
+
+def measure(engine: Engine, events: int, rounds: int, table: Table, folder: Path) -> None:
+    """Export and import the log."""
+    lines = folder / "log.jsonl"
+    remake(engine)
+    with engine.begin() as connection:
+        connection.execute(text(_LOG), {"streams": events // 20})
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        with measured(connection) as cost, lines.open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in export_events(connection, EVENTS))
+        table.add_row(*cost.row("export, lines", events))
+    for _ in range(rounds):
+        remake(engine)
+        with engine.begin() as connection, measured(connection) as cost, lines.open(encoding="utf-8") as file:
+            import_events(connection, EVENTS, file)
+        table.add_row(*cost.row("import, lines", events))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="a database to use instead of an embedded PostgreSQL; its log is dropped")
+    parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--durable", action="store_true", help="wait for the disk at each commit")
+    arguments = parser.parse_args()
+    table = Table("what", "rate", "processor, Python", "processor, server", "load")
+    with empty_database(arguments.url, durable=arguments.durable) as engine, tempfile.TemporaryDirectory() as folder:
+        measure(engine, arguments.events, arguments.rounds, table, Path(folder))
+        Base.metadata.drop_all(engine)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

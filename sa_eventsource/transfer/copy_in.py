@@ -1,0 +1,96 @@
+"""Plain lines into the log by PostgreSQL's COPY, which the database works off while the next ones are being read."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from sa_eventsource.mapping import MOVED, regclass_name
+from sa_eventsource.store import is_execution_heard, is_in_autocommit
+from sa_eventsource.transfer.plain_lines import copy_row, plain_event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection, Table
+
+_ROWS_AT_ONCE = 250
+"""Rows sent with one call: some hundred kilobytes, so that the database has something to do before the batch is read."""
+
+
+class NotCopiedError(Exception):
+    """A batch needs a closer look, line by line; nothing of it was inserted."""
+
+
+class UnknownStreamError(NotCopiedError):
+    """It has a stream whose version must be looked up first."""
+
+
+def can_copy(connection: Connection) -> bool:
+    """Check whether COPY can be used on a connection: by psycopg, in a transaction, and where nobody listens to statements."""
+    heard = connection.dispatch.before_cursor_execute or connection.dispatch.after_cursor_execute
+    is_psycopg = connection.dialect.name == "postgresql" and connection.dialect.driver == "psycopg"
+    return is_psycopg and not heard and not is_execution_heard(connection) and not is_in_autocommit(connection)
+
+
+class PlainBatch:
+    """A batch of lines on its way into the log.
+
+    Attributes:
+        last: The position of the last event that was read.
+        versions: The versions that streams have come to by this batch.
+    """
+
+    def __init__(self, lines: Sequence[tuple[int, str]], *, last: int, versions: Mapping[tuple[str, str], int]) -> None:
+        """Choose the lines.
+
+        Args:
+            lines: Their numbers and texts.
+            last: The position of the event before.
+            versions: The versions that streams have come to before. One that is not among them begins in this batch.
+        """
+        self.last = last
+        self.versions: dict[tuple[str, str], int] = {}
+        self._lines = lines
+        self._before = versions
+
+    def insert(self, connection: Connection, events: Table) -> None:
+        """Insert all of them within a savepoint, or none.
+
+        Raises:
+            NotCopiedError: A line is not plain, out of order or refused by the database, or its event is there already.
+        """
+        columns = ", ".join(f'"{events.c[name].name}"' for name in MOVED)
+        driver: Any = connection.connection.driver_connection
+        refused: type[Exception] = connection.dialect.loaded_dbapi.Error
+        try:
+            with connection.begin_nested(), driver.cursor() as cursor:
+                with cursor.copy(f"COPY {regclass_name(connection, events)} ({columns}) FROM STDIN") as copy:
+                    for rows in self._rows():
+                        copy.write(rows)
+                if cursor.rowcount != len(self._lines):  # a trigger of the application left some out
+                    raise NotCopiedError
+        except (refused, UnicodeEncodeError) as error:
+            raise NotCopiedError from error
+
+    def _rows(self) -> Iterator[str]:
+        rows = self._checked_rows()
+        while some := "".join(islice(rows, _ROWS_AT_ONCE)):
+            yield some
+
+    def _checked_rows(self) -> Iterator[str]:
+        before, versions, last = self._before, self.versions, self.last
+        for _, line in self._lines:
+            event = plain_event(line)
+            if event is None:
+                raise NotCopiedError
+            stream, number = event.stream, int(event.version)
+            present = versions.get(stream) or before.get(stream)
+            if number != (present or 0) + 1:
+                raise NotCopiedError if present is not None else UnknownStreamError
+            versions[stream] = number
+            if (place := int(event.position)) <= last:
+                raise NotCopiedError
+            last = place
+            yield copy_row(event)
+        self.last = last

@@ -1,0 +1,228 @@
+"""The log that an import writes to: plain batches are copied into it, others looked at line by line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sqlalchemy import ARRAY, Text, bindparam, column, func, select, tuple_
+
+from sa_eventsource.exceptions import LogImportError
+from sa_eventsource.mapping import APPENDED, MOVED, json_row
+from sa_eventsource.store import insert_statements, select_raw_events
+from sa_eventsource.transfer.copy_in import NotCopiedError, PlainBatch, UnknownStreamError, can_copy
+from sa_eventsource.transfer.export_format import FORMAT_VERSION, read_event
+from sa_eventsource.transfer.json_members import document
+from sa_eventsource.transfer.plain_lines import plain_event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Row, Table
+
+    from sa_eventsource.transfer.export_format import ImportedEvent
+
+Line: TypeAlias = tuple[int, str]
+"""Its number, from 1, and its text."""
+
+_KNOWN_STREAMS = 100_000
+"""How many streams' versions an import remembers before it asks the database for them again."""
+
+_PARAMETERS = 400
+"""Values sent with one question; SQLite's oldest limit on parameters is 999."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedLog:
+    """What an import did.
+
+    Attributes:
+        added: Events that were inserted.
+        skipped: Events that were there already, with the same content.
+    """
+
+    added: int
+    skipped: int
+
+
+class ImportTarget:
+    """The log that an import writes to.
+
+    Attributes:
+        done: What was done so far.
+    """
+
+    def __init__(self, connection: Connection, events: Table, format_version: int) -> None:
+        """Choose the log.
+
+        Args:
+            connection: Where to write.
+            events: The log.
+            format_version: Version of the format that lines have.
+        """
+        self.done = ImportedLog(0, 0)
+        self._connection = connection
+        self._events = events
+        self._format_version = format_version
+        self._statements = insert_statements(events, connection.dialect.name, MOVED)
+        self._versions: dict[tuple[str, str], int] = {}
+        self._last = -1
+        self._can_copy = format_version == FORMAT_VERSION and can_copy(connection)
+        self._is_repeated = False
+
+    def take(self, lines: Sequence[Line]) -> None:
+        """Insert those events of a batch that are not there yet.
+
+        Raises:
+            LogImportError: A line does not fit the format or the log.
+        """
+        if len(self._versions) > _KNOWN_STREAMS:
+            self._versions.clear()
+        # Where the batch before was there already, this one may be too, and COPY would fail for it.
+        if self._can_copy and not self._is_repeated and self._copy(lines):
+            self.done = ImportedLog(self.done.added + len(lines), self.done.skipped)
+            return
+        batch = [self._read(line) for line in lines]
+        new = self._not_there(batch)
+        self._follow(new)
+        if new:
+            self._insert(new)
+        self.done = ImportedLog(self.done.added + len(new), self.done.skipped + len(batch) - len(new))
+        self._is_repeated = len(new) < len(batch)
+
+    def _copy(self, lines: Sequence[Line]) -> bool:
+        """Insert a batch by COPY, unless it needs a closer look; tell whether it was inserted."""
+        try:
+            try:
+                batch = self._copied(lines)
+            except UnknownStreamError:
+                plain = (plain_event(text) for _, text in lines)
+                streams = dict.fromkeys(event.stream for event in plain if event is not None)
+                self._look_up([stream for stream in streams if stream not in self._versions])
+                batch = self._copied(lines)
+        except NotCopiedError:
+            return False
+        self._versions.update(batch.versions)
+        self._last = batch.last
+        return True
+
+    def _copied(self, lines: Sequence[Line]) -> PlainBatch:
+        batch = PlainBatch(lines, last=self._last, versions=self._versions)
+        batch.insert(self._connection, self._events)
+        return batch
+
+    def _read(self, line: Line) -> ImportedEvent:
+        number, text = line
+        event = read_event(text, number, self._format_version)
+        if event.position <= self._last:
+            reason = f"{event.position} does not come after {self._last}; keep the lines in their order"
+            raise LogImportError(number, "position", reason)
+        self._last = event.position
+        return event
+
+    def _not_there(self, batch: Sequence[ImportedEvent]) -> list[ImportedEvent]:
+        stored = {row.event_id: _content_of_row(row) for row in self._rows([event.event_id for event in batch])}
+        first: dict[UUID, ImportedEvent] = {}
+        for event in batch:
+            there = stored.get(event.event_id)
+            if there is None:
+                before = first.setdefault(event.event_id, event)
+                if before is event:
+                    continue
+                there = _content(before)
+            content = _content(event)
+            differences = [name for name in APPENDED if there[name] != content[name]]
+            if differences:
+                raise LogImportError(
+                    event.line,
+                    "event_id",
+                    f"{event.event_id} is there already, as version {there['version']} of {there['aggregate_type']} "
+                    f"{there['aggregate_id']!r}, with another {', '.join(differences)}",
+                )
+        return list(first.values())
+
+    def _follow(self, new: Sequence[ImportedEvent]) -> None:
+        """Check that each event follows the last one of its stream."""
+        self._look_up(list(dict.fromkeys(event.stream for event in new if event.stream not in self._versions)))
+        for event in new:
+            present = self._versions[event.stream]
+            if event.version != present + 1:
+                aggregate = f"{event.aggregate_type} {event.aggregate_id!r}"
+                reason = (
+                    f"{aggregate} has another event at version {event.version} already, and is at version {present}"
+                    if event.version <= present
+                    else f"{aggregate} is at version {present}, so that version {present + 1} must come next, not {event.version}"
+                )
+                raise LogImportError(event.line, "version", reason)
+            self._versions[event.stream] = event.version
+
+    def _look_up(self, streams: Sequence[tuple[str, str]]) -> None:
+        """Learn the versions that streams have come to in the log; 0 for those that are not there."""
+        self._versions.update(dict.fromkeys(streams, 0))
+        for row in self._found(streams):
+            self._versions[row.aggregate_type, row.aggregate_id] = row.version
+
+    def _found(self, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
+        columns = self._events.c
+        version = func.max(columns.version).label("version")
+        if self._connection.dialect.name == "postgresql":
+            asked = func.unnest(bindparam("types", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(Text)))
+            names = column("aggregate_type", Text), column("aggregate_id", Text)
+            stream = asked.table_valued(*names, name="asked").render_derived()
+            is_of_stream = (columns.aggregate_type == stream.c.aggregate_type) & (columns.aggregate_id == stream.c.aggregate_id)
+            last = select(version).where(is_of_stream).correlate(stream).scalar_subquery().label("version")
+            wanted = select(stream.c.aggregate_type, stream.c.aggregate_id, func.coalesce(last, 0).label("version"))
+            types, ids = zip(*streams, strict=True) if streams else ((), ())
+            yield from self._connection.execute(wanted, {"types": list(types), "ids": list(ids)})
+            return
+        for start in range(0, len(streams), _PARAMETERS):
+            which = tuple_(columns.aggregate_type, columns.aggregate_id).in_(streams[start : start + _PARAMETERS])
+            wanted = select(columns.aggregate_type, columns.aggregate_id, version).where(which)
+            yield from self._connection.execute(wanted.group_by(columns.aggregate_type, columns.aggregate_id))
+
+    def _insert(self, new: Sequence[ImportedEvent]) -> None:
+        if self._statements.many is None:
+            result = self._statements.next.execute(self._connection, [_parameters(event) for event in new])
+        else:
+            result = self._statements.many.execute(self._connection, {"rows": _as_recordset(new)})
+        if result.rowcount != len(new):
+            # They were not there a moment ago.
+            there = {row.event_id: _content_of_row(row) for row in self._rows([event.event_id for event in new])}
+            event = next((event for event in new if there.get(event.event_id) != _content(event)), new[0])
+            raise LogImportError(
+                event.line,
+                "version",
+                f"another transaction is writing to {event.aggregate_type} {event.aggregate_id!r}; roll back and import again",
+            )
+
+    def _rows(self, event_ids: Sequence[UUID]) -> Iterator[Row[Any]]:
+        for start in range(0, len(event_ids), _PARAMETERS):
+            which = self._events.c.event_id.in_(event_ids[start : start + _PARAMETERS])
+            yield from self._connection.execute(select_raw_events(self._events).where(which))
+
+
+def _content(event: ImportedEvent) -> dict[str, Any]:
+    """Give what makes two events the same. When each log wrote it down is that log's own."""
+    values = {name: getattr(event, name) for name in APPENDED}
+    return values | {"event_data": document(event.event_data), "metadata": document(event.metadata)}
+
+
+def _content_of_row(row: Row[Any]) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in APPENDED if name != "metadata"}
+    return values | {"event_data": document(row.event_data), "metadata": document(row.event_metadata)}
+
+
+def _parameters(event: ImportedEvent) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in MOVED}
+
+
+def _as_recordset(new: Sequence[ImportedEvent]) -> str:
+    """Write the rows as one JSON array. The first of a stream that exists names the version it follows, for the INSERT to check."""
+    begun: set[tuple[str, str]] = set()
+    rows = []
+    for event in new:
+        is_first = event.stream not in begun
+        begun.add(event.stream)
+        rows.append(json_row(_parameters(event), MOVED, event.version - 1 if is_first and event.version > 1 else None))
+    return "[" + ",".join(rows) + "]"

@@ -1,0 +1,90 @@
+"""An exported log into a log: its lines are read and counted, batch by batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sa_eventsource.arguments import whole_number
+from sa_eventsource.exceptions import LogImportError
+from sa_eventsource.mapping import check_connection
+from sa_eventsource.transfer.export_format import read_header
+from sa_eventsource.transfer.import_target import ImportedLog, ImportTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from sqlalchemy import Connection, Table
+
+    from sa_eventsource.transfer.import_target import Line
+
+_BATCH_CHARACTERS = 8_000_000
+"""A batch is sent when its lines have come to this length, however few they are."""
+
+
+def import_events(
+    connection: Connection,
+    events_table: Table,
+    lines: Iterable[str],
+    *,
+    batch_size: int = 10_000,
+    on_progress: Callable[[ImportedLog], object] | None = None,
+) -> ImportedLog:
+    """Insert the events of an export into a log, in the caller's transaction, in batches.
+
+    Ids, versions, both times, payloads and metadata stay as they are: the log still says when each event was first recorded. In an
+    export of format version 1, which does not, it is the time in an event id that is a UUIDv7, as the library makes them, and else
+    ``occurred_at``, but not later than now. Positions are drawn anew, in the same order, behind those the log has. An
+    event that is there already with the same content is skipped, so that an import can be repeated; it keeps its ``recorded_at``.
+    Lines that are as an export writes them go in by COPY, on psycopg and where nobody listens to what the connection executes.
+
+    No read model takes part: eventual ones find the events in the log; rebuild strong ones with ``ReadModelManager.rebuild()``.
+
+    Args:
+        connection: Where to write. The caller commits, or rolls back after an error: some batches may have been inserted.
+        events_table: The log, such as ``event_record(Base).__table__``.
+        lines: The lines of an export, header first. Empty ones are passed over.
+        batch_size: Events inserted by one statement, at most.
+        on_progress: Called after each batch with what was done up to then.
+
+    Returns:
+        How many events were inserted and how many skipped.
+
+    Raises:
+        LogImportError: A line does not fit the format or the log, or the file has more or fewer events than its header says.
+        CompileError: The database is neither PostgreSQL nor SQLite.
+    """
+    batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
+    check_connection("import_events()", connection, events_table)
+    if isinstance(lines, str | bytes):
+        raise TypeError("import_events() takes the lines of an export, such as an open file, not one text; pass text.splitlines()")
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if number == 1 or line.strip())
+    first = next(numbered, None)
+    if first is None:
+        raise LogImportError(1, "", "there is nothing; the first line must be the header of an export")
+    head = read_header(first[1])
+    target = ImportTarget(connection, events_table, head.format_version)
+    number = 1
+    for batch in _batches(numbered, batch_size):
+        target.take(batch)
+        number = batch[-1][0]
+        if on_progress is not None:
+            on_progress(target.done)
+    total = target.done.added + target.done.skipped
+    if head.count is not None and total != head.count:
+        reason = f"the header says that there are {head.count} events, but there are {total}"
+        raise LogImportError(number, "", f"{reason}; the file was cut off" if total < head.count else reason)
+    return target.done
+
+
+def _batches(lines: Iterator[Line], batch_size: int) -> Iterator[list[Line]]:
+    """Put lines together until they are so many, or so long."""
+    batch: list[Line] = []
+    length = 0
+    for line in lines:
+        batch.append(line)
+        length += len(line[1])
+        if len(batch) >= batch_size or length >= _BATCH_CHARACTERS:
+            yield batch
+            batch, length = [], 0
+    if batch:
+        yield batch
