@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from sqlalchemy import Engine, text
 from sa_eventsource import SelftestError
 from sa_eventsource.cli import selftest_command
 from sa_eventsource.selftest import Report, Verdict
-from tests.cli.commands import call, fail, start
+from tests.cli.commands import call, fail, start, url_of
 
 PREFIX = "sa_eventsource_selftest_"
 HELD = Verdict.of("committed", "Every committed event is in the log, once", 10, "events", [])
@@ -112,13 +113,14 @@ def test_sqlite_is_refused(sqlite_engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_stopped_leaves_nothing(postgres_engine: Engine, number: signal.Signals, status: int) -> None:
-    process = _at_work(postgres_engine)
+def test_a_run_that_is_stopped_leaves_nothing(postgres_engine: Engine, number: signal.Signals, status: int, tmp_path: Path) -> None:
+    process = _at_work(postgres_engine, tmp_path)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
     assert errors.endswith("error: stopped before its end; what it had made is dropped\n")
     assert schemas(postgres_engine) == []
+    assert list(tmp_path.iterdir()) == []
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sa-eventsource'"
     end = time.monotonic() + 60
     with postgres_engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
@@ -127,8 +129,8 @@ def test_a_run_that_is_stopped_leaves_nothing(postgres_engine: Engine, number: s
             time.sleep(0.05)
 
 
-def test_no_process_outlives_a_run_that_is_killed(postgres_engine: Engine) -> None:
-    process = _at_work(postgres_engine)
+def test_no_process_outlives_a_run_that_is_killed(postgres_engine: Engine, tmp_path: Path) -> None:
+    process = _at_work(postgres_engine, tmp_path)
     started = psutil.Process(process.pid).children(recursive=True)
     assert len(started) >= 6
     process.kill()
@@ -137,9 +139,10 @@ def test_no_process_outlives_a_run_that_is_killed(postgres_engine: Engine) -> No
     process.communicate()
 
 
-def _at_work(engine: Engine) -> subprocess.Popen[Any]:
-    """Start a run, and wait until workers take what writers write."""
-    process = start("selftest", "--seconds", "60", engine=engine)
+def _at_work(engine: Engine, folder: Path) -> subprocess.Popen[Any]:
+    """Start a run that keeps its files in a folder, and wait until workers take what writers write."""
+    environment = os.environ | {"SA_EVENTSOURCE_URL": url_of(engine), "TMPDIR": str(folder)}
+    process = start("selftest", "--seconds", "60", engine=engine, env=environment)
     end = time.monotonic() + 60
     while not _has_events(engine):
         assert process.poll() is None, process.communicate()
