@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
+    or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
@@ -78,7 +79,18 @@ def extract(source: Source | ReadValue, events: Any) -> ColumnElement[Any]:  # n
             return one.concat(other) if found.kind == "text" else one.op(operator, return_type=sql_type(found))(other)
         case TimePart(unit=unit, source=inner, zone=zone):
             local = func.timezone(quoted(zone), extract(inner, events))
-            return cast(local if unit == "day" else func.date_trunc(quoted(unit), local), Date)
+            part = cast(local if unit == "day" else func.date_trunc(quoted(unit), local), Date)
+            return part if isinstance(inner, EnvelopeField) else _within_pythons_years(part)
+
+
+def _within_pythons_years(day: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Have a statement fail for a day that Python has no date for, as the fold does: it could be stored, and never read again.
+
+    Moments of a payload may lie at the ends of time; those of the log lie a day or more within them.
+    """
+    first, last = (cast(quoted(each), Date) for each in ("0001-01-01", "9999-12-31"))
+    refused = cast(func.concat(quoted("no date of Python: "), day), Date)
+    return case((or_(day < first, day > last), refused), else_=day)
 
 
 def as_json(value: ColumnElement[Any], found: ValueType) -> ColumnElement[Any]:

@@ -1,0 +1,92 @@
+"""Moments of a payload at the ends of time: a day that no date of Python holds is refused, the same way everywhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
+
+from sa_eventsource import AggregateRoot, DomainEvent, EventReplayer, ReadModel, ReadModelError, ReadModelManager, map_from_event
+from sa_eventsource.read_models import day, month
+
+
+class Base(DeclarativeBase):
+    """The eventual models' base."""
+
+
+class Due(DomainEvent):
+    __event_type__ = "ends_of_time.Due"
+    at: datetime
+
+
+class Bill(AggregateRoot[str], Base):
+    __aggregate_type__ = "ends_of_time.Bill"
+    __ignored_events__ = (Due,)
+
+
+class Own(ReadModel, Base):
+    __tablename__ = "ends_of_time_own"
+    id: Mapped[str]
+    tokyo: Mapped[date | None] = map_from_event(Due, source=day("at", zone="Asia/Tokyo"))
+
+
+class Shared(ReadModel, Base):
+    __projection_name__ = "ends_of_time_shared"
+    id: Mapped[str]
+    new_york: Mapped[date | None] = map_from_event(Due, source=month("at", zone="America/New_York"))
+
+
+class Strictly(DeclarativeBase):
+    """The strong model's base."""
+
+
+class Invoice(AggregateRoot[str], Strictly):
+    __aggregate_type__ = "ends_of_time.Invoice"
+    __ignored_events__ = (Due,)
+
+
+class Strong(ReadModel, Strictly):
+    __projection_name__ = "ends_of_time_strong"
+    __consistency__ = "strong"
+    id: Mapped[str]
+    tokyo: Mapped[date | None] = map_from_event(Due, source=day("at", zone="Asia/Tokyo"))
+
+
+LAST, FIRST = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+
+
+def bill(engine: Engine, aggregate: type[Bill | Invoice], aggregate_id: str, at: datetime) -> None:
+    with Session(engine) as session:
+        one = aggregate(id=aggregate_id)
+        one.apply_event(Due(at=at))
+        session.add(one)
+        session.commit()
+
+
+@pytest.mark.parametrize(("model", "at"), [(Own, LAST), (Shared, FIRST)])
+def test_a_day_that_python_has_not_is_refused(engine: Engine, model: type[ReadModel], at: datetime) -> None:
+    Base.metadata.create_all(engine)
+    bill(engine, Bill, "b-1", at)
+    with pytest.raises(ReadModelError, match=r"OverflowError|no date of Python|out of range"):
+        ReadModelManager(engine, Base).catch_up(model)
+    with pytest.raises(ReadModelError):
+        EventReplayer(engine, Base).rebuild(model)
+
+
+def test_the_same_moments_are_taken_where_their_day_is_one(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    bill(engine, Bill, "b-1", datetime(9999, 12, 31, 14, 59, tzinfo=UTC))
+    ReadModelManager(engine, Base).catch_up(Own)
+    with Session(engine) as session:
+        assert session.scalars(select(Own.tokyo)).all() == [date(9999, 12, 31)]
+
+
+def test_a_commit_that_a_strong_model_cannot_follow_is_refused(engine: Engine) -> None:
+    Strictly.metadata.create_all(engine)
+    with pytest.raises(ReadModelError):
+        bill(engine, Invoice, "i-1", LAST)
+    bill(engine, Invoice, "i-2", datetime(2026, 1, 1, 20, tzinfo=UTC))
+    with Session(engine) as session:
+        assert session.scalars(select(Strong.tokyo)).all() == [date(2026, 1, 2)]
