@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from io import StringIO
 from typing import Any
@@ -24,6 +23,7 @@ from tests.cli.commands import call, fail, start, succeed
 from tests.projections import bank
 from tests.projections import test_places_in_the_log as places
 from tests.projections.bank import Account, Balance, Base, Noted, deposit, totals
+from tests.waiting import wait_until
 
 
 class Wide(DeclarativeBase):
@@ -66,13 +66,6 @@ def banked(engine: Engine) -> Iterator[Engine]:
     bank._Refusing.mended = False
     yield engine
     bank._Refusing.mended = False
-
-
-def wait_until(reached: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def fail_at_once(engine: Engine) -> None:

@@ -28,6 +28,7 @@ from sa_eventsource import (
 from sa_eventsource.read_models import count
 from sa_eventsource.workers import Pace, Worker
 from tests.processes import fork, pipe
+from tests.waiting import wait_until
 
 QUICK = Pace(longest_idle=0.4, longest_call=0.4, every_follower=0.1)
 ONCE = RetryPolicy(attempts=1)
@@ -127,13 +128,6 @@ def frozen(engine: Engine, name: str, statement: str) -> Iterator[Callable[[], N
 
     yield wake
     assert process.is_alive()
-
-
-def wait_until(reached: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def turns(engine: Engine, table: str) -> int:

@@ -6,7 +6,8 @@ import random
 import string
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,8 +18,11 @@ from sqlalchemy.orm import Session
 from sa_eventsource import ReadModelError, ReadModelManager
 from sa_eventsource.projections import RetryPolicy, resume
 from sa_eventsource.workers import Pace, Worker
+from tests import waiting
 from tests.projections import hindrances
 from tests.projections.hindrances import Base, Declared, Handled, Innocent, Note, Numbered, Written, ids, parked, write
+
+wait_until = partial(waiting.wait_until, seconds=20)
 
 TWICE = RetryPolicy(attempts=2, first_pause=0.01, factor=1)
 LONG = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))
@@ -303,10 +307,3 @@ def test_a_running_worker_goes_on_when_the_way_is_free(pg_notes: Engine) -> None
         wait_until(lambda: ids(pg_notes, Declared) == ["a", "b"])
         wait_until(lambda: problems(pg_notes) == "")
     assert not [thread for thread in threading.enumerate() if "sa_eventsource" in thread.name]
-
-
-def wait_until(reached: Callable[[], object], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -40,6 +40,7 @@ from sa_eventsource.read_models import count, sum_
 from sa_eventsource.store import message_of
 from sa_eventsource.workers import AsyncWorker, Pace, Worker
 from tests.poolers import losing_prepared_statements, pooled, version
+from tests.waiting import wait_until
 
 
 class Base(DeclarativeBase):
@@ -133,13 +134,6 @@ def pooled_engine(request: pytest.FixtureRequest, tables: Engine) -> Iterator[En
 def unprepared_url(tables: Engine) -> Iterator[URL]:
     with pooled(tables.url.render_as_string(hide_password=False), pool_size=3) as url:
         yield url
-
-
-def wait_until(reached: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_writers_readers_and_workers_share_few_connections(pooled_engine: Engine, tables: Engine) -> None:

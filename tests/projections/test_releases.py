@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import EventReplayer
 from tests.processes import end, start
 from tests.projections.releases import Sold, release
+from tests.waiting import wait_until
 
 
 @contextmanager
@@ -43,13 +43,6 @@ def sell(engine: Engine, till_class: type[Any], till_id: str, *amounts: str, cou
         for amount in amounts:
             till.apply_event(Sold(amount=Decimal(amount), country=country))
         session.commit()
-
-
-def wait_until(reached: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def rows(engine: Engine, statement: str) -> list[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,8 +14,11 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModelManager, RecordedEvent, Worker, subscribe
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Pace
+from tests import waiting
 from tests.projections import bank
 from tests.projections.bank import deposit, totals
+
+wait_until = partial(waiting.wait_until, seconds=30)
 
 
 class Base(DeclarativeBase):
@@ -87,13 +91,6 @@ def ring(engine: Engine, number: int, event: type[DomainEvent] = Rung) -> None:
             ),
             {"prefix": event.__event_type__[-1], "type": event.__event_type__, "number": number},
         )
-
-
-def wait_until(reached: Callable[[], object], limit: float = 30) -> None:
-    end = time.monotonic() + limit
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def work_off(polling: Any, session: Session) -> None:

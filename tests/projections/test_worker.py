@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,10 +26,13 @@ from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import count
 from sa_eventsource.workers import Announcer, AsyncWorker, Pace, Worker
+from tests import waiting
 from tests.databases import WAITING
 from tests.processes import fork, pipe
 from tests.projections import bank
 from tests.projections.bank import Account, Balance, Base, BranchTotal, Noted, branch_count, deposit, totals
+
+wait_until = partial(waiting.wait_until, seconds=20)
 
 NAMES = ("balance", "branch_total", "declared_parking", "parking", "stopping")
 
@@ -50,13 +54,6 @@ def _not_mended() -> Iterator[None]:
     bank._Refusing.mended = False
     yield
     bank._Refusing.mended = False
-
-
-def wait_until(reached: Callable[[], object], what: str = "nothing happens", seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, what
-        time.sleep(0.002)
 
 
 def followers_on(engine: Engine) -> list[Follower]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from sa_eventsource import EventReplayer, ReadModelManager
+from tests import waiting
 from tests.databases import WAITING, EmbeddedServer
 from tests.processes import guard
 from tests.proofs.accounts import (
@@ -32,6 +33,8 @@ from tests.proofs.accounts import (
 )
 from tests.proofs.cutting import Child, Cut
 
+wait_until = partial(waiting.wait_until, seconds=30)
+
 MODELS = (LateBalance, LateOwnDay, LateHandledBalance)
 
 HOLD = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN new; END'"
@@ -46,13 +49,6 @@ def follower(url: str, *cuts: Cut, batch_size: int = 10, first: type[Any] = Late
     """A process that catches up with all models, one of them first, until it comes to its cut or nothing is left."""
     names = [each.__name__ for each in sorted(MODELS, key=lambda each: each is not first)]
     return Child(follow_in_a_process, url, batch_size, names, cuts=cuts)
-
-
-def wait_until(reached: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < end, what
-        time.sleep(0.002)
 
 
 def wait_until_alone(engine: Engine) -> None:

@@ -6,7 +6,7 @@ import getpass
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from sa_eventsource.read_models import append, count
 from tests.databases import EmbeddedServer
 from tests.processes import finish, guard
 from tests.proofs.test_dump_and_restore import BINARIES
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # two servers each
 
@@ -77,13 +78,6 @@ def note(engine: Engine, item_id: str, *marks: str) -> None:
 def taken(engine: Engine) -> int:
     with Session(engine) as session:
         return sum(row.number for row in session.scalars(select(Marks)))
-
-
-def wait_until(reached: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def execute(engine: Engine, *statements: str) -> None:
