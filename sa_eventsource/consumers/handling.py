@@ -109,7 +109,7 @@ def refuse_commit(session: Session) -> None:
     Raises:
         HandlerTransactionError: It is no savepoint.
     """
-    if session.info.get(_HANDLING, False) and session.get_nested_transaction() is None:
+    if is_handling(session) and session.get_nested_transaction() is None:
         raise HandlerTransactionError("called session.commit()")
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import flag_modified, instance_state
 
 from sa_eventsource.aggregates import AggregateRoot, books_of, rewind, take_written
 from sa_eventsource.exceptions import InactiveTransactionError
-from sa_eventsource.session.sqlalchemy_internals import can_write, innermost
+from sa_eventsource.session.sqlalchemy_internals import innermost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,11 +95,14 @@ _undone: list[Callable[[Session], None]] = []
 
 def ledger_of(session: Session) -> Ledger:
     """Get a session's ledger."""
-    try:
-        ledger: Ledger = session.__dict__[_LEDGER]
-    except KeyError:
+    ledger = _find(session)
+    if ledger is None:
         ledger = session.__dict__[_LEDGER] = Ledger()
     return ledger
+
+
+def _find(session: Session) -> Ledger | None:
+    return session.__dict__.get(_LEDGER)
 
 
 def on_savepoint_undone(listener: Callable[[Session], None]) -> Callable[[Session], None]:
@@ -114,7 +117,7 @@ def check_active(session: Session, aggregate: AggregateRoot[Any]) -> None:
     Raises:
         InactiveTransactionError: The session's transaction is prepared or committed, or a flush has failed in it.
     """
-    if not can_write(session):
+    if not session.is_active:
         raise InactiveTransactionError(repr(aggregate))
 
 
@@ -140,7 +143,7 @@ def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:
 
 def discard(session: Session, state: InstanceState[Any]) -> None:
     """Let go of an aggregate that has left the session, or whose pending events are discarded."""
-    ledger: Ledger | None = session.__dict__.get(_LEDGER)
+    ledger = _find(session)
     if ledger is not None:
         ledger.pending.pop(state, None)
 
@@ -152,16 +155,15 @@ def begin_flush(session: Session) -> None:
 
 def end_flush(session: Session, _context: object = None) -> None:
     """Flag what was applied while a flush was at work, for the next one."""
-    ledger: Ledger | None = session.__dict__.get(_LEDGER)
+    ledger = _find(session)
     if ledger is not None:
         ledger.is_flushing = False
-        if ledger.pending:
-            flag_pending(session)
+        flag_pending(session)
 
 
 def flag_pending(session: Session) -> None:
     """Flag what has pending events where SQLAlchemy may have reset the flag; a flush that is at work will do it when it ends."""
-    ledger: Ledger | None = session.__dict__.get(_LEDGER)
+    ledger = _find(session)
     if ledger is not None and not ledger.is_flushing:
         for state, aggregate in ledger.pending.items():
             _flag(state, aggregate)
@@ -206,7 +208,7 @@ def settle(session: Session) -> UUID | None:
     Returns:
         The id of the transaction's last event; None if it wrote none, and for a savepoint.
     """
-    ledger: Ledger | None = session.__dict__.get(_LEDGER)
+    ledger = _find(session)
     if ledger is None:
         return None
     transaction = innermost(session)
@@ -244,7 +246,7 @@ def joined(session: Session, instance: object) -> None:
 
 def became_transient(session: Session, state: InstanceState[Any]) -> None:
     """Give an instance its flushed events back, whether or not the flush had come so far as to make it persistent."""
-    ledger: Ledger | None = session.__dict__.get(_LEDGER)
+    ledger = _find(session)
     if ledger is None:
         return
     flushed = ledger.flushed.pop(state, [])
@@ -258,7 +260,7 @@ def became_transient(session: Session, state: InstanceState[Any]) -> None:
 
 def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None:
     """Rewind once more what was expired since: a flush that fails in ``pending_to_persistent`` leaves it in the identity map."""
-    ledger: Ledger | None = session.__dict__.get(_LEDGER)
+    ledger = _find(session)
     if ledger is not None:
         ledger.leaving.clear()
         rewound, ledger.rewound = ledger.rewound, []
@@ -269,7 +271,7 @@ def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None
 
 def after_rollback(session: Session) -> None:
     """Expire, when a savepoint is rolled back, what was read after events had been appended in it."""
-    ledger: Ledger | None = session.__dict__.get(_LEDGER)
+    ledger = _find(session)
     savepoint = session.get_nested_transaction()
     if ledger is None:
         return
@@ -292,7 +294,7 @@ def after_rollback(session: Session) -> None:
 
 def after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
     """Forget what a transaction or savepoint has written, when it is over."""
-    ledger: Ledger | None = session.__dict__.get(_LEDGER)
+    ledger = _find(session)
     if ledger is not None:
         ledger.written.pop(transaction, None)
         if transaction.parent is None:

@@ -65,7 +65,7 @@ def has_condition(relationship: RelationshipProperty[Any]) -> bool:
 
 def has_work(session: Session) -> bool:
     """Tell whether a flush that has come to its end of ``before_flush`` may go on."""
-    return bool(session._new or session._deleted or session.identity_map._modified)  # noqa: SLF001 - as _is_clean()
+    return not session._is_clean()  # noqa: SLF001
 
 
 def new_states(session: Session) -> Collection[InstanceState[Any]]:
@@ -78,12 +78,6 @@ def unflushed(session: Session) -> tuple[Iterable[Any], Iterable[Any], Iterable[
     deleted = session._deleted  # noqa: SLF001
     dirty = session._dirty_states  # noqa: SLF001
     return session._new.values(), [each.obj() for each in dirty if each not in deleted], deleted.values()  # noqa: SLF001
-
-
-def can_write(session: Session) -> bool:
-    """Tell what ``session.is_active`` tells, with less work."""
-    transaction = session._transaction  # noqa: SLF001
-    return transaction is None or transaction.is_active
 
 
 def innermost(session: Session) -> SessionTransaction:
