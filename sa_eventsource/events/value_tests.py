@@ -72,8 +72,13 @@ def with_rules(found: Proof, schema: Mapping[str, Any], rules: AbstractSet[str])
             tests.append(partial(_LENGTH_TESTS[rule], schema[rule]))
         else:
             has_rules = True
-    test = tests[0] if len(tests) == 1 else (lambda value: all(test(value) for test in tests)) if tests else None
-    return Proof(found.python, test, has_rules, is_immutable=found.is_immutable)
+    return Proof(found.python, _conjunction(tests), has_rules, is_immutable=found.is_immutable)
+
+
+def _conjunction(tests: list[Test]) -> Test | None:
+    if len(tests) > 1:
+        return lambda value: all(test(value) for test in tests)
+    return tests[0] if tests else None
 
 
 _BOUND_TESTS: dict[str, Callable[[Any, Any], bool]] = {"gt": lt, "ge": le, "lt": gt, "le": ge}
