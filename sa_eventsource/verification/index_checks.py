@@ -21,21 +21,13 @@ if TYPE_CHECKING:
 
 def check_log_constraints(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
     """Find constraints of the log that the database does not have: two writers would get the same place in a stream."""
-    table = tables.events
-    inspector, schema = inspect(connection), schema_of(connection, table)
-    found = {frozenset(inspector.get_pk_constraint(table.name, schema=schema)["constrained_columns"])}
-    found |= {frozenset(each["column_names"]) for each in inspector.get_unique_constraints(table.name, schema=schema)}
-    for each in table.constraints:
-        if isinstance(each, PrimaryKeyConstraint | UniqueConstraint):
-            names = [column.name for column in each.columns]
-            if frozenset(names) not in found:
-                columns = ", ".join(names)
-                yield Finding(
-                    "constraints",
-                    table.name,
-                    f"the unique constraint on {columns} is missing: events may be stored twice, or two in one place of a stream. "
-                    f"Migrate the database: ALTER TABLE ... ADD UNIQUE ({columns}), which tells if there are some already",
-                )
+    for columns in _missing_constraints(connection, tables.events, PrimaryKeyConstraint, UniqueConstraint):
+        yield Finding(
+            "constraints",
+            tables.events.name,
+            f"the unique constraint on {columns} is missing: events may be stored twice, or two in one place of a stream. "
+            f"Migrate the database: ALTER TABLE ... ADD UNIQUE ({columns}), which tells if there are some already",
+        )
 
 
 def check_unique_indexes(connection: Connection, definition: ReadModelDefinition) -> Iterator[Finding]:
@@ -44,14 +36,23 @@ def check_unique_indexes(connection: Connection, definition: ReadModelDefinition
     declared = unique_indexes(definition)
     for name in sorted(declared - _unique_indexes(connection, table)) if declared else ():
         yield _missing(definition, f"index {name}")
-    constraints = [each for each in table.constraints if isinstance(each, UniqueConstraint)] if definition.has_own_table else []
-    if constraints:
-        found = inspect(connection).get_unique_constraints(table.name, schema=schema_of(connection, table))
-        columns = {frozenset(each["column_names"]) for each in found}
-        for each in constraints:
-            names = [column.name for column in each.columns]
-            if frozenset(names) not in columns:
-                yield _missing(definition, f"constraint on {', '.join(names)}")
+    if definition.has_own_table:
+        for columns in _missing_constraints(connection, table, UniqueConstraint):
+            yield _missing(definition, f"constraint on {columns}")
+
+
+def _missing_constraints(
+    connection: Connection, table: Table, *kinds: type[PrimaryKeyConstraint | UniqueConstraint]
+) -> Iterator[str]:
+    """List the columns of a table's constraints of some kinds that the database does not have."""
+    declared = [[column.name for column in each.columns] for each in table.constraints if isinstance(each, kinds)]
+    if not declared:
+        return
+    inspector, schema = inspect(connection), schema_of(connection, table)
+    found = {frozenset(each["column_names"]) for each in inspector.get_unique_constraints(table.name, schema=schema)}
+    if PrimaryKeyConstraint in kinds:
+        found.add(frozenset(inspector.get_pk_constraint(table.name, schema=schema)["constrained_columns"]))
+    yield from (", ".join(names) for names in declared if frozenset(names) not in found)
 
 
 def _missing(definition: ReadModelDefinition, what: str) -> Finding:
