@@ -145,35 +145,29 @@ class StepCount(ReadModel, Base):
         load_for_update(session, cls, event.event.employee).number += 1
 
 
-class EvolvedThings(ReadModel, Base):
-    """A row a stream, changed by a method with each event, in a table of its own."""
+class _Evolved:
+    """A row a stream, changed by a method with each event."""
+
+    id: Mapped[str]
+    steps: Mapped[int] = mapped_column(default=0)
+    step: Mapped[str] = mapped_column(default="")
+    is_slow: Mapped[bool] = mapped_column(default=False)
+
+    @evolves(Moved)
+    def _moved(self, recorded: RecordedEvent[Moved]) -> None:
+        self.steps += 1
+        self.step = recorded.event.step
+        self.is_slow = self.steps > _SLOW
+
+
+class EvolvedThings(_Evolved, ReadModel, Base):
+    """In a table of its own."""
 
     __tablename__ = "benchmark_evolved_things"
-    id: Mapped[str]
-    steps: Mapped[int] = mapped_column(default=0)
-    step: Mapped[str] = mapped_column(default="")
-    is_slow: Mapped[bool] = mapped_column(default=False)
-
-    @evolves(Moved)
-    def _moved(self, recorded: RecordedEvent[Moved]) -> None:
-        self.steps += 1
-        self.step = recorded.event.step
-        self.is_slow = self.steps > _SLOW
 
 
-class SharedThings(ReadModel, Base):
-    """The same in the shared table."""
-
-    id: Mapped[str]
-    steps: Mapped[int] = mapped_column(default=0)
-    step: Mapped[str] = mapped_column(default="")
-    is_slow: Mapped[bool] = mapped_column(default=False)
-
-    @evolves(Moved)
-    def _moved(self, recorded: RecordedEvent[Moved]) -> None:
-        self.steps += 1
-        self.step = recorded.event.step
-        self.is_slow = self.steps > _SLOW
+class SharedThings(_Evolved, ReadModel, Base):
+    """In the shared table."""
 
 
 _SLOW = 15

@@ -64,9 +64,8 @@ class Cuts:
         if self._chance.random() < 0.5:  # noqa: PLR2004 - one way or the other
             driver.close()
             return
-        process: int = driver.execute("SELECT pg_backend_pid()").fetchone()[
-            0
-        ]  # from now on the transaction holds it, if not before
+        # From now on the transaction holds it, if not before.
+        (process,) = driver.execute("SELECT pg_backend_pid()").fetchone()
         try:
             with self._executioner.connect() as executioner:
                 executioner.execute(select(func.pg_terminate_backend(process)))
