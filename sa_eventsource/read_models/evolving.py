@@ -14,6 +14,7 @@ from sqlalchemy.orm import class_mapper
 
 from sa_eventsource.plain_functions import check_ran
 from sa_eventsource.read_models.evolve_methods import HOW_TO_EVOLVE, REMOVED
+from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.value_types import EXACT, as_kept_by_jsonb
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models.fields import Field
     from sa_eventsource.read_models.fold import Row
     from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
-
-_KEPT = ("version", "created_at", "updated_at")
 
 
 def evolve(definition: ReadModelDefinition, key: tuple[Any, ...], row: Row, recorded: RecordedEvent[Any]) -> bool:
@@ -47,7 +46,7 @@ def evolve(definition: ReadModelDefinition, key: tuple[Any, ...], row: Row, reco
     if instance is None:
         instance = row.instance = _instance(definition, key, row)
     held = vars(instance)
-    for name in _KEPT:
+    for name in KEPT:
         held[name] = getattr(row, name)
     attributes = len(held)
     result: object = definition.evolvers[type(recorded.event).__event_type__](instance, recorded)
@@ -58,7 +57,7 @@ def evolve(definition: ReadModelDefinition, key: tuple[Any, ...], row: Row, reco
         _refuse_attributes(definition, held)
     for part, value in zip(definition.key, key, strict=True):
         _check_kept(definition, part.name, value, held.get(part.name))
-    for name in _KEPT:
+    for name in KEPT:
         _check_kept(definition, name, getattr(row, name), held.get(name))
     for each in definition.fields:
         value = held.get(each.name)
@@ -119,7 +118,7 @@ def _check_result(definition: ReadModelDefinition, recorded: RecordedEvent[Any],
 
 
 def _refuse_attributes(definition: ReadModelDefinition, held: dict[str, Any]) -> None:
-    known = {"_sa_instance_state", *_KEPT, *(part.name for part in definition.parts)}
+    known = {"_sa_instance_state", *definition.row_names}
     name = next(each for each in held if each not in known)
     raise AttributeError(
         f"{definition.model.__name__} has no field {name!r} that an @evolves method can set; "

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models.value_types import ValueType
 
 
+KEPT = ("version", "created_at", "updated_at")
+"""What the library keeps of each row, beside key and fields."""
+
+
 @dataclass(frozen=True)
 class FieldDeclaration:
     """What :func:`map_from_event` was given."""

@@ -21,7 +21,7 @@ from sa_eventsource.mapping import tables_of_base, tables_on, undone_on_failure
 from sa_eventsource.read_models.evolve_methods import evolve_methods
 from sa_eventsource.read_models.evolved_fields import evolved_fields
 from sa_eventsource.read_models.field_annotations import resolved_annotation, type_of
-from sa_eventsource.read_models.fields import FieldDeclaration, map_from_event, refuse_old, understand, understand_key
+from sa_eventsource.read_models.fields import KEPT, FieldDeclaration, map_from_event, refuse_old, understand, understand_key
 from sa_eventsource.read_models.handler_methods import collect, marked
 from sa_eventsource.read_models.mapped_rows import POSITIONS, map_to_own_table, map_to_projections
 from sa_eventsource.read_models.read_model_definition import (
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from sa_eventsource.consumers import OnError
     from sa_eventsource.read_models.fields import Field
 
-_KEPT = ("version", "created_at", "updated_at")
 _RESERVED = ("metadata", "registry", POSITIONS)
 
 
@@ -176,7 +175,7 @@ def _define(cls: type[Any]) -> None:
     removed_by = _removed_by(cls)
     for event_class in (*removed_by, *evolving, *(event_class for each in declared.values() for event_class in each.events)):
         refuse_old(where, event_class)
-    evolved = evolved_fields(cls, has_own_table=has_own_table, others={*keys, *_KEPT}) if evolving else ()
+    evolved = evolved_fields(cls, has_own_table=has_own_table, others={*keys, *KEPT}) if evolving else ()
     reading = partial(_read, cls, types, declared, keys, evolved, removed_by)
     definition = ReadModelDefinition(
         model=cls,
@@ -340,7 +339,7 @@ def _refuse_undeclared(cls: type[Any], known: set[str]) -> None:
         if not has_own_table:
             names += [name for name, value in vars(klass).items() if isinstance(value, MappedColumn)]
         for name in names:
-            if name not in known and name not in _KEPT:
+            if name not in known and name not in KEPT:
                 raise DeclarationError(
                     f"{cls.__name__}.{name} is set by no event; write {name}: Mapped[...] = map_from_event(...), or, in a model "
                     "with a __tablename__, mapped_column(...) with a default in the database"
@@ -369,7 +368,7 @@ def _declared(cls: type[Any]) -> tuple[dict[str, ValueType], dict[str, FieldDecl
                 types[name] = _type_of(cls, klass, name, annotations.get(name))
                 if name in _RESERVED or name.startswith("__"):
                     raise DeclarationError(f"{cls.__name__}.{name} is a reserved name; declare the field under another one")
-                if name in _KEPT:
+                if name in KEPT:
                     raise DeclarationError(f"{cls.__name__}.{name} is kept by the library; declare the field under another name")
         if "id" in annotations and "id" not in vars(klass):
             types["id"] = _type_of(cls, klass, "id", annotations["id"])

@@ -14,6 +14,7 @@ from sa_eventsource.events import members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.read_models.evolving import decimal_places
+from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.fingerprint import fingerprint_of
 from sa_eventsource.read_models.function_source import digest_of_functions
 from sa_eventsource.read_models.sources import EnvelopeField, event_fields
@@ -216,6 +217,11 @@ class ReadModelDefinition(Consumer):
     def parts(self) -> tuple[KeyPart | Field, ...]:
         """All declared fields, the key first."""
         return (*self.key, *self.fields)
+
+    @property
+    def row_names(self) -> list[str]:
+        """Names of all that a row has: the key, the fields, and what the library keeps."""
+        return [*(part.name for part in self.parts), *KEPT]
 
     @property
     def is_strong(self) -> bool:

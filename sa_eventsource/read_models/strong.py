@@ -47,20 +47,17 @@ def write_strong_models(appended: Appended) -> None:
 def _write(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
     is_folded = definition.is_folded(appended.connection.dialect)
     try:
-        if definition.handlers:
-            events = _stored(appended)
-            _begin(appended, definition, events)
-            apply_in_order(appended.session, appended.connection, definition, events)
-        elif is_folded:
-            events = _stored(appended)
-            _begin(appended, definition, events)
-            apply_events(appended.connection, definition, events)
-        elif types.isdisjoint(definition.read_in_python):
+        if not definition.handlers and not is_folded and types.isdisjoint(definition.read_in_python):
             _write_by_statement(appended, definition, types)
         else:
             events = _stored(appended)
             _begin(appended, definition, events)
-            _write_as_read(appended, definition, events)
+            if definition.handlers:
+                apply_in_order(appended.session, appended.connection, definition, events)
+            elif is_folded:
+                apply_events(appended.connection, definition, events)
+            else:
+                _write_as_read(appended, definition, events)
     except DBAPIError as error:
         if not is_refusal(error):
             raise

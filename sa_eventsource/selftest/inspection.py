@@ -32,9 +32,8 @@ _PAUSE = 0.2
 def rows_of(session: Session, model: type[Any], *conditions: Any) -> dict[Any, dict[str, Any]]:
     """Read rows of a declared model, as :func:`~sa_eventsource.fold` gives them."""
     definition = definition_of(model)
-    names = [*(part.name for part in definition.parts), "version", "created_at", "updated_at"]
     (key,) = (part.name for part in definition.key)
-    stored = session.execute(select(*(getattr(model, name) for name in names)).where(*conditions))
+    stored = session.execute(select(*(getattr(model, name) for name in definition.row_names)).where(*conditions))
     return {getattr(row, key): row._asdict() for row in stored}
 
 

@@ -60,7 +60,7 @@ class RowCheck:
     def findings(self, sample: Sample, progress: Progress) -> Generator[Finding, None, None]:
         """Find rows that differ, are missing, or are not in the log."""
         definition = self._definition
-        stored = [getattr(definition.model, name) for name in self._names]
+        stored = [getattr(definition.model, name) for name in self._definition.row_names]
         total = self._connection.scalar(select(func.count()).select_from(select(*stored).subquery())) or 0
         is_chosen = sample.of(total)
         try:
@@ -83,13 +83,9 @@ class RowCheck:
             yield self._finding(key, "is in the table, and the log makes no such row")
             return
         made = (*key, *(row.values[each.name] for each in self._definition.fields), row.version, row.created_at, row.updated_at)
-        for name, is_now, is_made in zip(self._names, values, made, strict=True):
+        for name, is_now, is_made in zip(self._definition.row_names, values, made, strict=True):
             if is_now != is_made or type(is_now) is not type(is_made):
                 yield self._finding(key, f"{name} is {shown(is_now)}, and the log makes it {shown(is_made)}")
-
-    @property
-    def _names(self) -> list[str]:
-        return [*(part.name for part in self._definition.parts), "version", "created_at", "updated_at"]
 
     def _finding(self, key: _Key, message: str) -> Finding:
         name = self._definition.name

@@ -12,6 +12,7 @@ from sqlalchemy import Text, and_, bindparam, cast, column, delete, false, func,
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from sa_eventsource.mapping import quoted
+from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.mapped_rows import POSITIONS, document_columns
 
 if TYPE_CHECKING:
@@ -43,14 +44,14 @@ class FoldedRows:
             columns = dict(document_columns(definition, self._table))
             self.identity = ["id"]
             self._values = ["data"]
-        self._values += ["version", "created_at", "updated_at"]
+        self._values += KEPT
         self.lock = self._lock(columns)
         self.write = self._write()
 
     def _lock(self, columns: dict[str, Any]) -> Any:
         keys = self._records("keys", self.identity)
         identity = [self._table.c[name] for name in self.identity]
-        kept = [self._table.c[name] for name in ("version", "created_at", "updated_at")]
+        kept = [self._table.c[name] for name in KEPT]
         return (
             select(*(each.label(name) for name, each in columns.items()), *kept)
             .where(tuple_(*identity).in_(select(*(keys.c[name] for name in self.identity))), *self._of_model())
