@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.orm import object_session
-from sqlalchemy.orm.attributes import instance_state, manager_of_class
+from sqlalchemy.orm import class_mapper, object_session
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import DetachedInstanceError
 from typing_extensions import TypeVar
 
@@ -120,9 +120,12 @@ def drop_state(aggregate: AggregateRoot[Any]) -> None:
 
 
 def blank(aggregate_class: type[A], aggregate_id: str) -> A:
-    """Make an instance with an id and nothing else, without running its constructor."""
+    """Make an instance with an id and nothing else, without running its constructor.
+
+    It may be the first instance in the process: as a constructor would, this configures the mappers.
+    """
     aggregate = aggregate_class.__new__(aggregate_class)
-    manager_of_class(aggregate_class).setup_instance(aggregate)
+    class_mapper(aggregate_class).class_manager.setup_instance(aggregate)
     vars(aggregate)["id"] = definition_of(aggregate_class).typed_id(aggregate_id)
     return aggregate
 
