@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 import typing
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from sa_eventsource.types import TimeAxis
+TimeAxis: TypeAlias = Literal["occurred", "recorded"]
+"""One of an event's two times: when it happened (as it was then), or when it was written to the log (as we knew it then)."""
 
 MAX_VERSION = 2**31 - 1
 """The highest version that a stream can have: the column is an ``integer``."""

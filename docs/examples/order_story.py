@@ -33,7 +33,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, applies, event_context
 from sa_eventsource.repository import EventSourcedRepository
 from sa_eventsource.session.retry import retry_on_conflict
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

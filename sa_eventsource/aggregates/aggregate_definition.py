@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.automap import AutomapBase
 from sqlalchemy.ext.declarative import DeferredReflection
 
-from sa_eventsource.aggregates.fingerprint import fingerprint
+from sa_eventsource.aggregates.snapshot_fingerprint import fingerprint
 from sa_eventsource.events import decode, decoder, place, revision
 from sa_eventsource.exceptions import CorruptStreamError, DeclarationError, EventSourceError
 from sa_eventsource.mapping import ID_TYPES, MAX_NAME_LENGTH, id_as_text

@@ -28,7 +28,7 @@ from sa_eventsource.exceptions import (
 )
 from sa_eventsource.mapping import STORED_ID, streams_of, tables_of_base, undone_on_failure
 from sa_eventsource.plain_functions import check_ran
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 
 if TYPE_CHECKING:
     from sqlalchemy import Subquery

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
+    from sa_eventsource.arguments import TimeAxis
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.types import TimeAxis
 
 
 _UNSET = "(unset)"

@@ -1,6 +1,7 @@
 """What takes events from the log under a name of its own: read models and subscriptions, and the shards of them."""
 
 from sa_eventsource.consumers.consumer import Consumer, OnError, check_following
+from sa_eventsource.consumers.declared_consumers import chosen_consumers, consumers_on
 from sa_eventsource.consumers.event_owners import knows, owners_of
 from sa_eventsource.consumers.handling import (
     HOW_TO_HANDLE,
@@ -13,7 +14,6 @@ from sa_eventsource.consumers.handling import (
     takes_event_and_session,
 )
 from sa_eventsource.consumers.reader import READER, Reader
-from sa_eventsource.consumers.registry import chosen_consumers, consumers_on
 from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.consumers.start import Place, Start, check_place
 from sa_eventsource.consumers.stream_filter import ALL_STREAMS, Streams, is_parked

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.consumers.consumer import check_name
-from sa_eventsource.consumers.registry import consumers_on
+from sa_eventsource.consumers.declared_consumers import consumers_on
 from sa_eventsource.consumers.subscription import Subscription
 from sa_eventsource.exceptions import DeclarationError
 

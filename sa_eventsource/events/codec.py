@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
-from sa_eventsource.events import registry
+from sa_eventsource.events import event_types
 from sa_eventsource.events.codec_steps import FromLog, Step, Steps, ToLog
 from sa_eventsource.events.comparison import difference, shown
 from sa_eventsource.events.exactness import proof_of, refuses_later
@@ -74,7 +74,7 @@ def _writing(event_class: type[DomainEvent]) -> ToLog:
 
 
 def _proving(event_class: type[DomainEvent]) -> ToLog:
-    registry.refuse_unreadable(event_class)
+    event_types.refuse_unreadable(event_class)
     refuse_idle_steps(event_class)
     field = refuses_later(event_class)
     if field is not None:
@@ -138,7 +138,7 @@ def _unserializable(event: DomainEvent) -> str:
 
 
 def _reading(event_type: str, event_version: int) -> FromLog:
-    target = registry.current_class(event_type, event_version)
+    target = event_types.current_class(event_type, event_version)
     refuse_idle_steps(target)
     validate: FromLog = target.__pydantic_validator__.validate_json
     if target.__event_version__ == event_version:
@@ -147,7 +147,7 @@ def _reading(event_type: str, event_version: int) -> FromLog:
 
 
 def _upcasting(event_type: str, event_version: int) -> FromLog | None:
-    target = registry.current_class(event_type, event_version)
+    target = event_types.current_class(event_type, event_version)
     if target.__event_version__ == event_version:
         return None
     return lambda payload: in_present_shape(event_type, event_version, payload)
@@ -167,7 +167,7 @@ decoder = STEPS.reader
 
 _immutable: dict[type[DomainEvent], int] = {}
 """The classes whose events are proven to hold nothing that can change, with the number of their fields."""
-registry.on_change(_immutable.clear)
+event_types.on_change(_immutable.clear)
 
 
 def as_read(event: DomainEvent, payload: str) -> DomainEvent:

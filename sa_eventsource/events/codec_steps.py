@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sa_eventsource.events import registry
+from sa_eventsource.events import event_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +56,7 @@ class Steps:
         self._steps = {each.name: each for each in steps}
         self._writers: dict[type[DomainEvent], tuple[ToLog, ...]] = {}
         self._readers: dict[tuple[str, int], FromLog] = {}
-        registry.on_change(self._forget)
+        event_types.on_change(self._forget)
 
     def join(self, step: Step) -> None:
         """Add a step: the last on the way to the log, the first on the way back."""

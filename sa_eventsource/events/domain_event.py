@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from sa_eventsource.class_options import NAMES, Kind, Members, check_options, several
-from sa_eventsource.events.registry import is_event, register
+from sa_eventsource.events.event_types import is_event, register
 from sa_eventsource.exceptions import DeclarationError
 
 _MAX_TYPE_LENGTH = 255

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic_core import to_json
 
-from sa_eventsource.events.registry import changed, class_of, current_class, current_type, place, stored_types
+from sa_eventsource.events.event_types import changed, class_of, current_class, current_type, place, stored_types
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError
 from sa_eventsource.plain_functions import check_plain
 

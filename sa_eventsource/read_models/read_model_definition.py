@@ -13,9 +13,9 @@ from sa_eventsource.consumers import Consumer, check_following, knows, owners_of
 from sa_eventsource.events import members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
+from sa_eventsource.read_models.declaration_fingerprint import fingerprint_of
 from sa_eventsource.read_models.evolving import decimal_places
 from sa_eventsource.read_models.fields import KEPT
-from sa_eventsource.read_models.fingerprint import fingerprint_of
 from sa_eventsource.read_models.function_source import digest_of_functions
 from sa_eventsource.read_models.sources import EnvelopeField, event_fields
 from sa_eventsource.store import code_of, message_of

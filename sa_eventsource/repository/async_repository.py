@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.arguments import TimeAxis
     from sa_eventsource.events import DomainEvent
-    from sa_eventsource.types import TimeAxis
 
 A = TypeVar("A", bound=AggregateRoot[Any])
 

@@ -29,7 +29,7 @@ from sa_eventsource.store import (
     require_transaction,
     version_recorded_at,
 )
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, scoped_session
 
-    from sa_eventsource.types import TimeAxis
+    from sa_eventsource.arguments import TimeAxis
 
 A = TypeVar("A", bound=AggregateRoot[Any])
 

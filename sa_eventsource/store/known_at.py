@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
     from sqlalchemy.sql import ColumnElement
 
-    from sa_eventsource.types import TimeAxis
+    from sa_eventsource.arguments import TimeAxis
 
 _BEHIND_EVERY_VERSION = literal_column(str(2**31), BigInteger)
 

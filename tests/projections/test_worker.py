@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, ReadModel, ReadModelManager, map_from_event
-from sa_eventsource.consumers.registry import chosen_consumers
+from sa_eventsource.consumers.declared_consumers import chosen_consumers
 from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import RetryPolicy

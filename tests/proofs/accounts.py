@@ -28,7 +28,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.read_models import append, count, day, decrement, definition_of, first, increment, max_, min_, sum_
 from sa_eventsource.session.retry import retry_on_conflict
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 from tests.proofs.cutting import Points
 
 

@@ -13,12 +13,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, applies, handles, load_for_update, map_from_event
 from sa_eventsource.consumers import subscribe
-from sa_eventsource.consumers.registry import chosen_consumers
+from sa_eventsource.consumers.declared_consumers import chosen_consumers
 from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import attempt_step
 from sa_eventsource.read_models import append, count
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 from sa_eventsource.workers import Worker
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import ConcurrencyError, EventRecord
 from sa_eventsource.session.retry import is_conflict
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 from tests.proofs.cutting import Child
 from tests.proofs.ledger import Added, Base, Counter, Ledger, append_all, count_up, run_task, transaction_marks
 

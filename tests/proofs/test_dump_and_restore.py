@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import AggregateRoot, DomainEvent, MovedLogError, ReadModel, RecordedEvent, Worker, map_from_event, subscribe
 from sa_eventsource.checkpoints import adopt
-from sa_eventsource.consumers.registry import chosen_consumers
+from sa_eventsource.consumers.declared_consumers import chosen_consumers
 from sa_eventsource.consumers.shards import followers_of
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import take_step

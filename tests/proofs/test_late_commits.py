@@ -19,7 +19,7 @@ from sa_eventsource.consumers.shards import Follower
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.store import recorded, select_events
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 from sa_eventsource.workers import Worker
 from tests.databases import DatabasePool, EmbeddedServer
 from tests.proofs.accounts import rows_of

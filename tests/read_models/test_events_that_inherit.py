@@ -244,13 +244,13 @@ def test_a_class_declared_later_is_taken_from_then_on(parcels: Engine) -> None:
 
 def forget(name: str) -> None:
     """Take a class off again, for the other tests."""
-    from sa_eventsource.events import registry
+    from sa_eventsource.events import event_types
 
-    registry._classes.pop((f"inherit.{name}", 1))
+    event_types._classes.pop((f"inherit.{name}", 1))
     for model in (ParcelRow, ParcelCount, Log):
         definition = definition_of(model)
         definition.adopt(definition.reading())
-    registry.changed()
+    event_types.changed()
 
 
 def test_a_class_that_does_not_fit_a_model_is_refused_where_it_is_declared() -> None:

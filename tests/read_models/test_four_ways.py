@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import DomainEvent, EventReplayer, EventStore, ReadModelManager, event_context, fold
 from sa_eventsource.events import encode
 from sa_eventsource.mapping import tables_on
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 from tests.read_models.generated_models import (
     EXACT_DECIMALS,
     Base,

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import DeclarationError, DomainEvent, ReadModel, RecordedEvent, handles, map_from_event, upcast
 from sa_eventsource.read_models import append, count, day, decrement, first, last, max_, remove, sum_
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 
 
 class Base(DeclarativeBase):

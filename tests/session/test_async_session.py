@@ -17,7 +17,7 @@ from sa_eventsource import (
     EventAlreadyAppendedError,
     ExpectedVersion,
 )
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 from tests.orders import NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
 
 

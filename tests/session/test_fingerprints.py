@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning, applies
 from sa_eventsource.aggregates import definition_of
-from sa_eventsource.events.registry import changed
+from sa_eventsource.events.event_types import changed
 from tests.session.fingerprint_cases import CHANGES, INDIGESTIBLE, SAME, TWINS
 
 

@@ -33,7 +33,7 @@ from sa_eventsource import (
     handles,
     load_for_update,
 )
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 
 
 class Base(DeclarativeBase):

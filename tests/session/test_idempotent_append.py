@@ -21,7 +21,7 @@ from sa_eventsource import (
     UnhandledEventError,
     event_context,
 )
-from sa_eventsource.types import uuid7
+from sa_eventsource.time_ordered_ids import uuid7
 from tests.orders import Base, NoteAdded, Order, OrderPaid, ParcelScanned
 from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
 

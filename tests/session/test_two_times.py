@@ -23,8 +23,8 @@ from sa_eventsource import (
     EventStore,
     import_events,
 )
+from sa_eventsource.arguments import TimeAxis
 from sa_eventsource.mapping import as_json, json_object
-from sa_eventsource.types import TimeAxis
 from tests.cli.exported_lines import HEADER
 from tests.orders import Account, MoneyDeposited, Order
 from tests.session.helpers import place_order

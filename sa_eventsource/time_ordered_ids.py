@@ -1,20 +1,10 @@
-"""Small types that every layer shares: JSON values, time axes, ids that sort by time."""
+"""Ids that sort by the time they were made."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence  # noqa: TC003 - Pydantic resolves the alias
-from typing import Literal, TypeAlias
 from uuid import UUID
-
-from typing_extensions import TypeAliasType
-
-JsonValue = TypeAliasType("JsonValue", "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None")
-"""A value that JSON can hold. It may be the type of an event's field; lists and dicts come back, tuples are refused."""
-
-TimeAxis: TypeAlias = Literal["occurred", "recorded"]
-"""One of an event's two times: when it happened (as it was then), or when it was written to the log (as we knew it then)."""
 
 
 def uuid7() -> UUID:
