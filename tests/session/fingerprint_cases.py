@@ -7,7 +7,7 @@ import sys
 import types
 import warnings
 
-from sa_eventsource.events import registry, upcasting
+from sa_eventsource.events import event_types, upcasting
 
 SOURCE = """
 import contextlib, enum, functools, operator, re, types
@@ -453,7 +453,7 @@ INDIGESTIBLE: dict[str, tuple[str, str]] = {
 
 def fingerprint_of(source: str, inner: str) -> str | None:
     """Run a release's code, in a process that knows of no other, and give its aggregate's fingerprint."""
-    registry._classes.clear()
+    event_types._classes.clear()
     upcasting._upcasters.clear()
     for name, text in (("inner_rules", inner), ("release", source)):
         module = sys.modules[name] = types.ModuleType(name)
