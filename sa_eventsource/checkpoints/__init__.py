@@ -16,7 +16,7 @@ from sa_eventsource.checkpoints.checkpoint import (
 from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier, is_moved
 from sa_eventsource.checkpoints.lag import Lag, lag
 from sa_eventsource.checkpoints.new_events import NewEvents
-from sa_eventsource.checkpoints.places import begin, go_back, position_of
+from sa_eventsource.checkpoints.places import at_end, begin, go_back, position_of
 from sa_eventsource.checkpoints.replication import is_replicated
 from sa_eventsource.checkpoints.snapshot import Snapshot
 
@@ -31,6 +31,7 @@ __all__ = [
     "Snapshot",
     "adopt",
     "any_bind",
+    "at_end",
     "begin",
     "check_cluster",
     "cluster_identifier",

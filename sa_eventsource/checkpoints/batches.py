@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Text, and_, cast, false, func, literal_column
 from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.read_models import ReadModelDefinition
 from sa_eventsource.read_models.sql import is_outdated
-from sa_eventsource.store import current_snapshot, in_window, recorded, select_events, taken
+from sa_eventsource.store import current_snapshot, database_of, in_window, recorded, select_events, taken
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -62,12 +62,11 @@ def next_batch(
         before: The position that they must lie before; None for the end of the window.
     """
     events = follower.tables.events
-    is_postgresql = connection.dialect.name == "postgresql"
     since, until, after = checkpoint.since, checkpoint.until, checkpoint.position
-    is_new = is_postgresql and until is None
+    is_new = until is None and (until := visible_to_others(connection)) is not None
     if is_new:
-        until, after = visible_to_others(connection), 0
-    window = in_window(events, has_start=since is not None) if is_postgresql else []
+        after = 0
+    window = [] if until is None else in_window(events, has_start=since is not None)
     wanted = [*of_follower(follower), *window]
     if before is not None:
         wanted.append(events.c.position < before)
@@ -105,11 +104,16 @@ def window_parameters(since: str | None, until: str | None) -> dict[str, Any]:
     return {"until": until} if since is None else {"since": since, "until": until}
 
 
-def visible_to_others(connection: Connection) -> str:
+def visible_to_others(connection: Connection) -> str | None:
     """What the database shows now, without what this transaction writes: events that handlers append belong to the next window.
 
     PostgreSQL's snapshot does not count the transaction itself among those that are running.
+
+    Returns:
+        The snapshot as text; None where a position alone tells.
     """
+    if database_of(connection.dialect).has_one_writer:
+        return None
     snapshot, own = connection.execute(select(current_snapshot(), cast(func.pg_current_xact_id(), Text))).one()
     return str(Snapshot.parse(snapshot).without(int(own)))
 

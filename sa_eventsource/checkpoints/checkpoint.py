@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sa_eventsource.checkpoints.snapshot import Snapshot
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -94,9 +94,9 @@ def lock_checkpoint(connection: Connection, follower: Follower) -> Checkpoint:
         connection: In a transaction, at READ COMMITTED.
         follower: The follower.
     """
-    if connection.dialect.name != "postgresql":
-        return _lock_database(connection, follower)
-    statement = _select(follower.tables.projection_positions, follower).with_for_update()
+    table = follower.tables.projection_positions
+    database_of(connection.dialect).become_writer(connection, table)
+    statement = _select(table, follower).with_for_update()
     while (row := connection.execute(statement).one_or_none()) is None:
         _insert(connection, follower)
     return Checkpoint(*row)
@@ -104,22 +104,13 @@ def lock_checkpoint(connection: Connection, follower: Follower) -> Checkpoint:
 
 def lock_if_free(connection: Connection, follower: Follower) -> Checkpoint | None:
     """Do the same as :func:`lock_checkpoint`, unless another transaction works on the follower: then return None at once."""
-    if connection.dialect.name != "postgresql":
-        return _lock_database(connection, follower)
-    statement = _select(follower.tables.projection_positions, follower).with_for_update(skip_locked=True)
+    table = follower.tables.projection_positions
+    database_of(connection.dialect).become_writer(connection, table)
+    statement = _select(table, follower).with_for_update(skip_locked=True)
     row = connection.execute(statement).one_or_none()
     if row is None and _insert(connection, follower):
         row = connection.execute(statement).one_or_none()
     return None if row is None else Checkpoint(*row)
-
-
-def _lock_database(connection: Connection, follower: Follower) -> Checkpoint:
-    """Become SQLite's one writer; then read."""
-    table = follower.tables.projection_positions
-    # Writes nothing new: it makes the transaction the writer.
-    connection.execute(update(table).where(table.c.projection_name == follower.name).values(status=table.c.status))
-    _insert(connection, follower)
-    return read_checkpoint(connection, follower)
 
 
 def read_checkpoint(connection: Connection, follower: Follower) -> Checkpoint:
@@ -157,8 +148,8 @@ def remove_checkpoints(connection: Connection, tables: EventSourceTables, name: 
 
 def _insert(connection: Connection, follower: Follower) -> bool:
     """Insert the row unless it is there; return whether it was not."""
-    dialect_insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = dialect_insert(follower.tables.projection_positions).values(projection_name=follower.name).on_conflict_do_nothing()
+    insert = database_of(connection.dialect).insert(follower.tables.projection_positions)
+    statement = insert.values(projection_name=follower.name).on_conflict_do_nothing()
     return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount > 0
 
 

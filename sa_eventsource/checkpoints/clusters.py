@@ -19,7 +19,7 @@ from sa_eventsource.checkpoints.replication import is_subscribed
 from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.exceptions import MovedLogError
 from sa_eventsource.mapping import SWITCH, XID8, lock_table, tables_of_base
-from sa_eventsource.store import visible_in
+from sa_eventsource.store import database_of, visible_in
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -53,7 +53,7 @@ def check_cluster(connection: Connection, follower: Follower, checkpoint: Checkp
     Raises:
         MovedLogError: They are of another one, and it is not certain which events came with them.
     """
-    if connection.dialect.name != "postgresql":
+    if database_of(connection.dialect).has_one_writer:
         return checkpoint
     tables = follower.tables
     here, comes_by_subscription = _here(connection, tables)
@@ -72,7 +72,7 @@ def check_cluster(connection: Connection, follower: Follower, checkpoint: Checkp
 
 def is_moved(connection: Connection, tables: EventSourceTables, checkpoint: Checkpoint) -> bool:
     """Check whether a follower's checkpoint, or the log that it is about to follow, is of another cluster; changes nothing."""
-    if connection.dialect.name != "postgresql":
+    if database_of(connection.dialect).has_one_writer:
         return False
     here, comes_by_subscription = _here(connection, tables)
     if comes_by_subscription:
@@ -115,7 +115,7 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
     positions = tables.projection_positions
     try:
         connection = session.connection(bind_arguments=any_bind(tables))
-        if connection.dialect.name != "postgresql":
+        if database_of(connection.dialect).has_one_writer:
             return 0
         changed = 0
         cluster, comes_by_subscription = _here(connection, tables)

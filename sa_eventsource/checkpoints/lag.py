@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from sa_eventsource.checkpoints.batches import of_follower, window_parameters
 from sa_eventsource.checkpoints.places import position_of
-from sa_eventsource.store import current_snapshot, in_window
+from sa_eventsource.store import database_of, in_window
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -49,10 +49,10 @@ def lag(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> L
         first = position_of(connection, follower.tables, follower.consumer.begins)
     if first is None:
         return Lag()
-    if connection.dialect.name != "postgresql":
+    now = database_of(connection.dialect).snapshot(connection)
+    if now is None:
         after = max(first, checkpoint.position)
         return Lag(*connection.execute(select(*columns).where(events.c.position > after, *of_follower(follower))).one())
-    now: str = connection.execute(select(current_snapshot())).scalar_one()
     windows: list[tuple[str | None, str, int]] = [(checkpoint.since, now, first)]
     if checkpoint.until is not None:
         windows = [(checkpoint.since, checkpoint.until, checkpoint.position), (checkpoint.until, now, 0)]

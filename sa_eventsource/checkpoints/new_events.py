@@ -9,12 +9,13 @@ from sqlalchemy import func, select
 
 from sa_eventsource.checkpoints.checkpoint import STOPPED, Checkpoint, read_checkpoints
 from sa_eventsource.checkpoints.snapshot import Snapshot
-from sa_eventsource.store import current_snapshot, in_window, require_own_transaction
+from sa_eventsource.store import current_snapshot, database_of, in_window, require_own_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from sa_eventsource.consumers import Follower
@@ -49,10 +50,12 @@ class NewEvents:
             JoinedTransactionError: The session's bind is in a transaction.
         """
         require_own_transaction(session, self.bind_arguments)
-        is_postgresql = session.get_bind(**self.bind_arguments).dialect.name == "postgresql"
+        database = database_of(session.get_bind(**self.bind_arguments).dialect)
+        ask = self._behind_position if database.has_one_writer else self._in_window
         before = self._mark
         try:
-            self._mark, types = self._in_window(session, before) if is_postgresql else self._behind_position(session, before)
+            connection = session.connection(bind_arguments=self.bind_arguments, execution_options=database.without_transaction)
+            self._mark, types = ask(connection, before)
         finally:
             session.rollback()
         if before is None:
@@ -76,8 +79,7 @@ class NewEvents:
 
         Somebody else has yet to commit it, died while at it, or has sent the follower back. Those that have stopped are left out.
         """
-        is_postgresql = session.get_bind(**self.bind_arguments).dialect.name == "postgresql"
-        options = {"isolation_level": "AUTOCOMMIT"} if is_postgresql else {}
+        options = database_of(session.get_bind(**self.bind_arguments).dialect).without_transaction
         connection = session.connection(bind_arguments=self.bind_arguments, execution_options=options)
         try:
             checkpoints = dict(read_checkpoints(connection, self.tables))
@@ -95,9 +97,8 @@ class NewEvents:
             reached.append(mark)
         return not all(any(_includes(one, mark) for one in reached) for mark in marks if mark is not None)
 
-    def _in_window(self, session: Session, since: Mark | None) -> tuple[Mark, AbstractSet[str]]:
+    def _in_window(self, connection: Connection, since: Mark | None) -> tuple[Mark, AbstractSet[str]]:
         events = self.tables.events
-        connection = session.connection(bind_arguments=self.bind_arguments, execution_options={"isolation_level": "AUTOCOMMIT"})
         if since is None:
             return Snapshot.parse(connection.execute(select(current_snapshot())).scalar_one()), frozenset()
         now = func.pg_current_snapshot()
@@ -106,9 +107,8 @@ class NewEvents:
         snapshot, types = connection.execute(statement, {"since": str(since)}).one()
         return Snapshot.parse(snapshot), set(types)
 
-    def _behind_position(self, session: Session, before: Mark | None) -> tuple[Mark, AbstractSet[str]]:
+    def _behind_position(self, connection: Connection, before: Mark | None) -> tuple[Mark, AbstractSet[str]]:
         events = self.tables.events
-        connection = session.connection(bind_arguments=self.bind_arguments)
         last = func.coalesce(select(func.max(events.c.position)).scalar_subquery(), 0)
         position: int = connection.execute(select(last)).scalar_one()
         if before is None or position == before:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from sa_eventsource.checkpoints.batches import visible_to_others
+from sa_eventsource.checkpoints.checkpoint import Checkpoint
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from sa_eventsource.checkpoints.checkpoint import Checkpoint
     from sa_eventsource.consumers import Follower, Start
     from sa_eventsource.mapping import EventSourceTables
 
@@ -54,12 +55,20 @@ def begin(connection: Connection, follower: Follower, checkpoint: Checkpoint, pl
         place: The place.
     """
     # Before the position is looked for: what becomes visible in between then belongs to the next window.
-    until = visible_to_others(connection) if connection.dialect.name == "postgresql" else None
+    until = visible_to_others(connection)
     position = position_of(connection, follower.tables, place)
     if position is None:
         return None
     begun = replace(checkpoint, declaration=follower.consumer.fingerprint)
     return replace(begun, until=until, position=position) if position else begun
+
+
+def at_end(connection: Connection, tables: EventSourceTables) -> Checkpoint:
+    """Make the checkpoint of a follower that has taken all that is visible now, as strong models have."""
+    now = database_of(connection.dialect).snapshot(connection)
+    if now is not None:
+        return Checkpoint(since=now)
+    return Checkpoint(position=connection.scalar(select(func.max(tables.events.c.position))) or 0)
 
 
 def go_back(checkpoint: Checkpoint, position: int) -> Checkpoint:

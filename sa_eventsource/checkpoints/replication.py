@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import column, exists, func, or_, select, table
 
 from sa_eventsource.mapping import regclass_name
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,6 +30,6 @@ def is_subscribed(connection: Connection, tables: EventSourceTables) -> ColumnEl
 
 def is_replicated(connection: Connection, tables: EventSourceTables) -> bool:
     """Check whether events come here from another server: to a physical standby, or by a subscription."""
-    if connection.dialect.name != "postgresql":
+    if not database_of(connection.dialect).is_server:
         return False
     return bool(connection.scalar(select(or_(func.pg_is_in_recovery(), is_subscribed(connection, tables)))))

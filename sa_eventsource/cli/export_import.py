@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.exceptions import LogImportError
+from sa_eventsource.store import database_of
 from sa_eventsource.transfer import ImportedLog, export_events, import_events
 
 if TYPE_CHECKING:
@@ -128,8 +129,9 @@ def _progress(verb: str) -> Iterator[_Bar]:
 def _connect(target: Target) -> Iterator[Connection]:
     """Connect so that the whole export sees one state of the database."""
     with target.engine.connect() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        database = database_of(connection.dialect)
+        connection.execution_options(**database.one_state)
+        database.begin_reading(connection)
         yield connection
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text
 
-from sa_eventsource.store import current_snapshot, in_window, select_raw_events
+from sa_eventsource.store import current_snapshot, database_of, in_window, select_raw_events
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -59,7 +59,7 @@ class LogReader:
         No transaction is open while a batch is printed, perhaps into a pager that somebody looks at for an hour.
         """
         with self.engine.connect() as connection:
-            until = connection.scalar(select(current_snapshot())) if connection.dialect.name == "postgresql" else None
+            until = database_of(connection.dialect).snapshot(connection)
         visible = [] if until is None else in_window(self.events, has_start=False)
         parameters = {} if until is None else {"until": until}
         position = self.events.c.position

@@ -20,6 +20,7 @@ from sa_eventsource.cli.output import console_for_tables, printable
 from sa_eventsource.cli.target import UrlOption, make_engine, parse_database
 from sa_eventsource.exceptions import SelftestError
 from sa_eventsource.selftest import run_selftest
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ def _terminable() -> Iterator[None]:
 def _database(url: str | None) -> tuple[str, dict[str, Any]]:
     """The URL and what goes with it, for all processes to make engines of."""
     engine = make_engine(url)
-    if engine.dialect.name != "postgresql":
+    if database_of(engine.dialect).has_one_writer:
         raise UsageError("the self-test needs PostgreSQL: what it tests, such as writers at the same time, SQLite does not have")
     if engine.dialect.driver != "psycopg":
         raise UsageError(f"the self-test needs the driver psycopg, as in postgresql+psycopg://, not {engine.dialect.driver}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sa_eventsource.consumers.stream_filter import Streams
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -41,8 +42,8 @@ class Follower:
 
 
 def followers_of(consumer: Consumer, dialect: Dialect) -> list[Follower]:
-    """List a consumer's followers: one for each shard. SQLite, which has one writer at a time, knows no shards."""
-    number = consumer.shards if dialect.name == "postgresql" else 1
+    """List a consumer's followers: one for each shard. A database with one writer at a time knows no shards."""
+    number = 1 if database_of(dialect).has_one_writer else consumer.shards
     if number == 1:
         return [Follower(consumer, consumer.name)]
     return [Follower(consumer, f"{consumer.name}#{index + 1}/{number}", index, number) for index in range(number)]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.checkpoints import of_consumer
 from sa_eventsource.consumers import is_parked
 from sa_eventsource.projections.processing import process_stored
 from sa_eventsource.read_models import ReadModelDefinition
-from sa_eventsource.store import Meaning, code_of, is_taken_by_another_row, meaning_of
+from sa_eventsource.store import Meaning, code_of, database_of, is_taken_by_another_row, meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +63,7 @@ def _tried(session: Session, connection: Connection, consumer: Consumer, event_i
     savepoint = session.begin_nested()
     try:
         process_stored(session, consumer, [event_id])
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # as the commit would check them
+        database_of(connection.dialect).check_constraints(connection)
     except Exception as error:  # noqa: BLE001 - it is compared with the error that is to be explained
         return code_of(error.__cause__ or error) or type(error).__name__
     else:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, insert, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sa_eventsource.checkpoints import of_batch
 from sa_eventsource.consumers import is_parked
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -48,10 +48,9 @@ def park_behind_others(connection: Connection, follower: Follower, batch: Batch)
     ).where(*of_batch(follower, batch), is_parked(consumer.tables, consumer.name))
     columns = ["projection_name", "position", "event_id", "aggregate_type", "aggregate_id"]
     parameters = {name: value for name, value in batch.parameters.items() if name in ("since", "until")}
-    dialect_insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     # The first of them, which failed, is there already.
-    statement = dialect_insert(parked).from_select(columns, reference, include_defaults=False).on_conflict_do_nothing()
-    connection.execute(statement, parameters)
+    statement = database_of(connection.dialect).insert(parked).from_select(columns, reference, include_defaults=False)
+    connection.execute(statement.on_conflict_do_nothing(), parameters)
 
 
 def drop_all(connection: Connection, consumer: Consumer) -> None:

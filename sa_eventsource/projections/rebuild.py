@@ -9,13 +9,13 @@ from sqlalchemy import delete
 
 from sa_eventsource.checkpoints import Checkpoint, check_cluster, lock_checkpoint, next_batch, remove_checkpoints, save_checkpoint
 from sa_eventsource.consumers import Follower, followers_of
-from sa_eventsource.mapping import lock_table
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.parking import has_parked
 from sa_eventsource.projections.processing import process_batch
 from sa_eventsource.projections.steps import after
 from sa_eventsource.projections.transaction import following
 from sa_eventsource.read_models import forget_rows
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,15 +52,10 @@ def rebuild(session: Session, definition: ReadModelDefinition, *, progress: Call
 def _rebuild(session: Session, definition: ReadModelDefinition, progress: Callable[[int], None] | None) -> int:
     with following(session, definition) as connection:
         checkpoint = _lock_all(connection, definition)
-        if definition.is_strong and connection.dialect.name == "postgresql":
-            lock_log(connection, definition)
+        if definition.is_strong:
+            database_of(connection.dialect).lock_log(connection, definition.tables.events)
         connection.execute(_delete_rows(definition))
         return _rebuild_rows(session, connection, definition, checkpoint, progress)
-
-
-def lock_log(connection: Connection, definition: ReadModelDefinition) -> None:
-    """Keep writers of events waiting until the transaction ends."""
-    connection.execute(lock_table(definition.tables.events, "SHARE"))
 
 
 def _lock_all(connection: Connection, definition: ReadModelDefinition) -> Checkpoint:

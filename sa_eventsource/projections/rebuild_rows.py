@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, or_, select
 
-from sa_eventsource.checkpoints import Checkpoint, lock_checkpoint, of_consumer, of_taken
+from sa_eventsource.checkpoints import at_end, lock_checkpoint, of_consumer, of_taken
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.projections.parking import has_parked
-from sa_eventsource.projections.rebuild import lock_log
 from sa_eventsource.projections.steps import check_declaration
 from sa_eventsource.projections.transaction import following, reading
 from sa_eventsource.read_models import apply_events, is_row
 from sa_eventsource.read_models.sql import events_as_rows, is_outdated, write_statements
-from sa_eventsource.store import current_snapshot, recorded, select_events
+from sa_eventsource.store import database_of, recorded, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from sqlalchemy.sql import ColumnElement
 
+    from sa_eventsource.checkpoints import Checkpoint
     from sa_eventsource.consumers import Follower
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.read_models import ReadModelDefinition
@@ -101,12 +101,9 @@ def _progress(connection: Connection, definition: ReadModelDefinition) -> list[t
         check_declaration(definition, checkpoint)
         progress.append((follower, checkpoint))
     if definition.is_strong:
-        if connection.dialect.name == "postgresql":
-            lock_log(connection, definition)
-            now = connection.execute(select(current_snapshot())).scalar_one()
-            return [(follower, Checkpoint(since=now)) for follower, _ in progress]
-        last = connection.scalar(select(func.max(definition.tables.events.c.position)))
-        return [(follower, Checkpoint(position=last or 0)) for follower, _ in progress]
+        database_of(connection.dialect).lock_log(connection, definition.tables.events)
+        end = at_end(connection, definition.tables)
+        return [(follower, end) for follower, _ in progress]
     return progress
 
 
@@ -115,7 +112,7 @@ def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, k
     events = definition.tables.events
     streams = follower.streams(without_parked=has_parked(connection, definition))
     where, parameters = of_taken(follower, checkpoint, streams)
-    if connection.dialect.name == "postgresql" and checkpoint.since is None and checkpoint.until is None:
+    if not database_of(connection.dialect).has_one_writer and checkpoint.since is None and checkpoint.until is None:
         return
     if definition.is_folded(connection.dialect):
         mine = [event for event in _read(connection, definition, where, parameters) if definition.key_of(event) in keys]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import exists, func, select, text
+from sqlalchemy import exists, func, select
 
 from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, is_moved, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import Reader, Subscription, followers_of
 from sa_eventsource.projections.transaction import begin
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -127,18 +128,8 @@ def oldest_transaction(connection: Connection) -> OldestTransaction | None:
 
     The server shows others' names only to those who may see them (role ``pg_read_all_stats``).
     """
-    if connection.dialect.name != "postgresql":
-        return None
-    row = connection.execute(
-        text("""
-            SELECT pid, coalesce(application_name, ''), extract(epoch FROM clock_timestamp() - xact_start)
-            FROM pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_xid IS NOT NULL AND xact_start IS NOT NULL
-            ORDER BY age(backend_xid) DESC
-            LIMIT 1
-        """)
-    ).one_or_none()
-    return None if row is None else OldestTransaction(row[0], row[1], float(row[2]))
+    oldest = database_of(connection.dialect).oldest_transaction(connection)
+    return None if oldest is None else OldestTransaction(*oldest)
 
 
 def problems(statuses: list[ConsumerStatus], *, max_lag_seconds: float | None = None) -> list[str]:

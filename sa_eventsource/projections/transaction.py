@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Interval, and_, case, cast, func, not_, select
-
-from sa_eventsource.store import READ_ONLY, code_of, require_own_transaction
+from sa_eventsource.store import READ_ONLY, code_of, database_of, require_own_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
-    from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.consumers import Consumer
 
@@ -41,8 +37,7 @@ def following(
     """
     try:
         connection = begin(session, consumer)
-        if connection.dialect.name == "postgresql":
-            _set_limits(connection, lock_wait, longest_idle)
+        database_of(connection.dialect).limit_waits(connection, for_locks=lock_wait, idle=longest_idle)
         yield connection
         session.commit()
     except BaseException as error:
@@ -71,24 +66,5 @@ def begin(session: Session, consumer: Consumer) -> Connection:
         JoinedTransactionError: The session's bind is in a transaction.
     """
     require_own_transaction(session, consumer.bind_arguments)
-    if session.get_bind(**consumer.bind_arguments).dialect.name != "postgresql":
-        return session.connection(bind_arguments=consumer.bind_arguments)
-    return session.connection(bind_arguments=consumer.bind_arguments, execution_options={"isolation_level": "READ COMMITTED"})
-
-
-def _set_limits(connection: Connection, lock_wait: float | None, longest_idle: float | None) -> None:
-    """Set limits until the transaction ends, in one statement."""
-    settings = []
-    if lock_wait is not None:
-        settings.append(_setting("lock_timeout", lock_wait, when=func.current_setting("lock_timeout") == "0"))
-    if longest_idle is not None:
-        own = cast(func.current_setting("idle_in_transaction_session_timeout"), Interval)
-        is_shorter = and_(own > timedelta(0), own < timedelta(seconds=longest_idle))
-        settings.append(_setting("idle_in_transaction_session_timeout", longest_idle, when=not_(is_shorter)))
-    if settings:
-        connection.execute(select(*settings))
-
-
-def _setting(name: str, seconds: float, *, when: ColumnElement[bool]) -> ColumnElement[str]:
-    value = str(max(1, round(seconds * 1000)))  # 0 would be no limit
-    return case((when, func.set_config(name, value, True)))  # noqa: FBT003 - until the transaction ends
+    database = database_of(session.get_bind(**consumer.bind_arguments).dialect)
+    return session.connection(bind_arguments=consumer.bind_arguments, execution_options=database.statement_by_statement)

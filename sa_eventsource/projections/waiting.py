@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import and_, exists, false, func, or_, select
+from sqlalchemy import exists, select
 from sqlalchemy.util import await_only
 
 from sa_eventsource.checkpoints import Lag, is_replicated, lag, of_consumer, read_checkpoint
@@ -16,7 +16,7 @@ from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import CommitTokenError, ReadModelLagError
 from sa_eventsource.mapping import check_any_session, check_async_session, check_session
 from sa_eventsource.read_models import definition_of
-from sa_eventsource.store import visible_in
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,20 +177,13 @@ def _follower_has_taken(connection: Connection, follower: Follower, event_id: UU
     tables = follower.tables
     events, positions = tables.events, tables.projection_positions
     committed = events.alias("committed")
-    if connection.dialect.name == "postgresql":
-        same_commit: Any = events.c.transaction_id == committed.c.transaction_id
-        seen = func.coalesce(visible_in(events, positions.c.snapshot_cursor), false())
-        walked = and_(
-            func.coalesce(visible_in(events, positions.c.window_end), false()),
-            events.c.position <= positions.c.last_processed_position,
-        )
-        has_taken: Any = or_(seen, walked)
-    else:  # one writer at a time: what was committed earlier has the lower position
-        same_commit = events.c.position <= committed.c.position
-        has_taken = events.c.position <= positions.c.last_processed_position
-    progress = exists().where(positions.c.projection_name == follower.name, has_taken).correlate(events)
+    database = database_of(connection.dialect)
+    progress = exists().where(positions.c.projection_name == follower.name, database.taken(events, positions)).correlate(events)
     left = exists().where(
-        same_commit, of_consumer(follower.consumer), *follower.streams(without_parked=False).conditions(tables), ~progress
+        database.committed_with(events, committed),
+        of_consumer(follower.consumer),
+        *follower.streams(without_parked=False).conditions(tables),
+        ~progress,
     )
     statement = select(left.correlate(committed)).where(committed.c.event_id == event_id)
     is_left: bool | None = connection.execute(statement).scalar_one_or_none()

@@ -62,7 +62,7 @@ def _runs(
 
 
 def _write(connection: Connection, definition: ReadModelDefinition, run: list[RecordedEvent[Any]]) -> None:
-    if connection.dialect.name != "postgresql":
+    if definition.is_folded(connection.dialect):
         apply_events(connection, definition, run)
         return
     # In their present shape: the log itself is not asked for any.

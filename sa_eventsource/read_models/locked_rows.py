@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sa_eventsource.mapping import check_session
+from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,13 +45,13 @@ def load_for_update(session: Session, model: type[M], key: Any) -> M:
     if present is not None and any(identity_key in _locked.get(each, ()) for each in _with_parents(transaction)):
         return present  # type: ignore[no-any-return]
     connection = session.connection(bind_arguments={"mapper": mapper})
-    dialect_insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     values = {column.key: value for column, value in zip(mapper.primary_key, identity, strict=True)}
     criteria = [column == value for column, value in zip(mapper.primary_key, identity, strict=True)]
     statement = select(model).where(*criteria).with_for_update().execution_options(populate_existing=True)
     row = session.scalars(statement).one_or_none()
     if row is None:
-        connection.execute(dialect_insert(mapper.local_table).values(values).on_conflict_do_nothing())
+        insert = database_of(connection.dialect).insert(mapper.local_table)
+        connection.execute(insert.values(values).on_conflict_do_nothing())
         row = session.scalars(statement).one()
     transaction = session.get_nested_transaction() or session.get_transaction()
     if transaction is not None:

@@ -18,7 +18,7 @@ from sa_eventsource.read_models.evolving import decimal_places
 from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.function_source import digest_of_functions
 from sa_eventsource.read_models.sources import EnvelopeField, event_fields
-from sa_eventsource.store import code_of, message_of
+from sa_eventsource.store import code_of, database_of, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -258,7 +258,7 @@ class ReadModelDefinition(Consumer):
 
     def is_folded(self, dialect: Dialect) -> bool:
         """Check whether Python works out the rows: for ``@evolves`` methods, and on a database without the SQL for it."""
-        return bool(self.evolvers) or dialect.name != "postgresql"
+        return bool(self.evolvers) or not database_of(dialect).works_out_fields
 
     @property
     def bind_arguments(self) -> dict[str, Any]:

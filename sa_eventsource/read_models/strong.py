@@ -14,7 +14,7 @@ from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import beginning_statement, events_as_rows, write_statements
-from sa_eventsource.store import is_refusal, recorded, select_events
+from sa_eventsource.store import database_of, is_refusal, recorded, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,8 +37,12 @@ def write_strong_models(appended: Appended) -> None:
     for _, definition in sorted(appended.tables.read_models.items()):
         if not definition.is_strong:
             continue
-        streams = [each for each in appended.streams if definition.takes_from(each.aggregate_type)]
-        types = {type(each.event).__event_type__ for stream in streams for each in stream.events}
+        types = {
+            type(pending.event).__event_type__
+            for stream in appended.streams
+            if definition.takes_from(stream.aggregate_type)
+            for pending in stream.events
+        }
         if not types.isdisjoint(definition.event_classes):
             _write(appended, definition, types)
             _expire(appended.session, definition)
@@ -83,11 +87,11 @@ def _write_by_statement(appended: Appended, definition: ReadModelDefinition, typ
 
 def _begin(appended: Appended, definition: ReadModelDefinition, events: list[RecordedEvent[Any]]) -> None:
     """Begin the model's checkpoint, by a statement of its own where that of the rows does not do it."""
-    if appended.connection.dialect.name == "postgresql":
+    if database_of(appended.connection.dialect).has_one_writer:
+        beginning_statement(definition, "position").execute(appended.connection, {"first": events[0].position})
+    else:
         parameters = {"event_ids": _as_array([str(each.event_id) for each in events])}
         beginning_statement(definition, "ids").execute(appended.connection, parameters)
-    else:
-        beginning_statement(definition, "position").execute(appended.connection, {"first": events[0].position})
 
 
 def _as_array(ids: list[str]) -> str:

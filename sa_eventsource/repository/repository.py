@@ -21,8 +21,8 @@ from sa_eventsource.store import (
     EventQuery,
     StreamAppend,
     append,
-    begin_where_the_driver_does_not,
     current_version,
+    database_of,
     known_at,
     raise_explained,
     read_stream,
@@ -263,7 +263,8 @@ class EventSourcedRepository(Generic[A]):
         return start + len(events)
 
     def _append(self, stream: StreamAppend) -> None:
-        begin_where_the_driver_does_not(self._connection(writing=True))
+        connection = self._connection(writing=True)
+        database_of(connection.dialect).begin(connection)
         savepoint = self._session.begin_nested()
         connection = self._connection(writing=True)  # asked for now: the savepoint is set when its connection is first used
         try:

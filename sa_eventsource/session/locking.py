@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Text, cast, func, inspect, select
-from sqlalchemy.dialects.postgresql import OID, REGCLASS
+from sqlalchemy import inspect
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.mapping import check_class, check_session, regclass_name
-from sa_eventsource.store import require_transaction
+from sa_eventsource.mapping import check_class, check_session
+from sa_eventsource.store import database_of, require_transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -37,13 +36,10 @@ def lock_aggregate(session: Session, aggregate_class: type[AggregateRoot[Any]], 
     check_session("lock_aggregate()", session)
     check_class("lock_aggregate()", aggregate_class, "an aggregate's class, such as Order")
     definition = definition_of(aggregate_class)
-    stream = f"/{definition.aggregate_type}/{definition.text_id(aggregate_id)}"
+    text_id = definition.text_id(aggregate_id)
     connection = session.connection(bind_arguments={"mapper": inspect(aggregate_class)})
     require_transaction(connection)
-    if connection.dialect.name == "postgresql":
-        # The log's number in the catalogue tells the logs of tenants apart, however a session has come to one.
-        log = cast(cast(cast(regclass_name(connection, definition.tables.events), REGCLASS), OID), Text)
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(log + stream, cast(0, BigInteger)))))
+    database_of(connection.dialect).lock_stream(connection, definition.tables.events, definition.aggregate_type, text_id)
     present = session.identity_map.get(session.identity_key(aggregate_class, aggregate_id))
     if present is not None:
         session.flush()

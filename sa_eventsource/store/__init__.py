@@ -12,8 +12,6 @@ from sa_eventsource.store.append import (
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
 from sa_eventsource.store.connections import (
-    begin_where_the_driver_does_not,
-    is_execution_heard,
     is_in_autocommit,
     require_own_transaction,
     require_transaction,
@@ -32,7 +30,8 @@ from sa_eventsource.store.database_errors import (
     meaning_of,
     message_of,
 )
-from sa_eventsource.store.driver_statement import DriverStatement
+from sa_eventsource.store.databases import Database, database_of
+from sa_eventsource.store.driver_statement import DriverStatement, is_execution_heard
 from sa_eventsource.store.event_conditions import recorded, select_events, stored_names
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.insert_statements import insert_statements
@@ -55,6 +54,7 @@ __all__ = [
     "AppendRefusedError",
     "Appended",
     "AsyncEventQuery",
+    "Database",
     "DriverStatement",
     "EventQuery",
     "Meaning",
@@ -62,11 +62,11 @@ __all__ = [
     "StreamAppend",
     "advice_on",
     "append",
-    "begin_where_the_driver_does_not",
     "between_positions",
     "code_of",
     "current_snapshot",
     "current_version",
+    "database_of",
     "event_members",
     "in_window",
     "insert_events",

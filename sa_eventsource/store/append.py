@@ -142,7 +142,7 @@ def _insert(session: Session, connection: Connection, tables: EventSourceTables,
     if CONTEXT_KEY in session.info:
         _inherit(session.info[CONTEXT_KEY], streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
-    statements = insert_statements(tables.events, connection.dialect.name)
+    statements = insert_statements(tables.events, type(connection.dialect))  # type: ignore[arg-type]  # a class is hashable
     if len(rows) == 1:
         statement = statements.first if rows[0]["version"] == 1 else statements.next
         result = statement.execute(connection, rows[0])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from sa_eventsource.exceptions import AutocommitError, JoinedTransactionError
+from sa_eventsource.store.databases import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,26 +19,17 @@ _AUTOCOMMIT = "AUTOCOMMIT"
 
 
 def is_in_autocommit(connection: Connection) -> bool:
-    """Tell whether each statement on a connection is a transaction of its own.
+    """Check whether each statement on a connection is a transaction of its own.
 
-    SQLAlchemy knows what it was told; the driver's connection knows what a ``connect`` or ``checkout`` hook has set. A SQLite
-    connection whose ``isolation_level`` is None is in a transaction when a ``begin`` hook has begun one, as SQLAlchemy's recipe for
-    SQLite does.
+    SQLAlchemy knows what it was told; the driver's connection knows what a ``connect`` or ``checkout`` hook has set.
     """
     option = connection.get_execution_options().get("isolation_level")
     if option is not None:
         return bool(option == _AUTOCOMMIT)
     driver: Any = connection.connection.dbapi_connection
-    if connection.dialect.name == "sqlite":
-        return getattr(driver, "isolation_level", "") is None and not getattr(driver, "in_transaction", True)
-    return getattr(driver, "autocommit", False) is True
-
-
-def is_execution_heard(connection: Connection) -> bool:
-    """Tell whether somebody listens to ``before_execute`` or ``after_execute``, which are called for Core's statements only."""
-    if not (connection._has_events or connection.engine._has_events):  # noqa: SLF001 - as SQLAlchemy asks, before it looks who
+    if getattr(driver, "autocommit", None) is False:  # the usual answer, which no more calls are spent on
         return False
-    return bool(connection.dispatch.before_execute) or bool(connection.dispatch.after_execute)
+    return database_of(connection.dialect).is_autocommitting(driver)
 
 
 def require_transaction(connection: Connection) -> None:
@@ -51,7 +43,7 @@ def require_transaction(connection: Connection) -> None:
 
 
 def require_own_transaction(session: Session, bind_arguments: dict[str, Any]) -> None:
-    """Refuse a session whose next transaction would be a part of another one, on PostgreSQL.
+    """Refuse a session whose next transaction would be a part of another one, where several transactions write at a time.
 
     Args:
         session: A session without a transaction in progress.
@@ -61,19 +53,8 @@ def require_own_transaction(session: Session, bind_arguments: dict[str, Any]) ->
         JoinedTransactionError: It is bound to a connection that is in a transaction.
     """
     bind = session.get_bind(**bind_arguments)
-    if isinstance(bind, Connection) and bind.in_transaction() and bind.dialect.name == "postgresql":
+    if isinstance(bind, Connection) and bind.in_transaction() and not database_of(bind.dialect).has_one_writer:
         raise JoinedTransactionError(repr(bind.engine.url))
-
-
-def begin_where_the_driver_does_not(connection: Connection) -> None:
-    """Begin SQLite's transaction before a savepoint is set: ``sqlite3`` by itself waits for the first row to be written.
-
-    A savepoint outside a transaction is one by itself, and its release a commit
-    (https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#enabling-non-legacy-sqlite-transactional-modes-with-the-sqlite3-or-aiosqlite-driver).
-    """
-    driver: Any = connection.connection.driver_connection
-    if connection.dialect.name == "sqlite" and not driver.in_transaction:
-        connection.exec_driver_sql("BEGIN")
 
 
 @contextmanager

@@ -5,8 +5,6 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.store.connections import is_execution_heard
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -56,6 +54,13 @@ class DriverStatement:
         names: list[str] = compiled.positiontup
         # itemgetter() makes the tuple without running Python code, but only where there is more than one name.
         return str(compiled), itemgetter(*names) if len(names) > 1 else lambda parameters: tuple(map(parameters.__getitem__, names))
+
+
+def is_execution_heard(connection: Connection) -> bool:
+    """Check whether somebody listens to ``before_execute`` or ``after_execute``, which are called for Core's statements only."""
+    if not (connection._has_events or connection.engine._has_events):  # noqa: SLF001 - as SQLAlchemy asks, before it looks who
+        return False
+    return bool(connection.dispatch.before_execute) or bool(connection.dispatch.after_execute)
 
 
 _KEEP_COUNT = {"preserve_rowcount": True}

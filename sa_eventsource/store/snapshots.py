@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Text, and_, bindparam, cast, func, select, union_all
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Text, and_, bindparam, func, select, union_all
 
 from sa_eventsource.aggregates import AggregateDefinition, definition_of, past_view
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
+from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.stored_streams import read_streams
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.store.append import Appended, StreamAppend
+    from sa_eventsource.store.databases import Database
 
 
 def write_snapshots(appended: Appended) -> None:
@@ -47,7 +47,7 @@ def write_snapshots(appended: Appended) -> None:
         return
     rows = [row for definition, ids in due.items() for row in _rows(appended.connection, definition, ids)]
     if rows:
-        appended.connection.execute(_statement(appended.tables, appended.connection.dialect.name), rows)
+        appended.connection.execute(_statement(appended.tables, database_of(appended.connection.dialect)), rows)
 
 
 def _passes_multiple(frequency: int, stream: StreamAppend) -> bool:
@@ -76,17 +76,17 @@ def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids
         }
 
 
-_cache: WeakKeyDictionary[EventSourceTables, dict[str, Insert]] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[EventSourceTables, dict[Database, Insert]] = WeakKeyDictionary()
 
 
-def _statement(tables: EventSourceTables, dialect: str) -> Insert:
-    by_dialect = _cache.setdefault(tables, {})
-    if dialect not in by_dialect:
-        by_dialect[dialect] = _build(tables, dialect)
-    return by_dialect[dialect]
+def _statement(tables: EventSourceTables, database: Database) -> Insert:
+    by_database = _cache.setdefault(tables, {})
+    if database not in by_database:
+        by_database[database] = _build(tables, database)
+    return by_database[database]
 
 
-def _build(tables: EventSourceTables, dialect: str) -> Insert:
+def _build(tables: EventSourceTables, database: Database) -> Insert:
     events, snapshots = tables.events, tables.snapshots
     previous, last = snapshots.alias("previous"), events.alias("last")
 
@@ -105,14 +105,12 @@ def _build(tables: EventSourceTables, dialect: str) -> Insert:
         ),
         select(previous.c.occurred_at).select_from(of_the_log).where(*same_stream(previous)),
     ).subquery()
-    state = bindparam("state", type_=Text)
-    dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    insert = dialect_insert(snapshots).values(
+    insert = database.insert(snapshots).values(
         aggregate_type=bindparam("aggregate_type"),
         aggregate_id=bindparam("aggregate_id"),
         version=bindparam("version"),
         event_id=bindparam("event_id"),
-        state=cast(state, JSONB) if dialect == "postgresql" else state,
+        state=database.document(bindparam("state", type_=Text)),
         state_fingerprint=bindparam("state_fingerprint"),
         occurred_at=select(func.max(times.c.occurred_at)).scalar_subquery(),
     )

@@ -29,9 +29,12 @@ class UnknownStreamError(NotCopiedError):
 def can_copy(connection: Connection) -> bool:
     """Check whether COPY can be used: by psycopg, not async, in a transaction, and where nobody listens to statements."""
     heard = connection.dispatch.before_cursor_execute or connection.dispatch.after_cursor_execute
-    dialect = connection.dialect
-    is_psycopg = dialect.name == "postgresql" and dialect.driver == "psycopg" and not dialect.is_async
-    return is_psycopg and not heard and not is_execution_heard(connection) and not is_in_autocommit(connection)
+    return (
+        connection.dialect.driver == "psycopg"
+        and not heard
+        and not is_execution_heard(connection)
+        and not is_in_autocommit(connection)
+    )
 
 
 class PlainBatch:

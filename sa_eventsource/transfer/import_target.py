@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import ARRAY, Text, bindparam, column, func, select, tuple_
-
 from sa_eventsource.exceptions import LogImportError
 from sa_eventsource.mapping import APPENDED, MOVED, json_row
-from sa_eventsource.store import insert_statements, select_raw_events
+from sa_eventsource.store import database_of, insert_statements, select_raw_events
 from sa_eventsource.transfer.copy_in import NotCopiedError, PlainBatch, UnknownStreamError, can_copy
 from sa_eventsource.transfer.export_format import FORMAT_VERSION, read_event
 from sa_eventsource.transfer.json_members import document
@@ -65,7 +63,7 @@ class ImportTarget:
         self._connection = connection
         self._events = events
         self._format_version = format_version
-        self._statements = insert_statements(events, connection.dialect.name, MOVED)
+        self._statements = insert_statements(events, type(connection.dialect), MOVED)  # type: ignore[arg-type]  # a class is hashable
         self._versions: dict[tuple[str, str], int] = {}
         self._last = -1
         self._can_copy = format_version == FORMAT_VERSION and can_copy(connection)
@@ -160,26 +158,8 @@ class ImportTarget:
     def _look_up(self, streams: Sequence[tuple[str, str]]) -> None:
         """Learn the versions that streams have come to in the log; 0 for those that are not there."""
         self._versions.update(dict.fromkeys(streams, 0))
-        for row in self._found(streams):
+        for row in database_of(self._connection.dialect).last_versions(self._connection, self._events, streams):
             self._versions[row.aggregate_type, row.aggregate_id] = row.version
-
-    def _found(self, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
-        columns = self._events.c
-        version = func.max(columns.version).label("version")
-        if self._connection.dialect.name == "postgresql":
-            asked = func.unnest(bindparam("types", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(Text)))
-            names = column("aggregate_type", Text), column("aggregate_id", Text)
-            stream = asked.table_valued(*names, name="asked").render_derived()
-            is_of_stream = (columns.aggregate_type == stream.c.aggregate_type) & (columns.aggregate_id == stream.c.aggregate_id)
-            last = select(version).where(is_of_stream).correlate(stream).scalar_subquery().label("version")
-            wanted = select(stream.c.aggregate_type, stream.c.aggregate_id, func.coalesce(last, 0).label("version"))
-            types, ids = zip(*streams, strict=True) if streams else ((), ())
-            yield from self._connection.execute(wanted, {"types": list(types), "ids": list(ids)})
-            return
-        for start in range(0, len(streams), _PARAMETERS):
-            which = tuple_(columns.aggregate_type, columns.aggregate_id).in_(streams[start : start + _PARAMETERS])
-            wanted = select(columns.aggregate_type, columns.aggregate_id, version).where(which)
-            yield from self._connection.execute(wanted.group_by(columns.aggregate_type, columns.aggregate_id))
 
     def _insert(self, new: Sequence[ImportedEvent]) -> None:
         if self._statements.many is None:

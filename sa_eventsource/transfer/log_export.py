@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError
 from sa_eventsource.mapping import check_connection, json_object
-from sa_eventsource.store import NOT_JSON, event_members, select_raw_events
+from sa_eventsource.store import NOT_JSON, database_of, event_members, select_raw_events
 from sa_eventsource.transfer.export_format import header
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def export_events(
     batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
     check_connection("export_events()", connection, events_table)
     count: int | None = None
-    if _sees_one_state(connection):
+    if database_of(connection.dialect).sees_one_state(connection):
         count = connection.scalar(select(func.count()).select_from(events_table).where(*where))
     yield header(datetime.now(UTC), count)
     statement = select_raw_events(events_table).where(*where).order_by(events_table.c.position)
@@ -59,10 +59,3 @@ def export_events(
             yield json_object(members)
     finally:
         result.close()
-
-
-def _sees_one_state(connection: Connection) -> bool:
-    if connection.dialect.name == "postgresql":
-        return connection.scalar(text("SHOW transaction_isolation")) in ("repeatable read", "serializable")
-    connection.execute(text("SELECT 1"))  # so that the transaction has begun, where SQLAlchemy is told to begin it
-    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))

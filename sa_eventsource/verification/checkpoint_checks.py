@@ -9,7 +9,7 @@ from sqlalchemy import and_, func, or_, select
 
 from sa_eventsource.checkpoints import Checkpoint, Snapshot, cluster_identifier, of_consumer, of_taken, read_checkpoints
 from sa_eventsource.consumers import READER, Subscription, consumers_on, followers_of
-from sa_eventsource.store import current_snapshot
+from sa_eventsource.store import current_snapshot, database_of
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Gene
     }
     last = connection.scalar(select(func.coalesce(func.max(tables.events.c.position), 0))) or 0
     log = _Log(last, None, None)
-    if connection.dialect.name == "postgresql":
+    if not database_of(connection.dialect).has_one_writer:
         cluster, now = connection.execute(select(cluster_identifier(), current_snapshot())).one()
         log = _Log(last, cluster, Snapshot.parse(now).xmax)
     checkpoints = dict(read_checkpoints(connection, tables))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, inspect, text
+from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, inspect
 
-from sa_eventsource.mapping import regclass_name, schema_of
+from sa_eventsource.mapping import schema_of
 from sa_eventsource.read_models import unique_indexes
+from sa_eventsource.store import database_of
 from sa_eventsource.verification.findings import Finding
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def check_unique_indexes(connection: Connection, definition: ReadModelDefinition
     """Find unique indexes of a read model that the database does not have: ``create_all`` adds none to a table that is there."""
     table = definition.table
     declared = unique_indexes(definition)
-    for name in sorted(declared - _unique_indexes(connection, table)) if declared else ():
+    for name in sorted(declared - database_of(connection.dialect).unique_indexes(connection, table)) if declared else ():
         yield _missing(definition, f"index {name}")
     if definition.has_own_table:
         for columns in _missing_constraints(connection, table, UniqueConstraint):
@@ -59,16 +60,3 @@ def _missing(definition: ReadModelDefinition, what: str) -> Finding:
     return Finding(
         "read models", definition.name, f"the unique {what} is missing, so that rows may share a value; migrate the database"
     )
-
-
-def _unique_indexes(connection: Connection, table: Table) -> set[str]:
-    """Ask the catalogue, not SQLAlchemy, which leaves out indexes on expressions."""
-    if connection.dialect.name != "postgresql":
-        schema = schema_of(connection, table)
-        statement = text('SELECT name FROM pragma_index_list(:name, :schema) WHERE "unique"')
-        return set(connection.scalars(statement, {"name": table.name, "schema": schema or "main"}))
-    statement = text("""
-        SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-        WHERE indrelid = to_regclass(:name) AND indisunique AND indisvalid
-    """)
-    return set(connection.scalars(statement, {"name": regclass_name(connection, table)}))

@@ -9,6 +9,7 @@ from sqlalchemy import func, or_, select, type_coerce
 from sa_eventsource.events import current_class
 from sa_eventsource.exceptions import UnknownEventTypeError
 from sa_eventsource.mapping import XID8
+from sa_eventsource.store import database_of
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def check_event_types(connection: Connection, tables: EventSourceTables) -> Gene
 
 def check_transactions(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
     """Find events with transaction ids that this cluster has yet to give out: they were moved here."""
-    if connection.dialect.name != "postgresql":
+    if database_of(connection.dialect).has_one_writer:
         return
     events = tables.events
     end = type_coerce(func.pg_snapshot_xmax(func.pg_current_snapshot()), XID8)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from sa_eventsource.checkpoints import Checkpoint, of_consumer, of_taken, read_checkpoint
+from sa_eventsource.checkpoints import at_end, of_consumer, of_taken, read_checkpoint
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import has_parked
 from sa_eventsource.read_models import EnvelopeField, Row, step
-from sa_eventsource.store import current_snapshot, recorded, select_events
+from sa_eventsource.store import recorded, select_events
 from sa_eventsource.verification.findings import Finding, shown
 from sa_eventsource.verification.one_state import BY_THE_WAY
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Result
     from sqlalchemy import Row as StoredEvent
 
+    from sa_eventsource.checkpoints import Checkpoint
     from sa_eventsource.consumers import Follower
     from sa_eventsource.read_models import ReadModelDefinition
     from sa_eventsource.verification.findings import Progress
@@ -124,11 +125,8 @@ class RowCheck:
         followers = followers_of(definition, self._connection.dialect)
         if not definition.is_strong:
             return [(each, read_checkpoint(self._connection, each)) for each in followers]
-        if self._connection.dialect.name == "postgresql":
-            now = self._connection.execute(select(current_snapshot())).scalar_one()
-            return [(each, Checkpoint(since=now)) for each in followers]
-        last = self._connection.scalar(select(func.max(definition.tables.events.c.position)))
-        return [(each, Checkpoint(position=last or 0)) for each in followers]
+        end = at_end(self._connection, definition.tables)
+        return [(each, end) for each in followers]
 
     def _taken(self, follower: Follower, checkpoint: Checkpoint) -> Result[Any]:
         streams = follower.streams(without_parked=has_parked(self._connection, self._definition))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from sa_eventsource.mapping import SWITCH, regclass_name, trigger_faults
+from sa_eventsource.store import database_of
 from sa_eventsource.verification.findings import Finding
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def check_immutability(connection: Connection, tables: EventSourceTables) -> Gen
     for fault in trigger_faults(connection, tables.events):
         advice = "events may have been changed since. Put it right by a migration: op.create_event_immutability()"
         yield Finding("immutability", tables.events.name, f"{fault}; {advice}")
-    if connection.dialect.name == "postgresql":
+    if database_of(connection.dialect).is_server:
         yield from _check_settings(connection)
         yield from _check_what_rewrites(connection, tables)
 

@@ -22,7 +22,9 @@ def followers_that_forget_who_is_running(job: Job, parent: Connection) -> None:
     right = batches.visible_to_others
 
     def wrong(connection: Any) -> str:
-        seen = Snapshot.parse(right(connection))
+        snapshot = right(connection)
+        assert snapshot is not None
+        seen = Snapshot.parse(snapshot)
         return str(Snapshot(seen.xmax, seen.xmax))
 
     batches.visible_to_others = wrong

@@ -29,8 +29,8 @@ from sa_eventsource import (
 from sa_eventsource.checkpoints import adopt
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.immutability import SWITCH
-from sa_eventsource.projections.rebuild import lock_log
 from sa_eventsource.read_models import definition_of
+from sa_eventsource.store import database_of
 from tests.databases import WAITING
 from tests.verification.damage import Articles, Base, Basket, Baskets, Bought, PerDay, buy
 
@@ -165,7 +165,8 @@ def _locks_of_rebuilding(engine: Engine) -> set[tuple[str | None, str]]:
 
 def test_a_writer_of_another_tenant_does_not_wait_for_a_rebuild(engines: list[Engine]) -> None:
     with Session(engines[0]) as session:
-        lock_log(session.connection(), definition_of(Baskets))
+        connection = session.connection()
+        database_of(connection.dialect).lock_log(connection, definition_of(Baskets).tables.events)
         for engine in engines[1:]:
             with engine.connect() as connection:
                 connection.execute(text("SET lock_timeout = '10s'"))

@@ -1,0 +1,119 @@
+"""What the library asks of a database where PostgreSQL and SQLite differ.
+
+Callers ask the door (``database_of(connection.dialect)``), never for the dialect's name. A difference of a statement or two is a
+method. Where all that follows differs, as when a log is followed by positions instead of snapshots, an attribute says so.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection, FromClause, Table
+    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.store.databases.insert_forms import InsertStatements
+
+
+class Database(ABC):
+    """One of the databases that events are stored in.
+
+    Attributes:
+        has_one_writer: Whether transactions write one at a time. Positions then become visible in their order, so that a position
+            alone tells how far a reader has come; there is nothing to lock, and no work to be shared out. Where several write, a
+            snapshot tells, which means nothing in another cluster.
+        works_out_fields: Whether SQL works out the declared fields of read models; else Python folds them.
+        is_server: Whether it is a server, with roles, settings, other sessions and replication, and not a file.
+        statement_by_statement: Execution options for a transaction whose statements see what others have committed meanwhile.
+        one_state: Execution options for a transaction that sees one state of the database from beginning to end.
+        without_transaction: Execution options for a statement that needs no transaction around it.
+    """
+
+    has_one_writer: ClassVar[bool]
+    works_out_fields: ClassVar[bool]
+    is_server: ClassVar[bool]
+    statement_by_statement: ClassVar[Mapping[str, Any]]
+    one_state: ClassVar[Mapping[str, Any]]
+    without_transaction: ClassVar[Mapping[str, Any]]
+
+    @abstractmethod
+    def is_autocommitting(self, driver_connection: Any) -> bool:
+        """Check whether the driver's connection commits each statement by itself."""
+
+    @abstractmethod
+    def begin(self, connection: Connection) -> None:
+        """Begin the transaction that SQLAlchemy takes for begun, where the driver would wait for the first row to be written."""
+
+    @abstractmethod
+    def begin_reading(self, connection: Connection) -> None:
+        """Begin a transaction with the options ``one_state`` that only reads, before its first statement."""
+
+    @abstractmethod
+    def sees_one_state(self, connection: Connection) -> bool:
+        """Check whether the transaction in progress sees one state of the database throughout."""
+
+    @abstractmethod
+    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Begin an INSERT that can say what to do ``ON CONFLICT``."""
+
+    @abstractmethod
+    def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
+        """Write JSON that is given as text into a column of documents."""
+
+    @abstractmethod
+    def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:
+        """Build the INSERTs into a log, for rows with the given columns."""
+
+    @abstractmethod
+    def last_versions(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
+        """Read the last version of each stream, as ``(aggregate_type, aggregate_id, version)``; no stream, no row or version 0."""
+
+    @abstractmethod
+    def become_writer(self, connection: Connection, table: Table) -> None:
+        """Make the transaction the one that writes, where only one can, without writing anything."""
+
+    @abstractmethod
+    def lock_log(self, connection: Connection, events: Table) -> None:
+        """Keep writers of events waiting until the transaction ends. One that only reads is to become the writer before."""
+
+    @abstractmethod
+    def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
+        """Wait until no other transaction holds a stream's advisory lock, and hold it until the transaction ends."""
+
+    @abstractmethod
+    def limit_waits(self, connection: Connection, *, for_locks: float | None, idle: float | None) -> None:
+        """Limit, until the transaction ends, how many seconds it waits for a lock and stands idle between two statements.
+
+        Args:
+            connection: In a transaction.
+            for_locks: The limit where the connection has none of its own; None for no limit of ours.
+            idle: The limit where the connection's own is not shorter; None for no limit of ours.
+        """
+
+    @abstractmethod
+    def check_constraints(self, connection: Connection) -> None:
+        """Check now what the commit would check."""
+
+    @abstractmethod
+    def snapshot(self, connection: Connection) -> str | None:
+        """Ask what is visible now, as the text of a snapshot; None, without a statement, where a position alone tells."""
+
+    @abstractmethod
+    def committed_with(self, events: FromClause, other: FromClause) -> ColumnElement[bool]:
+        """Select the events that were committed together with another one, or, where that cannot be told, not after it."""
+
+    @abstractmethod
+    def taken(self, events: Table, positions: Table) -> ColumnElement[bool]:
+        """Select the events that a follower has taken, by its row of ``projection_positions``."""
+
+    @abstractmethod
+    def oldest_transaction(self, connection: Connection) -> tuple[int, str, float] | None:
+        """Find the transaction that has an id and runs for longest: its process, its application's name, its age in seconds."""
+
+    @abstractmethod
+    def unique_indexes(self, connection: Connection, table: Table) -> set[str]:
+        """List a table's unique indexes by name, those on expressions too, which SQLAlchemy leaves out."""

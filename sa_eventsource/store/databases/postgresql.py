@@ -1,0 +1,181 @@
+"""PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Integer,
+    Interval,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON, JSONB, OID, REGCLASS, insert
+
+from sa_eventsource.mapping import DOCUMENTS, KINDS, lock_table, regclass_name
+from sa_eventsource.store.databases.database import Database
+from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, is_stored, parameters_of
+from sa_eventsource.store.windows import current_snapshot, visible_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection, FromClause, Table
+    from sqlalchemy.dialects.postgresql import Insert
+    from sqlalchemy.sql import ColumnElement
+
+
+class PostgreSQL(Database):
+    """A server that many transactions write to at a time."""
+
+    has_one_writer = False
+    works_out_fields = True
+    is_server = True
+    statement_by_statement: ClassVar = {"isolation_level": "READ COMMITTED"}
+    one_state: ClassVar = {"isolation_level": "REPEATABLE READ"}
+    without_transaction: ClassVar = {"isolation_level": "AUTOCOMMIT"}
+
+    def is_autocommitting(self, driver_connection: Any) -> bool:
+        """Ask the driver: a ``connect`` or ``checkout`` hook may have told it."""
+        return getattr(driver_connection, "autocommit", False) is True
+
+    def begin(self, connection: Connection) -> None:
+        """Do nothing: drivers for PostgreSQL begin with the first statement, whatever it is."""
+
+    def begin_reading(self, connection: Connection) -> None:
+        """Have the server refuse writes.
+
+        Not by ``postgresql_readonly``: the pool takes it back by asking for READ WRITE, which a standby refuses from then on.
+        """
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    def sees_one_state(self, connection: Connection) -> bool:
+        """Ask for the isolation level."""
+        return connection.scalar(text("SHOW transaction_isolation")) in ("repeatable read", "serializable")
+
+    def insert(self, table: Table) -> Insert:
+        """Begin an INSERT."""
+        return insert(table)
+
+    def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
+        """Cast the text."""
+        return cast(text, JSONB)
+
+    def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:
+        """Build the INSERTs; that of many rows takes them as one document."""
+        values = parameters_of(events, columns)
+        for name in DOCUMENTS:
+            values[name] = self.document(bindparam(name, type_=Text))
+        # One text parameter for all rows: psycopg takes longer to write arrays or a long list of VALUES than the database to
+        # read this.
+        new = (
+            func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
+            .table_valued(*(column(name, KINDS[name].recordset) for name in columns), column("follows", Integer))
+            .render_derived(name="new", with_types=True)
+        )
+        rows = select(*(new.c[name] for name in columns)).where(
+            or_(new.c.follows.is_(None), is_stored(events, new.c.aggregate_type, new.c.aggregate_id, new.c.follows))
+        )
+        return InsertStatements(
+            first=idempotent(insert(events).values(values)),
+            next=idempotent(insert(events).from_select(columns, select(*values.values()).where(follows(events)))),
+            many=idempotent(insert(events).from_select(columns, rows)),
+        )
+
+    def last_versions(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
+        """Look each stream up in the index of the unique constraint, by one statement for all."""
+        asked = func.unnest(bindparam("types", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(Text)))
+        names = column("aggregate_type", Text), column("aggregate_id", Text)
+        stream = asked.table_valued(*names, name="asked").render_derived()
+        is_of_stream = (events.c.aggregate_type == stream.c.aggregate_type) & (events.c.aggregate_id == stream.c.aggregate_id)
+        last = select(func.max(events.c.version)).where(is_of_stream).correlate(stream).scalar_subquery()
+        wanted = select(stream.c.aggregate_type, stream.c.aggregate_id, func.coalesce(last, 0).label("version"))
+        types, ids = zip(*streams, strict=True) if streams else ((), ())
+        yield from connection.execute(wanted, {"types": list(types), "ids": list(ids)})
+
+    def become_writer(self, connection: Connection, table: Table) -> None:
+        """Do nothing: many may write."""
+
+    def lock_log(self, connection: Connection, events: Table) -> None:
+        """Lock the table against writers, not against readers."""
+        connection.execute(lock_table(events, "SHARE"))
+
+    def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
+        """Take a transaction-level advisory lock; the log's number in the catalogue tells the logs of tenants apart."""
+        log = cast(cast(cast(regclass_name(connection, events), REGCLASS), OID), Text)
+        key = func.hashtextextended(log + f"/{aggregate_type}/{aggregate_id}", cast(0, BigInteger))
+        connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+    def limit_waits(self, connection: Connection, *, for_locks: float | None, idle: float | None) -> None:
+        """Set ``lock_timeout`` and ``idle_in_transaction_session_timeout``, in one statement."""
+        settings = []
+        if for_locks is not None:
+            settings.append(_setting("lock_timeout", for_locks, when=func.current_setting("lock_timeout") == "0"))
+        if idle is not None:
+            own = cast(func.current_setting("idle_in_transaction_session_timeout"), Interval)
+            is_shorter = and_(own > timedelta(0), own < timedelta(seconds=idle))
+            settings.append(_setting("idle_in_transaction_session_timeout", idle, when=not_(is_shorter)))
+        if settings:
+            connection.execute(select(*settings))
+
+    def check_constraints(self, connection: Connection) -> None:
+        """Check the deferred ones."""
+        connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+
+    def snapshot(self, connection: Connection) -> str | None:
+        """Ask for the running statement's snapshot."""
+        snapshot: str = connection.execute(select(current_snapshot())).scalar_one()
+        return snapshot
+
+    def committed_with(self, events: FromClause, other: FromClause) -> ColumnElement[bool]:
+        """Compare the transactions that wrote them."""
+        return events.c.transaction_id == other.c.transaction_id
+
+    def taken(self, events: Table, positions: Table) -> ColumnElement[bool]:
+        """Take what the cursor sees and, of the window that is being worked off, what lies before the position."""
+        seen = func.coalesce(visible_in(events, positions.c.snapshot_cursor), false())
+        walked = and_(
+            func.coalesce(visible_in(events, positions.c.window_end), false()),
+            events.c.position <= positions.c.last_processed_position,
+        )
+        return or_(seen, walked)
+
+    def oldest_transaction(self, connection: Connection) -> tuple[int, str, float] | None:
+        """Ask the server, which shows others' names only to those who may see them (role ``pg_read_all_stats``)."""
+        row = connection.execute(
+            text("""
+                SELECT pid, coalesce(application_name, ''), extract(epoch FROM clock_timestamp() - xact_start)
+                FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                  AND backend_xid IS NOT NULL AND xact_start IS NOT NULL
+                ORDER BY age(backend_xid) DESC
+                LIMIT 1
+            """)
+        ).one_or_none()
+        return None if row is None else (row[0], row[1], float(row[2]))
+
+    def unique_indexes(self, connection: Connection, table: Table) -> set[str]:
+        """Ask the catalogue for those that are valid."""
+        statement = text("""
+            SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+            WHERE indrelid = to_regclass(:name) AND indisunique AND indisvalid
+        """)
+        return set(connection.scalars(statement, {"name": regclass_name(connection, table)}))
+
+
+def _setting(name: str, seconds: float, *, when: ColumnElement[bool]) -> ColumnElement[str]:
+    value = str(max(1, round(seconds * 1000)))  # 0 would be no limit
+    return case((when, func.set_config(name, value, True)))  # noqa: FBT003 - until the transaction ends

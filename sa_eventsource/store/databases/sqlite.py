@@ -1,0 +1,123 @@
+"""SQLite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import Integer, Text, bindparam, false, func, literal_column, or_, select, text, tuple_, update
+from sqlalchemy.dialects.sqlite import insert
+
+from sa_eventsource.mapping import DOCUMENTS, schema_of
+from sa_eventsource.store.databases.database import Database
+from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, parameters_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection, FromClause, Table
+    from sqlalchemy.dialects.sqlite import Insert
+    from sqlalchemy.sql import ColumnElement
+
+_STREAMS = 400
+"""How many are asked for with one question; SQLite's oldest limit on parameters is 999."""
+
+
+class SQLite(Database):
+    """A file that one transaction writes to at a time."""
+
+    has_one_writer = True
+    works_out_fields = False
+    is_server = False
+    statement_by_statement: ClassVar = {}
+    one_state: ClassVar = {}
+    without_transaction: ClassVar = {}
+
+    def is_autocommitting(self, driver_connection: Any) -> bool:
+        """Ask the driver: one whose ``isolation_level`` is None is in a transaction when a ``begin`` hook has begun one."""
+        is_left_to_us = getattr(driver_connection, "isolation_level", "") is None
+        return is_left_to_us and not getattr(driver_connection, "in_transaction", True)
+
+    def begin(self, connection: Connection) -> None:
+        """Begin unless that is done: ``sqlite3`` by itself waits for the first row to be written.
+
+        A savepoint outside a transaction is one by itself, and its release a commit
+        (https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#enabling-non-legacy-sqlite-transactional-modes-with-the-sqlite3-or-aiosqlite-driver).
+        """
+        driver: Any = connection.connection.driver_connection
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN")
+
+    def begin_reading(self, connection: Connection) -> None:
+        """Begin: what the first statement reads is what all read."""
+        self.begin(connection)
+
+    def sees_one_state(self, connection: Connection) -> bool:
+        """Check whether a transaction has begun, with the first statement, where SQLAlchemy is told to begin it."""
+        connection.execute(text("SELECT 1"))
+        return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
+
+    def insert(self, table: Table) -> Insert:
+        """Begin an INSERT."""
+        return insert(table)
+
+    def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
+        """Take the text as it is: JSON is text here."""
+        return text
+
+    def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:
+        """Build the INSERTs, which also draw the position: with one writer, the next is one more than the last."""
+        values = parameters_of(events, columns)
+        for name in DOCUMENTS:
+            values[name] = self.document(bindparam(name, type_=Text))
+        values["position"] = select(func.coalesce(func.max(events.alias().c.position), 0) + 1).scalar_subquery()
+        any_event = or_(bindparam("version", type_=Integer) == literal_column("1", Integer), follows(events))
+        return InsertStatements(
+            first=idempotent(insert(events).values(values)),
+            next=idempotent(insert(events).from_select([*columns, "position"], select(*values.values()).where(any_event))),
+            many=None,
+        )
+
+    def last_versions(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
+        """Ask for some streams at a time; those that are not there are left out."""
+        stream = events.c.aggregate_type, events.c.aggregate_id
+        last = select(*stream, func.max(events.c.version).label("version")).group_by(*stream)
+        for start in range(0, len(streams), _STREAMS):
+            yield from connection.execute(last.where(tuple_(*stream).in_(streams[start : start + _STREAMS])))
+
+    def become_writer(self, connection: Connection, table: Table) -> None:
+        """Update no row: the statement makes the transaction the writer nevertheless."""
+        first = table.c[0]
+        connection.execute(update(table).where(false()).values({first: first}))
+
+    def lock_log(self, connection: Connection, events: Table) -> None:
+        """Do nothing: who is the writer keeps all others waiting."""
+
+    def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
+        """Do nothing: writers are alone."""
+
+    def limit_waits(self, connection: Connection, *, for_locks: float | None, idle: float | None) -> None:
+        """Do nothing: a wait has the limit that the driver was given, and no server ends a connection."""
+
+    def check_constraints(self, connection: Connection) -> None:
+        """Do nothing: they are checked with the statement."""
+
+    def snapshot(self, connection: Connection) -> str | None:  # noqa: ARG002 - nothing to ask
+        """Give none: there is nothing but positions."""
+        return None
+
+    def committed_with(self, events: FromClause, other: FromClause) -> ColumnElement[bool]:
+        """Compare positions: what was committed earlier has the lower one."""
+        return events.c.position <= other.c.position
+
+    def taken(self, events: Table, positions: Table) -> ColumnElement[bool]:
+        """Take what lies before the position."""
+        return events.c.position <= positions.c.last_processed_position
+
+    def oldest_transaction(self, connection: Connection) -> tuple[int, str, float] | None:  # noqa: ARG002 - nothing to ask
+        """Find none: nobody is asked about others' transactions."""
+        return None
+
+    def unique_indexes(self, connection: Connection, table: Table) -> set[str]:
+        """Ask the pragma."""
+        statement = text('SELECT name FROM pragma_index_list(:name, :schema) WHERE "unique"')
+        return set(connection.scalars(statement, {"name": table.name, "schema": schema_of(connection, table) or "main"}))
