@@ -28,6 +28,11 @@ log = logging.getLogger("sa_eventsource.worker")
 
 _GROWTH = 10
 """By how much a batch grows at most where all goes well, and shrinks to find the event in it that cannot be taken."""
+_LEAST_FITTING = 100
+"""How many events are tried in a turn, however long the last ones took. A step takes its time for a single event too: where that
+is longer than a turn, as on a slow network, smaller batches would never catch up. Where events are given to a function one by one,
+the batch ends with the turn by itself."""
+
 _FIRST_PAUSE = 0.1
 
 
@@ -114,8 +119,8 @@ class Turns:
 
     def _adapt(self, events: int, took: float) -> None:
         """Choose the size of the next batch: what fits into a turn."""
-        fitting = int(events * self.pace.turn / max(took, 1e-6))
-        self._limit = max(1, min(fitting, self._limit * _GROWTH, self.follower.consumer.batch_size))
+        fitting = max(int(events * self.pace.turn / max(took, 1e-6)), _LEAST_FITTING)
+        self._limit = min(fitting, self._limit * _GROWTH, self.follower.consumer.batch_size)
 
     @property
     def _longest_idle(self) -> float:

@@ -153,6 +153,20 @@ def test_after_a_failure_no_more_than_a_batch_is_repeated(doors: Engine) -> None
     assert len(heard["slow"]) < 449 + 100
 
 
+def test_steps_that_take_longer_than_a_turn_do_not_make_batches_of_one_event(postgres_engine: Engine, statements: Any) -> None:
+    """On a slow network or a busy machine the step by itself takes that long, and single events would never catch up."""
+    bank.Base.metadata.create_all(postgres_engine)
+    polling = Worker(postgres_engine, bank.Base, only=["balance"], pace=Pace(turn=0.0001))._polling(lambda: False)
+    with Session(postgres_engine) as session:
+        deposit(postgres_engine, "a", 1)
+        polling.run(session)
+        deposit(postgres_engine, "a", *[1] * 200)
+        with statements(postgres_engine) as log:
+            polling.run(session)
+    assert totals(postgres_engine, bank.Balance) == {"a": 201}
+    assert saved(log) <= 4
+
+
 def test_a_quiet_log_is_asked_less_and_less_and_a_busy_one_often(doors: Engine) -> None:
     polling = Worker(doors, Base, pace=Pace(shortest=0.001, longest=0.5))._polling(lambda: False)
     with Session(doors) as session:
