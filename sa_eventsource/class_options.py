@@ -41,6 +41,7 @@ class Kind(enum.Enum):
             "__indexes__",
         ),
     )
+    COMMAND = ("a command", "commands", ("__command_type__",))
 
     def __init__(self, one: str, several: str, options: tuple[str, ...]) -> None:
         """Name the kind in messages, and list its options."""

@@ -33,6 +33,17 @@ def check_plain(where: str, function: Any, advice: str) -> None:
                 raise DeclarationError(f"{where} is {kind}: a call would run nothing of it. {advice}")
 
 
+def takes(function: Any, number: int) -> bool:
+    """Check whether a function can be called with so many arguments, given by place."""
+    try:
+        inspect.signature(function).bind(*[None] * number)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, without a signature
+        return True
+    return True
+
+
 def check_ran(where: str, result: object, advice: str) -> None:
     """Refuse what a call gave if it shows that nothing has run: a wrapper hides what kind of function is behind it.
 

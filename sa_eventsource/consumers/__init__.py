@@ -10,8 +10,8 @@ from sa_eventsource.consumers.handling import (
     handling,
     is_any_handling,
     is_handling,
+    keeping_transaction,
     refuse_commit,
-    takes_event_and_session,
 )
 from sa_eventsource.consumers.reader import READER, Reader
 from sa_eventsource.consumers.shards import Follower, followers_of
@@ -42,10 +42,10 @@ __all__ = [
     "is_any_handling",
     "is_handling",
     "is_parked",
+    "keeping_transaction",
     "knows",
     "owners_of",
     "refuse_commit",
     "subscribe",
     "subscriptions_on",
-    "takes_event_and_session",
 ]

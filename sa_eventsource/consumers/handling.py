@@ -6,7 +6,6 @@ import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -53,28 +52,32 @@ def by_stored_name(declared: Mapping[type[DomainEvent], Callable[[RecordedEvent[
     return {each.__event_type__: HandlerMethod(each, declared[taker]) for each, taker in members(declared).items()}
 
 
-def takes_event_and_session(function: Callable[..., Any]) -> bool:
-    """Check whether a function can be called with an event and a session."""
-    try:
-        signature(function).bind(None, None)
-    except TypeError:
-        return False
-    except ValueError:  # written in C, without a signature
-        return True
-    return True
-
-
 @contextmanager
 def handling(session: Session) -> Iterator[None]:
     """Let handlers change rows of read models through a session, which it refuses to all others."""
-    before = session.info.get(_HANDLING, False)
-    session.info[_HANDLING] = True
     outer = _at_work.set(True)
+    try:
+        with _marked(session, _HANDLING), keeping_transaction(session):
+            yield
+    finally:
+        _at_work.reset(outer)
+
+
+@contextmanager
+def keeping_transaction(session: Session) -> Iterator[None]:
+    """Refuse the commit of a session while code of the application is at work whose transaction is not its own."""
+    with _marked(session, _KEEPING):
+        yield
+
+
+@contextmanager
+def _marked(session: Session, mark: str) -> Iterator[None]:
+    before = session.info.get(mark, False)
+    session.info[mark] = True
     try:
         yield
     finally:
-        _at_work.reset(outer)
-        session.info[_HANDLING] = before
+        session.info[mark] = before
 
 
 @contextmanager
@@ -104,12 +107,12 @@ _ENDS_TRANSACTION = re.compile(
 
 
 def refuse_commit(session: Session) -> None:
-    """Refuse the commit of a session in which a handler is at work; savepoints may be released.
+    """Refuse the commit of a session whose transaction is kept; savepoints may be released.
 
     Raises:
         HandlerTransactionError: It is no savepoint.
     """
-    if is_handling(session) and session.get_nested_transaction() is None:
+    if session.info.get(_KEEPING, False) and session.get_nested_transaction() is None:
         raise HandlerTransactionError("called session.commit()")
 
 
@@ -134,4 +137,5 @@ def is_any_handling() -> bool:
 
 
 _HANDLING = "sa_eventsource.handling"
+_KEEPING = "sa_eventsource.keeping_transaction"
 _at_work: ContextVar[bool] = ContextVar("sa_eventsource.handling", default=False)

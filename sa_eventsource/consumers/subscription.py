@@ -9,12 +9,12 @@ from sqlalchemy import inspect
 
 from sa_eventsource.consumers.consumer import Consumer, OnError, check_name
 from sa_eventsource.consumers.event_owners import owners_of
-from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name, takes_event_and_session
+from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name
 from sa_eventsource.consumers.start import check_place
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
 from sa_eventsource.mapping import find_tables
-from sa_eventsource.plain_functions import check_plain
+from sa_eventsource.plain_functions import check_plain, takes
 from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def subscribe(
 
     def declare(function: Function[Any]) -> Function[Any]:
         check_plain(f"subscription {name!r}: {function.__qualname__}", function, HOW_TO_HANDLE)
-        if not takes_event_and_session(function):
+        if not takes(function, 2):
             raise DeclarationError(
                 f"subscription {name!r}: {function.__qualname__} is called with the event and the session; write def "
                 f"{function.__name__}(recorded, session)"

@@ -2,7 +2,7 @@
 
 from sa_eventsource.events.codec import as_read, decode, decoder, encode
 from sa_eventsource.events.comparison import Difference, difference, shown
-from sa_eventsource.events.context import EventContext, current_context, event_context
+from sa_eventsource.events.context import EventContext, current_context, event_context, within_context
 from sa_eventsource.events.domain_event import EVENT_CLASSES, DomainEvent
 from sa_eventsource.events.event_types import (
     class_of,
@@ -20,6 +20,7 @@ from sa_eventsource.events.event_types import (
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
+from sa_eventsource.events.storable import refuse_unstorable
 from sa_eventsource.events.stored_form import is_stored_plainly
 from sa_eventsource.events.upcasting import reading_steps, upcast
 
@@ -51,9 +52,11 @@ __all__ = [
     "parsed",
     "place",
     "reading_steps",
+    "refuse_unstorable",
     "revision",
     "shown",
     "stored_types",
     "stored_types_of_family",
     "upcast",
+    "within_context",
 ]

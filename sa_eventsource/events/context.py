@@ -101,7 +101,14 @@ def event_context(
         causation_id = causation_id if causation_id is not None else caused_by.event_id
         if correlation_id is None:
             correlation_id = caused_by.correlation_id if caused_by.correlation_id is not None else caused_by.event_id
-    context = EventContext(correlation_id, causation_id, metadata).merged_over(_current.get())
+    with within_context(EventContext(correlation_id, causation_id, metadata)) as context:
+        yield context
+
+
+@contextmanager
+def within_context(inner: EventContext) -> Iterator[EventContext]:
+    """Set a context for a block, over the one in force. As :func:`event_context`."""
+    context = inner.merged_over(_current.get())
     token = _current.set(context)
     try:
         yield context

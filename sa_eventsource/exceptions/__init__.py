@@ -29,6 +29,12 @@ from sa_eventsource.exceptions.appending import (
     UnitOfWorkBypassError,
 )
 from sa_eventsource.exceptions.base import EventSourceError
+from sa_eventsource.exceptions.commanding import (
+    CommandIdConflictError,
+    CommandPayloadError,
+    DomainRuleError,
+    UnknownCommandError,
+)
 from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
 from sa_eventsource.exceptions.environment import EventContextLostError, JoinedTransactionError, MissingExtraError, SelftestError
 from sa_eventsource.exceptions.read_models import (
@@ -56,10 +62,13 @@ __all__ = [
     "AggregateNotFoundError",
     "AggregateStateError",
     "AutocommitError",
+    "CommandIdConflictError",
+    "CommandPayloadError",
     "CommitTokenError",
     "ConcurrencyError",
     "CorruptStreamError",
     "DeclarationError",
+    "DomainRuleError",
     "DuplicateEventTypeError",
     "EmptyAggregateError",
     "EventAlreadyAppendedError",
@@ -94,5 +103,6 @@ __all__ = [
     "UnhandledEventError",
     "UninitializedAggregateError",
     "UnitOfWorkBypassError",
+    "UnknownCommandError",
     "UnknownEventTypeError",
 ]

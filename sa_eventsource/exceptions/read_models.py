@@ -184,10 +184,11 @@ def _shortened(text: str) -> str:
 
 
 class HandlerTransactionError(EventSourceError, sa_exc.InvalidRequestError):
-    """A handler of a read model, or the function of a subscription, committed or rolled back.
+    """A handler of a read model or a command, or the function of a subscription, committed or rolled back.
 
-    Its transaction is not its own: what it writes is committed together with the events, or with how far the follower has come, so
-    that each event counts once. Take the call out; what may fail goes into ``with session.begin_nested():``.
+    Its transaction is not its own: what it writes is committed together with the events, with how far the follower has come, or
+    with the note that the command is done, so that each counts once. Take the call out; what may fail goes into
+    ``with session.begin_nested():``.
 
     Attributes:
         deed: What it did.
@@ -197,8 +198,9 @@ class HandlerTransactionError(EventSourceError, sa_exc.InvalidRequestError):
         """Build the message from the deed."""
         self.deed = deed
         super().__init__(
-            f"the handler {deed}: what it writes is committed together with the events, or with how far the follower has come, and "
-            "would count twice otherwise. Take that out; what may fail goes into `with session.begin_nested():`."
+            f"the handler {deed}: what it writes is committed together with the events, with how far the follower has come, or "
+            "with the note that the command is done, and would count twice otherwise. Take that out; what may fail goes into "
+            "`with session.begin_nested():`."
         )
 
 

@@ -10,6 +10,7 @@ from sa_eventsource.mapping.column_types import (
     current_transaction_id,
     database_clock,
 )
+from sa_eventsource.mapping.commands_table import DONE, PARKED, SCHEDULED
 from sa_eventsource.mapping.event_columns import (
     APPENDED,
     DOCUMENTS,
@@ -53,13 +54,16 @@ __all__ = [
     "APPENDED",
     "DOCUMENT",
     "DOCUMENTS",
+    "DONE",
     "EVENT_COLUMNS",
     "EXPORTED",
     "ID_TYPES",
     "KINDS",
     "MAX_NAME_LENGTH",
     "MOVED",
+    "PARKED",
     "READ",
+    "SCHEDULED",
     "STORED_ID",
     "SWITCH",
     "XID8",

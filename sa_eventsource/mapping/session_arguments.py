@@ -95,13 +95,19 @@ def session_maker(name: str, value: Any) -> Callable[[], Session]:
     raise TypeError(f"{name} takes an engine or a sessionmaker, not {_shown(value)}{advice}")
 
 
-def async_session_maker(name: str, value: Any) -> Any:
-    """Take what makes asynchronous sessions. Arguments and errors as for :func:`session_maker`."""
+def async_session_maker(name: str, value: Any, *, instead: str = "Worker") -> Any:
+    """Take what makes asynchronous sessions. Arguments and errors as for :func:`session_maker`.
+
+    Args:
+        name: Who takes it, for the message.
+        value: What the caller gave.
+        instead: What to use with synchronous sessions.
+    """
     wrong = (Engine, Session, scoped_session, sessionmaker, *_asynchronous("AsyncEngine", "AsyncSession", "AsyncConnection"))
     if callable(value) and not isinstance(value, wrong):
         return value
     advice = "; pass async_sessionmaker(engine)" if isinstance(value, _asynchronous("AsyncEngine")) else ""
-    advice = "; with synchronous sessions, use Worker" if isinstance(value, wrong[:4]) else advice
+    advice = f"; with synchronous sessions, use {instead}" if isinstance(value, wrong[:4]) else advice
     raise TypeError(f"{name} takes an async_sessionmaker, not {_shown(value)}{advice}")
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     BigInteger,
     Column,
-    Index,
     Integer,
     MetaData,
     String,
@@ -27,8 +26,10 @@ from sa_eventsource.mapping.column_types import (
     MAX_NAME_LENGTH,
     UtcDateTime,
 )
+from sa_eventsource.mapping.commands_table import commands_table
 from sa_eventsource.mapping.event_columns import EVENT_COLUMNS
 from sa_eventsource.mapping.immutability import guard_events, is_guarded
+from sa_eventsource.mapping.named_indexes import add_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ class EventSourceOptions:
         parked_events: Name of the table of events that one of them could not take.
         projections_gin: Whether the shared table has a GIN index on ``data``, for queries that ask with ``@>`` or ``?``. Without it
             rows are written faster. Where the table is there, the next ``alembic revision --autogenerate`` drops or adds it.
+        commands: Name of the table of commands that have an id or are scheduled, such as ``"commands"``; None for no such table.
     """
 
     schema: str | None = None
@@ -61,9 +63,10 @@ class EventSourceOptions:
     projection_positions: str = "projection_positions"
     parked_events: str = "parked_events"
     projections_gin: bool = True
+    commands: str | None = None
 
 
-_NAMES = tuple(each.name for each in fields(EventSourceOptions) if isinstance(each.default, str))
+_NAMES = tuple(each.name for each in fields(EventSourceOptions) if each.name not in ("schema", "projections_gin"))
 """The options that name a table."""
 
 
@@ -78,6 +81,7 @@ class EventSourceTables:
         snapshots: At most one stored state an aggregate.
         projection_positions: How far each read model and each subscription has come.
         parked_events: References to the events that one of them could not take and has put aside.
+        commands: Commands that were handled under an id, or are scheduled; None where the base has no such table.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
         read_models: What the library knows of each read model fed from here, by projection name.
     """
@@ -88,6 +92,7 @@ class EventSourceTables:
     snapshots: Table
     projection_positions: Table
     parked_events: Table
+    commands: Table | None = None
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
 
@@ -176,9 +181,9 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         **where,
     )
     for name in ("event_type", "occurred_at", "transaction_id"):
-        _index(events.c[name])
+        add_index(events.c[name])
     correlated = events.c.correlation_id.is_not(None)
-    _index(events.c.correlation_id, postgresql_where=correlated, sqlite_where=correlated)
+    add_index(events.c.correlation_id, postgresql_where=correlated, sqlite_where=correlated)
     guard_events(events)
     projections = Table(
         options.projections,
@@ -192,9 +197,9 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("updated_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
         **where,
     )
-    _index(projections.c.projection_name)
+    add_index(projections.c.projection_name)
     if options.projections_gin:
-        _index(projections.c.data, postgresql_using="gin")
+        add_index(projections.c.data, postgresql_using="gin")
     snapshots = Table(
         options.snapshots,
         metadata,
@@ -237,15 +242,16 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         Column("parked_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
         **where,
     )
-    _index(parked_events.c.projection_name, parked_events.c.aggregate_type, parked_events.c.aggregate_id)
-    return EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events)
+    add_index(parked_events.c.projection_name, parked_events.c.aggregate_type, parked_events.c.aggregate_id)
+    commands = None if options.commands is None else commands_table(options.commands, metadata, **where)
+    return EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, commands)
 
 
 def _refuse_taken_names(metadata: MetaData, options: EventSourceOptions) -> None:
     schema = options.schema or metadata.schema
     for field_name in _NAMES:
         name = getattr(options, field_name)
-        if (name if schema is None else f"{schema}.{name}") in metadata.tables:
+        if name is not None and (name if schema is None else f"{schema}.{name}") in metadata.tables:
             raise DeclarationError(
                 f"this metadata has a table named {name!r} already, and the library would add one of that name. "
                 f"{_renaming(field_name)}"
@@ -258,10 +264,3 @@ def _renaming(field_name: str) -> str:
         f'EventSourceOptions({field_name}="stored_{field_name}"), '
         "or give all of its tables a schema: EventSourceOptions(schema=...)."
     )
-
-
-def _index(*columns: Column[Any], **options: Any) -> None:
-    """Index columns; SQLAlchemy cannot name it where the metadata has a naming convention without indexes."""
-    table = columns[0].table
-    named = "ix" in table.metadata.naming_convention
-    Index(None if named else "_".join(("ix", table.name, *(each.name for each in columns))), *columns, **options)

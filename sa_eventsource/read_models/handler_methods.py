@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sa_eventsource.consumers import HOW_TO_HANDLE, HandlerMethod, by_stored_name, takes_event_and_session
+from sa_eventsource.consumers import HOW_TO_HANDLE, HandlerMethod, by_stored_name
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.plain_functions import check_plain
+from sa_eventsource.plain_functions import check_plain, takes
 from sa_eventsource.read_models.marked_methods import MarkedMethod, mark, marked_methods
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _checked(
 ) -> Callable[[RecordedEvent[Any], Session], None]:
     where = f"{model.__name__}.{method.name}"
     check_plain(f"{where}, which @handles {event_class.__name__},", method.function, HOW_TO_HANDLE)
-    if not isinstance(method.member, classmethod | staticmethod) or not takes_event_and_session(method.function):
+    if not isinstance(method.member, classmethod | staticmethod) or not takes(method.function, 2):
         raise DeclarationError(
             f"{where} is called with the event and the session, and no instance; write\n"
             f"    @classmethod\n    @handles(...)\n    def {method.name}(cls, recorded, session): ..."

@@ -202,6 +202,13 @@ def record_flushed(
         ledger.pending.pop(state, None)
 
 
+def last_event_written(session: Session) -> UUID | None:
+    """Get the id of the last event that a transaction has flushed so far; None if it wrote none. It must be in no savepoint."""
+    ledger = _find(session)
+    written = None if ledger is None else ledger.written.get(innermost(session))
+    return None if written is None else written.last_event
+
+
 def settle(session: Session) -> UUID | None:
     """Settle what was written when a transaction is committed or a savepoint released.
 

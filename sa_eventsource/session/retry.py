@@ -6,9 +6,8 @@ import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sa_eventsource.arguments import whole_number
-from sa_eventsource.exceptions import ConcurrencyError
 from sa_eventsource.extras import needs_extra
-from sa_eventsource.store import DEADLOCK, SERIALIZATION_FAILURE, code_of
+from sa_eventsource.session.lost_races import is_conflict
 
 with needs_extra("retry", "retry_on_conflict"):
     from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -17,16 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 F = TypeVar("F", bound="Callable[..., Any]")
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Tell whether a unit of work that failed with *error* may succeed when it is run again.
-
-    That is so for ``ConcurrencyError``, serialization failures (SQLSTATE 40001) and deadlocks (40P01), and for nothing else.
-    """
-    if isinstance(error, ConcurrencyError):
-        return True
-    return code_of(error) in (SERIALIZATION_FAILURE, DEADLOCK)
 
 
 def retry_on_conflict(
@@ -77,3 +66,6 @@ def retry_on_conflict(
         return cast("F", decorator(work))
 
     return decorate
+
+
+__all__ = ["is_conflict", "retry_on_conflict"]

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
     AggregateRoot,
+    AsyncCommands,
     AsyncEventSourcedRepository,
     AsyncEventStore,
+    Command,
+    Commands,
     DomainEvent,
     EventQuery,
     EventRecord,
     EventSourcedRepository,
     EventStore,
+    Handled,
     RecordedEvent,
     applies,
+    command_handler,
     event_record,
 )
 from sa_eventsource.session.retry import retry_on_conflict
@@ -96,6 +102,33 @@ async def of_async_code(session: AsyncSession) -> None:
     assert_type(await AsyncEventStore(session).follow("placed", TypedPlaced), list[RecordedEvent[TypedPlaced]])
     async for recorded in AsyncEventStore(session).events.of_type(TypedPlaced):
         assert_type(recorded.event.total, Decimal)
+
+
+class TypedPlace(Command[UUID]):
+    total: Decimal
+
+
+class TypedPlain(BaseModel):
+    pass
+
+
+@command_handler(TypedPlace)
+def typed_place(command: TypedPlace, session: Session) -> UUID:
+    assert_type(command.total, Decimal)
+    return UUID(int=1)
+
+
+@command_handler(TypedPlain)
+async def typed_plain(command: TypedPlain, session: AsyncSession) -> int:
+    return 1
+
+
+async def of_commands(commands: Commands, async_commands: AsyncCommands, session: Session) -> None:
+    assert_type(commands.handle(TypedPlace(total=Decimal(1))), Handled[UUID])
+    assert_type(commands.handle(TypedPlace(total=Decimal(1)), command_id=UUID(int=1)).result, UUID)
+    assert_type((await async_commands.handle(TypedPlace(total=Decimal(1)))).result, UUID)
+    assert_type(commands.handle(TypedPlain()), Handled[Any])
+    assert_type(typed_place(TypedPlace(total=Decimal(1)), session), UUID)
 
 
 @retry_on_conflict()

@@ -1,0 +1,145 @@
+"""One attempt at a command: what happens before its handler is called, and after, in one transaction of a session."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
+
+from sa_eventsource.commands.command_rows import CommandRows, result_of
+from sa_eventsource.consumers import keeping_transaction
+from sa_eventsource.events import EventContext, current_context, difference, within_context
+from sa_eventsource.exceptions import CommandIdConflictError, CommandPayloadError, HandlerTransactionError
+from sa_eventsource.mapping import DONE
+from sa_eventsource.session import last_event_written
+from sa_eventsource.store import CONTEXT_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from pydantic import BaseModel
+    from sqlalchemy.orm import Session, SessionTransaction
+
+    from sa_eventsource.commands.command_rows import CommandRow
+    from sa_eventsource.commands.handlers import CommandHandler
+    from sa_eventsource.mapping import EventSourceTables
+
+R = TypeVar("R", default=Any)
+
+
+@dataclass(frozen=True, slots=True)
+class Handled(Generic[R]):
+    """What handling a command gave.
+
+    Attributes:
+        command_id: The command's id: the one that was given, or the one that its events have as their causation id.
+        result: What the handler returned; the first time, if the command was handled before.
+        token: The token of the commit, for ``wait_for``; None if it wrote no events.
+        is_repetition: Whether the command was handled before, so that nothing was done now.
+    """
+
+    command_id: UUID
+    result: R
+    token: UUID | None
+    is_repetition: bool = False
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at a command.
+
+    Attributes:
+        handler: Who handles it.
+        command: The command.
+        command_id: Its id.
+        tables: The library's tables.
+        is_kept: Whether it has a row, so that it is done once.
+        data: The command as JSON text, if it is kept.
+    """
+
+    handler: CommandHandler
+    command: BaseModel
+    command_id: UUID
+    tables: EventSourceTables
+    is_kept: bool
+    data: str = field(init=False)
+    _outer: EventContext = field(default_factory=EventContext, init=False)
+    _begun: SessionTransaction | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Write the command.
+
+        Raises:
+            CommandPayloadError: It would not come back exactly.
+        """
+        self.data = self.handler.commands_as_json.write(self.command) if self.is_kept else ""
+
+    @contextmanager
+    def context(self, session: Session) -> Iterator[None]:
+        """Give all that is applied in the block the command's context: it is the cause, unless nobody could look it up."""
+        self._outer = current_context().merged_over(session.info.get(CONTEXT_KEY, EventContext()))
+        cause = self.command_id if self.is_kept or self._outer.causation_id is None else self._outer.causation_id
+        with within_context(EventContext(self._outer.correlation_id or self.command_id, cause)):
+            yield
+
+    def begin(self, session: Session) -> Handled[Any] | None:
+        """Begin the transaction; give what the command gave, if it is done already.
+
+        Raises:
+            CommandIdConflictError: The id is another command's.
+        """
+        if not session.in_transaction():
+            session.begin()
+        self._begun = session.get_transaction()
+        if not self.is_kept:
+            return None
+        rows = CommandRows.within(session, self.tables)
+        while not rows.insert_done(self.command_id, self.handler.command_type, self.data, self._outer):
+            row = rows.lock(self.command_id)
+            if row is not None:  # else it was pruned just now
+                return self._first_outcome(row)
+        return None
+
+    @contextmanager
+    def at_work(self, session: Session) -> Iterator[None]:
+        """Let the handler work within the block, whose transaction stays open.
+
+        Raises:
+            HandlerTransactionError: The handler has committed or rolled back.
+        """
+        with keeping_transaction(session):
+            yield
+        if session.get_transaction() is not self._begun:
+            raise HandlerTransactionError("rolled the transaction back, or ended it otherwise")
+
+    def finish(self, session: Session, result: Any) -> Handled[Any]:
+        """Write what the handler has done, and that it is done, and commit.
+
+        Raises:
+            CommandPayloadError: The result would not come back exactly.
+        """
+        session.flush()
+        token = last_event_written(session)
+        if self.is_kept:
+            rows = CommandRows.within(session, self.tables)
+            rows.note_done(self.command_id, self.handler.results_as_json.write(result), token)
+        session.commit()
+        return Handled(self.command_id, result, token)
+
+    def _first_outcome(self, row: CommandRow) -> Handled[Any] | None:
+        if row.command_type != self.handler.command_type or not self._is_same(row):
+            raise CommandIdConflictError(self.command_id, command_type=row.command_type, given_type=self.handler.command_type)
+        if row.status != DONE:
+            return None
+        result = None if row.outcome is None else self.handler.results_as_json.read(result_of(row.outcome))
+        return Handled(self.command_id, result, row.token, is_repetition=True)
+
+    def _is_same(self, row: CommandRow) -> bool:
+        """Compare as the class reads it now, which may have got a field with a default since."""
+        try:
+            return difference(self.command, self.handler.commands_as_json.read(row.data)) is None
+        except CommandPayloadError:
+            return False

@@ -1,0 +1,51 @@
+"""The table of commands: those that were handled under an id, and those that wait for their time.
+
+A command has one row, whatever becomes of it, so that its id says whether it is done: a scheduled one that is handled by hand is
+not run again, and one that is scheduled twice under an id is there once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, Integer, MetaData, String, Table, Text, Uuid, func, text
+
+from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, UtcDateTime
+from sa_eventsource.mapping.named_indexes import add_index
+
+SCHEDULED, DONE, PARKED = "scheduled", "done", "parked"
+"""What a command's row says of it."""
+
+
+def commands_table(name: str, metadata: MetaData, **where: Any) -> Table:
+    """Put the table on a metadata.
+
+    Args:
+        name: Its name.
+        metadata: The application's metadata.
+        **where: The schema, if it has one of its own.
+    """
+    commands = Table(
+        name,
+        metadata,
+        Column("command_id", Uuid, primary_key=True),
+        Column("command_type", String(MAX_NAME_LENGTH), nullable=False),
+        Column("command_data", DOCUMENT, nullable=False),
+        Column("status", String(16), nullable=False),
+        Column("outcome", DOCUMENT, nullable=True),
+        Column("commit_token", Uuid, nullable=True),
+        Column("correlation_id", Uuid, nullable=True),
+        Column("causation_id", Uuid, nullable=True),
+        Column("metadata", DOCUMENT, nullable=True),
+        Column("schedule_key", String(MAX_NAME_LENGTH), nullable=True),
+        Column("due_at", UtcDateTime, nullable=True),
+        Column("attempts", Integer, nullable=False, server_default=text("0")),
+        Column("error", Text, nullable=True),
+        Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
+        Column("handled_at", UtcDateTime, nullable=True),
+        **where,
+    )
+    waits = commands.c.status == SCHEDULED
+    add_index(commands.c.due_at, postgresql_where=waits, sqlite_where=waits)
+    add_index(commands.c.schedule_key, unique=True, postgresql_where=waits, sqlite_where=waits)
+    return commands

@@ -1,0 +1,366 @@
+"""``Commands.handle``: a session, a transaction, a context, retries, and a result with a token."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import Engine, Table, select
+from sqlalchemy.exc import NoResultFound
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+
+from sa_eventsource import (
+    AsyncCommands,
+    Command,
+    Commands,
+    ConcurrencyError,
+    DeclarationError,
+    DomainEvent,
+    EventContext,
+    EventStore,
+    HandlerTransactionError,
+    ReadModelLagError,
+    RecordedEvent,
+    UnknownCommandError,
+    Worker,
+    command_handler,
+    event_context,
+    wait_for,
+)
+from tests.commands.bakery import (
+    AddCandle,
+    Base,
+    Cake,
+    CakeIsGone,
+    CakeList,
+    CakeOrdered,
+    CandleAdded,
+    CountNotes,
+    EatCake,
+    Note,
+    OrderCake,
+    WriteNote,
+    add_candle,
+    order_cake,
+)
+
+
+@pytest.fixture
+def commands(engine: Engine) -> Commands:
+    Base.metadata.create_all(engine)
+    return Commands(sessionmaker(engine), Base)
+
+
+def test_the_result_comes_with_the_token_of_the_commit(commands: Commands, engine: Engine) -> None:
+    handled = commands.handle(OrderCake(flavour="lemon"))
+    assert not handled.is_repetition
+    with Session(engine) as session:
+        assert session.get_one(Cake, handled.result).version == 1
+        assert handled.token is not None
+        recorded = EventStore(session, Base).get(handled.token)
+        assert recorded is not None
+        assert recorded.event == CakeOrdered(flavour="lemon", price=Decimal(20))
+
+
+def test_a_plain_model_is_a_command(commands: Commands) -> None:
+    cake_id = commands.handle(OrderCake(flavour="lemon")).result
+    assert commands.handle(EatCake(cake_id=cake_id)).result == "eaten"
+
+
+def test_a_handler_can_be_called_by_itself(commands: Commands, engine: Engine) -> None:
+    with Session(engine) as session:
+        cake_id = order_cake(OrderCake(flavour="lemon"), session)
+        assert add_candle(AddCandle(cake_id=cake_id), session) == 1
+        session.rollback()
+
+
+def test_without_events_there_is_no_token(commands: Commands, engine: Engine) -> None:
+    handled = commands.handle(WriteNote(text="milk"), wait_for=CakeList)
+    assert (handled.result, handled.token) == (None, None)
+    with Session(engine) as session:
+        assert session.scalars(select(Note.text)).all() == ["milk"]
+
+
+def test_a_handler_that_raises_undoes_all(commands: Commands, engine: Engine) -> None:
+    with pytest.raises(ValueError, match="the ink is dry"):
+        commands.handle(WriteNote(text="milk", fails=True))
+    with Session(engine) as session:
+        assert session.scalars(select(Note.text)).all() == []
+
+
+def test_an_unknown_command_names_the_known_ones(commands: Commands) -> None:
+    class Unheard(BaseModel):
+        pass
+
+    with pytest.raises(UnknownCommandError) as caught:
+        commands.handle(Unheard())
+    assert caught.value.command_type == "Unheard"
+    assert {"bakery.AddCandle", "bakery.OrderCake"} <= set(caught.value.known)
+    assert "bakery.AddCandle" in str(caught.value)
+    assert "@command_handler(Unheard)" in str(caught.value)
+
+
+def test_what_is_no_command_is_refused(commands: Commands) -> None:
+    with pytest.raises(TypeError, match="instance of a Pydantic model"):
+        commands.handle(OrderCake)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="command_id must be a UUID"):
+        commands.handle(OrderCake(flavour="lemon"), command_id="1")  # type: ignore[call-overload]
+    with pytest.raises(DeclarationError):
+        commands.handle(OrderCake(flavour="lemon"), wait_for=Note)
+
+
+def test_a_coroutine_function_needs_async_commands(commands: Commands) -> None:
+    with pytest.raises(TypeError, match="use AsyncCommands"):
+        commands.handle(CountNotes())
+
+
+class TestContext:
+    def test_events_know_the_command_that_led_to_them(self, commands: Commands, engine: Engine) -> None:
+        handled = commands.handle(OrderCake(flavour="lemon"))
+        recorded = _only(engine)
+        assert (recorded.causation_id, recorded.correlation_id) == (handled.command_id, handled.command_id)
+
+    def test_the_context_around_the_call_says_who_and_which_transaction(self, commands: Commands, engine: Engine) -> None:
+        correlation_id, command_id = uuid4(), uuid4()
+        with event_context(correlation_id=correlation_id, user="ann"):
+            commands.handle(OrderCake(flavour="lemon"), command_id=command_id)
+        recorded = _only(engine)
+        assert (recorded.correlation_id, recorded.causation_id) == (correlation_id, command_id)
+        assert recorded.metadata == {"user": "ann"}
+
+    def test_the_context_of_the_session_holds_too(self, engine: Engine) -> None:
+        Base.metadata.create_all(engine)
+        correlation_id = uuid4()
+        maker = sessionmaker(engine, info={"event_context": EventContext(correlation_id, metadata={"user": "bob"})})
+        Commands(maker, Base).handle(OrderCake(flavour="lemon"))
+        recorded = _only(engine)
+        assert (recorded.correlation_id, recorded.metadata) == (correlation_id, {"user": "bob"})
+
+    def test_a_command_that_is_not_kept_does_not_hide_the_event_that_led_to_it(self, commands: Commands, engine: Engine) -> None:
+        cause = uuid4()
+        with event_context(causation_id=cause):
+            commands.handle(OrderCake(flavour="lemon"))
+        assert _only(engine).causation_id == cause
+
+    def test_a_command_that_is_kept_keeps_the_event_that_led_to_it(self, commands: Commands, engine: Engine) -> None:
+        cause, command_id = uuid4(), uuid4()
+        with event_context(causation_id=cause):
+            commands.handle(OrderCake(flavour="lemon"), command_id=command_id)
+        assert _only(engine).causation_id == command_id
+        with engine.connect() as connection:
+            assert connection.scalar(select(_table().c.causation_id)) == cause
+
+
+class TestConflicts:
+    def test_the_handler_runs_again_in_another_session(self, postgres_engine: Engine) -> None:
+        Base.metadata.create_all(postgres_engine)
+        commands = Commands(sessionmaker(postgres_engine), Base)
+        seen: list[int] = []
+
+        class Brush(Command[int]):
+            cake_id: UUID
+
+        @command_handler(Brush)
+        def brush(command: Brush, session: Session) -> int:
+            cake = session.get_one(Cake, command.cake_id)
+            if not seen:
+                commands.handle(AddCandle(cake_id=command.cake_id))
+            seen.append(cake.candles)
+            cake.apply_event(CandleAdded())
+            return cake.candles
+
+        cake_id = commands.handle(OrderCake(flavour="lemon")).result
+        assert commands.handle(Brush(cake_id=cake_id)).result == 2
+        assert seen == [0, 1]
+
+    def test_the_last_conflict_is_raised(self, engine: Engine) -> None:
+        Base.metadata.create_all(engine)
+        attempts = []
+
+        class Lose(Command[None]):
+            pass
+
+        @command_handler(Lose)
+        def lose(command: Lose, session: Session) -> None:
+            attempts.append(1)
+            raise ConcurrencyError("Cake", "1", expected_version=1)
+
+        with pytest.raises(ConcurrencyError):
+            Commands(engine, Base, attempts=3).handle(Lose())
+        assert len(attempts) == 3
+
+
+class TestTransaction:
+    @pytest.mark.parametrize("deed", ["commit", "rollback"])
+    def test_a_handler_that_ends_the_transaction_is_refused(self, deed: str, commands: Commands, engine: Engine) -> None:
+        class Meddle(Command[None]):
+            __command_type__ = f"Meddle.{deed}"
+
+        @command_handler(Meddle)
+        def meddle(command: Meddle, session: Session) -> None:
+            session.add(Note(text="meddled"))
+            getattr(session, deed)()
+
+        with pytest.raises(HandlerTransactionError):
+            commands.handle(Meddle(), command_id=uuid4())
+        with Session(engine) as session:
+            assert session.scalars(select(Note)).all() == []
+            assert session.execute(select(_table())).all() == []
+
+    def test_savepoints_are_free(self, commands: Commands, engine: Engine) -> None:
+        class Try(Command[str]):
+            pass
+
+        @command_handler(Try)
+        def attempt(command: Try, session: Session) -> str:
+            with session.begin_nested() as savepoint:
+                session.add(Note(text="undone"))
+                savepoint.rollback()
+            with session.begin_nested():
+                session.add(Note(text="kept"))
+            return "done"
+
+        assert commands.handle(Try(), command_id=uuid4()).result == "done"
+        with Session(engine) as session:
+            assert session.scalars(select(Note.text)).all() == ["kept"]
+
+
+class TestReadModels:
+    def test_it_returns_when_a_read_model_has_the_events(self, engine: Engine) -> None:
+        Base.metadata.create_all(engine)
+        commands = Commands(sessionmaker(engine), Base)
+        with Worker(engine, Base):
+            cake_id = commands.handle(OrderCake(flavour="lemon"), wait_for=CakeList, timeout=30).result
+            with Session(engine) as session:
+                assert session.get_one(CakeList, cake_id).flavour == "lemon"
+            with Session(engine) as session:
+                token = commands.handle(EatCake(cake_id=cake_id), wait_for=[CakeList], timeout=30).token
+                assert token is not None
+                wait_for(session, CakeList, after=token, timeout=30)
+
+    def test_a_late_model_is_told_and_the_outcome_is_there(self, commands: Commands) -> None:
+        command, command_id = OrderCake(flavour="lemon"), uuid4()
+        with pytest.raises(ReadModelLagError):
+            commands.handle(command, command_id=command_id, wait_for=CakeList, timeout=0.05)
+        assert commands.handle(command, command_id=command_id).is_repetition
+
+
+class TestAsync:
+    async def test_both_kinds_of_handlers_run(self, async_engine: AsyncEngine) -> None:
+        async with async_engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        commands = AsyncCommands(async_sessionmaker(async_engine), Base)
+        assert (await commands.handle(CountNotes())).result == 1
+        handled = await commands.handle(OrderCake(flavour="lemon"))
+        assert (await commands.handle(AddCandle(cake_id=handled.result))).result == 1
+        with pytest.raises(NoResultFound):
+            await commands.handle(AddCandle(cake_id=uuid4()))
+
+    async def test_a_command_is_done_once_by_its_id(self, async_engine: AsyncEngine) -> None:
+        async with async_engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        commands = AsyncCommands(async_sessionmaker(async_engine), Base)
+        command_id = uuid4()
+        first, second = [await commands.handle(CountNotes(), command_id=command_id) for _ in range(2)]
+        assert (first.result, second.result, second.is_repetition) == (1, 1, True)
+
+    async def test_a_coroutine_handler_that_commits_is_refused(self, async_engine: AsyncEngine) -> None:
+        async with async_engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+
+        class CommitAsync(Command[None]):
+            pass
+
+        @command_handler(CommitAsync)
+        async def commit(command: CommitAsync, session: object) -> None:
+            await session.commit()  # type: ignore[attr-defined]
+
+        with pytest.raises(HandlerTransactionError):
+            await AsyncCommands(async_sessionmaker(async_engine), Base).handle(CommitAsync())
+
+    def test_sessions_of_the_other_kind_are_refused(self, engine: Engine) -> None:
+        with pytest.raises(TypeError, match="with synchronous sessions, use Commands"):
+            AsyncCommands(sessionmaker(engine), Base)  # type: ignore[arg-type]
+
+
+class TestDeclarations:
+    def test_a_second_handler_is_refused(self) -> None:
+        with pytest.raises(DeclarationError, match=r"bakery\.AddCandle has two handlers: .*add_candle and .*another"):
+
+            @command_handler(AddCandle)
+            def another(command: AddCandle, session: Session) -> int:
+                return 0
+
+    def test_a_second_command_of_the_name_is_refused(self) -> None:
+        class Other(Command[int]):
+            __command_type__ = "bakery.AddCandle"
+
+        with pytest.raises(DeclarationError, match=r"are both stored as 'bakery\.AddCandle'\. Set __command_type__"):
+
+            @command_handler(Other)
+            def other(command: Other, session: Session) -> int:
+                return 0
+
+    def test_the_same_function_may_be_declared_again(self) -> None:
+        assert command_handler(AddCandle)(add_candle) is add_candle
+
+    def test_a_base_may_have_a_handler_of_its_own(self, engine: Engine) -> None:
+        class OtherBase(DeclarativeBase):
+            pass
+
+        class Greet(Command[str]):
+            pass
+
+        @command_handler(Greet)
+        def greet(command: Greet, session: Session) -> str:
+            return "hello"
+
+        @command_handler(Greet, base=OtherBase)
+        def greet_otherwise(command: Greet, session: Session) -> str:
+            return "good day"
+
+        assert Commands(engine, Base).handle(Greet()).result == "hello"
+        assert Commands(engine, OtherBase).handle(Greet()).result == "good day"
+
+    def test_a_generator_function_is_refused(self) -> None:
+        with pytest.raises(DeclarationError, match="generator function"):
+
+            @command_handler(EatCake)
+            def eat(command: EatCake, session: Session) -> object:
+                yield 1
+
+    def test_a_function_of_other_arguments_is_refused(self) -> None:
+        with pytest.raises(DeclarationError, match="is called with the command and the session"):
+            command_handler(EatCake)(lambda command: None)  # type: ignore[arg-type, misc]
+
+    def test_a_class_is_wanted(self) -> None:
+        with pytest.raises(TypeError, match="takes the command's class"):
+            command_handler(Note)  # type: ignore[type-var]
+
+    def test_a_misspelt_option_is_refused(self) -> None:
+        class Misspelt(Command[None]):
+            __comand_type__ = "x"
+
+        with pytest.raises(DeclarationError, match="__command_type__"):
+            command_handler(Misspelt)
+
+
+def test_rules_reach_the_caller_as_they_are(commands: Commands) -> None:
+    cake_id = commands.handle(OrderCake(flavour="lemon")).result
+    commands.handle(EatCake(cake_id=cake_id))
+    with pytest.raises(CakeIsGone) as caught:
+        commands.handle(AddCandle(cake_id=cake_id))
+    assert caught.value.cake_id == cake_id
+
+
+def _only(engine: Engine) -> RecordedEvent[DomainEvent]:
+    with Session(engine) as session:
+        (recorded,) = EventStore(session, Base).events.all()
+        return recorded
+
+
+def _table() -> Table:
+    return Base.metadata.tables["commands"]
