@@ -2,8 +2,8 @@
 
 from sa_eventsource.commands.attempt import Handled
 from sa_eventsource.commands.command import Command
+from sa_eventsource.commands.command_handlers import command_handler
 from sa_eventsource.commands.commands import AsyncCommands, Commands
-from sa_eventsource.commands.handlers import command_handler
 from sa_eventsource.commands.problems import ProblemDetails, problem_details
 
 __all__ = [

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from sqlalchemy.orm import Session, SessionTransaction
 
+    from sa_eventsource.commands.command_handlers import CommandHandler
     from sa_eventsource.commands.command_rows import CommandRow
-    from sa_eventsource.commands.handlers import CommandHandler
     from sa_eventsource.mapping import EventSourceTables
 
 R = TypeVar("R", default=Any)

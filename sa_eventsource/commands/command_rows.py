@@ -6,21 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Text, cast, inspect, literal, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import JSONB
 
 from sa_eventsource.events import EventContext, decode_metadata, encode_metadata
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import DONE, database_clock
-from sa_eventsource.store import require_transaction
+from sa_eventsource.store import database_of, require_transaction
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from sqlalchemy import Connection, Insert, Table
+    from sqlalchemy import Connection, Table
     from sqlalchemy.orm import Session
 
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.store import Database
 
 _RESULT = '{"result":'
 
@@ -56,6 +55,11 @@ class CommandRows:
 
     connection: Connection
     table: Table
+
+    @property
+    def database(self) -> Database:
+        """The database's door."""
+        return database_of(self.connection.dialect)
 
     @classmethod
     def within(cls, session: Session, tables: EventSourceTables) -> CommandRows:
@@ -97,8 +101,7 @@ class CommandRows:
         self.connection.execute(update(self.table).where(self.table.c.command_id == command_id).values(values))
 
     def _insert(self, command_id: UUID, command_type: str, data: str, context: EventContext) -> Any:
-        insert = postgresql.insert if self.connection.dialect.name == "postgresql" else sqlite.insert
-        statement: Insert = insert(self.table).values(
+        return self.database.insert(self.table).values(
             command_id=command_id,
             command_type=command_type,
             command_data=self._document(data),
@@ -106,12 +109,10 @@ class CommandRows:
             causation_id=context.causation_id,
             metadata=self._document(encode_metadata(context.metadata)),
         )
-        return statement
 
     def _document(self, text: str | None) -> Any:
         """Give a JSON text to a column of documents as it is."""
-        value = literal(text, Text)
-        return cast(value, JSONB) if self.connection.dialect.name == "postgresql" else value
+        return self.database.document(literal(text, Text))
 
 
 def result_of(outcome: str) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from sa_eventsource.arguments import check_uuid, whole_number
 from sa_eventsource.commands.attempt import Attempt
+from sa_eventsource.commands.command_handlers import handler_of
 from sa_eventsource.commands.command_rows import table_of
-from sa_eventsource.commands.handlers import handler_of
 from sa_eventsource.commands.pruning import check_age, prune_some
 from sa_eventsource.mapping import async_session_maker, session_maker, tables_of_base
 from sa_eventsource.projections import async_wait_for, wait_for

@@ -26,5 +26,6 @@ def test_prune_forgets_what_is_old(engine: Engine) -> None:
 
 
 def test_a_base_without_the_table_is_told_how_to_get_it(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
     message = fail("commands", "prune", "tests.orders:Base", "--older-than", "1", engine=engine, status=1)
     assert 'EventSourceOptions(commands="commands")' in message
