@@ -104,6 +104,10 @@ class Consumer(ABC):
         """Check whether it takes the events of aggregates of a type."""
         return self.aggregate_types is None or aggregate_type in self.aggregate_types
 
+    def takes(self, recorded: RecordedEvent[Any]) -> bool:
+        """Check whether it takes an event, by the types of the event and of the aggregate."""
+        return type(recorded.event).__event_type__ in self.event_classes and self.takes_from(recorded.aggregate_type)
+
     def of_types(self, events: FromClause) -> list[ColumnElement[bool]]:
         """Write the condition that events are of the types that it takes."""
         return [events.c.event_type.in_(self.stored_types)]
@@ -114,7 +118,11 @@ class Consumer(ABC):
             return []
         return [events.c.aggregate_type.in_([quoted(name) for name in self.aggregate_types])]
 
-    def call_handler(self, each: RecordedEvent[Any], session: Session) -> None:
+    def handler_of(self, recorded: RecordedEvent[Any]) -> HandlerMethod | None:
+        """Get the handler that takes an event; None if there is none."""
+        return self.handlers.get(type(recorded.event).__event_type__) if self.takes_from(recorded.aggregate_type) else None
+
+    def call_handler(self, recorded: RecordedEvent[Any], session: Session) -> None:
         """Give an event to the handler that takes it, if there is one.
 
         Raises:
@@ -122,17 +130,17 @@ class Consumer(ABC):
                 or ended the transaction.
             SubscriptionError: That of a subscription did.
         """
-        handler = self.handlers.get(type(each.event).__event_type__)
-        if handler is None or not self.takes_from(each.aggregate_type):
+        handler = self.handler_of(recorded)
+        if handler is None:
             return
         connection = session.connection(bind_arguments=self.bind_arguments)
         try:
             with handling(session), within_transaction(session, connection):
-                handler.take(each, session)
+                handler.take(recorded, session)
         except Exception as error:
             if meaning_of(error) is not None and not is_refusal(error):
                 raise
-            raise self.refused([each], error) from error
+            raise self.refused([recorded], error) from error
 
     def named(self, events: Sequence[RecordedEvent[Any]]) -> list[str]:
         """Name the events, for a message."""

@@ -79,10 +79,7 @@ def fold(model: type[Any], events: Iterable[RecordedEvent[Any]]) -> dict[Any, di
 
 def step(definition: ReadModelDefinition, rows: MutableMapping[tuple[Any, ...], Row], recorded: RecordedEvent[Any]) -> None:
     """Let one event change the row that it belongs to, if it is one of the model's."""
-    name = type(recorded.event).__event_type__
-    if not definition.takes_from(recorded.aggregate_type) or (name not in definition.events and name not in definition.removed_by):
-        return
-    key = definition.key_of(recorded)
+    key = definition.key_of(recorded) if definition.changes_row(recorded) else None
     if key is not None:
         change(definition, rows, key, recorded)
 

@@ -47,15 +47,11 @@ def _runs(
     definition: ReadModelDefinition, events: Sequence[RecordedEvent[Any]]
 ) -> Iterator[tuple[list[RecordedEvent[Any]], RecordedEvent[Any] | None]]:
     """Give the events that declared fields take, as far as the next one of a handler, and that one; None at the end."""
-    declared = {**definition.events, **definition.removed_by}
     run: list[RecordedEvent[Any]] = []
     for recorded in events:
-        name = type(recorded.event).__event_type__
-        if not definition.takes_from(recorded.aggregate_type):
-            continue
-        if name in declared:
+        if definition.changes_row(recorded):
             run.append(recorded)
-        if name in definition.handlers:
+        if definition.handler_of(recorded) is not None:
             yield run, recorded
             run = []
     yield run, None

@@ -232,6 +232,11 @@ class ReadModelDefinition(Consumer):
         """Those that set fields or remove rows."""
         return {**self.events, **self.removed_by}
 
+    def changes_row(self, recorded: RecordedEvent[Any]) -> bool:
+        """Check whether an event that the model takes sets declared fields of a row, or removes it; handlers are another matter."""
+        name = type(recorded.event).__event_type__
+        return (name in self.events or name in self.removed_by) and self.takes_from(recorded.aggregate_type)
+
     def sources_of(self, event_type: str) -> Iterator[Source]:
         """List where key and fields come from, of events of a stored name."""
         yield from (part.sources[event_type] for part in self.key if event_type in part.sources)
@@ -274,12 +279,11 @@ class ReadModelDefinition(Consumer):
 
     def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> ReadModelError:
         """Say which of the model's events it could not take, and for which rows."""
-        known = self.event_classes
-        taken = [each for each in events if type(each.event).__event_type__ in known and self.takes_from(each.aggregate_type)]
+        taken = [event for event in events if self.takes(event)]
         return ReadModelError(
             self.name,
             events=self.named(taken),
-            event_ids=[each.event_id for each in taken],
+            event_ids=[event.event_id for event in taken],
             rows=list(self._rows(taken)),
             reason=self._reason(error),
         )

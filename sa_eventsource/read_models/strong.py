@@ -100,8 +100,7 @@ def _as_array(ids: list[str]) -> str:
 
 
 def _write_as_read(appended: Appended, definition: ReadModelDefinition, events: Iterable[RecordedEvent[Any]]) -> None:
-    known = definition.declared_classes()
-    taken = [each for each in events if type(each.event).__event_type__ in known and definition.takes_from(each.aggregate_type)]
+    taken = [event for event in events if definition.changes_row(event)]
     parameters = {"event_ids": "{}", "upcasted": events_as_rows(definition, taken)}
     write_statements(definition, "stored ids", with_upcasted=True).execute(appended.connection, parameters)
 

@@ -32,7 +32,7 @@ from sa_eventsource import (
 from sa_eventsource.consumers import subscription
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.read_models import count
-from tests.projections.test_worker import wait_until
+from tests.waiting import wait_until
 
 
 class Base(DeclarativeBase):

@@ -32,7 +32,7 @@ from sa_eventsource import (
     verify,
 )
 from sa_eventsource.mapping import tables_on
-from tests.projections.test_worker import wait_until
+from tests.waiting import wait_until
 
 
 class Base(DeclarativeBase):
