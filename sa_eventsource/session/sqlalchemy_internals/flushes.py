@@ -1,0 +1,209 @@
+"""What SQLAlchemy keeps to itself of sessions and their flushes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.event.attr import _EmptyListener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction, UOWTransaction
+
+
+def is_heard_elsewhere(session: Session) -> bool:
+    """Tell whether anyone but this library listens to a session's flushes, or to the transaction that each flush has of its own.
+
+    The library has one listener for two of the events, and two for the end of transactions.
+    """
+    dispatch = session.dispatch
+    for name, own in _FLUSH_EVENTS:
+        count = _count(getattr(dispatch, name))
+        if count > own:
+            return True
+    return False
+
+
+def _count(listeners: Any) -> int:
+    """Count listeners. Where an object has none of its own, as a rule, those of its class are counted with less work."""
+    return len(listeners.parent_listeners if type(listeners) is _EmptyListener else listeners)
+
+
+_FLUSH_EVENTS = (
+    ("before_flush", 1),
+    ("after_flush", 0),
+    ("after_flush_postexec", 1),
+    ("pending_to_persistent", 0),
+    ("after_transaction_create", 0),
+    ("after_transaction_end", 2),
+)
+"""Each with the number of this library's own listeners."""
+
+
+def has_work(session: Session) -> bool:
+    """Tell whether a flush that has come to its end of ``before_flush`` may go on."""
+    return not session._is_clean()  # noqa: SLF001
+
+
+def new_states(session: Session) -> Collection[InstanceState[Any]]:
+    """Get the instances that ``session.new`` lists, without making a list."""
+    return session._new  # noqa: SLF001
+
+
+def unflushed(session: Session) -> tuple[Iterable[Any], Iterable[Any], Iterable[Any]]:
+    """Get the instances that a flush would insert, update and delete, as ``session.new``, ``dirty`` and ``deleted`` list them."""
+    deleted = session._deleted  # noqa: SLF001
+    dirty = session._dirty_states  # noqa: SLF001
+    return session._new.values(), [each.obj() for each in dirty if each not in deleted], deleted.values()  # noqa: SLF001
+
+
+def innermost(session: Session) -> SessionTransaction:
+    """Get the savepoint that a session is in, or else its transaction, which must have begun."""
+    transaction: Any = session._nested_transaction or session._transaction  # noqa: SLF001
+    while transaction._parent is not None and not transaction.nested:  # noqa: SLF001 - the one that a flush has of its own
+        transaction = transaction._parent  # noqa: SLF001
+    found: SessionTransaction = transaction
+    return found
+
+
+def fail_flush(session: Session) -> None:
+    """Do what a flush does on an error in its statements: roll back to the enclosing savepoint or the start.
+
+    After that the session refuses to go on until ``rollback()``, and says why. ``before_flush`` runs outside the flush's own block
+    that does so, and a failure there would leave half of a flush to be committed. To be called while the error is handled.
+    """
+    # The block that a flush opens first; opened late, it does the same, and costs nothing where all goes well.
+    session._autobegin_t()._begin().rollback(_capture_exception=True)  # noqa: SLF001
+
+
+def register_persistent(session: Session, states: set[InstanceState[Any]]) -> Callable[[], None]:
+    """Do what a flush does after its statements: new and changed instances become persistent and clean.
+
+    Before other rows are written, so that what follows from the events finds the instances in the session. Sending them through
+    the unit of work as well, which has no table to write for them, would take a quarter of a commit's time: that is only done
+    where somebody else listens.
+
+    Returns:
+        What is to be called when that has been written: here there is nothing to do.
+    """
+    session._register_persistent(states)  # noqa: SLF001
+    return _do_nothing
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def register_findable(session: Session, states: set[InstanceState[Any]]) -> Callable[[], None]:
+    """Have new instances found in the session by their identity, for as long as what follows from their events is written.
+
+    The flush makes them persistent at its end; until then its hooks see them in ``session.new``. An instance whose place one takes
+    was never stored: the flush drops it, with a warning.
+
+    Returns:
+        What makes them new again.
+    """
+    new = [state for state in states if state.key is None]
+    replaced: list[InstanceState[Any]] = []
+    for state in new:
+        state.key = state.mapper._identity_key_from_state(state)  # noqa: SLF001
+        old = session.identity_map.replace(state)
+        if old is not None:
+            replaced.append(old)
+
+    def forget() -> None:
+        for state in new:
+            session.identity_map.safe_discard(state)
+            state.key = None
+        for state in replaced:
+            if state.obj() is not None:
+                session.identity_map.add(state)
+
+    return forget
+
+
+def has_row_hooks(mapper: Mapper[Any]) -> bool:
+    """Tell whether anyone listens to a mapper's rows (``before_insert`` and the like)."""
+    dispatch = mapper.dispatch
+    count = _count(dispatch.before_insert) + _count(dispatch.before_update)
+    return bool(count + _count(dispatch.after_insert) + _count(dispatch.after_update))
+
+
+def call_row_hooks(connection: Connection, state: InstanceState[Any], name: str) -> None:
+    """Call the listeners to an instance's row, as SQLAlchemy does where it writes one.
+
+    Args:
+        connection: What they may write with.
+        state: The instance.
+        name: The event.
+    """
+    getattr(state.mapper.dispatch, name)(state.mapper, connection, state)
+
+
+class PendingFlush:
+    """A flush whose ``before_flush`` hooks run."""
+
+    def __init__(self, context: UOWTransaction) -> None:
+        """Wrap what the hooks are given."""
+        self._context: Any = context
+        self.session: Session = self._context.session
+        self._present: frozenset[InstanceState[Any]] = frozenset()
+
+    def before_rows(self, act: Callable[[PendingFlush], None]) -> None:
+        """Have *act* called once all ``before_flush`` hooks have run and all that is to be written is known, before the first row.
+
+        This is the stage at which relationships add what they cascade to; no public event has it. *act* may use the session as a
+        ``before_flush`` hook may.
+        """
+        self._context.presort_actions["sa_eventsource"] = _BeforeRows(self, act)
+
+    def states(self) -> list[tuple[InstanceState[Any], bool]]:
+        """List what the flush is about to write, with whether it is deleted."""
+        return [(state, is_deleted) for state, (is_deleted, is_listed_only) in self._context.states.items() if not is_listed_only]
+
+    def leave_out(self, state: InstanceState[Any]) -> None:
+        """Have the flush write no row for an instance, which it makes persistent and clean all the same."""
+        self._context.remove_state_actions(state)
+
+    def note_what_is_there(self) -> None:
+        """Remember what the session is to write, in this flush or in another."""
+        self._present = frozenset(self._to_write())
+
+    def take_in_what_came_up(self, written: type[Any]) -> None:
+        """Have the flush write also what has been added, changed or deleted since :meth:`note_what_is_there`.
+
+        Args:
+            written: Instances of this class are written already: new ones are made persistent, and no row is written for them.
+        """
+        deleted = self.session._deleted  # noqa: SLF001
+        for state in self._to_write():
+            is_written = issubclass(state.mapper.class_, written)
+            if state not in self._present and (state.key is None or not is_written):
+                self._context.register_object(state, isdelete=state in deleted)
+                if is_written:
+                    self.leave_out(state)
+
+    def _to_write(self) -> list[InstanceState[Any]]:
+        session = self.session
+        return [*session._new, *session._dirty_states, *session._deleted]  # noqa: SLF001
+
+
+class _BeforeRows:
+    def __init__(self, flush: PendingFlush, act: Callable[[PendingFlush], None]) -> None:
+        self._flush = flush
+        self._act: Callable[[PendingFlush], None] | None = act
+
+    def execute(self, _context: UOWTransaction) -> bool:
+        """Act once; tell SQLAlchemy that there may be more to write."""
+        act, self._act = self._act, None
+        if act is None:
+            return False
+        session: Any = self._flush.session
+        session._warn_on_events = False  # noqa: SLF001 - no row is being written yet
+        try:
+            act(self._flush)
+        finally:
+            session._warn_on_events = True  # noqa: SLF001
+        return True
