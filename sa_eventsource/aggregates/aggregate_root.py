@@ -15,6 +15,7 @@ from sa_eventsource.aggregates.aggregate_definition import AggregateDefinition, 
 from sa_eventsource.aggregates.handlers import HOW_TO_APPLY, Handlers
 from sa_eventsource.aggregates.instance import BOOKS, Books, books_of, drop_half_changed_state, load_missing_state, session_side
 from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside
+from sa_eventsource.aggregates.own_methods import keep_own_methods, refuse_generated_constructor
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.arguments import check_moment_of_event, check_uuid
 from sa_eventsource.class_options import Kind, check_options
@@ -267,43 +268,12 @@ def _collect(cls: type[AggregateRoot[Any]]) -> None:
     if "__state_fields__" not in vars(cls):
         check_options(cls, Kind.AGGREGATE)
         reserved = frozenset(name for name in dir(AggregateRoot) if not name.startswith("_"))
-        _refuse_generated_constructor(cls)
+        refuse_generated_constructor(cls, AggregateRoot)
         fields = StateFields(cls, load_missing_state, reserved=reserved)
         handlers = Handlers(cls)
         cls.__state_fields__, cls.__event_handlers__ = fields, handlers
-        _keep_own_methods(cls)
+        keep_own_methods(cls, AggregateRoot)
         set_aside(cls, vars(AggregateRoot)["__mapper_args__"])
-
-
-def _refuse_generated_constructor(cls: type[AggregateRoot[Any]]) -> None:
-    """Refuse an own constructor whose ``super().__init__()`` comes to the one that a declarative base brings."""
-    constructor = getattr(getattr(cls, "registry", None), "constructor", None)
-    own = None
-    for base in cls.__mro__:
-        method = vars(base).get("__init__")
-        if base is not cls and issubclass(base, AggregateRoot):
-            return
-        if method is not None and method is constructor and own is not None:
-            bases = ", ".join(["AggregateRoot", *(each.__name__ for each in cls.__bases__ if each is not AggregateRoot)])
-            raise DeclarationError(
-                f"{own.__name__}.__init__ would call the constructor of {base.__name__}, and not that of AggregateRoot. Put "
-                f"AggregateRoot first: class {cls.__name__}({bases})"
-            )
-        own = base if own is None and method is not None and method is not constructor else own
-
-
-def _keep_own_methods(cls: type[AggregateRoot[Any]]) -> None:
-    # A declarative base brings a constructor, and a dataclass base writes all of these into every class that does not have them:
-    # leave out what was generated, and put what would be inherited then on the class itself.
-    constructor = getattr(getattr(cls, "registry", None), "constructor", None)
-    for name in ("__init__", "__repr__", "__eq__", "__hash__"):
-        if name not in vars(cls):
-            for base in cls.__mro__:
-                method = vars(base).get(name)
-                generated = method is constructor or "__dataclass_params__" in vars(base)
-                if method is not None and (issubclass(base, AggregateRoot) or not generated):
-                    setattr(cls, name, method)
-                    break
 
 
 def _define(cls: Any) -> AggregateDefinition:

@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from sa_eventsource.events import event_types
 from sa_eventsource.events.codec_steps import FromLog, Step, Steps, ToLog
 from sa_eventsource.events.comparison import difference, shown
-from sa_eventsource.events.exactness import proof_of, refuses_later
+from sa_eventsource.events.exactness import proof_of
+from sa_eventsource.events.future_times import refuses_later
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.storable import is_suspicious, refuse_unstorable
 from sa_eventsource.events.upcasting import in_present_shape, refuse_idle_steps

@@ -26,40 +26,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.engine import Dialect
 
-    from sa_eventsource.consumers import HandlerMethod
     from sa_eventsource.events import DomainEvent, RecordedEvent
+    from sa_eventsource.read_models.declared_model import TakenEvents
     from sa_eventsource.read_models.evolve_methods import EvolveFunction
     from sa_eventsource.read_models.fields import Field, KeyPart
     from sa_eventsource.read_models.sources import Source
 
-_ROOM_FOR_VERSION_AND_SHARD = 25
 _TOO_LONG = "22001"
 """SQLSTATE of a text that does not fit its column."""
 
 Consistency: TypeAlias = Literal["strong", "eventual"]
-
-
-@dataclass(kw_only=True)
-class TakenEvents:
-    """What events do to a model's rows, with the event classes that have been declared by now.
-
-    Attributes:
-        named_classes: The event classes that the declaration names; those that inherit from them are taken too.
-        key: The fields that identify the row, in the order declared.
-        fields: The other declared fields.
-        events: The event classes that declared fields or ``@evolves`` methods take, by stored name.
-        removed_by: Those that remove the row, by stored name.
-        evolvers: The ``@evolves`` methods, by stored name of the event type.
-        handlers: The ``@handles`` methods, likewise.
-    """
-
-    named_classes: frozenset[type[DomainEvent]]
-    key: tuple[KeyPart, ...]
-    fields: tuple[Field, ...]
-    events: Mapping[str, type[DomainEvent]]
-    removed_by: Mapping[str, type[DomainEvent]]
-    evolvers: Mapping[str, EvolveFunction]
-    handlers: Mapping[str, HandlerMethod]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -345,23 +321,6 @@ class ReadModelDefinition(Consumer):
     def fingerprint(self) -> str:
         """Digest of the declaration: rows made under another one must be rebuilt."""
         return fingerprint_of(self)
-
-
-def versioned_name(where: str, name: str, version: int) -> str:
-    """The name that rows and checkpoint of a version are kept under.
-
-    Raises:
-        DeclarationError: The name is impossible.
-    """
-    longest = MAX_NAME_LENGTH - _ROOM_FOR_VERSION_AND_SHARD
-    if not 0 < len(name) <= longest or set(name) & set("\x00#@"):
-        raise DeclarationError(f"{where}.__projection_name__ must have 1 to {longest} characters, and none of #, @ and NUL")
-    return name if version == 1 else f"{name}@{version}"
-
-
-def versioned_table(name: str, version: int) -> str:
-    """The name of a version's own table."""
-    return name if version == 1 else f"{name}_v{version}"
 
 
 def definition_of(model: Any) -> ReadModelDefinition:

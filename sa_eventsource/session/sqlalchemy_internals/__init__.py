@@ -17,7 +17,7 @@ from sa_eventsource.session.sqlalchemy_internals.flushes import (
     unflushed,
 )
 from sa_eventsource.session.sqlalchemy_internals.mapped_classes import copied, has_condition, refuse_inspection, refuse_lookups
-from sa_eventsource.session.sqlalchemy_internals.statements import (
+from sa_eventsource.session.sqlalchemy_internals.orm_statements import (
     IdentityLoad,
     identity_load,
     loaded_result,
