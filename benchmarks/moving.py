@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, text
 
-from benchmarks.__main__ import empty_database
+from benchmarks.databases import empty_database
 from benchmarks.following import Base
 from sa_eventsource import event_record, export_events, import_events
 

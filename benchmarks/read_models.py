@@ -19,7 +19,7 @@ from rich.table import Table
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from benchmarks.__main__ import empty_database
+from benchmarks.databases import empty_database
 from sa_eventsource import (
     AggregateRoot,
     DomainEvent,
