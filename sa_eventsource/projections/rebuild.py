@@ -7,22 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete
 
-from sa_eventsource.checkpoints import Checkpoint, check_cluster, lock_checkpoint, next_batch, remove_checkpoints, save_checkpoint
+from sa_eventsource.checkpoints import (
+    Checkpoint,
+    check_cluster,
+    lock_checkpoint,
+    next_batch,
+    read_batch,
+    remove_checkpoints,
+    save_checkpoint,
+)
 from sa_eventsource.consumers import Follower, followers_of
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.parking import has_parked
 from sa_eventsource.projections.processing import process_batch
 from sa_eventsource.projections.steps import after
 from sa_eventsource.projections.transaction import following
-from sa_eventsource.read_models import forget_rows
+from sa_eventsource.read_models import RowsInMemory, forget_rows
 from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.checkpoints import Batch
     from sa_eventsource.read_models import ReadModelDefinition
 
 
@@ -45,11 +54,11 @@ def rebuild(session: Session, definition: ReadModelDefinition, *, progress: Call
         ReadModelError: A handler raised, or the database refused a row. Everything is as it was.
     """
     with observed("rebuild", definition.name) as observation:
-        observation.events = _rebuild(session, definition, progress)
+        observation.events = _rebuild(session, definition, progress or _report_to_nobody)
     return observation.events
 
 
-def _rebuild(session: Session, definition: ReadModelDefinition, progress: Callable[[int], None] | None) -> int:
+def _rebuild(session: Session, definition: ReadModelDefinition, progress: Callable[[int], None]) -> int:
     with following(session, definition) as connection:
         checkpoint = _lock_all(connection, definition)
         if definition.is_strong:
@@ -73,35 +82,43 @@ def _rebuild_rows(
     connection: Connection,
     definition: ReadModelDefinition,
     checkpoint: Checkpoint,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], None],
 ) -> int:
     whole_model = Follower(definition, definition.name)
     without_parked = has_parked(connection, definition)
-    batch = next_batch(connection, whole_model, checkpoint, None)
-    total = 0
-    if not (batch.outdated or definition.handlers or definition.is_folded(connection.dialect)):
-        process_batch(session, whole_model, batch, without_parked=without_parked, into_empty=True)
-        total = batch.count
-        _report(progress, total)
-    else:
-        checkpoint = replace(checkpoint, until=batch.until)
-        is_last = False
-        while not is_last:
-            batch = next_batch(connection, whole_model, checkpoint, definition.batch_size)
-            process_batch(session, whole_model, batch, without_parked=without_parked)
+    whole = next_batch(connection, whole_model, checkpoint, None)
+    parts = _parts(connection, whole_model, replace(checkpoint, until=whole.until), progress)
+    if definition.is_folded(connection.dialect) and not definition.handlers:
+        rows = RowsInMemory(connection, definition)
+        for part in parts:
+            rows.take(read_batch(connection, whole_model, part, whole_model.streams(without_parked=without_parked)))
+        rows.store()
+    elif whole.outdated or definition.handlers:
+        for part in parts:
+            process_batch(session, whole_model, part, without_parked=without_parked)
             forget_rows(session)
-            total += batch.count
-            _report(progress, total)
-            is_last = batch.count < definition.batch_size
-            checkpoint = replace(checkpoint, position=batch.upto)
+    else:
+        process_batch(session, whole_model, whole, without_parked=without_parked, into_empty=True)
+        progress(whole.count)
     for follower in followers_of(definition, connection.dialect):
-        save_checkpoint(connection, follower, after(definition, checkpoint, batch, is_last=True))
-    return total
+        save_checkpoint(connection, follower, after(definition, checkpoint, whole, is_last=True))
+    return whole.count
 
 
-def _report(progress: Callable[[int], None] | None, total: int) -> None:
-    if progress is not None:
+def _parts(connection: Connection, follower: Follower, checkpoint: Checkpoint, progress: Callable[[int], None]) -> Iterator[Batch]:
+    """Walk through the log from a checkpoint on, in batches that suit the model; report each when the next one is asked for."""
+    size = follower.consumer.batch_size
+    total, is_last = 0, False
+    while not is_last:
+        batch = next_batch(connection, follower, checkpoint, size)
+        yield batch
+        total += batch.count
         progress(total)
+        is_last = batch.count < size
+        checkpoint = replace(checkpoint, position=batch.upto)
+
+
+def _report_to_nobody(_total: int) -> None: ...
 
 
 def _delete_rows(definition: ReadModelDefinition) -> Any:

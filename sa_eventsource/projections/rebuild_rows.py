@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, or_, select
@@ -13,7 +14,7 @@ from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.projections.parking import has_parked
 from sa_eventsource.projections.steps import check_declaration
 from sa_eventsource.projections.transaction import following, reading
-from sa_eventsource.read_models import apply_events, is_row
+from sa_eventsource.read_models import RowsInMemory, is_row
 from sa_eventsource.read_models.sql import events_as_rows, is_outdated, write_statements
 from sa_eventsource.store import database_of, recorded, select_events
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.checkpoints import Checkpoint
-    from sa_eventsource.consumers import Follower
+    from sa_eventsource.consumers import Follower, Streams
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.read_models import ReadModelDefinition
 
@@ -62,8 +63,11 @@ def rebuild_rows(session: Session, definition: ReadModelDefinition, keys: Collec
     with following(session, definition) as connection:
         progress = _progress(connection, definition)
         _delete(connection, definition, in_order)
-        for follower, checkpoint in progress:
-            _write(connection, follower, checkpoint, normal)
+        if definition.is_folded(connection.dialect):
+            _fold(connection, definition, progress, normal)
+        else:
+            for follower, checkpoint in progress:
+                _write(connection, follower, checkpoint, normal)
         return sum(_count(connection, definition, chunk) for chunk in _chunks(in_order))
 
 
@@ -107,19 +111,30 @@ def _progress(connection: Connection, definition: ReadModelDefinition) -> list[t
     return progress
 
 
+def _fold(
+    connection: Connection, definition: ReadModelDefinition, progress: Sequence[tuple[Follower, Checkpoint]], keys: set[_Key]
+) -> None:
+    """Work out the rows in Python, from what each follower has taken."""
+    rows = RowsInMemory(connection, definition)
+    for follower, checkpoint in progress:
+        if _has_taken_none(connection, checkpoint):
+            continue
+        where, parameters = of_taken(follower, checkpoint, _streams(connection, follower))
+        events = _read(connection, definition, where, parameters)
+        while some := list(islice(events, _READ_AT_A_TIME)):
+            rows.take(event for event in some if definition.key_of(event) in keys)
+    rows.store()
+
+
 def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, keys: set[_Key]) -> None:
+    """Have the database work out the rows, from what a follower has taken."""
+    if _has_taken_none(connection, checkpoint):
+        return
     definition: Any = follower.consumer
-    events = definition.tables.events
-    streams = follower.streams(without_parked=has_parked(connection, definition))
+    streams = _streams(connection, follower)
     where, parameters = of_taken(follower, checkpoint, streams)
-    if not database_of(connection.dialect).has_one_writer and checkpoint.since is None and checkpoint.until is None:
-        return
-    if definition.is_folded(connection.dialect):
-        mine = [event for event in _read(connection, definition, where, parameters) if definition.key_of(event) in keys]
-        apply_events(connection, definition, mine)
-        return
     in_progress = checkpoint.until is not None
-    where.append(is_outdated(definition, events))
+    where.append(is_outdated(definition, definition.tables.events))
     outdated = [event for event in _read(connection, definition, where, parameters) if definition.key_of(event) in keys]
     parts = definition.key
     documents = [[part.type.to_json(value) for part, value in zip(parts, key, strict=True)] for key in keys]
@@ -130,6 +145,15 @@ def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, k
     statements.write.execute(
         connection, {**parameters, "keys": json.dumps(documents, default=str), "upcasted": events_as_rows(definition, outdated)}
     )
+
+
+def _has_taken_none(connection: Connection, checkpoint: Checkpoint) -> bool:
+    has_snapshots = not database_of(connection.dialect).has_one_writer
+    return has_snapshots and checkpoint.since is None and checkpoint.until is None
+
+
+def _streams(connection: Connection, follower: Follower) -> Streams:
+    return follower.streams(without_parked=has_parked(connection, follower.consumer))
 
 
 def _read(

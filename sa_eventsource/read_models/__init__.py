@@ -7,13 +7,14 @@ from sa_eventsource.read_models.fold import Row, fold, step
 from sa_eventsource.read_models.handler_methods import handles
 from sa_eventsource.read_models.in_order import apply_in_order
 from sa_eventsource.read_models.locked_rows import forget_rows, load_for_update
-from sa_eventsource.read_models.mapped_rows import unique_indexes
+from sa_eventsource.read_models.mapped_rows import is_row, unique_indexes
 from sa_eventsource.read_models.model_versions import versioned_name
 from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import Consistency, ReadModelDefinition, definition_of
 from sa_eventsource.read_models.reducers import append, count, decrement, first, increment, last, max_, min_, remove, sum_
-from sa_eventsource.read_models.row_store import apply_events, is_row
+from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.row_types import StoredList, StoredNumber
+from sa_eventsource.read_models.rows_in_memory import RowsInMemory
 from sa_eventsource.read_models.sources import EnvelopeField
 from sa_eventsource.read_models.strong import write_strong_models
 
@@ -25,6 +26,7 @@ __all__ = [
     "ReadModel",
     "ReadModelDefinition",
     "Row",
+    "RowsInMemory",
     "StoredList",
     "StoredNumber",
     "append",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Index, Integer, select
+from sqlalchemy import Index, Integer, and_, select
 from sqlalchemy.orm import MappedColumn, mapped_column
 from sqlalchemy.types import NullType
 from typing_extensions import Format, get_annotations
@@ -145,6 +145,15 @@ def _indexes(definition: ReadModelDefinition) -> Iterator[tuple[tuple[str, ...],
     # transactions that make a row at once would collide here, where ON CONFLICT does not look.
     if len(definition.key) > 1 or any(part.type.kind in ("integer", "boolean") for part in definition.key):
         yield tuple(part.name for part in definition.key), False
+
+
+def is_row(definition: ReadModelDefinition, key: tuple[Any, ...]) -> ColumnElement[bool]:
+    """Build the condition that a stored row is the one of a key."""
+    table = definition.table
+    if not definition.has_own_table:
+        return and_(table.c.projection_name == definition.name, table.c.id == definition.row_id(key))
+    columns = definition.model.__mapper__.columns
+    return and_(*(columns[part.name] == value for part, value in zip(definition.key, key, strict=True)))
 
 
 def unique_indexes(definition: ReadModelDefinition) -> set[str]:

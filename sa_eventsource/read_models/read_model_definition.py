@@ -253,14 +253,16 @@ class ReadModelDefinition(Consumer):
             return 1_000
         return 5_000 if self.evolvers else 10_000 if self.read_in_python else 100_000
 
-    def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> ReadModelError:
-        """Say which of the model's events it could not take, and for which rows."""
+    def refused(
+        self, events: Sequence[RecordedEvent[Any]], error: Exception, keys: Iterable[tuple[Any, ...]] = ()
+    ) -> ReadModelError:
+        """Say which of the model's events it could not take, and for which rows: those of the events, and of further keys."""
         taken = [event for event in events if self.takes(event)]
         return ReadModelError(
             self.name,
             events=self.named(taken),
             event_ids=[event.event_id for event in taken],
-            rows=list(self._rows(taken)),
+            rows=[*self._rows(taken), *(repr(self.row_id(key)) for key in keys)],
             reason=self._reason(error),
         )
 

@@ -13,7 +13,7 @@ from sa_eventsource.read_models.fold import Row
 from sa_eventsource.read_models.sql import folded_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import Dialect
@@ -25,7 +25,7 @@ _Key = tuple[Any, ...]
 _Writer = "Callable[[Any], str]"
 
 
-def lock_rows(connection: Connection, definition: ReadModelDefinition, keys: Iterable[_Key]) -> dict[_Key, Row]:
+def load_rows(connection: Connection, definition: ReadModelDefinition, keys: Iterable[_Key]) -> dict[_Key, Row]:
     """Read the rows of some keys, as far as they are there, and lock them until the transaction ends."""
     writer = _RowWriter(definition, connection.dialect)
     wanted = f"[{','.join(writer.identity(key) for key in keys)}]"
@@ -40,7 +40,7 @@ def lock_rows(connection: Connection, definition: ReadModelDefinition, keys: Ite
 
 
 def write_rows(
-    connection: Connection, definition: ReadModelDefinition, before: Iterable[_Key], rows: Mapping[_Key, Row]
+    connection: Connection, definition: ReadModelDefinition, before: Collection[_Key], rows: Mapping[_Key, Row]
 ) -> set[_Key]:
     """Write rows that are locked, or were not there.
 
