@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 ROOM = 50_000
 """Rows kept in memory; with more, all are written and let go, and read again when an event asks for them."""
 
-_WRITTEN_AT_ONCE = 1_000
+WRITTEN_AT_ONCE = 1_000
+"""Rows in one statement, which the database reads as one document."""
 
 
 class RowsInMemory:
@@ -68,7 +69,7 @@ class RowsInMemory:
         """
         removed = [key for key in self._loaded if key not in self._rows]
         keys = iter([*removed, *self._rows])
-        while some := list(islice(keys, _WRITTEN_AT_ONCE)):
+        while some := list(islice(keys, WRITTEN_AT_ONCE)):
             self._write(some)
         self._rows.clear()
         self._loaded.clear()

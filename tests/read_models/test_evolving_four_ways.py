@@ -42,6 +42,7 @@ from tests.read_models.generated_models import (
     Told,
     histories,
 )
+from tests.read_models.memory import ROOMS, cramp
 from tests.read_models.test_four_ways import (
     _SETTINGS,
     _log_tables,
@@ -125,14 +126,15 @@ class EveryTypeRecipe:
 
 
 @pytest.mark.parametrize("own_table", [False, True], ids=["shared table", "own table"])
-def test_four_ways_agree(engine: Engine, own_table: bool) -> None:
+def test_four_ways_agree(engine: Engine, own_table: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     Base.metadata.create_all(engine, tables=_log_tables())
     is_postgresql = engine.dialect.name == "postgresql"
     history = histories() if is_postgresql else histories(decimals=EXACT_DECIMALS)
 
     @settings(**_SETTINGS, max_examples=settings().max_examples // (1 if is_postgresql else 2))
-    @given(st.booleans(), st.just([]) | history, history, _COMMITS, st.integers(1, 6))
-    def check(is_removed: bool, old: list[Happening], new: list[Happening], commits: list[int], batch_size: int) -> None:
+    @given(st.booleans(), st.just([]) | history, history, _COMMITS, st.integers(1, 6), ROOMS)
+    def check(is_removed: bool, old: list[Happening], new: list[Happening], commits: list[int], batch_size: int, room: int) -> None:
+        cramp(monkeypatch, room=room, batch_size=batch_size)
         check_all_ways(engine, EveryTypeRecipe(is_removed), old, new, commits, batch_size, own_table)
 
     check()
@@ -180,13 +182,14 @@ def _declare(base: type[Any], consistency: str = "eventual", *, own_table: bool 
     return type(name, (base, Base), namespace)
 
 
-def test_declared_fields_and_handlers_make_the_same_rows(engine: Engine) -> None:
+def test_declared_fields_and_handlers_make_the_same_rows(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that several streams share."""
     Base.metadata.create_all(engine, tables=_log_tables())
 
     @settings(**_SETTINGS, max_examples=settings().max_examples // 2)
-    @given(histories(decimals=EXACT_DECIMALS), histories(decimals=EXACT_DECIMALS), _COMMITS, st.integers(1, 6))
-    def check(old: list[Happening], new: list[Happening], commits: list[int], batch_size: int) -> None:
+    @given(histories(decimals=EXACT_DECIMALS), histories(decimals=EXACT_DECIMALS), _COMMITS, st.integers(1, 6), ROOMS)
+    def check(old: list[Happening], new: list[Happening], commits: list[int], batch_size: int, room: int) -> None:
+        cramp(monkeypatch, room=room, batch_size=batch_size)
         models = [_declare(base, each) for base in (_Declared, _Evolved, _Handled) for each in ("strong", "eventual")]
         try:
             for model in models:
@@ -206,6 +209,10 @@ def test_declared_fields_and_handlers_make_the_same_rows(engine: Engine) -> None
                 assert rows_of(session, models[2]) == meant == fold(models[2], EventStore(session, Base).events.all())
                 assert not differences(session, models[3], meant)
             assert all(each == found[0] for each in found)
+            for model in models[2:4]:
+                EventReplayer(engine, Base).rebuild(model)
+                with Session(engine) as session:
+                    assert not differences(session, model, meant)
         finally:
             forget_everything(engine, *models)
 

@@ -28,6 +28,7 @@ from tests.read_models.generated_models import (
     histories,
     recipes,
 )
+from tests.read_models.memory import ROOMS, cramp
 
 TABLES = tables_on(Base.metadata)
 # Shrinking an example that needs a database takes minutes; HYPOTHESIS_PROFILE=thorough has time for it.
@@ -213,13 +214,14 @@ def test_four_ways_agree_on_postgresql(postgres_engine: Engine, own_table: bool)
 
 
 @pytest.mark.parametrize("own_table", [False, True], ids=["shared table", "own table"])
-def test_four_ways_agree_on_sqlite(sqlite_engine: Engine, own_table: bool) -> None:
+def test_four_ways_agree_on_sqlite(sqlite_engine: Engine, own_table: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     Base.metadata.create_all(sqlite_engine, tables=_log_tables())
     history = histories(decimals=EXACT_DECIMALS)
 
     @settings(**_SETTINGS, max_examples=max(10, settings().max_examples // 4))
-    @given(recipes(), st.just([]) | history, history, st.lists(st.integers(1, 4), min_size=1), st.integers(1, 6))
-    def check(recipe: Recipe, old: list[Happening], new: list[Happening], commits: list[int], batch_size: int) -> None:
+    @given(recipes(), st.just([]) | history, history, st.lists(st.integers(1, 4), min_size=1), st.integers(1, 6), ROOMS)
+    def check(recipe: Recipe, old: list[Happening], new: list[Happening], commits: list[int], batch_size: int, room: int) -> None:
+        cramp(monkeypatch, room=room, batch_size=batch_size)
         check_all_ways(sqlite_engine, recipe, old, new, commits, batch_size, own_table)
 
     check()

@@ -30,7 +30,8 @@ from sa_eventsource import (
     fold,
     map_from_event,
 )
-from sa_eventsource.read_models import ReadModelDefinition, count, last, rows_in_memory
+from sa_eventsource.read_models import ReadModelDefinition, count, last
+from tests.read_models.memory import cramp
 from tests.read_models.test_four_ways import rows_of
 
 
@@ -144,13 +145,6 @@ def track(engine: Engine) -> Engine:
 def postgres_track(postgres_engine: Engine) -> Engine:
     Base.metadata.create_all(postgres_engine)
     return postgres_engine
-
-
-def cramp(monkeypatch: pytest.MonkeyPatch, *, room: int, batch_size: int) -> None:
-    """Leave room for few rows, and take few events at a time."""
-    monkeypatch.setattr(rows_in_memory, "ROOM", room)
-    monkeypatch.setattr(rows_in_memory, "_WRITTEN_AT_ONCE", 2)
-    monkeypatch.setattr(ReadModelDefinition, "batch_size", batch_size)
 
 
 def happen(engine: Engine, *events: tuple[str, DomainEvent]) -> None:
@@ -288,8 +282,7 @@ def test_a_row_that_the_database_refuses_is_named(postgres_track: Engine, monkey
     ReadModelManager(postgres_track, Base).catch_up(Words)
     before = stored(postgres_track, Words)
     happen(postgres_track, *(step("a", 1, word) for word in words[3:]))
-    cramp(monkeypatch, room=room, batch_size=3)
-    monkeypatch.setattr(rows_in_memory, "_WRITTEN_AT_ONCE", 5)
+    cramp(monkeypatch, room=room, batch_size=3, written_at_once=5)
     with pytest.raises(ReadModelError, match=r"in row 'longer than five'.*too long") as caught:
         EventReplayer(postgres_track, Base).rebuild(Words)
     assert caught.value.rows == ("'longer than five'",)
