@@ -58,7 +58,8 @@ class EventReplayer:
 
         Writers go on; what they commit in the meantime is caught up with afterwards, by whoever follows. For a strong model they
         wait until it is done. Interrupted, all is as it was. What the model has put aside stays there. Events whose type no class
-        declares are left out, and the logger ``sa_eventsource.rebuild`` warns of them.
+        declares are left out, and the logger ``sa_eventsource.rebuild`` warns of them. Rows that Python works out, those of
+        ``@evolves`` methods and all on SQLite, are kept in memory, up to 50,000; with more, they are written and let go meanwhile.
 
         Args:
             model: The read model.
@@ -69,7 +70,7 @@ class EventReplayer:
 
         Raises:
             DeclarationError: *model* is no mapped read model.
-            ReadModelError: A handler raised, or the database refused a row. The old rows are still there.
+            ReadModelError: A method raised, or the database refused a row. The old rows are still there.
         """
         definition = definition_of(model)
         with self._sessions() as session:
