@@ -26,6 +26,7 @@ from sa_eventsource.exceptions import (
     ConcurrencyError,
     CorruptStreamError,
     DeclarationError,
+    DeliveryDelayedError,
     DomainRuleError,
     DuplicateEventTypeError,
     EmptyAggregateError,
@@ -41,6 +42,7 @@ from sa_eventsource.exceptions import (
     JoinedTransactionError,
     LogExportError,
     LogImportError,
+    MessageRefusedError,
     MissingExtraError,
     MovedLogError,
     NestedEventError,
@@ -74,6 +76,7 @@ from sa_eventsource.projections import (
     wait_for,
     waiting_for,
 )
+from sa_eventsource.publishing import Publisher
 from sa_eventsource.read_models import REMOVED, Evolved, ReadModel, evolves, fold, handles, load_for_update, map_from_event
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.session import commit_token, lock_aggregate
@@ -112,6 +115,7 @@ __all__ = [
     "ConsumerStatus",
     "CorruptStreamError",
     "DeclarationError",
+    "DeliveryDelayedError",
     "DomainEvent",
     "DomainRuleError",
     "DuplicateEventTypeError",
@@ -140,6 +144,7 @@ __all__ = [
     "JoinedTransactionError",
     "LogExportError",
     "LogImportError",
+    "MessageRefusedError",
     "MissingExtraError",
     "MovedLogError",
     "NestedEventError",
@@ -147,6 +152,7 @@ __all__ = [
     "Pace",
     "PartialStateError",
     "ProblemDetails",
+    "Publisher",
     "ReadModel",
     "ReadModelChangedError",
     "ReadModelError",

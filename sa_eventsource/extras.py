@@ -14,7 +14,11 @@ _MODULES = {
     "alembic": {"alembic", "mako"},
     "async": {"greenlet"},
     "cli": {"rich", "typer"},
+    "kafka": {"aiokafka", "cloudevents", "faststream"},
+    "nats": {"cloudevents", "faststream", "nats"},
     "postgresql": {"psycopg"},
+    "rabbitmq": {"aio_pika", "aiormq", "cloudevents", "faststream", "pamqp"},
+    "redis": {"cloudevents", "faststream", "redis"},
     "retry": {"tenacity"},
     "telemetry": {"opentelemetry"},
 }

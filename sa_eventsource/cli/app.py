@@ -13,6 +13,7 @@ from sa_eventsource.cli import (
     export_import,
     handled_commands,
     parked,
+    publish_command,
     rebuild_command,
     rewind_command,
     run,
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 for module in (
     run,
+    publish_command,
     status_command,
     rebuild_command,
     rewind_command,

@@ -61,7 +61,6 @@ def run(  # noqa: PLR0913 - each is an option of the command
 
     Any number may run, on any machines. The batch under way is finished, or rolled back as a whole.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True))])
     with open_target(base, url) as target, _listening_engine(listen_url) as listening_engine:
         retries = RetryPolicy(attempts=attempts)
         pace = Pace(
@@ -75,13 +74,19 @@ def run(  # noqa: PLR0913 - each is an option of the command
         )
         if not worker.names:
             raise UsageError(f"{base} has no eventual read model and no subscription, so there is nothing to follow; {IMPORT_THEM}")
-        if once:
-            typer.echo(f"took {worker.run_once()} events", err=True)
-            return
-        log.info("following the log for %s", ", ".join(worker.names))
-        stop = threading.Event()
-        _stop_on_signals(stop)
-        log.info("stopped; took %d events", worker.run(stop))
+        follow(worker, once=once)
+
+
+def follow(worker: Worker, *, once: bool) -> None:
+    """Have a worker follow the log in this process: until a signal, or once."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True))])
+    if once:
+        typer.echo(f"took {worker.run_once()} events", err=True)
+        return
+    log.info("following the log for %s", ", ".join(worker.names))
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    log.info("stopped; took %d events", worker.run(stop))
 
 
 @contextmanager

@@ -71,24 +71,38 @@ def open_target(base: str, url: str | None) -> Iterator[Target]:
     Raises:
         UsageError: The base cannot be imported or is none, or the URL is missing or names no database that the library knows.
     """
-    found = import_base(base)
-    tables = tables_of(found, base)
+    found = import_named(base, "a declarative base")
+    with on_database(found, tables_of(found, base), url) as target:
+        yield target
+
+
+@contextmanager
+def on_database(base: Any, tables: EventSourceTables, url: str | None) -> Iterator[Target]:
+    """Make the engine for a base, whose connections are closed in the end.
+
+    Raises:
+        UsageError: The URL is missing or names no database that the library knows.
+    """
     engine = make_engine(url)
     try:
-        yield Target(found, tables, engine)
+        yield Target(base, tables, engine)
     finally:
         engine.dispose()
 
 
-def import_base(reference: str) -> Any:
+def import_named(reference: str, wanted: str) -> Any:
     """Import what ``MODULE:NAME`` names, looking in the current directory first.
+
+    Args:
+        reference: The module and the name.
+        wanted: What it is to name, for the message.
 
     Raises:
         UsageError: There is no such thing, or its import fails.
     """
     module_name, separator, path = reference.partition(":")
     if not separator or not module_name or not path:
-        raise UsageError(f"{reference!r} does not name a declarative base; write MODULE:NAME, such as app.models:Base")
+        raise UsageError(f"{reference!r} does not name {wanted}; write MODULE:NAME, such as app.models:Base")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -13,30 +13,37 @@ from sa_eventsource.consumers.handling import (
     keeping_transaction,
     refuse_commit,
 )
+from sa_eventsource.consumers.named_subscriptions import NamedSubscription, check_subscription, declare, subscriptions_on
 from sa_eventsource.consumers.reader import READER, Reader
+from sa_eventsource.consumers.relay import Delivery, Relay
 from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.consumers.start import Place, Start, check_place
 from sa_eventsource.consumers.stream_filter import ALL_STREAMS, Streams, is_parked
-from sa_eventsource.consumers.subscription import Subscription, subscribe, subscriptions_on
+from sa_eventsource.consumers.subscription import Subscription, subscribe
 
 __all__ = [
     "ALL_STREAMS",
     "HOW_TO_HANDLE",
     "READER",
     "Consumer",
+    "Delivery",
     "Follower",
     "HandlerMethod",
+    "NamedSubscription",
     "OnError",
     "Place",
     "Reader",
+    "Relay",
     "Start",
     "Streams",
     "Subscription",
     "by_stored_name",
     "check_following",
     "check_place",
+    "check_subscription",
     "chosen_consumers",
     "consumers_on",
+    "declare",
     "followers_of",
     "handling",
     "is_any_handling",

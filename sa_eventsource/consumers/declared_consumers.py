@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sa_eventsource.consumers.subscription import subscriptions_on
+from sa_eventsource.consumers.named_subscriptions import subscriptions_on
 from sa_eventsource.exceptions import DeclarationError
 
 if TYPE_CHECKING:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from sqlalchemy import inspect
 
-from sa_eventsource.consumers.consumer import Consumer, OnError, check_name
-from sa_eventsource.consumers.event_owners import owners_of
+from sa_eventsource.consumers.consumer import Consumer, OnError
 from sa_eventsource.consumers.handling import HOW_TO_HANDLE, by_stored_name
-from sa_eventsource.consumers.start import check_place
+from sa_eventsource.consumers.named_subscriptions import check_subscription, declare
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError, SubscriptionError
-from sa_eventsource.mapping import find_tables
 from sa_eventsource.plain_functions import check_plain, takes
 from sa_eventsource.store import message_of
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.consumers.named_subscriptions import NamedSubscription
     from sa_eventsource.consumers.start import Start
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.mapping import EventSourceTables
@@ -48,18 +47,27 @@ class _Declared:
         """Where the function is."""
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
-    def stands_in_for(self, other: _Declared) -> bool:
+    def stands_in_for(self, other: NamedSubscription) -> bool:
         """Check whether this is the declaration that *other* was, made once more, as by ``importlib.reload()``.
 
         Functions of one place are the same there, unless the place is within a function, or has no name: what such ones close over
         may differ.
         """
+        if not isinstance(other, _Declared):
+            return False
         return self.function is other.function or (self.place == other.place and "<" not in self.place)
 
-
-_subscriptions: dict[str, _Declared] = {}
-
-_DECLARE_ONCE = "Declare it once, where its module is imported, or give each a name of its own."
+    def on_log(self, tables: EventSourceTables, owner: type[Any]) -> Subscription:
+        """Make the subscription to a log, of an aggregate whose events it takes."""
+        return Subscription(
+            name=self.name,
+            tables=tables,
+            handlers=by_stored_name(dict.fromkeys(self.event_types, self.function)),
+            on_error=self.on_error,
+            start=self.start,
+            events_at_a_time=self.batch_size,
+            mapper=inspect(owner),
+        )
 
 
 # A type checker would take several classes for their common base, and refuse a function that takes just these.
@@ -127,32 +135,21 @@ def subscribe(
         raise DeclarationError(
             f'@subscribe takes a name and event classes, such as @subscribe("mailer", OrderPlaced), not {event_types!r}'
         )
-    check_name("subscription", name)
+    check_subscription(name, start, batch_size)
     if on_error not in ("stop", "park"):
         raise DeclarationError(f'subscription {name!r}: on_error is {on_error!r}; it must be "stop" or "park"')
-    try:
-        check_place("start", start, words=("beginning", "now"))
-    except (TypeError, ValueError) as error:
-        raise DeclarationError(f"subscription {name!r}: {error}") from None
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise DeclarationError(f"subscription {name!r}: batch_size is {batch_size!r}; it must be 1 or more")
 
-    def declare(function: Function[Any]) -> Function[Any]:
+    def decorate(function: Function[Any]) -> Function[Any]:
         check_plain(f"subscription {name!r}: {function.__qualname__}", function, HOW_TO_HANDLE)
         if not takes(function, 2):
             raise DeclarationError(
                 f"subscription {name!r}: {function.__qualname__} is called with the event and the session; write def "
                 f"{function.__name__}(recorded, session)"
             )
-        declared = _Declared(name, function, event_types, base, start, batch_size, on_error)
-        other = _subscriptions.get(name, declared)
-        if not declared.stands_in_for(other):
-            places = f"by {other.place} and by {declared.place}" if other.place != declared.place else f"within {declared.place}"
-            raise DeclarationError(f"subscription {name!r} is declared twice: {places}. {_DECLARE_ONCE}")
-        _subscriptions[name] = declared
+        declare(_Declared(name, function, event_types, base, start, batch_size, on_error))
         return function
 
-    return declare
+    return decorate
 
 
 @dataclass(eq=False, kw_only=True)
@@ -219,28 +216,3 @@ class Subscription(Consumer):
         return SubscriptionError(
             self.name, events=self.named(events), event_ids=[each.event_id for each in events], reason=message_of(error)
         )
-
-
-def subscriptions_on(tables: EventSourceTables) -> list[Subscription]:
-    """List the subscriptions that follow a log, by name.
-
-    Raises:
-        DeclarationError: One has the name of a read model.
-    """
-    found = []
-    for _, declared in sorted(_subscriptions.items()):
-        owners = owners_of(tables, declared.event_types)
-        if owners and (declared.base is None or find_tables(declared.base.metadata) is tables):
-            handlers = by_stored_name(dict.fromkeys(declared.event_types, declared.function))
-            found.append(
-                Subscription(
-                    name=declared.name,
-                    tables=tables,
-                    handlers=handlers,
-                    on_error=declared.on_error,
-                    start=declared.start,
-                    events_at_a_time=declared.batch_size,
-                    mapper=inspect(owners[0]),
-                )
-            )
-    return found

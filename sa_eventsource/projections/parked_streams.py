@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from sa_eventsource.checkpoints import WAITING, lock_checkpoint, save_checkpoint
-from sa_eventsource.consumers import followers_of
+from sa_eventsource.consumers import Relay, followers_of
+from sa_eventsource.projections.failures import as_text
 from sa_eventsource.projections.processing import process_stored
+from sa_eventsource.projections.relaying import relay_stored
 from sa_eventsource.projections.steps import skip_failed, take_before_failure
 from sa_eventsource.projections.transaction import following, reading
 
@@ -88,15 +90,35 @@ def retry_stream(session: Session, consumer: Consumer, stream: ParkedStream) -> 
         The number of events taken.
 
     Raises:
-        ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: One cannot be taken yet. All stay parked.
+        ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: One cannot be taken yet. All stay parked; of a
+            publisher, only those that the broker has not confirmed.
+        DeliveryDelayedError: The broker cannot take messages now, likewise.
     """
     parked = consumer.tables.parked_events
+    if isinstance(consumer, Relay):
+        return _retry_delivery(session, consumer, stream)
     with following(session, consumer) as connection:
         _lock_all(connection, consumer)
         ids = list(connection.scalars(select(parked.c.event_id).where(*_of_stream(consumer, stream)).order_by(parked.c.position)))
         connection.execute(delete(parked).where(*_of_stream(consumer, stream)))
         process_stored(session, consumer, ids)
     return len(ids)
+
+
+def _retry_delivery(session: Session, relay: Relay, stream: ParkedStream) -> int:
+    """Do the same for a relay: what was confirmed is parked no longer, even where what comes behind is not confirmed."""
+    parked = relay.tables.parked_events
+    with following(session, relay) as connection:
+        _lock_all(connection, relay)
+        ids = list(connection.scalars(select(parked.c.event_id).where(*_of_stream(relay, stream)).order_by(parked.c.position)))
+        taken, error = relay_stored(connection, relay, ids)
+        connection.execute(delete(parked).where(*_of_stream(relay, stream), parked.c.event_id.in_(taken)))
+        if error is not None:
+            failed = update(parked).where(*_of_stream(relay, stream), parked.c.event_id == ids[len(taken)])
+            connection.execute(failed.values(error=as_text(error)))
+    if error is not None:
+        raise error
+    return len(taken)
 
 
 def drop_stream(session: Session, consumer: Consumer, stream: ParkedStream) -> int:

@@ -19,8 +19,9 @@ from sa_eventsource.checkpoints import (
     next_batch,
     save_checkpoint,
 )
-from sa_eventsource.consumers import followers_of
+from sa_eventsource.consumers import Relay, followers_of
 from sa_eventsource.exceptions import (
+    DeliveryDelayedError,
     EventDecodeError,
     ReadModelError,
     SubscriptionError,
@@ -29,6 +30,7 @@ from sa_eventsource.exceptions import (
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.parking import has_parked, park_behind_others
 from sa_eventsource.projections.processing import process_batch
+from sa_eventsource.projections.relaying import relay_batch
 from sa_eventsource.projections.transaction import following
 from sa_eventsource.store import Meaning, is_refusal, is_schema_mismatch, meaning_of
 
@@ -76,11 +78,13 @@ class _Plan:
     """What a step is about to do.
 
     Attributes:
+        begun: The checkpoint that it begins with.
         batch: The events to take; None for none.
         reached: The checkpoint to write with them; None where it is not worth a write.
         step: What comes of it if all goes well.
     """
 
+    begun: Checkpoint
     batch: Batch | None
     reached: Checkpoint | None
     step: Step
@@ -103,6 +107,7 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
         ReadModelChangedError: The rows were made under another declaration.
         MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
         ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: An event cannot be taken. All is rolled back.
+        DeliveryDelayedError: A broker cannot take the first event now. All is rolled back.
     """
     plan: _Plan | None = None
     try:
@@ -115,6 +120,7 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
         if plan is None or not is_refusal(error):
             raise
         raise follower.consumer.refused([], error) from error  # by the commit, which checks deferred constraints
+    _committed(follower, plan)
     return plan.step
 
 
@@ -163,7 +169,7 @@ def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
             observation.events = step.events
     except BAD_EVENT as error:
         return Step("failed", _events(plan), error=error, tried_from=locked)
-    except DBAPIError as error:
+    except (DBAPIError, DeliveryDelayedError) as error:
         if isinstance(plan, _Plan) and is_refusal(error):
             refused = follower.consumer.refused([], error)
             refused.__cause__ = error
@@ -171,7 +177,13 @@ def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
         if meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) or is_schema_mismatch(error):
             raise
         return Step("waiting", error=error)
+    _committed(follower, plan)
     return step
+
+
+def _committed(follower: Follower, plan: _Plan) -> None:
+    if isinstance(follower.consumer, Relay):
+        follower.consumer.committed(follower.name, plan.begun.progress)
 
 
 def _events(plan: _Plan | Step | None) -> int:
@@ -189,6 +201,8 @@ def take_before_failure(session: Session, follower: Follower) -> int:
         plan = _before_failure(connection, follower, checkpoint, follower.consumer.batch_size)
         if plan is not None:
             _carry_out(session, follower, plan)
+    if plan is not None:
+        _committed(follower, plan)
     return _events(plan)
 
 
@@ -224,21 +238,21 @@ def _before_failure(connection: Connection, follower: Follower, checkpoint: Chec
     batch = next_batch(connection, follower, checkpoint, limit, before=checkpoint.failed_position)
     if not batch.count:
         return None
-    return _Plan(batch, replace(checkpoint, until=batch.until, position=batch.upto), Step("taken", batch.count))
+    return _Plan(checkpoint, batch, replace(checkpoint, until=batch.until, position=batch.upto), Step("taken", batch.count))
 
 
 def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan:
     """Plan to take the next events, or, for a consumer that does not begin with the log, to begin."""
     if checkpoint.declaration is None and follower.consumer.begins != "beginning":
         begun = begin(connection, follower, checkpoint, follower.consumer.begins)
-        return _Plan(None, begun, Step("idle" if begun is None else "taken"))
+        return _Plan(checkpoint, None, begun, Step("idle" if begun is None else "taken"))
     batch = next_batch(connection, follower, checkpoint, limit)
     is_last = batch.count < limit
     is_saved = batch.count or is_worth_saving(checkpoint, batch)
     reached = after(follower.consumer, checkpoint, batch, is_last=is_last) if is_saved else None
     # The end of a window that an earlier step opened is not the end of the log.
     outcome: Outcome = "idle" if is_last and checkpoint.until is None else "taken"
-    return _Plan(batch, reached, Step(outcome, batch.count, (reached or checkpoint).position))
+    return _Plan(checkpoint, batch, reached, Step(outcome, batch.count, (reached or checkpoint).position))
 
 
 def _carry_out(session: Session, follower: Follower, plan: _Plan, *, seconds: float | None = None) -> Step:
@@ -247,7 +261,11 @@ def _carry_out(session: Session, follower: Follower, plan: _Plan, *, seconds: fl
         has_others_parked = has_parked(connection, follower.consumer)
         if has_others_parked:
             park_behind_others(connection, follower, plan.batch)
-        done = process_batch(session, follower, plan.batch, without_parked=has_others_parked, seconds=seconds)
+        consumer = follower.consumer
+        if isinstance(consumer, Relay):
+            done = relay_batch(connection, follower, consumer, plan.batch, plan.begun, without_parked=has_others_parked)
+        else:
+            done = process_batch(session, follower, plan.batch, without_parked=has_others_parked, seconds=seconds)
         if done is not plan.batch:
             plan = _cut(plan, done)
     if plan.reached is not None:
@@ -258,7 +276,7 @@ def _carry_out(session: Session, follower: Follower, plan: _Plan, *, seconds: fl
 def _cut(plan: _Plan, done: Batch) -> _Plan:
     """End a step in the midst of its batch, with which the window goes on."""
     reached = plan.reached and replace(plan.reached, since=done.since, until=done.until, position=done.upto)
-    return _Plan(done, reached, Step("taken", done.count))
+    return replace(plan, batch=done, reached=reached, step=Step("taken", done.count))
 
 
 def skip_failed(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> None:
@@ -322,6 +340,7 @@ def catch_up(session: Session, consumer: Consumer, *, batch_size: int | None = N
         SubscriptionError: The function of a subscription raised, likewise.
         ReadModelChangedError: The rows were made under another declaration.
         MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
+        DeliveryDelayedError: A broker cannot take messages now. Earlier batches stay.
     """
     if batch_size is not None:
         batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")

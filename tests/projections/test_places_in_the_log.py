@@ -29,7 +29,7 @@ from sa_eventsource import (
     subscribe,
     verify,
 )
-from sa_eventsource.consumers import subscription
+from sa_eventsource.consumers import named_subscriptions
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.read_models import count
 from tests.waiting import wait_until
@@ -96,12 +96,12 @@ def cards(engine: Engine) -> Iterator[Engine]:
 @contextmanager
 def starting(start: Any) -> Iterator[None]:
     """Have the collector begin elsewhere, as if another release had declared it."""
-    before = subscription._subscriptions["places.collector"]
-    subscription._subscriptions["places.collector"] = replace(before, start=start)
+    before = named_subscriptions._declared["places.collector"]
+    named_subscriptions._declared["places.collector"] = replace(before, start=start)
     try:
         yield
     finally:
-        subscription._subscriptions["places.collector"] = before
+        named_subscriptions._declared["places.collector"] = before
 
 
 def stamp(engine: Engine, *numbers: int, card_id: str = "a") -> None:
@@ -333,8 +333,8 @@ def test_one_that_is_no_longer_declared_is_retired_while_others_are(cards: Engin
     stamp(cards, 1)
     run(cards, "places.parker")
     run(cards)
-    gone = subscription._subscriptions.pop("places.parker")
-    request.addfinalizer(lambda: subscription._subscriptions.update({"places.parker": gone}))
+    gone = named_subscriptions._declared.pop("places.parker")
+    request.addfinalizer(lambda: named_subscriptions._declared.update({"places.parker": gone}))
     replayer = EventReplayer(cards, Base)
     assert replayer.retire("places.parker") == 0
     with cards.connect() as connection:

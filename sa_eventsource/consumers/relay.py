@@ -1,0 +1,75 @@
+"""Relays: subscriptions that hand events over to another system, many at a time, and are told of each whether it has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sa_eventsource.consumers.subscription import Subscription
+from sa_eventsource.events import DomainEvent, members
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from uuid import UUID
+
+    from sa_eventsource.events import RecordedEvent
+    from sa_eventsource.exceptions import DeliveryDelayedError, SubscriptionError
+
+Progress: TypeAlias = "tuple[str | None, str | None, int]"
+"""How far a checkpoint has come: see ``Checkpoint.progress``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came of events that were handed over together.
+
+    Where an event was not taken, no later one of its stream was handed over.
+
+    Attributes:
+        taken: The ids of those that the other system has confirmed.
+        refused: What the other system says of those that it will never take, by their ids.
+        delayed: Why the others have to wait; None where there are none, but for those behind a refused one.
+    """
+
+    taken: AbstractSet[UUID]
+    refused: Mapping[UUID, SubscriptionError] = field(default_factory=dict)
+    delayed: DeliveryDelayedError | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class Relay(Subscription):
+    """A subscription that hands events over, many at a time.
+
+    Which events the other system has confirmed is remembered beside the checkpoint: those that lie behind one that has to wait, and
+    those of a transaction that could not be committed. They are not handed over again, unless the process ends.
+
+    Attributes:
+        event_types: The event classes that it takes, with those that inherit from them.
+        deliver: Hands events over, given in the order of their positions, and waits for what comes of it.
+    """
+
+    event_types: tuple[type[DomainEvent], ...]
+    deliver: Callable[[Sequence[RecordedEvent[Any]]], Delivery]
+    _confirmed: dict[str, dict[Progress, AbstractSet[UUID]]] = field(default_factory=dict, init=False)
+
+    def declared_classes(self) -> Mapping[str, type[DomainEvent]]:
+        """All of them: there is no handler."""
+        return {each.__event_type__: each for each in members(self.event_types)}
+
+    @property
+    def first_batch_size(self) -> int:
+        """Events are taken one by one, however many are handed over: nothing is repeated if the first one fails."""
+        return min(100, self.events_at_a_time)
+
+    def confirmed(self, follower: str, progress: Progress) -> AbstractSet[UUID]:
+        """Get the events that the other system has beyond what a follower's checkpoint says, as far as this process knows."""
+        return self._confirmed.get(follower, {}).get(progress, frozenset())
+
+    def confirm(self, follower: str, events: Mapping[Progress, AbstractSet[UUID]]) -> None:
+        """Remember what the other system has beyond the checkpoint, for each place where the checkpoint may be from now on."""
+        self._confirmed[follower] = {progress: ids for progress, ids in events.items() if ids}
+
+    def committed(self, follower: str, progress: Progress) -> None:
+        """Forget what was remembered for a place that the checkpoint has left: sent back to it, events are handed over again."""
+        self._confirmed.get(follower, {}).pop(progress, None)

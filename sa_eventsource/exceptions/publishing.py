@@ -1,0 +1,50 @@
+"""Events on their way to a message broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sa_eventsource.exceptions.base import EventSourceError
+from sa_eventsource.exceptions.read_models import SubscriptionError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+class DeliveryDelayedError(EventSourceError):
+    """A broker cannot take messages now. Nothing is lost: they are sent again, with growing pauses, until it can.
+
+    See that the broker runs, and that what the publisher sends to (an exchange, a stream, a topic) is there.
+
+    Attributes:
+        publisher: The publisher's name.
+        reason: What stands in the way.
+    """
+
+    def __init__(self, publisher: str, reason: str) -> None:
+        """Build the message from the reason."""
+        self.publisher = publisher
+        self.reason = reason
+        super().__init__(f"publisher {publisher!r} waits for its broker, and sends again what is not confirmed: {reason}")
+
+
+class MessageRefusedError(SubscriptionError):
+    """A broker will never take a message as it is: nothing is bound to its subject, or it is too large.
+
+    The event is parked, with all later ones of its stream; other streams go on. Correct what is wrong, and have it sent again by
+    ``sa-eventsource parked retry``, or drop it.
+
+    Attributes:
+        subscription: The publisher's name.
+        events: The event, with type, id and stream.
+        event_ids: Its id.
+        subject: What it was to be published under.
+        reason: What the broker says.
+    """
+
+    def __init__(self, publisher: str, *, event: str, event_id: UUID, subject: str, reason: str) -> None:
+        """Build the message from the event and the reason."""
+        super().__init__(
+            publisher, events=[event], event_ids=[event_id], reason=f"the broker refuses it under the subject {subject!r}: {reason}"
+        )
+        self.subject = subject

@@ -1,0 +1,93 @@
+"""Batches that a relay hands over to another system: what was confirmed counts as taken, what was refused is parked."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from sa_eventsource.checkpoints import read_batch
+from sa_eventsource.projections.failures import as_text
+from sa_eventsource.projections.parking import park, park_behind_others
+from sa_eventsource.store import recorded, select_events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from sa_eventsource.checkpoints import Batch, Checkpoint
+    from sa_eventsource.consumers import Delivery, Follower, Relay
+    from sa_eventsource.events import RecordedEvent
+    from sa_eventsource.exceptions import EventSourceError
+
+log = logging.getLogger("sa_eventsource.worker")
+
+
+def relay_batch(  # noqa: PLR0913 - what is to be handed over, and from where
+    connection: Connection, follower: Follower, relay: Relay, batch: Batch, checkpoint: Checkpoint, *, without_parked: bool
+) -> Batch:
+    """Let a relay hand over a batch of events.
+
+    Args:
+        connection: In the transaction that the checkpoint is written in.
+        follower: The follower.
+        relay: What it follows for.
+        batch: The events.
+        checkpoint: Where the batch begins.
+        without_parked: Whether some of them may belong to parked streams, and are to be left out.
+
+    Returns:
+        The part of the batch that counts as taken: all up to the first event that is neither confirmed nor parked.
+
+    Raises:
+        DeliveryDelayedError: That was the first one. Roll back, and try again later.
+        SubscriptionError: No message could be made of an event. None was handed over. Roll back.
+        EventDecodeError: A payload does not fit its class. Roll back.
+        UnknownEventTypeError: No class declares an event's type. Roll back.
+    """
+    events = read_batch(connection, follower, batch, follower.streams(without_parked=without_parked))
+    known = relay.confirmed(follower.name, checkpoint.progress)
+    delivery = relay.deliver([event for event in events if event.event_id not in known])
+    confirmed = known | delivery.taken
+    settled = _settled(events, delivery, confirmed)
+    left = events[len(settled) :]
+    done = replace(batch, upto=left[0].position - 1, count=batch.count - len(left)) if left else batch
+    left_over = confirmed - {event.event_id for event in settled}
+    relay.confirm(follower.name, {checkpoint.progress: confirmed, (done.since, done.until, done.upto): left_over})
+    if not settled and delivery.delayed is not None:
+        raise delivery.delayed
+    refused = [event for event in settled if event.event_id in delivery.refused]
+    for event in refused:
+        error = delivery.refused[event.event_id]
+        park(connection, relay, event.position, as_text(error))
+        log.error("%s: %s; parked", follower.name, error)
+    if refused:
+        park_behind_others(connection, follower, done)
+    return done
+
+
+def relay_stored(connection: Connection, relay: Relay, event_ids: Sequence[UUID]) -> tuple[list[UUID], EventSourceError | None]:
+    """Let a relay hand over stored events of one stream, given in the order of their positions.
+
+    Returns:
+        The ids of those that were taken, and why the next one was not.
+    """
+    events = relay.tables.events
+    statement = select_events(events).where(events.c.event_id.in_(event_ids)).order_by(events.c.position)
+    delivery = relay.deliver([recorded(row) for row in connection.execute(statement)])
+    taken = [event_id for event_id in event_ids if event_id in delivery.taken]
+    return taken, next(iter(delivery.refused.values()), delivery.delayed)
+
+
+def _settled(events: Sequence[RecordedEvent[Any]], delivery: Delivery, confirmed: AbstractSet[UUID]) -> list[RecordedEvent[Any]]:
+    """List the events, from the first one on, that are confirmed, refused, or behind a refused one of their stream."""
+    parked = {(event.aggregate_type, event.aggregate_id) for event in events if event.event_id in delivery.refused}
+
+    def is_settled(event: RecordedEvent[Any]) -> bool:
+        return event.event_id in confirmed or (event.aggregate_type, event.aggregate_id) in parked
+
+    return list(takewhile(is_settled, events))

@@ -1,0 +1,110 @@
+"""RabbitMQ: persistent messages with publisher confirms; one that no queue is bound for comes back, and is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aiormq.exceptions import ChannelPreconditionFailed, PublishError
+from cloudevents.core.bindings.rabbitmq import to_binary
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from faststream.rabbit import RabbitExchange
+from pamqp.commands import Basic
+
+from sa_eventsource.publishing.messages import CONTENT_TYPE, CORRELATION
+from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender, described
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from aiormq import Channel
+
+    from sa_eventsource.publishing.messages import Message
+
+_FORMAT = JSONFormat()
+_PERSISTENT = 2
+_CLOSED_BY_ONE = "the broker closed the channel: PRECONDITION_FAILED, as for a message that is larger than its max_message_size"
+
+
+class RabbitMQSender(Sender):
+    """Sends on a channel of its own, past FastStream's ``publish()``, which costs a third of the rate."""
+
+    _opened: Any = None
+
+    async def send_through(self, connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Send messages together; where one of them has closed the channel, the rest one by one."""
+        outcomes = await self._send_together(connection, messages)
+        if Delayed(_CLOSED_BY_ONE) in outcomes:
+            for index, message in enumerate(messages):
+                if isinstance(outcomes[index], Delayed):
+                    (outcomes[index],) = await self._send_together(connection, [message])
+                    if outcomes[index] == Delayed(_CLOSED_BY_ONE):
+                        outcomes[index] = Refused(_CLOSED_BY_ONE)
+        return outcomes
+
+    async def _send_together(self, connection: Any, messages: Sequence[Message]) -> list[Outcome]:
+        if not connection.connected.is_set():  # it connects again by itself
+            return [Delayed("the connection is lost")] * len(messages)
+        channel = await asyncio.wait_for(self._channel(connection), self.timeout)
+        outcomes = await self.outcomes([self._send(channel, message) for message in messages])
+        if any(isinstance(outcome, Delayed) for outcome in outcomes):
+            opened, self._opened = self._opened, None
+            with suppress(Exception):
+                await asyncio.wait_for(opened.close(), self.timeout)
+        return outcomes
+
+    async def _channel(self, connection: Any) -> Channel:
+        if self._opened is None:
+            self._opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        channel: Channel = await self._opened.get_underlay_channel()
+        return channel
+
+    def _send(self, channel: Channel, message: Message) -> Coroutine[Any, Any, object]:
+        binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
+        properties = Basic.Properties(
+            content_type=binary.content_type,
+            headers={**message.headers, **binary.headers},
+            delivery_mode=_PERSISTENT,
+            message_id=str(message.event_id),
+            correlation_id=message.attributes.get(CORRELATION),
+        )
+        return channel.basic_publish(
+            binary.body,
+            exchange=self.channel or "",
+            routing_key=message.subject,
+            properties=properties,
+            mandatory=True,
+            wait=False,  # for the answer alone, not for the socket
+        )
+
+    def publish(self, message: Message) -> Coroutine[Any, Any, object]:
+        """Send one message by the broker's ``publish()``."""
+        binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
+        published: Coroutine[Any, Any, object] = self.broker.publish(
+            binary.body,
+            message.subject,
+            exchange=RabbitExchange(self.channel) if self.channel else None,
+            headers={**message.headers, **binary.headers},
+            content_type=CONTENT_TYPE,
+            persist=True,
+            message_id=str(message.event_id),
+            correlation_id=message.attributes.get(CORRELATION),
+        )
+        return published
+
+    def judge(self, error: BaseException) -> Outcome:
+        """Tell whether an error says that a message will never be taken."""
+        if isinstance(error, PublishError):
+            return Refused("no queue is bound for it")
+        if isinstance(error, ChannelPreconditionFailed):
+            return Delayed(_CLOSED_BY_ONE)
+        if isinstance(error, ValueError):
+            return Refused(str(error))
+        return Delayed(described(error))
+
+    async def close(self) -> None:
+        """Close the connection. The next message opens another one."""
+        self._opened = None
+        await super().close()

@@ -1,0 +1,55 @@
+"""A shop whose events are published, by a publisher for each broker that the tests use."""
+
+from __future__ import annotations
+
+from faststream.rabbit import RabbitBroker
+from sqlalchemy import Engine
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from sa_eventsource import AggregateRoot, DomainEvent, Publisher, Worker
+from sa_eventsource.projections import RetryPolicy
+
+
+class Base(DeclarativeBase):
+    """Base of a shop."""
+
+
+class Sold(DomainEvent):
+    """Something was sold."""
+
+    __event_type__ = "publishing.Sold"
+    number: int
+    what: str = "pen"
+
+
+class Closed(DomainEvent):
+    """No more is sold there."""
+
+    __event_type__ = "publishing.Closed"
+
+
+class Till(AggregateRoot[str], Base):
+    """Where things are sold."""
+
+    __aggregate_type__ = "Till"
+    __ignored_events__ = (Sold, Closed)
+
+
+def sell(engine: Engine, *tills: str, times: int = 1, what: str = "pen") -> None:
+    """Sell something so many times at each till, in turn; a commit for each turn."""
+    with Session(engine) as session:
+        for _ in range(times):
+            for till_id in tills:
+                till = session.get(Till, till_id) or Till(id=till_id)
+                session.add(till)
+                till.apply_event(Sold(number=till.version + 1, what=what))
+            session.commit()
+
+
+publisher = Publisher("publishing.seam", Sold, Closed, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base, batch_size=50)
+"""Its sender is replaced by the tests."""
+
+
+def publish(engine: Engine, *names: str, attempts: int = 2) -> int:
+    """Have a publisher publish what is there."""
+    return Worker(engine, Base, only=names, retries=RetryPolicy(attempts=attempts, first_pause=0)).run_once()
