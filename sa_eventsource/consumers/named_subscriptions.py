@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sa_eventsource.consumers.consumer import check_name
@@ -24,24 +25,30 @@ class NamedSubscription(Protocol):
     """What is declared under a name, before it is known which log it follows."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The name that its progress is kept under."""
 
     @property
+    @abstractmethod
     def event_types(self) -> Sequence[type[DomainEvent]]:
         """The event classes that it takes, with those that inherit from them."""
 
     @property
+    @abstractmethod
     def base(self) -> Any:
         """The declarative base of the log; None for the one whose aggregates have the events."""
 
     @property
+    @abstractmethod
     def place(self) -> str:
         """Where in the application's code it is declared."""
 
+    @abstractmethod
     def stands_in_for(self, other: NamedSubscription) -> bool:
         """Check whether this is the declaration that *other* was, made once more, as by ``importlib.reload()``."""
 
+    @abstractmethod
     def on_log(self, tables: EventSourceTables, owner: type[Any]) -> Subscription:
         """Make the subscription to a log.
 

@@ -96,7 +96,7 @@ def cards(engine: Engine) -> Iterator[Engine]:
 @contextmanager
 def starting(start: Any) -> Iterator[None]:
     """Have the collector begin elsewhere, as if another release had declared it."""
-    before = named_subscriptions._declared["places.collector"]
+    before: Any = named_subscriptions._declared["places.collector"]
     named_subscriptions._declared["places.collector"] = replace(before, start=start)
     try:
         yield

@@ -27,6 +27,7 @@ from tests.publishing import brokers, rabbitmq
 from tests.publishing.brokers import check_arrived
 from tests.publishing.rabbitmq import bus, publisher
 from tests.publishing.shop import Base, Closed, Till, publish, sell
+from tests.waiting import wait_until
 
 NAME = publisher.name
 
@@ -150,13 +151,11 @@ async def test_a_publisher_that_is_killed_goes_on_where_it_was(shop: Engine) -> 
 
 async def until(queue: rabbitmq.Bus, depth: int) -> None:
     async with asyncio.timeout(120):
-        while await queue.depth() < depth:
+        while await queue.depth() < depth:  # noqa: ASYNC110 - it is RabbitMQ that counts
             await asyncio.sleep(0.005)
 
 
 def wait_for_status(engine: Engine, said: str) -> None:
-    from tests.waiting import wait_until
-
     manager = ReadModelManager(engine, Base)
 
     def is_said() -> bool:
@@ -167,8 +166,6 @@ def wait_for_status(engine: Engine, said: str) -> None:
 
 
 def wait_for_lag(engine: Engine) -> None:
-    from tests.waiting import wait_until
-
     manager = ReadModelManager(engine, Base)
     wait_until(lambda: [each.lag_events for each in manager.status() if each.name == NAME] == [0], "it is never done")
 
