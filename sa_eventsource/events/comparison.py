@@ -90,7 +90,7 @@ class _Comparison:
         return self._first(((name, getattr(one, name, None), getattr(other, name, None)) for name in names), path)
 
     def _of_models(self, one: BaseModel, other: BaseModel, path: str) -> Difference | None:
-        fields = type(one).model_fields
+        fields = [*type(one).model_fields, *undeclared(one)]
         found = self._first(((name, vars(one).get(name), vars(other).get(name)) for name in fields), path)
         for mine, its in (
             (one.__pydantic_extra__, other.__pydantic_extra__),
@@ -181,6 +181,15 @@ class _ExactComparison(_Comparison):
             case Decimal():
                 return bool(one.as_tuple() == other.as_tuple())
         return super()._equal(one, other)
+
+
+def undeclared(model: BaseModel) -> list[str]:
+    """List the values of a model that are none of its fields, as ``model_copy(update=...)`` leaves them: nothing writes them.
+
+    What the class itself keeps there, such as the values of a ``cached_property`` or under private names, is not among them.
+    """
+    known = type(model).model_fields
+    return [name for name in vars(model) if name not in known and name[0] != "_" and not hasattr(type(model), name)]
 
 
 def _can_change(value: object) -> bool:

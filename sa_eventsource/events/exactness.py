@@ -147,17 +147,15 @@ class Prover:
 
     def _prove_literal(self, schema: Schema, _config: Schema) -> Proof:
         allow(schema, {"expected"})
-        return Proof(_one_type(schema["expected"], (str, int)), is_immutable=True)
+        expected = frozenset(schema["expected"])
+        return Proof(_one_readable_type(expected), expected.__contains__, is_immutable=True)
 
     def _prove_enum(self, schema: Schema, _config: Schema) -> Proof:
         allow(schema, {"cls", "members", "sub_type"})
         cls: type[Enum] = schema["cls"]
-        if issubclass(cls, Flag):
-            raise NotProvenError
-        values = [member.value for member in schema["members"]]
-        _one_type(values, (str, int))
-        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
-            raise NotProvenError  # Pydantic reads a larger one as text, and finds no member for it
+        if issubclass(cls, Flag) or cls._missing_.__func__ is not Enum._missing_.__func__:  # type: ignore[attr-defined]
+            raise NotProvenError  # has values that are no members, or takes a value for another's member
+        _one_readable_type([member.value for member in schema["members"]])
         return Proof(cls, is_immutable=True)
 
     # What holds values ------------------------------------------------------------------------------------------------------------
@@ -238,7 +236,7 @@ class Prover:
             raise NotProvenError
         fields = self._prove_fields(schema["schema"], config)
         test = fields_test(fields)
-        types = tuple(each.python for each in fields.values() if each.python is not None and each.test is None)
+        types = {name: each.python for name, each in fields.items() if each.python is not None and each.test is None}
         return Proof(
             schema["cls"],
             test,
@@ -343,8 +341,10 @@ def _names_of(model: Schema, tag: str) -> Sequence[Any]:
     return expected
 
 
-def _one_type(values: Collection[Any], types: tuple[type[Any], ...]) -> type[Any]:
-    for kind in types:
-        if values and all(type(each) is kind for each in values):
-            return kind
+def _one_readable_type(values: Collection[Any]) -> type[Any]:
+    """Get the one type of values that Pydantic looks up when it reads one: texts, or numbers of 64 bits."""
+    if values and all(type(each) is str for each in values):
+        return str
+    if values and all(type(each) is int and -(2**63) <= each < 2**63 for each in values):
+        return int  # Pydantic reads a larger one as text, and does not find it
     raise NotProvenError

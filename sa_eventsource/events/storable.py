@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from pydantic import BaseModel
 
-from sa_eventsource.events.comparison import path_to
+from sa_eventsource.events.comparison import path_to, undeclared
 from sa_eventsource.exceptions import EventPayloadError
 
 _LONGEST = 4_000
@@ -47,6 +47,9 @@ def _unstorable(value: object, path: str) -> Iterator[tuple[str, str]]:
         case datetime() if value.utcoffset() is None:
             yield path, f"{value!r} has no time zone; pass an aware time, such as datetime.now(UTC)"
         case _:
+            if isinstance(value, BaseModel):
+                for name in undeclared(value):
+                    yield path_to(name, path), f"{type(value).__name__} has no such field, so it would be lost; correct its name"
             for key, each in _members(value):
                 inner = path_to(key, path)
                 if isinstance(key, str) and "\x00" in key:

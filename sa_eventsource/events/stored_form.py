@@ -7,8 +7,7 @@ whatever is not on it, is read by the class.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from sa_eventsource.events.exactness import NotProvenError, Prover, allow, check_settings
 from sa_eventsource.events.value_tests import Proof
@@ -75,12 +74,6 @@ class _Reader(Prover):
     def _prove_any(self, schema: Schema, _config: Schema) -> Proof:
         allow(schema)
         return Proof(None)
-
-    def _prove_enum(self, schema: Schema, config: Schema) -> Proof:
-        missing: Any = schema["cls"]._missing_
-        if missing.__func__ is not cast("Any", Enum._missing_).__func__:
-            raise NotProvenError  # finds members for values that none has
-        return super()._prove_enum(schema, config)
 
     def _prove_default(self, schema: Schema, config: Schema) -> Proof:
         if schema.get("validate_default"):

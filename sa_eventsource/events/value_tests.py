@@ -1,9 +1,14 @@
-"""What must hold of a value for it to come back from JSON as it was: tests that are made once for a class, and cost little."""
+"""What must hold of a value for it to come back from JSON as it was: tests that are made once for a class, and cost little.
+
+A test assumes nothing but the types that it asks for itself. Nobody has to have validated a value: not a default, nor what
+``model_copy`` and ``model_construct`` were given, nor what was put into a list or a model afterwards.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from itertools import chain
 from operator import ge, gt, itemgetter, le, lt
@@ -26,7 +31,7 @@ class Proof:
         test: What must hold besides; None if nothing.
         has_rules: Whether reading may refuse such a value by a rule that is not tested: a default, which nobody validated, may
             break its own.
-        fields: Of a model for which it is enough, the types of its fields' values.
+        fields: Of a model for which it is enough, the names of its fields with the types of their values.
         is_immutable: Whether nothing in such a value can change, and nothing tells it from the one that is read back.
         has_immutable_fields: Of a model, whether that holds of the values of its fields. The model itself knows which of them it
             was given.
@@ -35,7 +40,7 @@ class Proof:
     python: type[Any] | None
     test: Test | None = None
     has_rules: bool = False
-    fields: tuple[type[Any], ...] | None = None
+    fields: Mapping[str, type[Any]] | None = None
     is_immutable: bool = False
     has_immutable_fields: bool = False
 
@@ -67,6 +72,8 @@ def with_rules(found: Proof, schema: Mapping[str, Any], rules: AbstractSet[str])
     has_rules = found.has_rules
     for rule in rules & schema.keys():
         if rule in _BOUND_TESTS and schema["type"] in ("int", "float", "decimal"):
+            if schema["type"] == "decimal":
+                tests.append(Decimal.is_finite)  # NaN is not compared with a bound
             tests.append(partial(_BOUND_TESTS[rule], schema[rule]))
         elif rule in _LENGTH_TESTS:
             tests.append(partial(_LENGTH_TESTS[rule], schema[rule]))
@@ -96,33 +103,45 @@ def all_of(items: Proof) -> Test:
         only, fields = {items.python}, items.fields
         if items.test is None:
             return lambda values: only.issuperset(map(type, values))
-        if fields is not None:  # the fields of all models in one go
-            expected = list(fields)
-            return lambda values: (
-                only.issuperset(map(type, values))
-                and [*map(type, chain.from_iterable([each.__dict__.values() for each in values]))] == expected * len(values)
-            )
+        if fields is not None:
+            are_models = _models_test(fields)
+            return lambda values: only.issuperset(map(type, values)) and are_models(values)
     test = items.whole
     return lambda values: all(map(test, values))
 
 
+def _models_test(fields: Mapping[str, type[Any]]) -> Test:
+    """Make the test of models of one class, which asks for the fields of all of them in one go."""
+    names, types = list(fields), list(fields.values())
+
+    def test(models: Any) -> bool:
+        values = [each.__dict__ for each in models]
+        return [*chain.from_iterable(values)] == names * len(values) and [
+            *map(type, chain.from_iterable([each.values() for each in values]))
+        ] == types * len(values)
+
+    return test
+
+
 def fields_test(proofs: Mapping[str, Proof]) -> Test:
-    """Make the test of a model, which asks for the types of all fields in one go."""
-    count = len(proofs)
+    """Make the test of a model, which asks for the names and the types of all fields in one go."""
+    names = list(proofs)
     typed = {name: each.python for name, each in proofs.items() if each.python is not None}
     tests = [(name, each.test) for name, each in proofs.items() if each.test is not None]
     expected = list(typed.values())
     if not tests:
-        return lambda model: [*map(type, model.__dict__.values())] == expected
-    if len(typed) == count and len(tests) == 1:
+        return lambda model: [*model.__dict__] == names and [*map(type, model.__dict__.values())] == expected
+    if len(typed) == len(names) and len(tests) == 1:
         ((only, test_only),) = tests
-        return lambda model: [*map(type, model.__dict__.values())] == expected and test_only(model.__dict__[only])
+        return lambda model: (
+            [*model.__dict__] == names and [*map(type, model.__dict__.values())] == expected and test_only(model.__dict__[only])
+        )
     chosen = itemgetter(*typed) if len(typed) > 1 else None
     untyped = tests if chosen is not None else [(name, each.whole) for name, each in proofs.items()]
 
     def test(model: Any) -> bool:
         values = model.__dict__
-        if len(values) != count or (chosen is not None and [*map(type, chosen(values))] != expected):
+        if [*values] != names or (chosen is not None and [*map(type, chosen(values))] != expected):
             return False
         for name, each in untyped:  # noqa: SIM110 - a generator takes twice as long
             if not each(values[name]):
