@@ -170,7 +170,7 @@ def delays(engine: Engine, seconds: float, rate: float) -> list[float]:
 
 
 def take_over(engine: Engine, number: int) -> float:
-    """Seconds from the death of a worker in the midst of a batch until another one has taken the batch's events."""
+    """Seconds from the death of a worker in the middle of a batch until another one has taken the batch's events."""
     with engine.connect() as gate, command(engine, "run", "benchmarks.following:Base", "--only", "balance") as doomed:
         pay(engine, f"held-{number}")
         wait_until(lambda: has_row(engine, f"held-{number}"))

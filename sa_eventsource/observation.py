@@ -1,4 +1,4 @@
-"""Telling whoever wants to know how long the library's operations take and how many events they are about."""
+"""Reporting to whoever wants to know how long the library's operations take and how many events they are about."""
 
 from __future__ import annotations
 

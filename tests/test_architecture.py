@@ -20,6 +20,9 @@ WIRING = ROOT / "wiring.py"
 STABLE_PATHS = ("migrations/types",)
 """What migrations that users have written import."""
 
+MAY_ASK_FOR_THE_DIALECT = ("store/databases/", "mapping/", "migrations/", "read_models/row_types.py", "read_models/row_store.py")
+"""The doors to the databases; and what SQLAlchemy has a dialect choose: types, DDL, and the triggers that go with it."""
+
 
 def test_packages_are_imported_through_their_facades() -> None:
     """A module of another package is private to it: what others need, its ``__init__`` offers."""
@@ -39,6 +42,16 @@ def test_no_two_modules_have_the_same_name() -> None:
         if path.stem not in SHARED_BY_ALL and place not in STABLE_PATHS:
             modules[path.stem].append(place)
     assert [places for places in modules.values() if len(places) > 1] == []
+
+
+def test_what_databases_do_differently_is_asked_at_the_door() -> None:
+    asking = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted(ROOT.rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if "dialect.name ==" in line or "dialect.name !=" in line
+    ]
+    assert [each for each in asking if not each.startswith(MAY_ASK_FOR_THE_DIALECT)] == []
 
 
 def _imported_modules(path: Path) -> list[tuple[str, int]]:

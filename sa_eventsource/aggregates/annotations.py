@@ -58,7 +58,7 @@ def own_annotations(klass: type[Any]) -> Mapping[str, Any]:
 
 
 def kind_of(annotation: Any, owner: type[Any]) -> Kind:
-    """Tell what an attribute is.
+    """Say what an attribute is.
 
     Args:
         annotation: The annotation, resolved or as text.

@@ -205,7 +205,7 @@ _IDS = "An aggregate's ids are text, or what its base says: class {name}(Aggrega
 
 
 def _may_declare(klass: type[Any]) -> bool:
-    """Tell whether a class in the order of resolution is a mixin: a declarative base speaks of tables."""
+    """Check whether a class in the order of resolution is a mixin: a declarative base speaks of tables."""
     is_base = isinstance(getattr(klass, "metadata", None), MetaData) or isinstance(getattr(klass, "registry", None), registry)
     return not (is_base or _is_from_a_library(klass))
 

@@ -301,7 +301,7 @@ class _Writer:
         return text
 
     def _is_mapped(self, klass: type[Any]) -> bool:
-        """Tell whether SQLAlchemy has put its own attributes on a class: of these, only what code names is followed."""
+        """Check whether SQLAlchemy has put its own attributes on a class: of these, only what code names is followed."""
         marks = ("__mapper__", "__state_fields__", "registry")
         return klass is self._owner or any(hasattr(klass, mark) for mark in marks)
 

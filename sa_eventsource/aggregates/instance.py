@@ -107,7 +107,7 @@ def _unknown(aggregate: AggregateRoot[Any]) -> Exception:
 
 
 def base_version(aggregate: AggregateRoot[Any]) -> int | None:
-    """Tell the version that the pending events follow; without any, that of the state. None where it is expired."""
+    """Get the version that the pending events follow; without any, that of the state. None where it is expired."""
     pending = books_of(aggregate).pending
     return pending[0].version - 1 if pending else vars(aggregate).get("version")
 

@@ -141,7 +141,7 @@ def any_bind(tables: EventSourceTables) -> dict[str, Any]:
 
 
 def _has_future_transactions(connection: Connection, tables: EventSourceTables) -> bool:
-    """Tell whether events carry transaction ids that this cluster has not given out yet; this transaction's own has been."""
+    """Check whether events carry transaction ids that this cluster has not given out yet; this transaction's own has been."""
     xid = tables.events.c.transaction_id
     is_other = cast(xid, XID8).is_distinct_from(func.pg_current_xact_id_if_assigned(type_=XID8))
     newest = select(xid).where(is_other).order_by(xid.desc()).limit(1).scalar_subquery()
@@ -181,7 +181,7 @@ def _writer(events: NamedFromClause) -> ColumnElement[Any]:
 
 
 def _is_of_another(events: NamedFromClause) -> ColumnElement[bool]:
-    """Tell whether an event has the id of another transaction than the one that wrote its row."""
+    """Check whether an event has the id of another transaction than the one that wrote its row."""
     transaction_id: ColumnElement[Any] = cast(cast(events.c.transaction_id, Text), Numeric)
     return transaction_id % literal_column("4294967296") != cast(cast(_writer(events), Text), Numeric)
 

@@ -74,7 +74,7 @@ def at_end(connection: Connection, tables: EventSourceTables) -> Checkpoint:
 def go_back(checkpoint: Checkpoint, position: int) -> Checkpoint:
     """Give back what a follower has taken behind a position; what it had yet to take, it still has.
 
-    In the midst of a window that does not begin with the log, it goes back to where it has come in the window, at least: what was
+    In the middle of a window that does not begin with the log, it goes back to where it has come in the window, at least: what was
     taken before and lies behind, and what was not, could not be told apart.
     """
     seen = checkpoint.until or checkpoint.since

@@ -33,7 +33,7 @@ def adopt_log(
     --last-position: look for it with "events".
     """
     if keep and last_position is not None:
-        raise UsageError("--keep and --last-position exclude each other: either the transaction ids hold, or they are given anew")
+        raise UsageError("--keep and --last-position exclude each other: either the transaction ids hold, or new ones are given")
     with open_target(base, url) as target, Session(target.engine) as session:
         if keep:
             what = "note this cluster in all checkpoints, and keep the transaction ids"

@@ -33,7 +33,7 @@ StreamOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    parked = typer.Typer(no_args_is_help=True, help="List, retry or drop events that were put aside.")
+    parked = typer.Typer(no_args_is_help=True, help="List, retry or drop events that are parked.")
     parked.command("list")(list_parked)
     parked.command("retry")(retry)
     parked.command("drop")(drop)
@@ -48,7 +48,7 @@ def list_parked(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     errors: Annotated[bool, typer.Option("--errors", help="Print each error with its traceback.")] = False,
 ) -> None:
-    """List the streams that models and subscriptions have put aside, with the event that could not be taken."""
+    """List the streams that models and subscriptions have parked, with the event that could not be taken."""
     with open_target(base, url) as target, Session(target.engine) as session:
         streams = [stream for each in consumers_on(target.tables) for stream in parked_streams(session, each)]
     if as_json:
@@ -73,7 +73,7 @@ def list_parked(
 
 
 def retry(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggregate_id: StreamOption = None) -> None:
-    """Take what was put aside, each stream in order and in a transaction of its own; what still cannot be taken stays aside.
+    """Take what is parked, each stream in order and in a transaction of its own; what still cannot be taken stays parked.
 
     The exit status is 1 if any stays.
     """
@@ -93,7 +93,7 @@ def retry(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggr
 
 
 def drop(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggregate_id: StreamOption = None) -> None:
-    """Forget what was put aside: those events are never taken, the later ones of their streams are."""
+    """Forget what is parked: those events are never taken, the later ones of their streams are."""
     with open_target(base, url) as target, Session(target.engine) as session:
         consumer = _consumer(target, name)
         for stream in _streams(session, consumer, aggregate_id):
@@ -125,5 +125,5 @@ def _streams(session: Session, consumer: Consumer, aggregate_id: str | None) -> 
     found = [each for each in parked_streams(session, consumer) if aggregate_id in (None, each.aggregate_id)]
     if not found:
         which = "nothing" if aggregate_id is None else f"nothing of {aggregate_id!r}"
-        raise UsageError(f"{consumer.name} has put {which} aside")
+        raise UsageError(f"{consumer.name} has parked {which}")
     return iter(found)

@@ -1,4 +1,4 @@
-"""``sa-eventsource rebuild`` and ``retire``: read models made anew from the log, and former versions dropped."""
+"""``sa-eventsource rebuild`` and ``retire``: rebuild read models from the log, and drop former versions dropped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rebuild(
         tuple[int, int] | None, typer.Option(metavar="FIRST LAST", help="Only rows of events at these positions.")
     ] = None,
 ) -> None:
-    """Make a read model's rows anew from the log, in one transaction: readers see the old rows until it commits.
+    """Rebuild a read model's rows from the log, in one transaction: readers see the old rows until it commits.
 
     Interrupted, all is as it was. While a strong model is rebuilt, writers of events wait.
     """

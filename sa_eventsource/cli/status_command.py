@@ -33,7 +33,7 @@ def status(
 ) -> None:
     """Show each model's, subscription's and reader's version, state, position, lag and last error.
 
-    The exit status is 1 if one does not follow or has rows that are not right, as its state says, has put events aside, or lags
+    The exit status is 1 if one does not follow or has rows that are not right, as its state says, has parked events, or lags
     more than allowed: for a health check.
     """
     if watch is not None and (as_json or max_lag is not None):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.projections import ConsumerStatus, OldestTransaction
 
-_COLUMNS = ("name", "kind", "version", "state", "position", "lag", "since", "positions/s", "aside")
+_COLUMNS = ("name", "kind", "version", "state", "position", "lag", "since", "positions/s", "parked")
 _TEXTS = ("name", "kind", "state")
 _STYLES = {"running": "green", "new": "cyan", "retrying": "yellow"}
 _PADDING = (0, 1, 0, 0)
@@ -68,7 +68,7 @@ def _cells(status: ConsumerStatus, rate: float | None) -> dict[str, Text]:
         "lag": status.lag_events,
         "since": f"{status.lag_seconds:.1f} s" if status.lag_events else "",
         "positions/s": "" if rate is None else f"{max(rate, 0):.0f}",
-        "aside": status.parked_events or "",
+        "parked": status.parked_events or "",
     }
     style = _STYLES.get(status.state, "" if status.state in WELL else "bold red")
     return {"state": Text(status.state, style=style), **{name: Text(str(value)) for name, value in cells.items()}}

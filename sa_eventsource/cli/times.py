@@ -24,7 +24,7 @@ def for_people(moment: datetime) -> str:
 
 
 def is_late(occurred_at: datetime, recorded_at: datetime) -> bool:
-    """Tell whether an event was recorded at another time than it happened, as far as people care."""
+    """Check whether an event was recorded at another time than it happened, as far as people care."""
     return abs(recorded_at - occurred_at) >= _LATE
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
 
 OnError: TypeAlias = Literal["stop", "park"]
-"""What becomes of an event that cannot be taken after several attempts: all that follows waits behind it, or it is put aside."""
+"""What becomes of an event that cannot be taken after several attempts: all that follows waits behind it, or it is parked."""
 
 
 MAX_SHARDS = 256
@@ -65,7 +65,7 @@ class Consumer(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Digest of the declaration: what was done under another one must be done anew."""
+        """Digest of the declaration: what was done under another one must be done again."""
 
     @property
     @abstractmethod

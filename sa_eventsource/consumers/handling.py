@@ -127,12 +127,12 @@ def _refuse_statement(_connection: Connection, _cursor: object, statement: str, 
 
 
 def is_handling(session: Session) -> bool:
-    """Tell whether handlers are at work in a session."""
+    """Check whether handlers are at work in a session."""
     return bool(session.info.get(_HANDLING, False))
 
 
 def is_any_handling() -> bool:
-    """Tell whether a handler is at work in this thread or task, for what is not told which session it is in."""
+    """Check whether a handler is at work in this thread or task, for what is not told which session it is in."""
     return _at_work.get()
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, FromClause
 
 READER = "reader"
-"""The fingerprint of every reader: what it has read cannot be read anew."""
+"""The fingerprint of every reader: what it has read cannot be read again."""
 
 
 @dataclass(eq=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""Some of the streams: those of one shard, without what was put aside."""
+"""Some of the streams: those of one shard, without what is parked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Streams:
     Attributes:
         shard: The shard, from 0 on.
         shards: How many there are.
-        not_parked_by: A consumer's name: events that it has put aside, and all later ones of their streams, are left out; None for
+        not_parked_by: A consumer's name: events that it has parked, and all later ones of their streams, are left out; None for
             no such thing.
     """
 
@@ -48,7 +48,7 @@ ALL_STREAMS = Streams()
 
 
 def is_parked(tables: EventSourceTables, name: str) -> ColumnElement[bool]:
-    """Tell whether a consumer has put an event aside, or an earlier one of its stream."""
+    """Check whether a consumer has parked an event, or an earlier one of its stream."""
     parked, events = tables.parked_events, tables.events
     return (
         select(literal_column("1", Integer))

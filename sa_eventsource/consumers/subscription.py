@@ -114,7 +114,7 @@ def subscribe(
     neither commits nor rolls back.
 
     Args:
-        name: What its progress is kept under. A new name begins anew.
+        name: What its progress is kept under. A new name begins again.
         *event_types: One or more event classes.
         base: The declarative base of the log; None for the one whose aggregates have the events.
         start: Where a new subscription begins: ``"beginning"``, with the first event of the log; ``"now"``, with those that are
@@ -125,7 +125,7 @@ def subscribe(
         batch_size: Events in a transaction, at most; it ends as well when a tenth of a second is over (:attr:`Pace.turn
             <sa_eventsource.Pace.turn>`). So many events are repeated at most if the process dies or one of them fails.
         on_error: What becomes of an event for which the function raises each time. ``"stop"``: the subscription stops there, and
-            says so. ``"park"``: it is put aside, with all later ones of its stream.
+            says so. ``"park"``: it is parked, with all later ones of its stream.
 
     Raises:
         DeclarationError: The name is taken or impossible, also by a closure or lambda of the same place, which may close over
@@ -181,7 +181,7 @@ class Subscription(Consumer):
 
     @property
     def fingerprint(self) -> str:
-        """The same for ever: what a function has done cannot be done anew."""
+        """The same for ever: what a function has done cannot be done again."""
         return "subscription"
 
     def changed(self) -> DeclarationError:

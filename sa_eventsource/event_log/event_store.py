@@ -106,7 +106,7 @@ class EventStore:
         :meth:`EventQuery.after_position() <sa_eventsource.EventQuery.after_position>`. What this transaction has written itself
         comes to a later one; on SQLite to this one.
 
-        At an isolation level above READ COMMITTED, the database refuses one of two that ask at the same time; begin anew then. The
+        At an isolation level above READ COMMITTED, the database refuses one of two that ask at the same time; begin again then. The
         status shows the name as a ``"reader"``; :meth:`EventReplayer.rewind() <sa_eventsource.EventReplayer.rewind>` sends it
         back, and ``retire()`` drops it.
 

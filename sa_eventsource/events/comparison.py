@@ -134,7 +134,7 @@ class _Comparison:
         return None
 
     def _is_copy(self, one: Any, other: Any) -> bool:  # noqa: ARG002 - who only looks at values sees no difference
-        """Tell whether one of the two is in a further place, without the other: who changes it in one place, changes it in all."""
+        """Check whether one of the two is in a further place, without the other: who changes it in one place, changes it in all."""
         return False
 
     def _has_order(self, value: Mapping[Any, Any]) -> bool:
@@ -144,7 +144,7 @@ class _Comparison:
         return list(one) == list(other)
 
     def _same_time(self, one: Any, other: Any) -> bool:
-        """Tell whether two times are the same moment and are written alike: with one date, hour and offset."""
+        """Check whether two times are the same moment and are written alike: with one date, hour and offset."""
         mine, its = one.utcoffset(), other.utcoffset()
         return bool((mine, one.tzinfo is None, one.replace(tzinfo=None)) == (its, other.tzinfo is None, other.replace(tzinfo=None)))
 
@@ -203,7 +203,7 @@ def _can_change(value: object) -> bool:
 
 
 def _is_fixed(value: datetime | time) -> bool:
-    """Tell whether a time's zone has one offset, whatever the date."""
+    """Check whether a time's zone has one offset, whatever the date."""
     return value.tzinfo is not None and value.tzinfo.utcoffset(None) is not None
 
 

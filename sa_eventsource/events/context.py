@@ -48,7 +48,7 @@ class EventContext:
         object.__setattr__(self, "metadata", as_stored(self.metadata))
 
     def merged_over(self, outer: EventContext) -> EventContext:
-        """Combine with an outer context; what is set here goes before."""
+        """Combine with an outer context; what is set here takes precedence."""
         return EventContext(
             correlation_id=self.correlation_id if self.correlation_id is not None else outer.correlation_id,
             causation_id=self.causation_id if self.causation_id is not None else outer.causation_id,

@@ -29,7 +29,7 @@ def on_join(listener: Callable[[type[DomainEvent]], None]) -> None:
 
 
 def changed() -> None:
-    """Tell all who keep something derived from the registry."""
+    """Notify all who keep something that is derived from the declared classes."""
     _revision[0] += 1
     for forget in _changed:
         forget()
@@ -68,7 +68,7 @@ def register(event_class: type[DomainEvent], former_types: tuple[str, ...]) -> N
 
 
 def is_event(event_class: type[DomainEvent]) -> bool:
-    """Tell whether a class is an event by itself, and not only a base of others: abstract, or a generic one with its parameters."""
+    """Check that a class is an event by itself, and not only a base of others: abstract, or a generic one with its parameters."""
     return "__event_type__" in vars(event_class) and _why_none(event_class) is None
 
 
@@ -84,7 +84,7 @@ def refuse_unreadable(event_class: type[DomainEvent]) -> None:
         if current is event_class:
             return
         if place(current) == place(event_class):
-            reason = "it was declared anew since; make events of the new class, and run again what still uses the old one"
+            reason = "it was declared again since; make events of the new class, and run again what still uses the old one"
         else:
             reason = f"its events are read as {place(current)}, version {current.__event_version__}; make events of that class"
     raise DeclarationError(f"{place(event_class)} cannot be stored: {reason}")

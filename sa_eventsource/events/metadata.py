@@ -61,7 +61,7 @@ def as_stored(metadata: Mapping[str, JsonValue]) -> dict[str, Any]:
 
 
 def _is_flat(metadata: Mapping[str, JsonValue]) -> bool:
-    """Tell whether it is a dict of texts, as it nearly always is."""
+    """Check whether it is a dict of texts, as it nearly always is."""
     return type(metadata) is dict and all(type(key) is str and type(value) is str for key, value in metadata.items())
 
 

@@ -18,7 +18,7 @@ _LONGEST = 4_000
 
 
 def is_suspicious(text: str) -> bool:
-    """Tell whether a JSON text may hold what cannot be stored, or not be read again."""
+    """Check whether a JSON text may hold what cannot be stored, or not be read again."""
     return "\\u0000" in text or "NaN" in text or "Infinity" in text or len(text) > _LONGEST
 
 

@@ -56,13 +56,13 @@ class Proof:
 
 
 def has_whole_offset(value: datetime | time) -> bool:
-    """Tell whether a time has a zone, and one of whole minutes: the text has no more."""
+    """Check whether a time has a zone, and one of whole minutes: the text has no more."""
     offset = value.utcoffset()
     return offset is not None and not offset.seconds % 60 and not offset.microseconds
 
 
 def never(_value: object) -> bool:
-    """Tell that nothing is known of a value."""
+    """Say that nothing is known of a value."""
     return False
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
     """Another transaction has appended to the stream since it was loaded.
 
-    Nothing of the flush was written. Roll back, load the aggregate again and decide anew; ``retry_on_conflict`` does that.
+    Nothing of the flush was written. Roll back, load the aggregate again and decide again; ``retry_on_conflict`` does that.
 
     Attributes:
         aggregate_type: The aggregate's stored type name.

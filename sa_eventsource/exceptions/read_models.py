@@ -148,8 +148,8 @@ class MovedLogError(EventSourceError):
         if by_subscription:
             super().__init__(
                 "a subscription brings events with transaction ids of another database cluster, which mean nothing in this one "
-                f"({here}): some would be passed by. Publish the events without the column transaction_id, from PostgreSQL 15 on, "
-                "and make the copy anew; or end the subscription before anybody follows here."
+                f"({here}): some would be skipped. Publish the events without the column transaction_id, from PostgreSQL 15 on, "
+                "and make the copy again; or end the subscription before anybody follows here."
             )
         else:
             super().__init__(

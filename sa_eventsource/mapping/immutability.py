@@ -76,7 +76,7 @@ def guard_events(table: Table) -> None:
 
 
 def is_guarded(table: Table) -> bool:
-    """Tell whether *table* is an event log, or a copy of one."""
+    """Check whether *table* is an event log, or a copy of one."""
     return _put_triggers in table.dispatch.after_create  # event.contains() does not know of copies
 
 

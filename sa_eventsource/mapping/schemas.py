@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def schema_of(connection: Connection, table: Table) -> str | None:
-    """Tell the schema in which a connection finds a table, ``schema_translate_map`` included; None for its search path."""
+    """Find the schema in which a connection finds a table, ``schema_translate_map`` included; None for its search path."""
     schema = connection.schema_for_object(table)
     if schema is None and table.schema is not None:  # translated to the default schema, as SQLAlchemy then renders it
         return connection.dialect.default_schema_name

@@ -80,7 +80,7 @@ class EventSourceTables:
         projections: Rows of read models that have no table of their own.
         snapshots: At most one stored state an aggregate.
         projection_positions: How far each read model and each subscription has come.
-        parked_events: References to the events that one of them could not take and has put aside.
+        parked_events: References to the events that one of them could not take and has parked.
         commands: Commands that were handled under an id, or are scheduled; None where the base has no such table.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
         read_models: What the library knows of each read model fed from here, by projection name.
@@ -165,7 +165,7 @@ def undone_on_failure(metadata: object) -> Iterator[None]:
 
 
 def is_events_table(table: object) -> bool:
-    """Tell whether *table* is an event log."""
+    """Check whether *table* is an event log."""
     return isinstance(table, Table) and is_guarded(table)
 
 

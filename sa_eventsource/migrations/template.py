@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def template_path() -> Path:
-    """Tell the folder of the template for ``alembic init -t``.
+    """Get the folder of the template for ``alembic init -t``.
 
     It lies inside the installed package; in a checkout of the project, beside it.
 

@@ -68,7 +68,7 @@ class ReadModelManager:
             return sum(catch_up(session, each, batch_size=batch_size) for each in eventual)
 
     def status(self, model: type[Any] | None = None) -> list[ConsumerStatus]:
-        """Tell how far a model has come, or each of them, each subscription and each reader.
+        """Report how far a model has come, or all models, subscriptions and readers.
 
         Args:
             model: The read model; None for all, by name.
@@ -85,7 +85,7 @@ class ReadModelManager:
     def problems(self, *, max_lag_seconds: float | None = None) -> list[str]:
         """List what is wrong, for a health check; empty if all is well.
 
-        What does not follow or has rows that are not right, as its state says, events that were put aside, and, if asked for, who
+        What does not follow or has rows that are not right, as its state says, events that are parked, and, if asked for, who
         is too far behind.
 
         Args:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class EventReplayer:
-    """Makes read models anew from the log, and sends subscriptions back in it, while the application runs.
+    """Rebuilds read models from the log, and sends subscriptions back in it, while the application runs.
 
     Example: ``EventReplayer(engine, Base).rebuild(OrderReadModel)``
 
@@ -54,10 +54,10 @@ class EventReplayer:
             return 0 if definition.is_strong else catch_up(session, definition)
 
     def rebuild(self, model: type[Any], *, progress: Callable[[int], None] | None = None) -> int:
-        """Make a model's rows anew from the whole log, in one transaction: readers see the old rows until it commits.
+        """Rebuild a model's rows from the whole log, in one transaction: readers see the old rows until it commits.
 
         Writers go on; what they commit in the meantime is caught up with afterwards, by whoever follows. For a strong model they
-        wait until it is done. Interrupted, all is as it was. What the model has put aside stays there. Events whose type no class
+        wait until it is done. Interrupted, all is as it was. What the model has parked stays parked. Events whose type no class
         declares are left out, and the logger ``sa_eventsource.rebuild`` warns of them. Rows that Python works out, those of
         ``@evolves`` methods and all on SQLite, are kept in memory, up to 50,000; with more, they are written and let go meanwhile.
 
@@ -80,7 +80,7 @@ class EventReplayer:
         return number
 
     def rebuild_rows(self, model: type[Any], keys: Iterable[Any]) -> int:
-        """Make some rows anew, from all events that the model has taken, in one transaction.
+        """Rebuild some rows, from all events that the model has taken, in one transaction.
 
         Args:
             model: The read model, without ``@handles`` methods.
@@ -107,7 +107,7 @@ class EventReplayer:
         positions: tuple[int, int] | None = None,
         times: tuple[datetime, datetime] | None = None,
     ) -> int:
-        """Make those rows anew that the events of a stretch of the log belong to, in one transaction.
+        """Rebuild the rows that the events of a stretch of the log belong to, in one transaction.
 
         Each row is made from all its events, not only from those of the stretch.
 
@@ -117,7 +117,7 @@ class EventReplayer:
             times: The time at which it begins, and the one before which it ends; both aware.
 
         Returns:
-            The number of rows that were made anew.
+            The number of rows that were rebuilt.
 
         Raises:
             DeclarationError: *model* is no mapped read model, or has ``@handles`` methods.
@@ -137,8 +137,8 @@ class EventReplayer:
         """Send a subscription or a reader back, while workers run: it takes again what it has taken behind a place in the log.
 
         What it does elsewhere happens again. It waits for the batch under way. What the subscription had yet to take it still has,
-        and no place lets it leave anything out. Streams that it has put aside stay there; if it had stopped at an event, it comes
-        to it again. In the midst of a backlog it may go back further than was asked for.
+        and no place lets it leave anything out. Streams that it has parked stay parked; if it had stopped at an event, it comes
+        to it again. In the middle of a backlog it may go back further than was asked for.
 
         Args:
             name: The name of the subscription, or that given to :meth:`EventStore.follow() <sa_eventsource.EventStore.follow>`.
@@ -166,7 +166,7 @@ class EventReplayer:
     def retire(self, name: str, version: int = 1) -> int:
         """Drop what a former version of a read model, or a subscription or a reader that is no longer there, has left behind.
 
-        That is its checkpoint, what it has put aside, and its rows in the shared table, in one transaction. A table or an index of
+        That is its checkpoint, what it has parked, and its rows in the shared table, in one transaction. A table or an index of
         its own goes with the next ``alembic revision --autogenerate``.
 
         Args:

@@ -57,7 +57,7 @@ class ConsumerStatus:
             does not ask for when it asks.
         lag_seconds: How long ago the oldest of them was recorded; 0.0 if there is none.
         processed_at: When it was last brought further or rebuilt, in UTC; None if never.
-        parked_events: How many events are put aside.
+        parked_events: How many events are parked.
         error: What it waits for, or went wrong with the event that it retries or has stopped at, with the traceback; the last line
             says it in short. None if nothing did.
     """
@@ -92,7 +92,7 @@ class OldestTransaction:
 
 
 def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
-    """Tell how far a consumer has come. Uses a read-only transaction of its own."""
+    """Report how far a consumer has come. Uses a read-only transaction of its own."""
     connection = begin(session, consumer)
     kind = _kind(consumer)
     parts = [(follower, read_checkpoint(connection, follower)) for follower in followers_of(consumer, connection.dialect)]
@@ -145,7 +145,7 @@ def problems(statuses: list[ConsumerStatus], *, max_lag_seconds: float | None = 
             reason = _REASONS.get(each.state) or (None if each.error is None else in_short(each.error))
             found.append(f"{each.name} is {each.state}{f': {reason}' if reason else ''}")
         if each.parked_events:
-            found.append(f"{each.name} has put {each.parked_events} events aside")
+            found.append(f"{each.name} has parked {each.parked_events} event{'s' if each.parked_events > 1 else ''}")
         if max_lag_seconds is not None and each.lag_seconds > max_lag_seconds:
             found.append(f"{each.name} is {each.lag_seconds:.1f} s behind ({each.lag_events} events)")
     return found

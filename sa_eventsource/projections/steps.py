@@ -162,7 +162,7 @@ def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
             if locked is None:
                 return Step("busy")
             checkpoint = checked(connection, follower, locked)
-            plan = _heeding_failure(connection, follower, checkpoint, limit or follower.consumer.batch_size)
+            plan = _after_failure(connection, follower, checkpoint, limit or follower.consumer.batch_size)
             if isinstance(plan, Step):
                 return plan
             step = _carry_out(session, follower, plan, seconds=seconds)
@@ -217,7 +217,7 @@ def checked(connection: Connection, follower: Follower, checkpoint: Checkpoint) 
     return check_cluster(connection, follower, checkpoint)
 
 
-def _heeding_failure(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan | Step:
+def _after_failure(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan | Step:
     """Plan the step of a follower that may have failed at an event: what lies before it comes first, then the event alone."""
     if checkpoint.failed_position is None:
         return _next(connection, follower, checkpoint, limit)
@@ -274,7 +274,7 @@ def _carry_out(session: Session, follower: Follower, plan: _Plan, *, seconds: fl
 
 
 def _cut(plan: _Plan, done: Batch) -> _Plan:
-    """End a step in the midst of its batch, with which the window goes on."""
+    """End a step in the middle of its batch, with which the window goes on."""
     reached = plan.reached and replace(plan.reached, since=done.since, until=done.until, position=done.upto)
     return replace(plan, batch=done, reached=reached, step=Step("taken", done.count))
 

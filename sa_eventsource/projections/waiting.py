@@ -44,7 +44,7 @@ def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: 
 
     The session is asked for its database only: the question goes over another connection, and a transaction that the session has in
     progress is left alone; one at REPEATABLE READ does not see the rows before it ends. A strong model need not be waited for. What
-    the model has put aside (``__on_error__ = "park"``) counts as taken.
+    the model has parked (``__on_error__ = "park"``) counts as taken.
 
     Args:
         session: A session for the database.
@@ -173,7 +173,7 @@ def _has_taken(session: Session, definition: ReadModelDefinition, event_id: UUID
 
 
 def _follower_has_taken(connection: Connection, follower: Follower, event_id: UUID) -> bool:
-    """Tell whether no event of the commit is left that the follower is to take."""
+    """Check whether no event of the commit is left that the follower is to take."""
     tables = follower.tables
     events, positions = tables.events, tables.projection_positions
     committed = events.alias("committed")

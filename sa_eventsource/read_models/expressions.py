@@ -112,7 +112,7 @@ def has_two_meanings(spec: Any, event_class: type[DomainEvent]) -> str | None:
 
 
 def has_source(spec: Any, event_class: type[DomainEvent], target: ValueType) -> bool:
-    """Tell whether an event class has what a source names."""
+    """Check whether an event class has what a source names."""
     try:
         resolve(spec, event_class, target)
     except DeclarationError:

@@ -103,7 +103,7 @@ def _is_empty(cell: types.CellType) -> bool:
 
 
 def _changes(value: Any) -> bool:
-    """Tell whether a function looks at a clock, draws a number, or asks the machine."""
+    """Check whether a function looks at a clock, draws a number, or asks the machine."""
     owner = getattr(value, "__self__", None)
     if isinstance(owner, type) and issubclass(owner, date):
         return value.__name__ in _CLOCKS

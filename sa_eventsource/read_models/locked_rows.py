@@ -65,7 +65,7 @@ _locked: WeakKeyDictionary[SessionTransaction, dict[Any, Any]] = WeakKeyDictiona
 
 
 def forget_rows(session: Session) -> None:
-    """Let go of all rows in the midst of a transaction; those that are asked for again are selected again."""
+    """Let go of all rows in the middle of a transaction; those that are asked for again are selected again."""
     session.expunge_all()
     transaction = session.get_transaction()
     if transaction is not None:

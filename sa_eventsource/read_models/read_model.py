@@ -9,10 +9,11 @@ from sqlalchemy import Table
 from sqlalchemy.orm import MappedAsDataclass, declared_attr
 from sqlalchemy.orm.attributes import opt_manager_of_class
 
+from sa_eventsource.aggregates import definition_of
 from sa_eventsource.class_options import Kind, check_options
 from sa_eventsource.consumers import knows, owners_of
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping import tables_of_base, tables_on, undone_on_failure
+from sa_eventsource.mapping import tables_of_base, undone_on_failure
 from sa_eventsource.read_models.declared_model import aggregate_types, read_declaration
 from sa_eventsource.read_models.mapped_rows import map_to_own_table, map_to_projections
 from sa_eventsource.read_models.model_versions import version_of, versioned_name, versioned_table
@@ -53,7 +54,7 @@ class ReadModel:
 
     __on_error__: ClassVar[OnError] = "stop"
     """What becomes of an event that an eventual model cannot take after several attempts. ``"stop"``: the model stops there, and
-    says so. ``"park"``: it is put aside, with all later ones of its stream, and the model goes on with the other streams."""
+    says so. ``"park"``: it is parked, with all later ones of its stream, and the model goes on with the other streams."""
 
     __shards__: ClassVar[int] = 1
     """Into how many parts a busy eventual model is split, so that as many workers can work on it; each takes some streams."""
@@ -185,7 +186,7 @@ def check_removals(aggregate_class: type[AggregateRoot[Any]]) -> None:
     Raises:
         DeclarationError: With this aggregate, two streams may feed such a row.
     """
-    tables = tables_on(aggregate_class.metadata)  # type: ignore[attr-defined]
+    tables = definition_of(aggregate_class).tables
     for definition in tables.read_models.values():
         if definition.removed_by and knows(aggregate_class, definition.named_classes):
             definition.check_owners([*owners_of(tables, definition.named_classes), aggregate_class])

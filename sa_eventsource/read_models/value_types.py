@@ -57,7 +57,7 @@ class ValueType:
     item: ValueType | None = None
 
     def holds(self, other: ValueType) -> bool:
-        """Tell whether values of *other* can be kept in a field of this type."""
+        """Check whether values of *other* can be kept in a field of this type."""
         if self.enum is not None:
             return self == other
         if self.item is not None:

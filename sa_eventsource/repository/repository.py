@@ -111,7 +111,7 @@ class EventSourcedRepository(Generic[A]):
         The caller commits.
 
         Raises:
-            ConcurrencyError: Another transaction has appended to it. Roll back, load it again and decide anew.
+            ConcurrencyError: Another transaction has appended to it. Roll back, load it again and decide again.
             EmptyAggregateError: It is new and has no events.
             EventAlreadyAppendedError: Its events are stored already.
             EventIdConflictError: The id of one of its events is taken.
@@ -284,7 +284,7 @@ class EventSourcedRepository(Generic[A]):
         return self._session.connection(bind_arguments=arguments)
 
     def _start(self, connection: Connection, text_id: str, ids: Sequence[UUID], expected: Expected) -> int:
-        """Tell the version that the events follow."""
+        """Find the version that the events follow."""
         if expected is not ExpectedVersion.ANY:
             return 0 if isinstance(expected, ExpectedVersion) else expected
         # A repeated append of the same events belongs where they are, so that it is recognised.

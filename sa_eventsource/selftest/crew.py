@@ -77,7 +77,7 @@ class Crew:
         self._end_all()
 
     def is_whole(self) -> bool:
-        """Tell whether all who were started are at work, or have ended by themselves."""
+        """Check whether all who were started are at work, or have ended by themselves."""
         for each in self._running.values():
             if not each.is_at_work and (each.process.exitcode is not None or each.channel.poll()):
                 each.is_at_work = True
@@ -95,7 +95,7 @@ class Crew:
         self._start(name)
 
     def stop(self) -> None:
-        """Tell all to stop, and wait until they have: workers last, for whom a writer may be waiting. Kill who does not stop."""
+        """Ask all to stop, and wait until they have: workers last, for whom a writer may be waiting. Kill who does not stop."""
         for roles in (("writer", "stranger"), ("worker",)):
             self._stop({name: each for name, each in self._running.items() if self.plan.crew[name] in roles})
         self._end_all()

@@ -46,7 +46,7 @@ def after_commit(session: Session) -> None:
 
 
 def after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    """Tell the listeners. What one of them raises within ``after_commit`` would leave the session unusable; here it is done."""
+    """Notify the listeners. What one of them raises within ``after_commit`` would leave the session unusable; here it is done."""
     token = session.info.pop(_TOLD, None) if transaction.parent is None else None
     if token is not None:
         for listener in _listeners:

@@ -90,7 +90,7 @@ def _check_write(session: Session, write: UpdateBase) -> None:
 
 
 def _written_class(write: UpdateBase) -> type[Any] | None:
-    """Tell the mapped class that a statement names, or whose rows lie in the table that it names."""
+    """Find the mapped class that a statement names, or whose rows lie in the table that it names."""
     entity = write.entity_description.get("entity")
     if entity is not None:
         mapper: Mapper[Any] = inspect(entity).mapper

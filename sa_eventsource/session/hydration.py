@@ -49,7 +49,7 @@ def load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
 
 
 def _has_state(load: IdentityLoad) -> bool:
-    """Tell whether an instance is to be refreshed that has its state, and perhaps pending events: only a part of it is wanted."""
+    """Check whether an instance is to be refreshed that has its state, and perhaps pending events: only a part of it is wanted."""
     aggregate = None if load.refreshed is None else load.refreshed.obj()
     return isinstance(aggregate, AggregateRoot) and books_of(aggregate).is_loaded
 

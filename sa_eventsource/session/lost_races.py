@@ -7,7 +7,7 @@ from sa_eventsource.store import DEADLOCK, SERIALIZATION_FAILURE, code_of
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Tell whether a unit of work that failed with *error* may succeed when it is run again.
+    """Check whether a unit of work that failed with *error* may succeed when it is run again.
 
     That is so for ``ConcurrencyError``, serialization failures (SQLSTATE 40001) and deadlocks (40P01), and for nothing else.
     """

@@ -45,7 +45,7 @@ def known_at(events: Table, aggregate_type: str, aggregate_id: str, moment: date
 
 
 def version_recorded_at(connection: Connection, events: Table, aggregate_type: str, aggregate_id: str, moment: datetime) -> int:
-    """Tell the version that a stream had reached at a moment, by the times at which its events were recorded; 0 for none."""
+    """Find the version that a stream had reached at a moment, by the times at which its events were recorded; 0 for none."""
     known = known_at(events, aggregate_type, aggregate_id, moment, "recorded")
     version: int | None = connection.scalar(select(func.max(events.c.version)).where(known))
     return version or 0

@@ -15,7 +15,7 @@ _LONGEST = timedelta(days=365 * 8000)
 
 
 def recording_time(event_id: UUID, occurred_at: datetime) -> datetime:
-    """Tell when an event was probably recorded.
+    """Estimate when an event was recorded.
 
     An event's id is made when the event is applied, shortly before it is written, and one of version 7 holds that moment to the
     millisecond. Of an event with another id nothing is known but ``occurred_at``. All were recorded by now.

@@ -63,7 +63,7 @@ def read_stream(  # noqa: PLR0913 - by keyword
         aggregate_id: Its id as stored.
         version: Read up to this version, included.
         moment: Read the events that occurred up to this time, included.
-        from_start: Whether to leave snapshots aside.
+        from_start: Whether to ignore snapshots.
         options: Execution options of the statement that it belongs to.
 
     Returns:

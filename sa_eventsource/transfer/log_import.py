@@ -33,7 +33,7 @@ def import_events(
 
     Ids, versions, both times, payloads and metadata stay as they are: the log still says when each event was first recorded. In an
     export of format version 1, which does not, it is the time in an event id that is a UUIDv7, as the library makes them, and else
-    ``occurred_at``, but not later than now. Positions are drawn anew, in the same order, behind those the log has. An
+    ``occurred_at``, but not later than now. New positions are drawn, in the same order, behind those the log has. An
     event that is there already with the same content is skipped, so that an import can be repeated; it keeps its ``recorded_at``.
     Lines that are as an export writes them go in by COPY, on psycopg and where nobody listens to what the connection executes.
 

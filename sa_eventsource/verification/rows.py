@@ -34,7 +34,7 @@ _Key = tuple[Any, ...]
 
 
 def reason_not_to_compare(connection: Connection, definition: ReadModelDefinition) -> str | None:
-    """Tell why a model's rows cannot be compared with a fold; None if they can."""
+    """Say why a model's rows cannot be compared with a fold; None if they can."""
     if definition.handlers:
         return "it has @handles methods, which a fold leaves out"
     checkpoints = [read_checkpoint(connection, each) for each in followers_of(definition, connection.dialect)]
@@ -120,7 +120,7 @@ class RowCheck:
         return is_chosen(self._definition.row_id((key,)))
 
     def _checkpoints(self) -> list[tuple[Follower, Checkpoint]]:
-        """Tell how far each follower has come; a strong model has come to the end."""
+        """Find how far each follower has come; a strong model has come to the end."""
         definition = self._definition
         followers = followers_of(definition, self._connection.dialect)
         if not definition.is_strong:

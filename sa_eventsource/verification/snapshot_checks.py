@@ -46,7 +46,7 @@ def _same_stream(tables: EventSourceTables) -> ColumnElement[bool]:
 
 
 def _is_of_the_log(tables: EventSourceTables) -> ColumnElement[bool]:
-    """Tell whether the last event that a snapshot covers is where the snapshot says."""
+    """Check whether the last event that a snapshot covers is where the snapshot says."""
     events, snapshots = tables.events, tables.snapshots
     is_last = and_(events.c.version == snapshots.c.version, events.c.event_id == snapshots.c.event_id)
     return exists().where(_same_stream(tables), is_last).correlate(snapshots)

@@ -37,7 +37,7 @@ class Worker:
     first, and one that dies loses its connection and with it what it held. Each batch is a transaction: what the events do, and how
     far the model has come.
 
-    An event that cannot be taken is tried again with growing pauses; then the model stops there, or puts the stream aside, as it
+    An event that cannot be taken is tried again with growing pauses; then the model stops there, or parks the stream, as it
     declares (``__on_error__``). Others go on. While the database cannot be reached, the worker waits for it.
 
     Example::

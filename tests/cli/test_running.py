@@ -151,7 +151,7 @@ def test_the_status_says_what_is_wrong(banked: Engine) -> None:
     assert [each.split()[0] for each in document["problems"]] == ["parking", "stopping"]
     shown = call("status", BANK, engine=banked)
     assert shown.exit_code == 1
-    assert "parking has put 2 events aside" in shown.stdout
+    assert "parking has parked 2 events" in shown.stdout
 
 
 def test_a_lag_above_the_allowed_is_a_problem(banked: Engine) -> None:
@@ -214,9 +214,9 @@ def test_names_are_whole_however_narrow_the_terminal(sqlite_engine: Engine, colu
 def test_what_says_nothing_takes_no_room(banked: Engine) -> None:
     shown = succeed("status", BANK, engine=banked).stdout
     assert "version" not in shown
-    assert "aside" not in shown
+    assert "parked" not in shown
     fail_at_once(banked)
-    assert "aside" in call("status", BANK, engine=banked).stdout
+    assert "parked" in call("status", BANK, engine=banked).stdout
 
 
 def test_a_model_is_rebuilt(banked: Engine) -> None:
@@ -271,11 +271,11 @@ def test_what_was_put_aside_is_listed_retried_and_dropped(banked: Engine) -> Non
     bank._Refusing.mended = True
     assert "bank.Account b: took 2 events" in succeed("parked", "retry", BANK, "parking", "--id", "b", engine=banked).stderr
     assert totals(banked, bank.Parking) == {"a": 1, "b": -2}
-    assert "parking has put nothing aside" in fail("parked", "retry", BANK, "parking", engine=banked, status=2)
+    assert "parking has parked nothing" in fail("parked", "retry", BANK, "parking", engine=banked, status=2)
     bank._Refusing.mended = False
     deposit(banked, "c", -1)
     Worker(banked, Base, only=["parking"], retries=RetryPolicy(attempts=1)).run_once()
-    assert "nothing of 'b' aside" in fail("parked", "drop", BANK, "parking", "--id", "b", engine=banked, status=2)
+    assert "parking has parked nothing of 'b'" in fail("parked", "drop", BANK, "parking", "--id", "b", engine=banked, status=2)
     assert "bank.Account c: dropped 1 events" in succeed("parked", "drop", BANK, "parking", engine=banked).stderr
     assert succeed("parked", "list", BANK, "--json", engine=banked).stdout == ""
     assert "there is no eventual read model and no subscription 'x'" in fail("parked", "drop", BANK, "x", engine=banked, status=2)

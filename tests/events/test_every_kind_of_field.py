@@ -45,7 +45,7 @@ def declared(annotations: list[Any]) -> type[DomainEvent] | None:
 
 
 def same(one: Any, other: Any) -> bool:  # noqa: PLR0911 - one for each kind
-    """Tell whether two values are equal and of equal types, all the way down. Not the library's own way of telling it."""
+    """Check whether two values are equal and of equal types, all the way down. Not the library's own way of telling it."""
     if type(one) is not type(other):
         return False
     if isinstance(one, datetime):

@@ -315,7 +315,7 @@ def test_an_event_of_a_class_that_was_declared_anew_cannot_be_stored() -> None:
         return Cell
 
     first, second = declare(), declare()
-    with pytest.raises(DeclarationError, match="declared anew"):
+    with pytest.raises(DeclarationError, match="declared again"):
         encode(first())
     encode(second())
 

@@ -1,4 +1,4 @@
-"""A worker whose process is frozen in the midst of a batch: others take over, and each event counts once, also when it wakes."""
+"""A worker whose process is frozen in the middle of a batch: others take over, and each event counts once, also when it wakes."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def follow(url: str, name: str, statement: str, channel: Any) -> None:
 
 @contextmanager
 def frozen(engine: Engine, name: str, statement: str) -> Iterator[Callable[[], None]]:
-    """Freeze a worker in the midst of a batch, for the block or until what is given is called."""
+    """Freeze a worker in the middle of a batch, for the block or until what is given is called."""
     here, there = pipe()
     process = fork(follow, engine.url.render_as_string(hide_password=False), name, statement, there)
     assert here.poll(60)

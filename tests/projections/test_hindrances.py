@@ -119,7 +119,7 @@ def test_a_value_that_is_too_large_parks_its_stream_alone(pg_notes: Engine, wher
     run(pg_notes, "declared", times=12)
     assert ids(pg_notes, Declared) == ["a", "b"]
     assert parked(pg_notes) == [("declared", "poison")]
-    assert "put 1 events aside" in problems(pg_notes)
+    assert "has parked 1 event" in problems(pg_notes)
 
 
 def test_a_parked_stream_stays_out_of_the_statements_of_later_batches(notes: Engine) -> None:

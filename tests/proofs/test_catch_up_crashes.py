@@ -101,7 +101,7 @@ def prepare(url: str) -> tuple[Engine, int]:
 
 
 def interrupt(engine: Engine, url: str, total: int, cuts: Sequence[Cut], end: Callable[[Child], None]) -> None:
-    """End a follower at each of the cuts, in the midst of one model after the other; let one follow to the end, and check."""
+    """End a follower at each of the cuts, in the middle of one model after the other; let one follow to the end, and check."""
     halfway: set[type[Any]] = set()
     for number, cut in enumerate(cuts):
         model = MODELS[number % 3]

@@ -60,7 +60,7 @@ def count(engine: Engine, base: Any) -> None:
 
 
 def is_guarded(connection: Connection, base: Any) -> bool:
-    """Tell whether an UPDATE of the log fails, and its triggers are as they must be."""
+    """Check whether an UPDATE of the log fails, and its triggers are as they must be."""
     events = event_record(base).__table__
     refused = False
     with connection.begin_nested() as savepoint:

@@ -174,7 +174,7 @@ DIFFERENCES = (
 
 
 def same_error(aggregates: type[BaseException] | None, twins: type[BaseException] | None) -> bool:
-    """Tell whether the two errors stand for the same."""
+    """Check whether the two errors stand for the same."""
     if aggregates is twins:
         return True
     for difference in DIFFERENCES:

@@ -41,7 +41,7 @@ ORDERLESS = OF_INSTANCES - {
     "before_attach",
     "after_attach",
 }
-"""Called for several instances at once, in any order: what raises, or queries, in the midst of it has no one outcome."""
+"""Called for several instances at once, in any order: what raises, or queries, in the middle of it has no one outcome."""
 
 IN_MIDSTREAM = frozenset(
     {

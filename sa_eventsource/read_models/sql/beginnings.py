@@ -1,4 +1,4 @@
-"""The beginning of a strong model's checkpoint: written with the first events that it takes, if no others went before them.
+"""The beginning of a strong model's checkpoint: written with the first events that it takes, if no earlier events were there.
 
 A model that is there from the first event on has all that its rows follow from; one that came to a log with events lacks them until
 it is rebuilt. Nobody could tell the two apart later. So the flush that writes the first rows also writes under which declaration it

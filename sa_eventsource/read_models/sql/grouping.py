@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 def is_current(definition: ReadModelDefinition, events: Table) -> ColumnElement[bool]:
-    """Tell whether a stored event can be read as it lies there: by name and version, of a class that declared fields take."""
+    """Check whether a stored event can be read as it lies there: by name and version, of a class that declared fields take."""
     declared = definition.declared_classes().items()
     classes = sorted(
         (each for name, each in declared if name not in definition.read_in_python), key=lambda each: each.__event_version__
@@ -63,7 +63,7 @@ def is_current(definition: ReadModelDefinition, events: Table) -> ColumnElement[
 
 
 def is_outdated(definition: ReadModelDefinition, events: Table) -> ColumnElement[bool]:
-    """Tell whether a stored event is one that declared fields take and only Python can read.
+    """Check whether a stored event is one that declared fields take and only Python can read.
 
     It has a former name, another version, or a class with a reading of its own.
     """
@@ -96,7 +96,7 @@ def appended_events(definition: ReadModelDefinition) -> Subquery:
     As for :func:`appended_event`, each is looked up by its id.
     """
     # Behind a SELECT, the number of ids is not known when the statement is planned: one plan then serves all flushes, where
-    # planning anew takes as long as the rest.
+    # planning again takes as long as the rest.
     ids = select(cast(bindparam("event_ids", type_=Text), ARRAY(Uuid))).scalar_subquery()
     wanted = func.unnest(ids).table_valued(column("id", Uuid())).render_derived(name="wanted")
     one = _by_id(definition.tables.events, wanted.c.id).lateral("found")
@@ -149,7 +149,7 @@ def with_keys(definition: ReadModelDefinition, events: Subquery) -> Subquery:
 
 
 def removing(definition: ReadModelDefinition, keyed: Subquery) -> ColumnElement[bool]:
-    """Tell whether an event removes its row."""
+    """Check whether an event removes its row."""
     return keyed.c.event_type.in_([quoted(name) for name in definition.removed_by])
 
 

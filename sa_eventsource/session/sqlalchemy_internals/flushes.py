@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def is_heard_elsewhere(session: Session) -> bool:
-    """Tell whether anyone but this library listens to a session's flushes, or to the transaction that each flush has of its own.
+    """Check whether anyone but this library listens to a session's flushes, or to the transaction that each flush has of its own.
 
     The library has one listener for two of the events, and two for the end of transactions.
     """
@@ -43,7 +43,7 @@ _FLUSH_EVENTS = (
 
 
 def has_work(session: Session) -> bool:
-    """Tell whether a flush that has come to its end of ``before_flush`` may go on."""
+    """Check whether a flush that has come to its end of ``before_flush`` may go on."""
     return not session._is_clean()  # noqa: SLF001
 
 
@@ -125,7 +125,7 @@ def register_findable(session: Session, states: set[InstanceState[Any]]) -> Call
 
 
 def has_row_hooks(mapper: Mapper[Any]) -> bool:
-    """Tell whether anyone listens to a mapper's rows (``before_insert`` and the like)."""
+    """Check whether anyone listens to a mapper's rows (``before_insert`` and the like)."""
     dispatch = mapper.dispatch
     count = _count(dispatch.before_insert) + _count(dispatch.before_update)
     return bool(count + _count(dispatch.after_insert) + _count(dispatch.after_update))

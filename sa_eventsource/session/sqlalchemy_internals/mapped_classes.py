@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def has_condition(relationship: RelationshipProperty[Any]) -> bool:
-    """Tell whether a relationship was given its ``primaryjoin``. The public attribute is set when the mapper is configured."""
+    """Check whether a relationship was given its ``primaryjoin``. The public attribute is set when the mapper is configured."""
     return relationship._init_args.primaryjoin.argument is not None  # noqa: SLF001
 
 

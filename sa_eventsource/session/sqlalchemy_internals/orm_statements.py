@@ -42,7 +42,7 @@ class IdentityLoad(NamedTuple):
 
 
 def _is_plain(execution: ORMExecuteState) -> bool:
-    """Tell whether a statement asks for nothing but its rows, and nobody but this library listens to it or to what it loads."""
+    """Check whether a statement asks for nothing but its rows, and nobody but this library listens to it or to what it loads."""
     mapper = execution.bind_mapper
     if mapper is None or len(execution.session.dispatch.do_orm_execute) > _OWN_STATEMENT_LISTENERS:
         return False
@@ -85,7 +85,7 @@ def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
 
 
 def _asks_for_more(statement: Any) -> bool:
-    """Tell whether a statement has options, locks its rows, or is a refresh that names relationships."""
+    """Check whether a statement has options, locks its rows, or is a refresh that names relationships."""
     if statement._with_options or statement._for_update_arg is not None:  # noqa: SLF001
         return True
     named = getattr(statement._compile_options, "_only_load_props", None)  # noqa: SLF001
@@ -93,7 +93,7 @@ def _asks_for_more(statement: Any) -> bool:
 
 
 def _loads_more(mapper: Mapper[Any]) -> bool:
-    """Tell whether a row of the mapper brings more than id and version: a ``column_property()``, a relationship loaded eagerly."""
+    """Check whether a row of the mapper brings more than id and version: a ``column_property()``, a relationship loaded eagerly."""
     mapper._check_configure()  # noqa: SLF001 - compiling the statement would have done it
     for key, attribute in mapper._props.items():  # noqa: SLF001
         if isinstance(attribute, ColumnProperty):
