@@ -20,7 +20,7 @@ WIRING = ROOT / "wiring.py"
 STABLE_PATHS = ("migrations/types",)
 """What migrations that users have written import."""
 
-MAY_ASK_FOR_THE_DIALECT = ("store/databases/", "mapping/", "migrations/", "read_models/row_types.py", "read_models/row_store.py")
+MAY_ASK_FOR_THE_DIALECT = ("store/databases/", "mapping/", "migrations/", "read_models/row_types.py")
 """The doors to the databases; and what SQLAlchemy has a dialect choose: types, DDL, and the triggers that go with it."""
 
 
