@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sa_eventsource.exceptions.base import EventSourceError
 
@@ -11,24 +11,27 @@ if TYPE_CHECKING:
 
 
 class LogImportError(EventSourceError, ValueError):
-    """A line of an exported log does not fit: into the format, or into the log that it is read into.
+    """A row of an exported log does not fit: into the format, or into the log that it is read into.
 
-    Roll back: earlier lines may have been inserted in the transaction. Correct the file, or import into another log.
+    Roll back: earlier rows may have been inserted in the transaction. Correct the file, or import into another log.
 
     Attributes:
-        line: Number of the line, from 1; the header is line 1.
-        field: The field that is wrong, for a value inside it the path, such as ``event_data.lines.0.note``; empty when the line as
+        line: Number of the line, from 1, where the header is line 1; of a Parquet file, of the row, from 1. 0 when the file as a
+            whole is meant.
+        field: The field that is wrong, for a value inside it the path, such as ``event_data.lines.0.note``; empty when the row as
             a whole is meant.
         reason: What is wrong.
+        unit: What ``line`` counts.
     """
 
-    def __init__(self, line: int, field: str, reason: str) -> None:
+    def __init__(self, line: int, field: str, reason: str, *, unit: Literal["line", "row"] = "line") -> None:
         """Build the message from the place and the reason."""
         self.line = line
         self.field = field
         self.reason = reason
-        place = f"line {line}, {field}" if field else f"line {line}"
-        super().__init__(f"{place}: {reason}")
+        self.unit = unit
+        place = f"{unit} {line}" if line else "the file"
+        super().__init__(f"{place}, {field}: {reason}" if field else f"{place}: {reason}")
 
 
 class LogExportError(EventSourceError, ValueError):

@@ -1,4 +1,4 @@
-"""Plain lines into the log by PostgreSQL's COPY, which the database works off while the next ones are being read."""
+"""Plain rows of an export into the log by PostgreSQL's COPY, which the database works off while the next ones are being read."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.mapping import MOVED, regclass_name
 from sa_eventsource.store import is_execution_heard, is_in_autocommit
-from sa_eventsource.transfer.plain_lines import copy_row, plain_event
+from sa_eventsource.transfer.plain_lines import copy_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, Table
 
+    from sa_eventsource.transfer.exported_rows import ExportedRow
+
 _ROWS_AT_ONCE = 250
 """Rows sent with one call: some hundred kilobytes, so that the database has something to do before the batch is read."""
 
 
 class NotCopiedError(Exception):
-    """A batch needs a closer look, line by line; nothing of it was inserted."""
+    """A batch needs a closer look, row by row; nothing of it was inserted."""
 
 
 class UnknownStreamError(NotCopiedError):
@@ -38,31 +40,31 @@ def can_copy(connection: Connection) -> bool:
 
 
 class PlainBatch:
-    """A batch of lines on its way into the log.
+    """A batch of rows on its way into the log.
 
     Attributes:
         last: The position of the last event that was read.
         versions: The versions that streams have come to by this batch.
     """
 
-    def __init__(self, lines: Sequence[tuple[int, str]], *, last: int, versions: Mapping[tuple[str, str], int]) -> None:
-        """Choose the lines.
+    def __init__(self, rows: Sequence[ExportedRow], *, last: int, versions: Mapping[tuple[str, str], int]) -> None:
+        """Choose the rows.
 
         Args:
-            lines: Their numbers and texts.
+            rows: The rows of the export.
             last: The position of the event before.
             versions: The versions that streams have come to before. One that is not among them begins in this batch.
         """
         self.last = last
         self.versions: dict[tuple[str, str], int] = {}
-        self._lines = lines
+        self._exported = rows
         self._before = versions
 
     def insert(self, connection: Connection, events: Table) -> None:
         """Insert all of them within a savepoint, or none.
 
         Raises:
-            NotCopiedError: A line is not plain, out of order or refused by the database, or its event is there already.
+            NotCopiedError: A row is not plain, out of order or refused by the database, or its event is there already.
         """
         columns = ", ".join(f'"{events.c[name].name}"' for name in MOVED)
         driver: Any = connection.connection.driver_connection
@@ -72,7 +74,7 @@ class PlainBatch:
                 with cursor.copy(f"COPY {regclass_name(connection, events)} ({columns}) FROM STDIN") as copy:
                     for rows in self._rows():
                         copy.write(rows)
-                if cursor.rowcount != len(self._lines):  # a trigger of the application left some out
+                if cursor.rowcount != len(self._exported):  # a trigger of the application left some out
                     raise NotCopiedError
         except (refused, UnicodeEncodeError) as error:
             raise NotCopiedError from error
@@ -84,8 +86,8 @@ class PlainBatch:
 
     def _checked_rows(self) -> Iterator[str]:
         before, versions, last = self._before, self.versions, self.last
-        for _, line in self._lines:
-            event = plain_event(line)
+        for row in self._exported:
+            event = row.plain()
             if event is None:
                 raise NotCopiedError
             stream, number = event.stream, int(event.version)

@@ -1,17 +1,15 @@
-"""The log that an import writes to: plain batches are copied into it, others looked at line by line."""
+"""The log that an import writes to: plain batches are copied into it, others looked at row by row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.exceptions import LogImportError
 from sa_eventsource.mapping import APPENDED, MOVED, json_row
 from sa_eventsource.store import database_of, insert_statements, select_raw_events
 from sa_eventsource.transfer.copy_in import NotCopiedError, PlainBatch, UnknownStreamError, can_copy
 from sa_eventsource.transfer.export_format import FORMAT_VERSION, read_event
-from sa_eventsource.transfer.json_members import document
-from sa_eventsource.transfer.plain_lines import plain_event
+from sa_eventsource.transfer.json_members import MemberError, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Table
 
     from sa_eventsource.transfer.export_format import ImportedEvent
-
-Line: TypeAlias = tuple[int, str]
-"""Its number, from 1, and its text."""
+    from sa_eventsource.transfer.exported_rows import ExportedRow
 
 _KNOWN_STREAMS = 100_000
 """How many streams' versions an import remembers before it asks the database for them again."""
@@ -57,7 +53,7 @@ class ImportTarget:
         Args:
             connection: Where to write.
             events: The log.
-            format_version: Version of the format that lines have.
+            format_version: Version of the format that rows have.
         """
         self.done = ImportedLog(0, 0)
         self._connection = connection
@@ -69,19 +65,19 @@ class ImportTarget:
         self._can_copy = format_version == FORMAT_VERSION and can_copy(connection)
         self._is_repeated = False
 
-    def take(self, lines: Sequence[Line]) -> None:
+    def take(self, rows: Sequence[ExportedRow]) -> None:
         """Insert those events of a batch that are not there yet.
 
         Raises:
-            LogImportError: A line does not fit the format or the log.
+            LogImportError: A row does not fit the format or the log.
         """
         if len(self._versions) > _KNOWN_STREAMS:
             self._versions.clear()
         # Where the batch before was there already, this one may be too, and COPY would fail for it.
-        if self._can_copy and not self._is_repeated and self._copy(lines):
-            self.done = ImportedLog(self.done.added + len(lines), self.done.skipped)
+        if self._can_copy and not self._is_repeated and self._copy(rows):
+            self.done = ImportedLog(self.done.added + len(rows), self.done.skipped)
             return
-        batch = [self._read(line) for line in lines]
+        batch = [self._read(row) for row in rows]
         new = self._not_there(batch)
         self._follow(new)
         if new:
@@ -89,33 +85,34 @@ class ImportTarget:
         self.done = ImportedLog(self.done.added + len(new), self.done.skipped + len(batch) - len(new))
         self._is_repeated = len(new) < len(batch)
 
-    def _copy(self, lines: Sequence[Line]) -> bool:
+    def _copy(self, rows: Sequence[ExportedRow]) -> bool:
         """Insert a batch by COPY, unless it needs a closer look; tell whether it was inserted."""
         try:
             try:
-                batch = self._copied(lines)
+                batch = self._copied(rows)
             except UnknownStreamError:
-                plain = (plain_event(text) for _, text in lines)
+                plain = (row.plain() for row in rows)
                 streams = dict.fromkeys(event.stream for event in plain if event is not None)
                 self._look_up([stream for stream in streams if stream not in self._versions])
-                batch = self._copied(lines)
+                batch = self._copied(rows)
         except NotCopiedError:
             return False
         self._versions.update(batch.versions)
         self._last = batch.last
         return True
 
-    def _copied(self, lines: Sequence[Line]) -> PlainBatch:
-        batch = PlainBatch(lines, last=self._last, versions=self._versions)
+    def _copied(self, rows: Sequence[ExportedRow]) -> PlainBatch:
+        batch = PlainBatch(rows, last=self._last, versions=self._versions)
         batch.insert(self._connection, self._events)
         return batch
 
-    def _read(self, line: Line) -> ImportedEvent:
-        number, text = line
-        event = read_event(text, number, self._format_version)
+    def _read(self, row: ExportedRow) -> ImportedEvent:
+        try:
+            event = read_event(row, self._format_version)
+        except MemberError as error:
+            raise row.refused(error.name, error.reason) from error
         if event.position <= self._last:
-            reason = f"{event.position} does not come after {self._last}; keep the lines in their order"
-            raise LogImportError(number, "position", reason)
+            raise row.refused("position", f"{event.position} does not come after {self._last}; keep the events in their order")
         self._last = event.position
         return event
 
@@ -132,8 +129,7 @@ class ImportTarget:
             content = _content(event)
             differences = [name for name in APPENDED if there[name] != content[name]]
             if differences:
-                raise LogImportError(
-                    event.line,
+                raise event.row.refused(
                     "event_id",
                     f"{event.event_id} is there already, as version {there['version']} of {there['aggregate_type']} "
                     f"{there['aggregate_id']!r}, with another {', '.join(differences)}",
@@ -152,7 +148,7 @@ class ImportTarget:
                     if event.version <= present
                     else f"{aggregate} is at version {present}, so that version {present + 1} must come next, not {event.version}"
                 )
-                raise LogImportError(event.line, "version", reason)
+                raise event.row.refused("version", reason)
             self._versions[event.stream] = event.version
 
     def _look_up(self, streams: Sequence[tuple[str, str]]) -> None:
@@ -170,8 +166,7 @@ class ImportTarget:
             # They were not there a moment ago.
             there = {row.event_id: _content_of_row(row) for row in self._rows([event.event_id for event in new])}
             event = next((event for event in new if there.get(event.event_id) != _content(event)), new[0])
-            raise LogImportError(
-                event.line,
+            raise event.row.refused(
                 "version",
                 f"another transaction is writing to {event.aggregate_type} {event.aggregate_id!r}; roll back and import again",
             )

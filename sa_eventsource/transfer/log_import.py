@@ -1,4 +1,4 @@
-"""An exported log into a log: its lines are read and counted, batch by batch."""
+"""An exported log into a log: its rows are read and counted, batch by batch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from sa_eventsource.exceptions import LogImportError
 from sa_eventsource.mapping import check_connection
 from sa_eventsource.transfer.export_format import read_header
 from sa_eventsource.transfer.import_target import ImportedLog, ImportTarget
+from sa_eventsource.transfer.json_lines import JsonLine
+from sa_eventsource.transfer.json_members import MemberError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from sqlalchemy import Connection, Table
 
-    from sa_eventsource.transfer.import_target import Line
+    from sa_eventsource.transfer.exported_rows import ExportedRow, Readable
 
 _BATCH_CHARACTERS = 8_000_000
-"""A batch is sent when its lines have come to this length, however few they are."""
+"""A batch is sent when its rows have come to this length, however few they are."""
 
 
 def import_events(
@@ -53,38 +55,84 @@ def import_events(
         LogImportError: A line does not fit the format or the log, or the file has more or fewer events than its header says.
         CompileError: The database is neither PostgreSQL nor SQLite.
     """
-    batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
-    check_connection("import_events()", connection, events_table)
     if isinstance(lines, str | bytes):
         raise TypeError("import_events() takes the lines of an export, such as an open file, not one text; pass text.splitlines()")
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if number == 1 or line.strip())
-    first = next(numbered, None)
-    if first is None:
+    numbered = (JsonLine(number, line) for number, line in enumerate(lines, 1) if number == 1 or line.strip())
+    target = LogImport("import_events()", connection, events_table, batch_size=batch_size, on_progress=on_progress)
+    header = next(numbered, None)
+    if header is None:
         raise LogImportError(1, "", "there is nothing; the first line must be the header of an export")
-    head = read_header(first[1])
-    target = ImportTarget(connection, events_table, head.format_version)
-    number = 1
-    for batch in _batches(numbered, batch_size):
-        target.take(batch)
-        number = batch[-1][0]
-        if on_progress is not None:
-            on_progress(target.done)
-    total = target.done.added + target.done.skipped
-    if head.count is not None and total != head.count:
-        reason = f"the header says that there are {head.count} events, but there are {total}"
-        raise LogImportError(number, "", f"{reason}; the file was cut off" if total < head.count else reason)
-    return target.done
+    return target.take(header, numbered)
 
 
-def _batches(lines: Iterator[Line], batch_size: int) -> Iterator[list[Line]]:
-    """Put lines together until they are so many, or so long."""
-    batch: list[Line] = []
-    length = 0
-    for line in lines:
-        batch.append(line)
-        length += len(line[1])
-        if len(batch) >= batch_size or length >= _BATCH_CHARACTERS:
+class LogImport:
+    """An import into a log, whatever the format of the file."""
+
+    def __init__(
+        self,
+        function: str,
+        connection: Connection,
+        events_table: Table,
+        *,
+        batch_size: int,
+        on_progress: Callable[[ImportedLog], object] | None,
+    ) -> None:
+        """Check the arguments, which are those of :func:`import_events`.
+
+        Args:
+            function: Name of the function that was called, for messages.
+            connection: Where to write.
+            events_table: The log.
+            batch_size: Events inserted by one statement, at most.
+            on_progress: Called after each batch.
+
+        Raises:
+            TypeError: An argument is of another type than is wanted.
+            ValueError: ``batch_size`` is less than 1.
+        """
+        self._batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
+        check_connection(function, connection, events_table)
+        self._connection = connection
+        self._events = events_table
+        self._on_progress = on_progress
+
+    def take(self, header: Readable, rows: Iterable[ExportedRow]) -> ImportedLog:
+        """Insert the events.
+
+        Args:
+            header: The header of the export.
+            rows: Its events. They are asked for after the header was read.
+
+        Raises:
+            LogImportError: A row does not fit the format or the log, or there are more or fewer than the header says.
+        """
+        try:
+            head = read_header(header)
+        except MemberError as error:
+            raise header.refused(error.name, error.reason) from error
+        target = ImportTarget(self._connection, self._events, head.format_version)
+        last: Readable = header
+        for batch in _batches(rows, self._batch_size):
+            target.take(batch)
+            last = batch[-1]
+            if self._on_progress is not None:
+                self._on_progress(target.done)
+        total = target.done.added + target.done.skipped
+        if head.count is not None and total != head.count:
+            reason = f"the header says that there are {head.count} events, but there are {total}"
+            raise last.refused("", f"{reason}; the file was cut off" if total < head.count else reason)
+        return target.done
+
+
+def _batches(rows: Iterable[ExportedRow], batch_size: int) -> Iterator[list[ExportedRow]]:
+    """Put rows together until they are so many, or so long."""
+    batch: list[ExportedRow] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += row.size
+        if len(batch) >= batch_size or size >= _BATCH_CHARACTERS:
             yield batch
-            batch, length = [], 0
+            batch, size = [], 0
     if batch:
         yield batch

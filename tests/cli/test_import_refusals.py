@@ -20,8 +20,8 @@ _DEEP = '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"
     [
         ((), (1, "", "there is nothing")),
         (("",), (1, "", "it is no JSON")),
-        ((line(1),), (1, "format", "the first line must be the header")),
-        (('{"format":"csv"}',), (1, "format", "the first line must be the header")),
+        ((line(1),), (1, "format", "there must be the header of an export first")),
+        (('{"format":"csv"}',), (1, "format", "there must be the header of an export first")),
         (('{"format":"sa_eventsource.events"}',), (1, "format_version", "it is missing")),
         ((HEADER.replace(":2,", ":3,"),), (1, "format_version", "3 is not known; this release reads versions 1 to 2")),
         ((HEADER.replace("+00:00", ""),), (1, "exported_at", "has no offset")),
