@@ -36,7 +36,7 @@ from sa_eventsource.store.event_conditions import recorded, select_events, store
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
-from sa_eventsource.store.raw_events import NOT_JSON, event_members, select_raw_events
+from sa_eventsource.store.raw_events import event_members, not_json, select_raw_events, stored_members
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
 from sa_eventsource.store.snapshots import write_snapshots
 from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_stream, read_streams
@@ -45,7 +45,6 @@ from sa_eventsource.store.windows import between_positions, current_snapshot, in
 __all__ = [
     "CONTEXT_KEY",
     "DEADLOCK",
-    "NOT_JSON",
     "READ_ONLY",
     "RECORDING_TIME",
     "SERIALIZATION_FAILURE",
@@ -79,6 +78,7 @@ __all__ = [
     "known_at",
     "meaning_of",
     "message_of",
+    "not_json",
     "on_appended",
     "raise_explained",
     "read_stream",
@@ -89,6 +89,7 @@ __all__ = [
     "require_transaction",
     "select_events",
     "select_raw_events",
+    "stored_members",
     "stored_names",
     "taken",
     "tell_listeners",

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, Table
 
 
-NOT_JSON = "not_json"
-"""Name of the member that holds what should be JSON and is not."""
-
-
 def select_raw_events(events: Table) -> Any:
     """Build a SELECT of all columns of events, ``event_data`` and ``event_metadata`` as the JSON text that is stored."""
     return select(*(stored_text(events, each.name) for each in EVENT_COLUMNS))
@@ -33,12 +29,25 @@ def event_members(row: Row[Any]) -> dict[str, str]:
 
     SQLite lets other programs store what is no JSON; such a text stands, quoted, in a member ``not_json``.
     """
+    members = stored_members(row)
+    broken = not_json(row)
+    members |= dict.fromkeys(broken, "null")
+    return {**members, "not_json": as_json(broken)} if broken else members
+
+
+def stored_members(row: Row[Any]) -> dict[str, str]:
+    """Give the columns of a row whose documents are known to be JSON; otherwise as :func:`event_members`."""
     members = json_members({**row._mapping, "metadata": row.event_metadata}, EXPORTED)  # noqa: SLF001 - SQLAlchemy's public name
-    broken = {name: members[name] for name in DOCUMENTS if not _is_json(members[name])}
     for name in DOCUMENTS:
         # Strings hold their line breaks escaped: what is here stands between tokens.
-        members[name] = "null" if name in broken else members[name].replace("\r", " ").replace("\n", " ")
-    return {**members, NOT_JSON: as_json(broken)} if broken else members
+        members[name] = members[name].replace("\r", " ").replace("\n", " ")
+    return members
+
+
+def not_json(row: Row[Any]) -> dict[str, str]:
+    """Find what should be JSON and is not in a row of :func:`select_raw_events`: texts by name of the column."""
+    texts = {"event_data": row.event_data, "metadata": row.event_metadata}
+    return {name: text for name, text in texts.items() if text is not None and not _is_json(text)}
 
 
 def _is_json(text: str) -> bool:

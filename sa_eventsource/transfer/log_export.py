@@ -1,22 +1,23 @@
-"""The log as lines of text: to move it to another database, or to keep a copy that needs none."""
+"""The log, read for an export, and as lines of text: to move it to another database, or to keep a copy that needs none."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError
 from sa_eventsource.mapping import check_connection, json_object
-from sa_eventsource.store import NOT_JSON, database_of, event_members, select_raw_events
+from sa_eventsource.store import database_of, not_json, select_raw_events, stored_members
 from sa_eventsource.transfer.export_format import header
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Row, Table
     from sqlalchemy.sql import ColumnElement
 
 
@@ -42,20 +43,65 @@ def export_events(
     Raises:
         LogExportError: SQLite holds a payload that is no JSON.
     """
-    batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
-    check_connection("export_events()", connection, events_table)
-    count: int | None = None
-    if database_of(connection.dialect).sees_one_state(connection):
-        count = connection.scalar(select(func.count()).select_from(events_table).where(*where))
-    yield header(datetime.now(UTC), count)
-    statement = select_raw_events(events_table).where(*where).order_by(events_table.c.position)
-    result = connection.execute(statement, execution_options={"yield_per": batch_size})
-    try:
-        for row in result:
-            members = event_members(row)
-            if NOT_JSON in members:
-                broken = next(name for name in ("event_data", "metadata") if f'"{name}"' in members[NOT_JSON])
-                raise LogExportError(row.event_id, row.position, broken)
-            yield json_object(members)
-    finally:
-        result.close()
+    log = LogExport("export_events()", connection, events_table, where, batch_size)
+    yield header(datetime.now(UTC), log.count)
+    with closing(log.batches()) as batches:
+        for rows in batches:
+            for row in rows:
+                yield json_object(stored_members(row))
+
+
+class LogExport:
+    """A log that is being read for an export, whatever the format of the file.
+
+    Attributes:
+        count: How many events there are, where the transaction sees one state of the database throughout; else None.
+    """
+
+    def __init__(
+        self, function: str, connection: Connection, events_table: Table, where: Sequence[ColumnElement[bool]], batch_size: int
+    ) -> None:
+        """Check the arguments, which are those of :func:`export_events`, and count.
+
+        Args:
+            function: Name of the function that was called, for messages.
+            connection: Where to read.
+            events_table: The log.
+            where: Conditions on its columns.
+            batch_size: Rows fetched at a time.
+
+        Raises:
+            TypeError: An argument is of another type than is wanted.
+            ValueError: ``batch_size`` is less than 1.
+        """
+        self._batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
+        check_connection(function, connection, events_table)
+        self._connection = connection
+        self._events = events_table
+        self._where = where
+        self._database = database_of(connection.dialect)
+        self.count: int | None = None
+        if self._database.sees_one_state(connection):
+            self.count = connection.scalar(select(func.count()).select_from(events_table).where(*where))
+
+    def batches(self) -> Generator[Sequence[Row[Any]]]:
+        """Read the events in the order of positions, as rows of ``select_raw_events``, through a server-side cursor.
+
+        Raises:
+            LogExportError: SQLite holds a payload that is no JSON.
+        """
+        statement = select_raw_events(self._events).where(*self._where).order_by(self._events.c.position)
+        result = self._connection.execute(statement, execution_options={"yield_per": self._batch_size})
+        try:
+            for rows in result.partitions():
+                if not self._database.stores_only_json:
+                    _check_documents(rows)
+                yield rows
+        finally:
+            result.close()
+
+
+def _check_documents(rows: Sequence[Row[Any]]) -> None:
+    for row in rows:
+        for name in not_json(row):
+            raise LogExportError(row.event_id, row.position, name)

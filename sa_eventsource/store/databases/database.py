@@ -28,6 +28,7 @@ class Database(ABC):
             snapshot tells, which means nothing in another cluster.
         works_out_fields: Whether SQL works out the declared fields of read models; else Python folds them.
         is_server: Whether it is a server, with roles, settings, other sessions and replication, and not a file.
+        stores_only_json: Whether a column of documents holds nothing but JSON, whoever wrote it.
         statement_by_statement: Execution options for a transaction whose statements see what others have committed meanwhile.
         one_state: Execution options for a transaction that sees one state of the database from beginning to end.
         without_transaction: Execution options for a statement that needs no transaction around it.
@@ -36,6 +37,7 @@ class Database(ABC):
     has_one_writer: ClassVar[bool]
     works_out_fields: ClassVar[bool]
     is_server: ClassVar[bool]
+    stores_only_json: ClassVar[bool]
     statement_by_statement: ClassVar[Mapping[str, Any]]
     one_state: ClassVar[Mapping[str, Any]]
     without_transaction: ClassVar[Mapping[str, Any]]

@@ -44,6 +44,7 @@ class PostgreSQL(Database):
     has_one_writer = False
     works_out_fields = True
     is_server = True
+    stores_only_json = True
     statement_by_statement: ClassVar = {"isolation_level": "READ COMMITTED"}
     one_state: ClassVar = {"isolation_level": "REPEATABLE READ"}
     without_transaction: ClassVar = {"isolation_level": "AUTOCOMMIT"}

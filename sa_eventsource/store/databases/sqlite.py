@@ -28,6 +28,7 @@ class SQLite(Database):
     has_one_writer = True
     works_out_fields = False
     is_server = False
+    stores_only_json = False
     statement_by_statement: ClassVar = {}
     one_state: ClassVar = {}
     without_transaction: ClassVar = {}
