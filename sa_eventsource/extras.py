@@ -16,6 +16,7 @@ _MODULES = {
     "cli": {"rich", "typer"},
     "kafka": {"aiokafka", "cloudevents", "faststream"},
     "nats": {"cloudevents", "faststream", "nats"},
+    "parquet": {"pyarrow"},
     "postgresql": {"psycopg"},
     "rabbitmq": {"aio_pika", "aiormq", "cloudevents", "faststream", "pamqp"},
     "redis": {"cloudevents", "faststream", "redis"},

@@ -46,6 +46,7 @@ def _without(*modules: str, statement: str) -> str:
         ("typer", "cli", "sa_eventsource.cli"),
         ("rich", "cli", "sa_eventsource.cli"),
         ("opentelemetry", "telemetry", "sa_eventsource.telemetry"),
+        ("pyarrow", "parquet", "sa_eventsource.transfer.parquet"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, part: str) -> None:
@@ -55,7 +56,7 @@ def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, part
 
 
 def test_the_core_needs_no_extra() -> None:
-    modules = ("tenacity", "alembic", "mako", "typer", "rich", "opentelemetry", "greenlet", "psycopg")
+    modules = ("tenacity", "alembic", "mako", "typer", "rich", "opentelemetry", "greenlet", "psycopg", "pyarrow")
     assert _without(*modules, statement="import sa_eventsource") == "imported"
 
 

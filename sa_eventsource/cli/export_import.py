@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import io
 import sys
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sa_eventsource.cli.file_formats import FileFormat, export_file
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
-from sa_eventsource.exceptions import LogImportError
 from sa_eventsource.store import database_of
-from sa_eventsource.transfer import ImportedLog, export_events, import_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
+    from sa_eventsource.transfer import ImportedLog
+
 _STANDARD = "-"
-_REPORT_EVERY = 500
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +37,11 @@ def export_log(
     *,
     url: UrlOption = None,
     output: Annotated[str, typer.Option(metavar="FILE", help="Where to write; - is stdout.")] = _STANDARD,
+    format_: Annotated[
+        FileFormat, typer.Option("--format", help="Lines of JSON, or Parquet, for which the extra parquet is needed.")
+    ] = FileFormat.JSONL,
 ) -> None:
-    """Write the log as JSON lines: a header, then each event, in the order of positions, as the log stands now.
+    """Write the log as it stands now: a header, then each event, in the order of positions.
 
     A file appears under its name only when it is complete.
     """
@@ -47,23 +50,15 @@ def export_log(
         _connect(target) as connection,
         _writing(output) as file,
         _progress("exported") as bar,
-        closing(export_events(connection, target.tables.events)) as lines,
     ):
-        header = next(lines)
-        file.write(f"{header}\n".encode())
-        total = json.loads(header).get("count")
-        number = 0
-        for number, line in enumerate(lines, 1):
-            file.write(f"{line}\n".encode())
-            if number % _REPORT_EVERY == 0:
-                bar.show(number, total, number)
+        number = format_.write(connection, target.tables.events, file, lambda number, total: bar.show(number, total, number))
         file.flush()
     typer.echo(f"exported {_events(number)}{'' if output == _STANDARD else f' to {output}'}", err=True)
 
 
 def import_log(
     base: BaseArgument,
-    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="An export; - is stdin.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="An export, of either format; - is stdin.")],
     *,
     url: UrlOption = None,
 ) -> None:
@@ -73,33 +68,16 @@ def import_log(
     """
     with open_target(base, url) as target:
         with _reading(file) as (source, size), _progress("read") as bar, target.engine.begin() as connection:
-            lines = _Lines(source)
-            done = import_events(
+            exported = export_file(source)
+            done = exported.import_into(
                 connection,
                 target.tables.events,
-                lines,
-                on_progress=lambda done: bar.show(lines.bytes_read, size, done.added + done.skipped),
+                on_progress=lambda done: bar.show(exported.bytes_read, size, done.added + done.skipped),
             )
         typer.echo(_summary(done), err=True)
         strong = sorted(name for name, model in target.tables.read_models.items() if model.is_strong)
         if done.added and strong:
             typer.echo(f"strong read models take no part in an import; rebuild them: {', '.join(strong)}", err=True)
-
-
-class _Lines:
-    """The lines of a file in UTF-8, counting bytes."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self.bytes_read = 0
-        self._source = source
-
-    def __iter__(self) -> Iterator[str]:
-        for number, line in enumerate(self._source, 1):
-            self.bytes_read += len(line)
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise LogImportError(number, "", f"it is not UTF-8: {error.reason} at byte {error.start + 1}") from error
 
 
 class _Bar:
@@ -156,10 +134,14 @@ def _writing(name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
+def _reading(name: str) -> Iterator[tuple[io.BufferedReader, int | None]]:
     """Open what to read, and tell its size in bytes where that is known."""
     if name == _STANDARD:
-        yield sys.stdin.buffer, None
+        stdin = io.BufferedReader(cast("Any", sys.stdin.buffer))
+        try:
+            yield stdin, None
+        finally:
+            stdin.detach()
         return
     path = Path(name)
     with path.open("rb") as file:

@@ -35,7 +35,7 @@ class LogImportError(EventSourceError, ValueError):
 
 
 class LogExportError(EventSourceError, ValueError):
-    """A stored event cannot be written as a line of JSON: what SQLite keeps as its payload or metadata is no JSON.
+    """A stored event cannot be exported: what SQLite keeps as its payload or metadata is no JSON.
 
     The event was stored outside this library; correct or remove it in a copy of the file, where the trigger is dropped.
 

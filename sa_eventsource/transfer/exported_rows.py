@@ -24,6 +24,7 @@ class Readable(Protocol):
         Raises:
             MemberError: It is not what the format wants.
         """
+        ...
 
     def refused(self, field: str, reason: str) -> LogImportError:
         """Make the error that says where in the file something is wrong.
@@ -32,6 +33,7 @@ class Readable(Protocol):
             field: The member that is wrong; empty when all of it is meant.
             reason: What is wrong.
         """
+        ...
 
 
 class ExportedRow(Readable, Protocol):
@@ -40,6 +42,8 @@ class ExportedRow(Readable, Protocol):
     @property
     def size(self) -> int:
         """About how many characters it has."""
+        ...
 
     def plain(self) -> PlainEvent | None:
         """Take it apart if it is as an export writes it; None if it needs a closer look."""
+        ...

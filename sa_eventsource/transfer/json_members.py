@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SPACE = re.compile(r"[ \t\r\n]*")
+_WHITE = " \t\r\n"
+_SPACE = re.compile(f"[{_WHITE}]*")
 
 # What PostgreSQL's numeric holds: digits before and after the decimal point.
 _DIGITS_BEFORE, _DIGITS_AFTER = 131_072, 16_383
@@ -74,11 +75,28 @@ def members_of(text: str) -> dict[str, Member]:
             raise json.JSONDecodeError("Extra data", text, at)
     except json.JSONDecodeError as error:
         raise MemberError(name, f"it is no JSON: {error.msg} at character {error.pos + 1} of the line") from error
-    except _NumberError as error:
-        raise MemberError(name, str(error)) from error
-    except RecursionError as error:
-        raise MemberError(name, "it is nested too deeply") from error
+    except (_NumberError, RecursionError) as error:
+        raise MemberError(name, _unreadable(error)) from error
     return found
+
+
+def member_of(name: str, text: str) -> Member:
+    """Read a JSON text that is a member's value.
+
+    Raises:
+        MemberError: It is no JSON, or a number is beyond what PostgreSQL holds.
+    """
+    text = text.strip(_WHITE)
+    try:
+        return Member(_decoder.decode(text), text)
+    except json.JSONDecodeError as error:
+        raise MemberError(name, f"it is no JSON: {error.msg} at character {error.pos + 1} of its text") from error
+    except (_NumberError, RecursionError) as error:
+        raise MemberError(name, _unreadable(error)) from error
+
+
+def _unreadable(error: Exception) -> str:
+    return str(error) if isinstance(error, _NumberError) else "it is nested too deeply"
 
 
 def document(text: str | None) -> Any:

@@ -84,7 +84,7 @@ class LogExport:
         if self._database.sees_one_state(connection):
             self.count = connection.scalar(select(func.count()).select_from(events_table).where(*where))
 
-    def batches(self) -> Generator[Sequence[Row[Any]]]:
+    def batches(self) -> Generator[Sequence[Row[Any]], None, None]:
         """Read the events in the order of positions, as rows of ``select_raw_events``, through a server-side cursor.
 
         Raises:

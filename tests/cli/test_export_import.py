@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from sa_eventsource import ImportedLog, LogExportError, LogImportError, export_e
 from sa_eventsource.mapping import as_json
 from tests.cli.commands import BASE, succeed
 from tests.cli.exported_lines import HEADER, OLD_HEADER, exactly, in_lines, line
+from tests.cli.generated_logs import logs
 from tests.cli.logs import EVENTS, exported, imported, refused
 from tests.cli.test_events import insert_raw
 from tests.orders import Base, NoteAdded, Order
@@ -26,65 +27,9 @@ from tests.session.helpers import note_elsewhere, stored_events
 
 # --- round trips ---
 
-_texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
-_numbers = st.one_of(
-    st.integers(min_value=-(10**60), max_value=10**60).map(str),
-    st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30)
-    .map(lambda number: f"{number:f}")
-    .filter(lambda digits: len(digits) < 5000 and not (digits.startswith("-") and not digits.strip("-0."))),
-)
-_documents = st.recursive(
-    st.one_of(_numbers, _texts.map(as_json), _texts.map(json.dumps), st.sampled_from(["true", "false", "null"])),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]"),
-        st.dictionaries(_texts, inner, max_size=3).map(
-            lambda items: "{" + ",".join(f"{as_json(key)}:{value}" for key, value in items.items()) + "}"
-        ),
-    ),
-    max_leaves=8,
-)
-_objects = st.dictionaries(_texts, _documents, max_size=4).map(
-    lambda items: "{" + ",".join(f"{as_json(key)}: {value}" for key, value in items.items()) + "}"
-)
-_zones = st.integers(min_value=-720, max_value=840).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-_names = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=255)
-
-
-@st.composite
-def _logs(draw: st.DrawFn) -> list[dict[str, str]]:
-    streams = draw(st.lists(st.tuples(_names, _names), min_size=1, max_size=3, unique=True))
-    versions = dict.fromkeys(streams, 0)
-    events = []
-    for number, (stream, event_id) in enumerate(
-        draw(st.lists(st.tuples(st.sampled_from(streams), st.uuids()), max_size=8, unique_by=lambda each: each[1]))
-    ):
-        versions[stream] += 1
-        moment, recorded = (
-            draw(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=_zones))  # noqa: DTZ001
-            for _ in range(2)
-        )
-        events.append(
-            {
-                "position": str(number * 3),
-                "event_id": as_json(str(event_id)),
-                "aggregate_type": as_json(stream[0]),
-                "aggregate_id": as_json(stream[1]),
-                "version": str(versions[stream]),
-                "event_type": as_json(draw(_names)),
-                "event_version": str(draw(st.integers(min_value=1, max_value=2**15 - 1))),
-                "event_data": draw(_objects),
-                "metadata": draw(st.one_of(st.just("null"), _objects)),
-                "occurred_at": as_json(moment.astimezone(UTC).isoformat()),
-                "correlation_id": draw(st.one_of(st.just("null"), st.uuids().map(lambda each: as_json(str(each))))),
-                "causation_id": draw(st.one_of(st.just("null"), st.uuids().map(lambda each: as_json(str(each))))),
-                "recorded_at": as_json(recorded.astimezone(UTC).isoformat()),
-            }
-        )
-    return events
-
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(events=_logs(), batch_size=st.integers(min_value=1, max_value=4))
+@given(events=logs(), batch_size=st.integers(min_value=1, max_value=4))
 def test_what_is_imported_is_exported_to_the_last_digit(empty: Engine, events: list[dict[str, str]], batch_size: int) -> None:
     lines = in_lines(events)
     with empty.connect() as connection:
@@ -100,7 +45,7 @@ def test_what_is_imported_is_exported_to_the_last_digit(empty: Engine, events: l
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=20)
-@given(events=_logs())
+@given(events=logs())
 def test_a_log_goes_from_one_database_to_the_other_and_back(
     postgres_log: Engine, sqlite_engine: Engine, events: list[dict[str, str]]
 ) -> None:

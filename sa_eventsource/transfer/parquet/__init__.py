@@ -1,0 +1,12 @@
+"""A log in a Parquet file, and from one into a log. Needs the ``parquet`` extra (PyArrow)."""
+
+from sa_eventsource.extras import needs_extra
+
+with needs_extra("parquet", "sa_eventsource.transfer.parquet"):
+    from sa_eventsource.transfer.parquet.parquet_export import export_parquet
+    from sa_eventsource.transfer.parquet.parquet_import import import_parquet
+
+__all__ = [
+    "export_parquet",
+    "import_parquet",
+]
