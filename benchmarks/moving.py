@@ -1,7 +1,8 @@
 """Moving a log: ``python -m benchmarks.moving [--url URL] [--events N] [--rounds N]``.
 
-A log of orders is made, exported, and imported into an empty log, several times. Beside the rate stands the processor's time for an
-event, in Python and in the server's process, which work at the same time: the longer one is the limit where each has a core.
+A log of orders is made, exported, and imported into an empty log, several times, as lines of JSON and as Parquet. Beside the rate
+stands the processor's time for an event, in Python and in the server's process, which work at the same time: the longer one is the
+limit where each has a core.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sqlalchemy import Engine, text
 from benchmarks.databases import empty_database
 from benchmarks.following import Base
 from sa_eventsource import event_record, export_events, import_events
+from sa_eventsource.transfer.parquet import export_parquet, import_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,21 +83,50 @@ def remake(engine: Engine) -> None:
     Base.metadata.create_all(engine)
 
 
+def export_lines(connection: Connection, path: Path) -> None:
+    """Write the log as lines of JSON."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in export_events(connection, EVENTS))
+
+
+def import_lines(connection: Connection, path: Path) -> None:
+    """Read lines of JSON into the log."""
+    with path.open(encoding="utf-8") as file:
+        import_events(connection, EVENTS, file)
+
+
+def export_to_parquet(connection: Connection, path: Path) -> None:
+    """Write the log as a Parquet file."""
+    with path.open("wb") as file:
+        export_parquet(connection, EVENTS, file)
+
+
+def import_from_parquet(connection: Connection, path: Path) -> None:
+    """Read a Parquet file into the log."""
+    with path.open("rb") as file:
+        import_parquet(connection, EVENTS, file)
+
+
+FORMATS = {"lines": (export_lines, import_lines), "Parquet": (export_to_parquet, import_from_parquet)}
+
+
 def measure(engine: Engine, events: int, rounds: int, table: Table, folder: Path) -> None:
     """Export and import the log."""
-    lines = folder / "log.jsonl"
     remake(engine)
     with engine.begin() as connection:
         connection.execute(text(_LOG), {"streams": events // 20})
-    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        with measured(connection) as cost, lines.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in export_events(connection, EVENTS))
-        table.add_row(*cost.row("export, lines", events))
+    for name, (export, _) in FORMATS.items():
+        reading = engine.connect().execution_options(isolation_level="REPEATABLE READ")
+        with reading as connection, measured(connection) as cost:
+            export(connection, folder / name)
+        size = (folder / name).stat().st_size / events
+        table.add_row(*cost.row(f"export, {name}, {size:.0f} bytes an event", events))
     for _ in range(rounds):
-        remake(engine)
-        with engine.begin() as connection, measured(connection) as cost, lines.open(encoding="utf-8") as file:
-            import_events(connection, EVENTS, file)
-        table.add_row(*cost.row("import, lines", events))
+        for name, (_, load) in FORMATS.items():
+            remake(engine)
+            with engine.begin() as connection, measured(connection) as cost:
+                load(connection, folder / name)
+            table.add_row(*cost.row(f"import, {name}", events))
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
-"""The benchmark's contenders do the same work."""
+"""The benchmark's contenders do the same work; a log is moved by each format."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
-from sqlalchemy import Engine
+from rich.table import Table
+from sqlalchemy import Engine, func, select
 
+from benchmarks import moving
 from benchmarks.contenders import Contender, PlainOrm, RawPsycopg, SaEventsource
 from benchmarks.domain import Base
 
@@ -19,3 +22,11 @@ def test_every_contender_writes_changes_and_loads_streams(postgres_engine: Engin
             stream = contender.new_stream(10)
             contender.change(stream)
             assert contender.load(stream) == 11
+
+
+def test_a_log_is_moved_by_each_format(postgres_engine: Engine, tmp_path: Path) -> None:
+    table = Table(*"12345")
+    moving.measure(postgres_engine, events=40, rounds=1, table=table, folder=tmp_path)
+    assert table.row_count == 2 * len(moving.FORMATS)
+    with postgres_engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(moving.EVENTS)) == 40

@@ -45,10 +45,9 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def _value(name: str, text: str) -> Any:
-    value = json.loads(text)
-    if value is not None and name in ("event_data", "metadata"):
-        return text
-    return datetime.fromisoformat(value) if TYPES[name] == MOMENT else value
+    if text == "null" or name in ("event_data", "metadata"):
+        return None if text == "null" else text
+    return datetime.fromisoformat(json.loads(text)) if TYPES[name] == MOMENT else json.loads(text)
 
 
 def made(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import io
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -17,6 +19,7 @@ from pyarrow import parquet
 from sqlalchemy import Connection, Engine, text
 
 from sa_eventsource import ImportedLog, LogExportError, LogImportError, export_events, import_events
+from sa_eventsource.mapping import as_json
 from sa_eventsource.transfer.copy_in import PlainBatch
 from sa_eventsource.transfer.parquet import export_parquet, import_parquet, parquet_export, parquet_import
 from tests.cli.exported_lines import HEADER, exactly, in_lines, line
@@ -24,6 +27,7 @@ from tests.cli.generated_logs import logs
 from tests.cli.logs import EVENTS, exported, imported
 from tests.cli.parquet_files import KEY, TYPES, exported_file, imported_file, made, row
 from tests.cli.test_events import insert_raw
+from tests.loan_log import real_log
 from tests.orders import Base
 from tests.session.helpers import stored_events
 
@@ -114,6 +118,35 @@ def test_long_rows_make_smaller_groups(empty: Engine, monkeypatch: pytest.Monkey
 
 def test_an_empty_log_is_a_file_too(empty: Engine) -> None:
     assert imported_file(empty, exported_file(empty)) == ImportedLog(0, 0)
+
+
+def loan_lines(applications: int) -> list[str]:
+    """Write the first applications of the real log as an export has them."""
+    lines, versions = [HEADER], dict[str, int]()
+    with gzip.open(real_log(), "rt", encoding="utf-8", newline="") as file:
+        for number, step in enumerate(csv.DictReader(file), 1):
+            case = step.pop("case_id")
+            if case not in versions and len(versions) == applications:
+                break
+            versions[case] = versions.get(case, 0) + 1
+            at = as_json(datetime.fromisoformat(step["timestamp"]).astimezone(UTC).isoformat())
+            names = {"aggregate_type": '"LoanApplication"', "aggregate_id": as_json(case), "event_type": as_json(step["activity"])}
+            place = {"version": str(versions[case]), "occurred_at": at, "recorded_at": at}
+            lines.append(line(number, **names, **place, event_data=as_json(step), metadata=as_json({"user": step["resource"]})))
+    return lines
+
+
+def test_a_real_log_goes_through_parquet(other_postgres: Engine, sqlite_engine: Engine) -> None:
+    lines = loan_lines(500)
+    Base.metadata.create_all(sqlite_engine)
+    with other_postgres.connect() as source, sqlite_engine.connect() as target:
+        assert import_events(source, EVENTS, lines).added == len(lines) - 1 > 5_000
+        file = io.BytesIO()
+        export_parquet(source, EVENTS, file)
+        assert import_parquet(target, EVENTS, file).added == len(lines) - 1
+        out = list(export_events(target, EVENTS))
+        assert [exactly(each) for each in out[1:]] == [exactly(each) for each in lines[1:]]
+        assert import_events(source, EVENTS, out) == ImportedLog(0, len(lines) - 1)
 
 
 # --- the file ---

@@ -1,8 +1,4 @@
-"""The import of the loan applications: the first 200 of the real log, and a made-up log of the same form.
-
-The log itself is not part of the project. It is looked for at ``SA_EVENTSOURCE_LOAN_DATA``, then in a directory ``shared/data``
-beside the checkout; in CI it must be there.
-"""
+"""The import of the loan applications: the first 200 of the real log, and a made-up log of the same form."""
 
 from __future__ import annotations
 
@@ -14,11 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, inspect
 
+from tests.loan_log import real_log
 from tests.processes import finish_forked, run_script
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "examples" / "loan_applications.py"
-NAME = "bpi2012_loan_applications.csv.gz"
 HEADER = ("case_id", "amount_requested", "registered_at", "activity", "transition", "timestamp", "resource")
 
 DECLINED_AT_ONCE = "A_SUBMITTED A_PARTLYSUBMITTED A_DECLINED"
@@ -63,17 +59,6 @@ def run(*arguments: str, folder: Path, script: Path = SCRIPT) -> tuple[int | Non
     done = finish_forked(run_script, script, *arguments, folder=folder, environment=environment)
     assert done.stderr == ""
     return done.returncode, done.stdout
-
-
-def real_log() -> Path:
-    """Find the log, or skip; in CI, fail."""
-    named = os.environ.get("SA_EVENTSOURCE_LOAN_DATA")
-    path = Path(named) if named else ROOT.parent / "shared" / "data" / NAME
-    if not path.is_file():
-        if os.environ.get("CI"):
-            pytest.fail(f"the log of loan applications is not at {path}; set SA_EVENTSOURCE_LOAN_DATA to its place")
-        pytest.skip(f"no log of loan applications at {path}")
-    return path
 
 
 def test_the_first_200_applications(postgres_database_url: str, tmp_path: Path) -> None:

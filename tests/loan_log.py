@@ -1,0 +1,26 @@
+"""The log of loan applications, which is real.
+
+It is not part of the project. It is looked for at ``SA_EVENTSOURCE_LOAN_DATA``, then in a directory ``shared/data`` beside the
+checkout; in CI it must be there.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[1]
+_NAME = "bpi2012_loan_applications.csv.gz"
+
+
+def real_log() -> Path:
+    """Find the log, or skip; in CI, fail."""
+    named = os.environ.get("SA_EVENTSOURCE_LOAN_DATA")
+    path = Path(named) if named else _ROOT.parent / "shared" / "data" / _NAME
+    if not path.is_file():
+        if os.environ.get("CI"):
+            pytest.fail(f"the log of loan applications is not at {path}; set SA_EVENTSOURCE_LOAN_DATA to its place")
+        pytest.skip(f"no log of loan applications at {path}")
+    return path
