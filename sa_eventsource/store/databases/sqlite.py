@@ -44,6 +44,8 @@ class SQLite(Database):
         A savepoint outside a transaction is one by itself, and its release a commit
         (https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#enabling-non-legacy-sqlite-transactional-modes-with-the-sqlite3-or-aiosqlite-driver).
         """
+        if not connection.in_transaction():
+            connection.begin()  # whoever listens for that may begin for the driver
         driver: Any = connection.connection.driver_connection
         if not driver.in_transaction:
             connection.exec_driver_sql("BEGIN")
