@@ -24,17 +24,18 @@ Kind: TypeAlias = Literal["strong model", "eventual model", "subscription", "rea
 State: TypeAlias = Literal["running", "new", "retrying", "waiting", "stopped", "unbuilt", "outdated", "moved", "unreadable"]
 """What holds of a consumer; the later in this list, the more there is to be done.
 
-It takes events as they come (or, a strong model, has them); it has not taken any yet; it waits to try an event again; it waits for
-something other than an event, such as a lock or a missing column; it has stopped at an event. A strong model was declared when the
-log had events already, which its rows lack until it is rebuilt; rows were made under another declaration, so that the model must be
-rebuilt or given a new version; the checkpoint, or the log, is of another database cluster; the checkpoint cannot be read.
+It takes events as they come (or, a strong model, has them); it has not taken any yet; it waits to try an event again; it waits
+for something other than an event, such as a lock or a missing column; it has stopped at an event. A strong model was declared
+when the log had events already, which its rows may lack until it is rebuilt; rows were made under another declaration, so that
+the model must be rebuilt or given a new version; the checkpoint, or the log, is of another database cluster; the checkpoint
+cannot be read.
 """
 
 WELL: tuple[State, ...] = ("running", "new", "retrying")
 """The states in which nobody has to do anything."""
 
 _REASONS: dict[State, str] = {
-    "unbuilt": "the log had events before the model was there, and its rows lack them; rebuild it",
+    "unbuilt": "the log has events from before its checkpoint, which its rows may lack; rebuild it",
     "outdated": "its rows were made under another declaration; rebuild it, or give the new declaration a new __version__",
     "moved": "the log came from another database cluster; a worker puts that right, or says why not (sa-eventsource adopt)",
     "unreadable": "its row in the table of checkpoints is damaged; rebuild the model, or restore the row",

@@ -67,7 +67,7 @@ def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Gene
     for definition in strong:
         begun = checkpoints.get(definition.name, Checkpoint())
         if begun.declaration is None and connection.scalar(select(select(1).where(of_consumer(definition)).exists())):
-            message = "the log had events before the model was there: its rows lack them, unless it was rebuilt by a former release"
+            message = "the log has events from before its checkpoint: its rows may lack them, unless a former release rebuilt it"
             yield Finding("checkpoints", definition.name, f"{message}. Rebuild it", is_warning=True)
 
 

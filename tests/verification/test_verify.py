@@ -221,7 +221,7 @@ def test_a_strong_model_that_was_never_built_is_a_warning(engine: Engine) -> Non
     fill(engine)
     execute(engine, "DELETE FROM projection_positions WHERE projection_name = 'baskets'")
     (only,) = verify(engine, Base).findings
-    assert str(only).startswith("checkpoints: baskets: the log had events before the model was there")
+    assert str(only).startswith("checkpoints: baskets: the log has events from before its checkpoint")
     assert only.is_warning
 
 
