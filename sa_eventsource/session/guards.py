@@ -1,4 +1,4 @@
-"""What must not bypass the unit of work: bulk and Core writes to aggregates and events, merging, FOR UPDATE on streams.
+"""What must not bypass the unit of work: bulk and Core writes to aggregates and events, FOR UPDATE on streams.
 
 Within reach is what goes through a session: its statements, with all that is nested in them, and its bulk operations. What is
 executed as text, or on ``session.connection()``, is not; there, the triggers on events keep what is stored.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Table, event, inspect
-from sqlalchemy.orm import Mapper, Session, object_session
 
 from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.exceptions import UnitOfWorkBypassError
@@ -21,7 +20,7 @@ from sa_eventsource.session.unit_of_work import protect, refuse_history
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.orm import ORMExecuteState
+    from sqlalchemy.orm import Mapper, ORMExecuteState, Session
     from sqlalchemy.sql.dml import UpdateBase
 
 
@@ -109,7 +108,6 @@ _LOCKING = (
     "Call lock_aggregate(session, Order, id) before loading it; without a lock, a conflict is found at flush. To lock the rows of "
     "another table in a join, name it: with_for_update(of=Invoice)."
 )
-_MERGING = "Load the aggregate with session.get() and apply the events to it; session.add() reattaches a detached one."
 
 
 def guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
@@ -125,21 +123,3 @@ def guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
     for kind, refuse in _bulk_refusals.items():
         if issubclass(guarded, kind):
             guard_bulk_writes(mapper, lambda refuse=refuse: refuse(class_))  # type: ignore[misc]
-
-
-def guard_attributes(_mapper: Mapper[Any], class_: type[Any]) -> None:
-    """Refuse ``session.merge()`` of an aggregate, which sets its identity."""
-    if issubclass(class_, AggregateRoot):
-        for key in ("id", "version"):
-            event.listen(getattr(class_, key), "set", _refuse_merge)
-
-
-def _refuse_merge(aggregate: AggregateRoot[Any], value: object, _old: object, initiator: Any) -> None:
-    # Only session.merge() sets these attributes this way: an application's assignment ends in AggregateRoot.__setattr__.
-    session = object_session(aggregate)
-    is_new = session is not None and aggregate in session.new
-    if not is_new and getattr(aggregate, initiator.key) == value:
-        return  # as it is: merging an entity beside it comes by here too
-    if session is not None and is_new:
-        session.expunge(aggregate)
-    raise UnitOfWorkBypassError(f"session.merge() of {type(aggregate).__name__} {value!r}", advice=_MERGING)

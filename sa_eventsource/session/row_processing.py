@@ -1,4 +1,4 @@
-"""How an attribute is set from a row with more than is in the row: SQLAlchemy's steps between a statement's rows and its instances.
+"""How an attribute is set from more than is in its row, or merged: SQLAlchemy's steps between a statement's rows and its instances.
 
 A mapped attribute has a part in each of them, but none of its part is public API: this adds to
 :mod:`sa_eventsource.session.sqlalchemy_internals`. What is here is the same in SQLAlchemy 2.0.40 to 2.1. See
@@ -15,8 +15,12 @@ from sqlalchemy.orm import ColumnProperty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from sqlalchemy.orm import InstanceState, Mapper, QueryContext
+
+    MakeReader: TypeAlias = Callable[[QueryContext, Mapper[Any]], "RowsReader"]
+    CheckMerge: TypeAlias = Callable[[InstanceState[Any], InstanceState[Any]], None]
 
 
 class RowsReader(Protocol):
@@ -34,28 +38,47 @@ class RowsReader(Protocol):
         """Set the attribute of an instance, whose other columns are set, and whose listeners have not been called yet."""
 
 
-def read_with_rows(mapper: Mapper[Any], key: str, reader: Callable[[QueryContext, Mapper[Any]], RowsReader]) -> None:
+def read_with_rows(mapper: Mapper[Any], key: str, reader: MakeReader, check_merge: CheckMerge) -> None:
     """Have an attribute of a class set by a reader of one's own, wherever SQLAlchemy would set it from a row.
 
     Args:
         mapper: The class's mapper, just constructed.
         key: Name of the attribute, which is that of a column.
         reader: Makes the reader for one statement.
+        check_merge: Called before ``session.merge()`` copies the attribute from one instance to the session's; it raises unless
+            that may be.
     """
     attribute = mapper._props[key]  # noqa: SLF001 - mapper.attrs would configure all mappers
-    attribute.__class__ = _read_by(reader)
+    attribute.__class__ = _read_by(reader, check_merge)
 
 
 @cache
-def _read_by(reader: Callable[[QueryContext, Mapper[Any]], RowsReader]) -> Any:
+def _read_by(reader: MakeReader, check_merge: CheckMerge) -> Any:
     """Get the class of attributes that a reader sets; they have no slot to keep it in."""
-    return type("_ReadByReader", (_ReadWithRows,), {"__slots__": (), "inherit_cache": True, "reader": staticmethod(reader)})
+    given = {"reader": staticmethod(reader), "check_merge": staticmethod(check_merge)}
+    return type("_ReadByReader", (_ReadWithRows,), {"__slots__": (), "inherit_cache": True, **given})
 
 
 class _ReadWithRows(ColumnProperty[Any]):
     __slots__ = ()
     inherit_cache = True
     reader: ClassVar[Any]
+    check_merge: ClassVar[Any]
+
+    def merge(  # noqa: PLR0913, PLR0917 - SQLAlchemy's signature
+        self,
+        session: Any,
+        source_state: Any,
+        source_dict: Any,
+        dest_state: Any,
+        dest_dict: Any,
+        load: Any,
+        *recursion: Any,
+    ) -> None:
+        """Merge the attribute, where that may be. Without *load*, SQLAlchemy itself refuses an instance that is modified."""
+        if load:
+            self.check_merge(source_state, dest_state)
+        super().merge(session, source_state, source_dict, dest_state, dest_dict, load, *recursion)
 
     def setup(self, context: Any, query_entity: Any, path: Any, adapter: Any, **options: Any) -> None:
         """Select the column, and have :meth:`create_row_processor` called, which is left out for what is memoized here."""

@@ -13,6 +13,7 @@ from sqlalchemy.orm.attributes import instance_state
 from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, identity_of, restore
 from sa_eventsource.observation import observed
 from sa_eventsource.session import ledger
+from sa_eventsource.session.merging import check_merge
 from sa_eventsource.session.row_processing import after_rows, read_with_rows
 from sa_eventsource.session.sqlalchemy_internals import statement_options
 from sa_eventsource.store import STREAMS_AT_ONCE, read_stream, read_streams
@@ -35,7 +36,7 @@ def restore_in(session: Session, aggregate: AggregateRoot[Any], stream: StoredSt
 def mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Have the state of a class that has just been mapped set with its version: whenever the one is loaded, the other is."""
     if issubclass(class_, AggregateRoot):
-        read_with_rows(mapper, "version", StateReader)
+        read_with_rows(mapper, "version", StateReader, check_merge)
 
 
 class StateReader:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, inspect
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, foreign, mapped_column, relationship
 from sqlalchemy.orm.exc import DetachedInstanceError
 
-from sa_eventsource import ConcurrencyError, UnitOfWorkBypassError
+from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, UnitOfWorkBypassError, applies
 from tests.orders import Account, Order, OrderPaid, OrderPlaced, OrderStatus
 from tests.session.helpers import note_elsewhere, place_order, state_of, stored_types
 
@@ -50,6 +50,82 @@ def test_merge_of_a_new_aggregate_is_refused_and_leaves_nothing_in_the_session(d
         assert not session.new
         session.commit()
     assert stored_types(database) == []
+
+
+def test_merge_of_pending_events_is_refused_where_the_log_has_come_to_the_same_version(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = session.get_one(Order, order_id)
+    order.pay()
+    note_elsewhere(database, order_id)
+    with Session(database) as session:
+        assert session.get_one(Order, order_id).version == order.version
+        with pytest.raises(UnitOfWorkBypassError, match=r"session\.merge\(\)"):
+            session.merge(order)
+        session.commit()
+    assert [type(event) for event in order.pending_events] == [OrderPaid]
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+class Desk(DeclarativeBase):
+    """Base of an aggregate and an entity that refers to it, so that merging the one cascades to the other."""
+
+
+class Opened(DomainEvent):
+    """A case was opened."""
+
+    __event_type__ = "merging.Opened"
+
+
+class Case(AggregateRoot, Desk):
+    """What a letter is about."""
+
+    __aggregate_type__ = "merging.Case"
+    events: int = 0
+
+    @applies(Opened)
+    def _opened(self, _event: Opened) -> None:
+        self.events += 1
+
+
+class Letter(Desk):
+    """An ordinary entity."""
+
+    __tablename__ = "letters"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[str]
+    case: Mapped[Case] = relationship(primaryjoin=lambda: foreign(Letter.case_id) == Case.id)
+
+
+def happen(engine: Engine) -> None:
+    with Session(engine) as session:
+        session.get_one(Case, "c").apply_event(Opened())
+        session.commit()
+
+
+@pytest.mark.parametrize("change", ["none", "pending", "pending at the same version", "stale"])
+def test_merge_of_an_entity_that_refers_to_an_aggregate_loses_none_of_its_events(engine: Engine, change: str) -> None:
+    Desk.metadata.create_all(engine)
+    with Session(engine) as session:
+        case = Case(id="c")
+        case.apply_event(Opened())
+        session.add_all([case, Letter(id=1, case_id="c")])
+        session.commit()
+        letter = session.get_one(Letter, 1)
+        assert letter.case.events == 1
+    if change in {"pending", "pending at the same version"}:
+        case.apply_event(Opened())
+    if change in {"stale", "pending at the same version"}:
+        happen(engine)
+    with Session(engine) as session:
+        if change == "none":
+            assert session.merge(letter).case is session.get_one(Case, "c")
+        else:
+            with pytest.raises(UnitOfWorkBypassError, match=r"session\.merge\(\)"):
+                session.merge(letter)
+        session.commit()
+    assert len(case.pending_events) == ("pending" in change)
+    assert stored_types(engine) == ["merging.Opened"] * (2 if change in {"stale", "pending at the same version"} else 1)
 
 
 def test_merge_without_load_gives_an_aggregate_that_reads_its_events(database: Engine) -> None:

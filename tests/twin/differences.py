@@ -81,7 +81,7 @@ DIFFERENCES = (
         (ImmutableEventError, (RefusedError,)),
     ),
     Difference(
-        "INSERT, UPDATE and DELETE statements, bulk operations, `session.merge()`, `with_for_update()`",
+        "INSERT, UPDATE and DELETE statements, bulk operations, `session.merge()` (but with `load=False`), `with_for_update()`",
         "done",
         "`UnitOfWorkBypassError`",
         "No event would be written and no version checked; and there is no row to lock.",
