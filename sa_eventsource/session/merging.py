@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import object_session
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _ADVICE = "Load the aggregate with session.get() and apply the events to it; session.add() reattaches a detached one."
 
 
-def check_merge(given: InstanceState[object], own: InstanceState[object]) -> None:
+def check_merge(given: InstanceState[Any], own: InstanceState[Any]) -> None:
     """Refuse to merge one aggregate into another, unless there is nothing to copy.
 
     That is so where an entity beside it is merged, which cascades to it, and both are as the log has them, at one version.
