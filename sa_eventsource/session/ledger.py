@@ -175,7 +175,11 @@ def _flag(state: InstanceState[Any], aggregate: AggregateRoot[Any]) -> None:
 
 
 def record_appended(appended: Appended) -> None:
-    """Note what was just appended in the session's transaction, or in its innermost savepoint."""
+    """Note what was just appended in the session's transaction, or in its innermost savepoint.
+
+    What was appended without its instance, between events that the instance has flushed, belongs among these: a rollback that makes
+    the instance transient would leave a gap otherwise.
+    """
     session, streams = appended.session, appended.streams
     transaction = innermost(session)
     ledger = ledger_of(session)
@@ -183,6 +187,11 @@ def record_appended(appended: Appended) -> None:
     written.last_event = streams[-1].events[-1].event_id
     if transaction.nested:
         written.streams.update(stream.identity_key for stream in streams if stream.identity_key is not None)
+    if ledger.flushed:
+        for stream in streams:
+            instance = None if stream.identity_key is None else session.identity_map.get(stream.identity_key)
+            if instance is not None and instance_state(instance) in ledger.flushed:
+                _keep_flushed(ledger, transaction, instance_state(instance), stream)
 
 
 def record_flushed(
@@ -190,11 +199,7 @@ def record_flushed(
 ) -> None:
     """Settle the events that were just written for an instance, and keep them if a rollback would make it transient."""
     if is_new or state in ledger.flushed:
-        ledger.flushed.setdefault(state, []).append(Flushed(transaction, stream.aggregate_id, stream.events))
-        if transaction.nested:
-            written = ledger.written.setdefault(transaction, Written())
-            written.new = WeakSet() if written.new is None else written.new
-            written.new.add(state)
+        _keep_flushed(ledger, transaction, state, stream)
         if len(ledger.flushed) > ledger.sweep_at:
             ledger.flushed = {each: flushed for each, flushed in ledger.flushed.items() if each.obj() is not None}
             ledger.sweep_at = max(_FIRST_SWEEP, 2 * len(ledger.flushed))
@@ -207,6 +212,14 @@ def last_event_written(session: Session) -> UUID | None:
     ledger = _find(session)
     written = None if ledger is None else ledger.written.get(innermost(session))
     return None if written is None else written.last_event
+
+
+def _keep_flushed(ledger: Ledger, transaction: SessionTransaction, state: InstanceState[Any], stream: StreamAppend) -> None:
+    ledger.flushed.setdefault(state, []).append(Flushed(transaction, stream.aggregate_id, stream.events))
+    if transaction.nested:
+        written = ledger.written.setdefault(transaction, Written())
+        written.new = WeakSet() if written.new is None else written.new
+        written.new.add(state)
 
 
 def settle(session: Session) -> UUID | None:

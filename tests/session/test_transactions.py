@@ -7,7 +7,7 @@ from sqlalchemy import Engine, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from sa_eventsource import ConcurrencyError
+from sa_eventsource import ConcurrencyError, EventSourcedRepository
 from tests.orders import Customer, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
 
@@ -46,6 +46,29 @@ def test_rollback_after_flushes_makes_a_new_aggregate_transient_with_all_its_eve
         ("Order", order_id, 2, "OrderPaid"),
         ("Order", order_id, 3, "NoteAdded"),
     ]
+
+
+@pytest.mark.parametrize("within", ["the transaction", "a released savepoint", "a savepoint rolled back"])
+def test_what_was_appended_between_its_own_flushes_stays_with_a_new_aggregate(database: Engine, within: str) -> None:
+    order = Order.place(order_id="o-1")
+    with Session(database) as session:
+        session.add(order)
+        session.flush()
+        savepoint = session.begin_nested() if "savepoint" in within else None
+        EventSourcedRepository(session, Order).append("o-1", [NoteAdded(text="appended")], expected_version=1)
+        order.note("applied")
+        session.flush()
+        if savepoint is not None:
+            (savepoint.rollback if "rolled back" in within else savepoint.commit)()
+        session.rollback()
+    kept = [] if "rolled back" in within else ["appended", "applied"]
+    assert (order.version, order.notes) == (1 + len(kept), kept)
+    with Session(database) as session:
+        session.add(order)
+        session.commit()
+    with Session(database) as session:
+        stored = session.get_one(Order, "o-1")
+        assert (stored.version, stored.notes, stored.status) == (1 + len(kept), kept, OrderStatus.PLACED)
 
 
 def test_events_keep_their_ids_and_times_through_a_rollback(database: Engine) -> None:
