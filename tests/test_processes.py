@@ -89,6 +89,7 @@ def test_a_forked_program_is_one_of_its_own(tmp_path: Path) -> None:
     assert "UserWarning: careless" in failed.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_tests_that_are_ended_leave_nothing(tmp_path: Path, how: signal.Signals) -> None:
     """Neither their processes nor their server."""

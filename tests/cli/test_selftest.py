@@ -129,6 +129,7 @@ def test_a_run_that_is_stopped_leaves_nothing(postgres_engine: Engine, number: s
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_run_that_is_killed(postgres_engine: Engine, tmp_path: Path) -> None:
     process = _at_work(postgres_engine, tmp_path)
     started = psutil.Process(process.pid).children(recursive=True)

@@ -15,6 +15,7 @@ pytest.importorskip("mypy")
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 def test_it_passes_strict_mypy(page: str, tmp_path: Path) -> None:
     code = tmp_path / "page.py"

@@ -191,7 +191,7 @@ def test_a_follower_whose_server_crashes_counts_each_event_once(durable_server: 
     interrupt(engine, durable_server.url, total, cuts, crash)
 
 
-@pytest.mark.parametrize("end", ["kill", "terminate"])
+@pytest.mark.parametrize("end", ["kill", pytest.param("terminate", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_rebuild_that_is_killed_leaves_the_old_rows(postgres_database_url: str, model: type[Any], end: str) -> None:
     table = model.__read_model_definition__.table.name

@@ -189,6 +189,7 @@ def test_a_first_row_that_many_writers_make_at_once_is_made_once(postgres_databa
         assert check_rows(engine, Handled, [DayBesideHandlers]) == 320
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation_level", LEVELS)
 def test_handlers_that_lock_their_rows_lose_no_update(postgres_database_url: str, isolation_level: str) -> None:
     with connected(postgres_database_url, isolation_level=isolation_level) as engine:

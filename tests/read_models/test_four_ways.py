@@ -218,7 +218,7 @@ def test_four_ways_agree_on_sqlite(sqlite_engine: Engine, own_table: bool, monke
     Base.metadata.create_all(sqlite_engine, tables=_log_tables())
     history = histories(decimals=EXACT_DECIMALS)
 
-    @settings(**_SETTINGS, max_examples=max(10, settings().max_examples // 4))
+    @settings(**_SETTINGS, max_examples=max(5, settings().max_examples // 4))
     @given(recipes(), st.just([]) | history, history, st.lists(st.integers(1, 4), min_size=1), st.integers(1, 6), ROOMS)
     def check(recipe: Recipe, old: list[Happening], new: list[Happening], commits: list[int], batch_size: int, room: int) -> None:
         cramp(monkeypatch, room=room, batch_size=batch_size)

@@ -153,6 +153,7 @@ def test_an_event_of_an_unknown_type_is_named(postgres: Engine) -> None:
         assert caught.value.event_id is not None
 
 
+@pytest.mark.slow
 def test_a_stream_of_many_events_stays_in_bounded_memory(postgres: Engine) -> None:
     with postgres.begin() as connection:
         connection.execute(

@@ -32,6 +32,7 @@ def fingerprints(request: pytest.FixtureRequest) -> dict[str, str | None]:
 _in_the_first_process: dict[str, str | None] = {}
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_every_process(fingerprints: dict[str, str | None]) -> None:
     _in_the_first_process.update({} if _in_the_first_process else fingerprints)
     assert fingerprints == _in_the_first_process

@@ -44,7 +44,7 @@ def run(
         seen: ClassVar[Counter[str]] = Counter()
 
     chosen = settings(
-        max_examples=programs * settings().max_examples // settings.get_profile("default").max_examples,
+        max_examples=max(programs, programs * settings().max_examples // settings.get_profile("ci").max_examples),
         stateful_step_count=30,
         deadline=None,
         database=None,
