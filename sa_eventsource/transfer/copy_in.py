@@ -33,6 +33,7 @@ def can_copy(connection: Connection) -> bool:
     heard = connection.dispatch.before_cursor_execute or connection.dispatch.after_cursor_execute
     return (
         connection.dialect.driver == "psycopg"
+        and not connection.dialect.is_async
         and not heard
         and not is_execution_heard(connection)
         and not is_in_autocommit(connection)
