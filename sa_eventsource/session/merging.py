@@ -27,7 +27,8 @@ def check_merge(given: InstanceState[Any], own: InstanceState[Any]) -> None:
     Raises:
         UnitOfWorkBypassError: The one given has pending events, or is at another version than the session's.
     """
-    source, target = given.obj(), own.obj()
+    source: Any = given.obj()  # both are held by the merge
+    target: Any = own.obj()
     version = own.dict.get("version")
     if own.has_identity and given.dict.get("version", version) == version and not books_of(source).pending:
         return
