@@ -130,7 +130,8 @@ def read_batch(
     events = follower.tables.events
     where = [*of_batch(follower, batch), *streams.conditions(follower.tables), *conditions]
     statement = select_events(events).where(*where).order_by(events.c.position)
-    return [recorded(row) for row in connection.execute(statement, window_parameters(batch.since, batch.until))]
+    rows = connection.execute(statement, window_parameters(batch.since, batch.until)).all()
+    return [recorded(row) for row in rows]
 
 
 def of_batch(follower: Follower, batch: Batch) -> list[ColumnElement[bool]]:

@@ -7,7 +7,7 @@ not, and how many events come together makes no difference.
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import Numeric
 from sqlalchemy.orm import class_mapper
@@ -45,24 +45,21 @@ def evolve(definition: ReadModelDefinition, key: tuple[Any, ...], row: Row, reco
     instance = row.instance
     if instance is None:
         instance = row.instance = _instance(definition, key, row)
-    held = vars(instance)
-    for name in KEPT:
-        held[name] = getattr(row, name)
+    held, values = vars(instance), row.values
+    held["version"], held["created_at"], held["updated_at"] = row.version, row.created_at, row.updated_at
     attributes = len(held)
     result: object = definition.evolvers[type(recorded.event).__event_type__](instance, recorded)
     if result is REMOVED:
         return False
-    _check_result(definition, recorded, result)
+    if result is not None:
+        _refuse_result(definition, recorded, result)
     if len(held) > attributes:
         _refuse_attributes(definition, held)
-    for part, value in zip(definition.key, key, strict=True):
-        _check_kept(definition, part.name, value, held.get(part.name))
-    for name in KEPT:
-        _check_kept(definition, name, getattr(row, name), held.get(name))
+    _check_kept(definition, key, row, held)
     for each in definition.fields:
         value = held.get(each.name)
-        if value is not row.values[each.name] or each.type.kind == "json":
-            row.values[each.name] = held[each.name] = as_stored(definition, each, value)
+        if value is not values[each.name] or each.type.kind == "json":
+            values[each.name] = held[each.name] = as_stored(definition, each, value)
         if value is None and not each.is_optional:
             raise ValueError(
                 f"{definition.model.__name__}.{each.name} is None after {type(recorded.event).__name__}; annotate it "
@@ -77,8 +74,8 @@ def as_stored(definition: ReadModelDefinition, field: Field, value: Any) -> Any:
     Raises:
         TypeError: The field cannot hold it.
     """
-    if value is None:
-        return None
+    if value is None or field.type.is_as_stored(value):
+        return value
     if not field.type.accepts(value):
         held = getattr(field.type.python, "__name__", repr(field.type.python))
         raise TypeError(f"{definition.model.__name__}.{field.name} is of type {held} and cannot hold {value!r}")
@@ -110,14 +107,13 @@ def _instance(definition: ReadModelDefinition, key: tuple[Any, ...], row: Row) -
     return instance
 
 
-def _check_result(definition: ReadModelDefinition, recorded: RecordedEvent[Any], result: object) -> None:
-    if result is not None:
-        where = f"the @evolves method of {definition.model.__name__} for {type(recorded.event).__name__}"
-        check_ran(where, result, HOW_TO_EVOLVE)
-        raise TypeError(f"{where} returned {result!r}. {HOW_TO_EVOLVE}")
+def _refuse_result(definition: ReadModelDefinition, recorded: RecordedEvent[Any], result: object) -> NoReturn:
+    where = f"the @evolves method of {definition.model.__name__} for {type(recorded.event).__name__}"
+    check_ran(where, result, HOW_TO_EVOLVE)
+    raise TypeError(f"{where} returned {result!r}. {HOW_TO_EVOLVE}")
 
 
-def _refuse_attributes(definition: ReadModelDefinition, held: dict[str, Any]) -> None:
+def _refuse_attributes(definition: ReadModelDefinition, held: dict[str, Any]) -> NoReturn:
     known = {"_sa_instance_state", *definition.row_names}
     name = next(each for each in held if each not in known)
     raise AttributeError(
@@ -126,7 +122,16 @@ def _refuse_attributes(definition: ReadModelDefinition, held: dict[str, Any]) ->
     )
 
 
-def _check_kept(definition: ReadModelDefinition, name: str, value: Any, now: Any) -> None:
-    if now is not value and now != value:
+def _check_kept(definition: ReadModelDefinition, key: tuple[Any, ...], row: Row, held: dict[str, Any]) -> None:
+    for part, value in zip(definition.key, key, strict=True):
+        if held.get(part.name) is not value:
+            _check_same(definition, part.name, value, held.get(part.name))
+    for name, value in zip(KEPT, (row.version, row.created_at, row.updated_at), strict=True):
+        if held.get(name) is not value:
+            _check_same(definition, name, value, held.get(name))
+
+
+def _check_same(definition: ReadModelDefinition, name: str, value: Any, now: Any) -> None:
+    if now != value:
         where = f"{definition.model.__name__}.{name}"
         raise ValueError(f"an @evolves method has set {where} to {now!r}: it is {value!r}, and kept by the library")

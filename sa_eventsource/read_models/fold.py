@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One row, as the events so far have made it.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 from sa_eventsource.read_models.fold import Row
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 _Key = tuple[Any, ...]
-_Writer = "Callable[[Any], str]"
+_Writer: TypeAlias = "Callable[[Any], str]"
+_Entry: TypeAlias = "tuple[str, _Writer]"
+"""A name, and how its value is written."""
 
 
 def load_rows(connection: Connection, definition: ReadModelDefinition, keys: Iterable[_Key]) -> dict[_Key, Row]:
     """Read the rows of some keys, as far as they are there, and lock them until the transaction ends."""
     writer = _RowWriter(definition, connection.dialect)
-    wanted = f"[{','.join(writer.identity(key) for key in keys)}]"
+    wanted = f"[{','.join(map(writer.identity, keys))}]"
+    names = [each.name for each in definition.fields]
     rows = {}
-    length = len(definition.key)
-    for found in connection.execute(folded_rows(definition).lock, {"keys": wanted}):
-        *values, version, created_at, updated_at = tuple(found)
-        key = tuple(part.type.normalise(value) for part, value in zip(definition.key, values[:length], strict=True))
-        fields = {each.name: value for each, value in zip(definition.fields, values[length:], strict=True)}
-        rows[key] = Row(fields, version, created_at, updated_at, set())
+    for found in connection.execute(folded_rows(definition).lock, {"keys": wanted}).all():
+        *values, version, created_at, updated_at = found
+        key = _as_key(definition, values[: -len(names)] if names else values)
+        rows[key] = Row(dict(zip(names, values[len(key) :], strict=True)), version, created_at, updated_at, set())
     return rows
 
 
@@ -73,54 +74,70 @@ class _RowWriter:
 
     def __init__(self, definition: ReadModelDefinition, dialect: Dialect) -> None:
         self._definition = definition
-        self._names = folded_rows(definition).identity
+        self._key: list[_Entry] = []
         if definition.has_own_table:
-            self._parts = {part.name: _column_writer(definition, part, dialect) for part in definition.parts}
+            columns = definition.model.__mapper__.columns
+            names = folded_rows(definition).identity
+            self._key = [
+                (_name(name), _column_writer(definition, part, dialect)) for part, name in zip(definition.key, names, strict=True)
+            ]
+            self._fields = [
+                (each.name, _name(columns[each.name].name), _column_writer(definition, each, dialect)) for each in definition.fields
+            ]
+        else:
+            self._key = [(_name(part.name), _json_writer(part)) for part in definition.key]
+            self._fields = [(each.name, _name(each.name), _json_writer(each)) for each in definition.fields]
 
     def identity(self, key: _Key) -> str:
         """Write the columns that identify a row."""
-        if not self._definition.has_own_table:
-            return f'{{"id": {json.dumps(self._definition.row_id(key))}}}'
-        return f"{{{', '.join(self._key_entries(key))}}}"
+        return f"{{{self._identity(key)}}}"
 
     def key_text(self, found: Any) -> str:
         """Write the same of a row that the database has returned."""
         if not self._definition.has_own_table:
-            return f'{{"id": {json.dumps(found[0])}}}'
-        return self.identity(tuple(part.type.normalise(value) for part, value in zip(self._definition.key, found, strict=True)))
+            return f'{{"id": {_encode(found[0])}}}'
+        return self.identity(_as_key(self._definition, found))
 
     def row(self, key: _Key, row: Row) -> str:
         """Write all columns of a row."""
-        if self._definition.has_own_table:
-            columns = self._definition.model.__mapper__.columns
-            entries = self._key_entries(key)
-            entries += [
-                f"{json.dumps(columns[each.name].name)}: {self._parts[each.name](row.values[each.name])}"
-                for each in self._definition.fields
-            ]
-        else:
-            document = [
-                f"{json.dumps(part.name)}: {_json(part, value)}" for part, value in zip(self._definition.key, key, strict=True)
-            ]
-            document += [f"{json.dumps(each.name)}: {_json(each, row.values[each.name])}" for each in self._definition.fields]
-            entries = [f'"id": {json.dumps(self._definition.row_id(key))}', f'"data": {{{", ".join(document)}}}']
-        entries.append(f'"version": {row.version}')
-        entries.append(f'"created_at": {_text(row.created_at)}, "updated_at": {_text(row.updated_at)}')
-        return f"{{{', '.join(entries)}}}"
+        values = row.values
+        entries = [name + write(values[field]) for field, name, write in self._fields]
+        if not self._definition.has_own_table:
+            entries = [f'"data": {{{", ".join([*self._key_entries(key), *entries])}}}']
+        return (
+            f"{{{', '.join([self._identity(key), *entries])}, "
+            f'"version": {row.version}, "created_at": {_text(row.created_at)}, "updated_at": {_text(row.updated_at)}}}'
+        )
+
+    def _identity(self, key: _Key) -> str:
+        if not self._definition.has_own_table:
+            return f'"id": {_encode(self._definition.row_id(key))}'
+        return ", ".join(self._key_entries(key))
 
     def _key_entries(self, key: _Key) -> list[str]:
-        parts = zip(self._definition.key, self._names, key, strict=True)
-        return [f"{json.dumps(name)}: {self._parts[part.name](value)}" for part, name, value in parts]
+        return [name + write(value) for (name, write), value in zip(self._key, key, strict=True)]
 
 
-def _json(part: KeyPart | Field, value: Any) -> str:
-    return _text(part.type.to_json(value))
+def _as_key(definition: ReadModelDefinition, found: Iterable[Any]) -> _Key:
+    return tuple(part.type.normalise(value) for part, value in zip(definition.key, found, strict=True))
 
 
-def _column_writer(definition: ReadModelDefinition, part: KeyPart | Field, dialect: Dialect) -> Callable[[Any], str]:
+def _name(name: str) -> str:
+    return f"{_encode(name)}: "
+
+
+def _json_writer(part: KeyPart | Field) -> _Writer:
+    """Find how a value is written that lies in a document."""
+    if part.type.enum is None and part.type.kind in ("text", "integer", "decimal", "float", "boolean"):
+        return _text
+    to_json = part.type.to_json
+    return lambda value: _text(to_json(value))
+
+
+def _column_writer(definition: ReadModelDefinition, part: KeyPart | Field, dialect: Dialect) -> _Writer:
     """Find how a value is written that a column of the model's own table is to read: as what the column's type makes of it."""
     if part.type.kind == "json":
-        return lambda value: _json(part, value)
+        return _json_writer(part)
     column: Any = definition.model.__mapper__.columns[part.name]
     process = column.type.dialect_impl(dialect).bind_processor(dialect)
     return _text if process is None else lambda value: _text(process(value))
@@ -128,12 +145,32 @@ def _column_writer(definition: ReadModelDefinition, part: KeyPart | Field, diale
 
 def _text(value: Any) -> str:
     """Write a value as JSON that PostgreSQL reads as the same: numbers with all their digits, and as text what JSON has not."""
-    if isinstance(value, Decimal):
-        return str(value) if value.is_finite() else f'"{value}"'
-    if isinstance(value, float) and not math.isfinite(value):
-        return f'"{value}"'
-    if isinstance(value, date):
-        return f'"{value.isoformat()}"'
-    if isinstance(value, UUID):
-        return f'"{value}"'
-    return json.dumps(value)
+    write = _WRITERS.get(type(value))
+    if write is None:
+        write = next((each for held, each in _WRITERS.items() if isinstance(value, held)), _encode)
+    return write(value)
+
+
+def _number_text(value: Decimal | float) -> str:
+    return str(value) if math.isfinite(value) else f'"{value}"'
+
+
+def _quoted_text(value: UUID) -> str:
+    return f'"{value}"'
+
+
+def _time_text(value: date) -> str:
+    return f'"{value.isoformat()}"'
+
+
+_encode = json.JSONEncoder().encode
+_WRITERS: dict[type[Any], _Writer] = {
+    Decimal: _number_text,
+    float: _number_text,
+    datetime: _time_text,
+    date: _time_text,
+    UUID: _quoted_text,
+    str: _encode,
+    bool: _encode,
+    int: _encode,
+}

@@ -78,7 +78,11 @@ class ValueType:
 
     def normalise(self, value: Any) -> Any:
         """Turn a source's value into what the field holds once it is stored."""
-        return self.from_json(self.to_json(value))
+        return value if self.is_as_stored(value) else self.from_json(self.to_json(value))
+
+    def is_as_stored(self, value: Any) -> bool:
+        """Check at a glance whether a value is what a stored field gives back; where it is not sure, it is not."""
+        return type(value) is self.python and self.kind in _STORED_AS_THEY_ARE
 
     def accepts(self, value: Any) -> bool:
         """Check whether a value, not None, is one of this type or of a narrower one: a whole number is a ``Decimal`` too."""
@@ -102,6 +106,9 @@ class ValueType:
             return [self.item.from_json(each) for each in value]
         return _READERS[self.kind](value) if self.kind in _READERS else value
 
+
+_STORED_AS_THEY_ARE: frozenset[Kind] = frozenset({"text", "integer", "float", "boolean", "date", "uuid"})
+"""Kinds whose values come back identical, if they are of the very class that Python reads."""
 
 _ACCEPTED: dict[Kind, tuple[Any, Any]] = {
     "text": (str, ()),
