@@ -151,7 +151,11 @@ def _text(value: Any) -> str:
     return write(value)
 
 
-def _number_text(value: Decimal | float) -> str:
+def _decimal_text(value: Decimal) -> str:
+    return str(value) if value.is_finite() else f'"{value}"'
+
+
+def _float_text(value: float) -> str:
     return str(value) if math.isfinite(value) else f'"{value}"'
 
 
@@ -165,12 +169,13 @@ def _time_text(value: date) -> str:
 
 _encode = json.JSONEncoder().encode
 _WRITERS: dict[type[Any], _Writer] = {
-    Decimal: _number_text,
-    float: _number_text,
+    Decimal: _decimal_text,
+    float: _float_text,
     datetime: _time_text,
     date: _time_text,
     UUID: _quoted_text,
     str: _encode,
     bool: _encode,
     int: _encode,
+    type(None): _encode,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import pytest
@@ -59,11 +60,18 @@ class Left(DomainEvent):
     __event_type__ = "in_memory.Left"
 
 
+class Weighed(DomainEvent):
+    """Of any size."""
+
+    __event_type__ = "in_memory.Weighed"
+    grams: Decimal
+
+
 class Runner(AggregateRoot, Base):
     """A runner."""
 
     __aggregate_type__ = "in_memory.Runner"
-    __ignored_events__ = (Stepped, Rested, Left)
+    __ignored_events__ = (Stepped, Rested, Left, Weighed)
 
 
 class _Run(ReadModel):
@@ -121,6 +129,18 @@ class Words(ReadModel, Base):
     def said(self, recorded: RecordedEvent[Stepped]) -> None:
         self.number += 1
         self.longest = max(self.longest, recorded.event.word, key=len)
+
+
+class Weight(ReadModel, Base):
+    """Numbers within documents."""
+
+    __projection_name__ = "in_memory.weight"
+    grams: Mapped[Decimal] = mapped_column(default=Decimal(0))
+    least: Mapped[Decimal | None]
+
+    @evolves(Weighed)
+    def weigh(self, recorded: RecordedEvent[Weighed]) -> None:
+        self.grams = recorded.event.grams
 
 
 class DeclaredRun(ReadModel, Base):
@@ -220,6 +240,15 @@ def test_each_row_is_written_once_and_none_is_read(
     with statements(postgres_track) as log:
         EventReplayer(postgres_track, Base).rebuild(SharedRun)
     assert [each.split()[0] for each in log if "jsonb_populate_recordset" in each] == ["WITH"]
+
+
+@pytest.mark.parametrize("grams", ["1E+400", "-1.50", "0.00000000000000000000001", "12345678901234567890.1"])
+def test_numbers_of_any_size_are_numbers_in_the_row(postgres_track: Engine, grams: str) -> None:
+    happen(postgres_track, ("a", Weighed(grams=Decimal(grams))))
+    ReadModelManager(postgres_track, Base).catch_up(Weight)
+    with postgres_track.connect() as connection:
+        assert connection.scalar(text("SELECT jsonb_typeof(data->'grams') FROM projections WHERE id = 'a'")) == "number"
+    assert stored(postgres_track, Weight) == meant(postgres_track, Weight)
 
 
 ROOMS = pytest.mark.parametrize("room", [50_000, 1])
