@@ -264,7 +264,7 @@ class UninitializedAggregateError(EventSourceError, AttributeError):
 
 
 class ReadOnlyAggregateError(EventSourceError, sa_exc.InvalidRequestError):
-    """An event was applied to an aggregate as it stood in the past. Load the present one with ``session.get`` first.
+    """An aggregate as it stood in the past was given an event, or was to be saved. Load the present one with ``session.get``.
 
     Attributes:
         aggregate_type: The aggregate's stored type name.

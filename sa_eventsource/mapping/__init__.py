@@ -1,6 +1,6 @@
 """Tables, their rows as classes, and the selectable that aggregates are mapped to."""
 
-from sa_eventsource.mapping.aggregate_ids import ID_TYPES, STORED_ID, UuidId, id_as_text
+from sa_eventsource.mapping.aggregate_ids import ID_TYPES, STORED_ID, UuidId, compared_as_text, id_as_text
 from sa_eventsource.mapping.column_types import (
     DOCUMENT,
     MAX_NAME_LENGTH,
@@ -81,6 +81,7 @@ __all__ = [
     "check_class",
     "check_connection",
     "check_session",
+    "compared_as_text",
     "create_statements",
     "current_transaction_id",
     "database_clock",

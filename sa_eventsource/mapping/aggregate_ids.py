@@ -90,6 +90,18 @@ def _plain(value: Any, id_type: type[Any], aggregate_type: str) -> Any:
     return plain
 
 
+def compared_as_text(value: Any, id_type: type[Any], aggregate_type: str) -> str:
+    """Write a value that ids are compared with. A text that is too short or too long for an id is no error: it equals none.
+
+    Such a text may stand in a column that refers to aggregates, beside others that are good.
+
+    Raises:
+        AggregateIdError: As :func:`id_as_text`, but for the length.
+    """
+    is_no_id = type(value) is str and id_type is str and not 0 < len(value) <= MAX_NAME_LENGTH
+    return value if is_no_id else id_as_text(value, id_type, aggregate_type)
+
+
 class TextId(TypeDecorator[Any]):
     """An id as the log stores it: any of the three in Python, text in the database."""
 
@@ -103,8 +115,8 @@ class TextId(TypeDecorator[Any]):
         self.aggregate_type = aggregate_type
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Turn the application's id into text, refusing what cannot be one."""
-        return None if value is None else id_as_text(value, self.id_type, self.aggregate_type)
+        """Turn the application's id into text, refusing what is of another type."""
+        return None if value is None else compared_as_text(value, self.id_type, self.aggregate_type)
 
 
 class _Comparator(TypeDecorator.Comparator[Any]):

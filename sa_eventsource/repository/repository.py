@@ -23,6 +23,7 @@ from sa_eventsource.store import (
     append,
     current_version,
     database_of,
+    flush_first,
     known_at,
     raise_explained,
     read_stream,
@@ -120,7 +121,7 @@ class EventSourcedRepository(Generic[A]):
         if not isinstance(aggregate, self._aggregate_class):
             raise TypeError(f"save() of this repository takes an instance of {self._aggregate_class.__name__}, not {aggregate!r}")
         self._session.add(aggregate)
-        self._session.flush()
+        flush_first(self._session)
 
     def load_at_time(self, aggregate_id: Any, moment: datetime, *, axis: TimeAxis = "occurred") -> A:
         """Rebuild an aggregate as it stood at one moment, or as it was known then.
@@ -146,7 +147,7 @@ class EventSourcedRepository(Generic[A]):
         if axis == "occurred":
             return self._view(aggregate_id, moment=moment)
         text_id = self._definition.text_id(aggregate_id)
-        self._session.flush()
+        flush_first(self._session)
         events, aggregate_type = self._definition.tables.events, self._definition.aggregate_type
         version = version_recorded_at(self._connection(), events, aggregate_type, text_id, moment)
         if version == 0:
@@ -315,7 +316,7 @@ class EventSourcedRepository(Generic[A]):
 
     def _view(self, aggregate_id: Any, *, moment: datetime | None = None, version: int | None = None) -> A:
         text_id = self._definition.text_id(aggregate_id)
-        self._session.flush()
+        flush_first(self._session)
         stream = read_stream(self._connection(), self._definition, text_id, version=version, moment=moment)
         if stream is None:
             raise AggregateNotFoundError(self._definition.aggregate_type, text_id, moment=moment, version=version)

@@ -11,6 +11,7 @@ from weakref import WeakSet, ref
 
 from sqlalchemy import BinaryExpression, BindParameter, ClauseElement, ColumnClause, FromClause, Select, Table
 from sqlalchemy.orm import Mapper, object_session
+from sqlalchemy.sql.base import ExecutableOption
 from sqlalchemy.sql.dml import UpdateBase
 
 if TYPE_CHECKING:
@@ -148,3 +149,12 @@ def _flatten(values: Any, parts: list[Any]) -> None:
             _flatten(value, parts)
         elif isinstance(value, ClauseElement):
             parts.append(value)
+        elif isinstance(value, ExecutableOption):
+            _flatten(_criteria_of(value), parts)
+
+
+def _criteria_of(option: Any) -> Iterator[Any]:
+    """List the conditions that ``with_loader_criteria`` adds to a statement, or ``and_()`` of a relationship that is loaded."""
+    yield getattr(option, "where_criteria", None)
+    for element in getattr(option, "context", ()):
+        yield getattr(element, "_extra_criteria", ())

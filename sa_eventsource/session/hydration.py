@@ -16,6 +16,7 @@ from sa_eventsource.aggregates import (
     identity_of,
     rebase,
 )
+from sa_eventsource.mapping import compared_as_text, id_as_text
 from sa_eventsource.observation import observed
 from sa_eventsource.session import ledger
 from sa_eventsource.session.routing import connection_for
@@ -58,7 +59,8 @@ def _answer(execution: ORMExecuteState, load: IdentityLoad, observation: Observa
     session = execution.session
     mapper: Any = execution.bind_mapper
     definition = definition_of(mapper.class_)
-    aggregate_id = definition.text_id(load.identity)
+    write_id = compared_as_text if execution.is_relationship_load else id_as_text
+    aggregate_id = write_id(load.identity, definition.id_type, definition.aggregate_type)
     stream = read_stream(session.connection(bind_arguments=execution.bind_arguments), definition, aggregate_id)
     if stream is None:
         return loaded_result(load, session, None)

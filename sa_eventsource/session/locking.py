@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import inspect
+from sqlalchemy import insert, inspect
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.mapping import check_class, check_session
@@ -37,9 +37,11 @@ def lock_aggregate(session: Session, aggregate_class: type[AggregateRoot[Any]], 
     check_class("lock_aggregate()", aggregate_class, "an aggregate's class, such as Order")
     definition = definition_of(aggregate_class)
     text_id = definition.text_id(aggregate_id)
-    connection = session.connection(bind_arguments={"mapper": inspect(aggregate_class)})
+    events = definition.tables.events
+    # The clause tells a session that reads from a replica: a lock there would keep nobody out.
+    connection = session.connection(bind_arguments={"mapper": inspect(aggregate_class), "clause": insert(events)})
     require_transaction(connection)
-    database_of(connection.dialect).lock_stream(connection, definition.tables.events, definition.aggregate_type, text_id)
+    database_of(connection.dialect).lock_stream(connection, events, definition.aggregate_type, text_id)
     present = session.identity_map.get(session.identity_key(aggregate_class, aggregate_id))
     if present is not None:
         session.flush()

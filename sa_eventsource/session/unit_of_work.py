@@ -15,7 +15,7 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import FlushError
 
 from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, identity_of
-from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError
+from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError, ReadOnlyAggregateError
 from sa_eventsource.mapping import EventRecord
 from sa_eventsource.session import ledger
 from sa_eventsource.session.routing import connection_for
@@ -209,6 +209,8 @@ def _stream(definition: AggregateDefinition, aggregate: AggregateRoot[Any], stat
     pending = tuple(books_of(aggregate).pending)
     aggregate_id = definition.text_id(identity_of(aggregate))
     if not pending:
+        if books_of(aggregate).is_read_only:
+            raise ReadOnlyAggregateError(definition.aggregate_type, aggregate_id, aggregate.version)
         if state.key is None:
             raise EmptyAggregateError(definition.aggregate_type, aggregate_id)
         return None

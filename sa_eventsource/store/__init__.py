@@ -12,6 +12,7 @@ from sa_eventsource.store.append import (
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
 from sa_eventsource.store.connections import (
+    flush_first,
     is_in_autocommit,
     require_own_transaction,
     require_transaction,
@@ -67,6 +68,7 @@ __all__ = [
     "current_version",
     "database_of",
     "event_members",
+    "flush_first",
     "in_window",
     "insert_events",
     "insert_statements",

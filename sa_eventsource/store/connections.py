@@ -42,6 +42,12 @@ def require_transaction(connection: Connection) -> None:
         raise AutocommitError(repr(connection.engine.url))
 
 
+def flush_first(session: Session) -> None:
+    """Flush before something is read, as any query does; not where a hook of a flush reads, which sees what is written so far."""
+    if not session._flushing:  # noqa: SLF001 - what SQLAlchemy's own autoflush asks; nothing public tells
+        session.flush()
+
+
 def require_own_transaction(session: Session, bind_arguments: dict[str, Any]) -> None:
     """Refuse a session whose next transaction would be a part of another one, where several transactions write at a time.
 

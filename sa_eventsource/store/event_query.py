@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent
+from sa_eventsource.store.connections import flush_first
 from sa_eventsource.store.event_conditions import EventConditions, of_types, recorded
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class EventQuery(EventConditions["Session"], Generic[E]):
 
     def _execute(self, statement: Any, **options: Any) -> Any:
         if self.session.autoflush:
-            self.session.flush()  # SQLAlchemy 2.0 does not by itself for a statement without entities
+            flush_first(self.session)  # SQLAlchemy 2.0 does not by itself for a statement without entities
         return self.session.execute(statement, execution_options=options, bind_arguments=self.bind_arguments)
 
 

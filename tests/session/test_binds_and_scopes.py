@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, UpdateBase, create_engine, select
+from sqlalchemy import Engine, UpdateBase, create_engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session, sessionmaker
 
 from sa_eventsource import (
@@ -198,3 +198,19 @@ def test_append_writes_where_a_session_that_reads_from_a_replica_writes(database
         session.commit()
     assert stored_types(database) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
     assert stored_types(second) == ["OrderPlaced"]
+
+
+def test_the_lock_of_an_aggregate_is_taken_where_a_routing_session_writes(postgres: Engine) -> None:
+    replica = create_engine(postgres.url, connect_args={"application_name": "replica"})
+
+    class Routing(Session):
+        def get_bind(self, mapper: Any = None, *, clause: Any = None, **_: Any) -> Engine:
+            return postgres if self._flushing or isinstance(clause, UpdateBase) else replica
+
+    with Routing() as session:
+        lock_aggregate(session, Order, "o-1")
+        with postgres.connect() as connection:
+            holders = text("SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'")
+            assert "replica" not in connection.scalars(holders).all()
+            assert connection.scalars(holders).all()
+    replica.dispose()

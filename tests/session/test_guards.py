@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Engine, delete, exists, func, insert, inspect, lambda_stmt, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, joinedload, with_loader_criteria
 
 from sa_eventsource import EventRecord, ImmutableEventError, UnitOfWorkBypassError, event_record
-from tests.orders import Base, Customer, Order, OrderStatus
+from tests.orders import Base, Customer, Invoice, Order, OrderStatus
 from tests.session.helpers import place_order, stored_events, stored_types
 
 EVENTS: Any = inspect(event_record(Base)).local_table
@@ -59,6 +59,12 @@ NESTED: dict[str, Callable[[], Any]] = {
     "a DELETE that is joined": lambda: select(Customer).join(_within(delete(EVENTS)), text("true")),
     "a DELETE in a scalar subquery": lambda: select(select(_within(delete(EVENTS)).c.version).scalar_subquery()),
     "a DELETE in a condition": lambda: select(Customer).where(Customer.id.in_(select(_within(delete(EVENTS)).c.version))),
+    "a DELETE in a criterion of a loader": lambda: select(Customer).options(
+        with_loader_criteria(Customer, exists(select(_within(delete(EVENTS)).c.version)))
+    ),
+    "a DELETE in a criterion of a relationship": lambda: select(Invoice).options(
+        joinedload(Invoice.order.and_(exists(select(_within(delete(EVENTS)).c.version))))
+    ),
     "a DELETE in an EXISTS": lambda: select(Customer).where(exists(select(_within(delete(EVENTS)).c.version))),
     "a DELETE in the order": lambda: select(Customer).order_by(select(_within(delete(EVENTS)).c.version).scalar_subquery()),
     "a DELETE in a union": lambda: select(_within(delete(EVENTS)).c.version).union_all(select(1)),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, ForeignKey, event, inspect
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
-from sa_eventsource import ConcurrencyError, InactiveTransactionError
-from tests.orders import Account, Base, Customer, Order
+from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventStore, InactiveTransactionError
+from tests.orders import Account, Base, Customer, Order, OrderPlaced
 from tests.session.helpers import place_order, stored_types
 
 HOOKS = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
@@ -440,3 +441,37 @@ def test_a_new_aggregate_with_an_event_is_modified_as_a_new_entity_is(database: 
         session.add(later)
         later.note("first")
         assert session.is_modified(later)
+
+
+READS: dict[str, Any] = {
+    "get": lambda session, order_id: EventSourcedRepository(session, Order).get(order_id),
+    "history": lambda session, order_id: EventSourcedRepository(session, Order).history(order_id).all(),
+    "stream": lambda session, order_id: list(EventStore(session).events.of_type(OrderPlaced).stream()),
+    "count": lambda session, _order_id: EventStore(session).events.count(),
+    "load_at_version": lambda session, order_id: EventSourcedRepository(session, Order).load_at_version(order_id, 1),
+    "load_at_time": lambda session, order_id: EventSourcedRepository(session, Order).load_at_time(order_id, datetime.now(UTC)),
+    "known then": lambda session, order_id: EventSourcedRepository(session, Order).load_at_time(
+        order_id, datetime.now(UTC), axis="recorded"
+    ),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_hook_of_a_flush_may_read_the_log(database: Engine, hook: str, read: Any) -> None:
+    order_id = place_order(database)
+    found: list[Any] = []
+    with Session(database) as session:
+        once(session, hook, lambda: found.append(read(session, order_id)))
+        session.add(Order.place())
+        session.commit()
+    assert found and found[0]
+    assert stored_types(database) == ["OrderPlaced", "OrderPlaced"]
+
+
+def test_a_hook_of_a_flush_may_save_an_aggregate(database: Engine) -> None:
+    with Session(database) as session:
+        once(session, "before_flush", lambda: EventSourcedRepository(session, Order).save(Order.place()))
+        session.add(Customer(id="c-1", email="ann"))
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced"]

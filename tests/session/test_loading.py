@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, inspect, select
 from sqlalchemy.exc import NoResultFound
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session, joinedload, lazyload, load_only, selectinload, subqueryload
 
-from tests.orders import Customer, Order, OrderStatus
+from tests.orders import Customer, Invoice, Order, OrderStatus
 from tests.processes import finish
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, selects, stored_types
 
@@ -277,3 +278,18 @@ def test_state_that_an_event_replaced_is_not_shared_between_sessions(database: E
         assert one is not other
         one.notes.append("by mistake")
         assert other.notes == ["note 0"]
+
+
+@pytest.mark.parametrize("no_id", ["", "x" * 256], ids=["empty", "too long"])
+@pytest.mark.parametrize("option", [joinedload, selectinload, lazyload, subqueryload])
+def test_a_text_that_is_no_id_refers_to_none_and_hides_no_row(database: Engine, option: Any, no_id: str) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        session.add_all([Invoice(id=1, order_id=no_id), Invoice(id=2, order_id=order_id)])
+        session.commit()
+    with Session(database) as session:
+        statement = select(Invoice).options(option(Invoice.order)).order_by(Invoice.id)
+        invoices = session.scalars(statement).all()
+        assert [None if each.order is None else each.order.id for each in invoices] == [None, order_id]
+        assert session.scalars(select(Order.id).where(Order.id == no_id)).all() == []
+        assert session.scalars(select(Order.id).where(Order.id.in_([no_id, order_id]))).all() == [order_id]

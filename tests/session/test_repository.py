@@ -233,3 +233,11 @@ def test_reading_the_past_sees_the_sessions_own_events(database: Engine) -> None
         repository.get(order_id).pay()
         assert repository.load_at_version(order_id, 2).status is OrderStatus.PAID
         assert [each.version for each in repository.history(order_id)] == [1, 2]
+
+
+def test_a_view_of_the_past_is_not_saved(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        with pytest.raises(ReadOnlyAggregateError, match="view of version 1"):
+            repository.save(repository.load_at_version(order_id, 1))
