@@ -1,8 +1,15 @@
 """Everything that is called without being called by name: who listens to SQLAlchemy, and who to what happens in the log.
 
-Read this first. Each line says when, and whom; nothing else in the package listens, but for what belongs to one table or one mapped
-class (triggers are made behind ``CREATE TABLE``, attributes of an aggregate refuse assignments). It is done once, when
-``sa_eventsource`` is imported; within one event, listeners are called in the order of these lines.
+Read this first. Each line says when, and whom. It is done once, when ``sa_eventsource`` is imported; within one event, listeners
+are called in the order of these lines. Nothing else in the package listens, but for what belongs to one thing alone:
+
+- a table: triggers are made behind ``CREATE TABLE`` (``mapping.immutability``);
+- a mapped class: attributes of an aggregate refuse assignments (``session.guards``, ``session.declarations``);
+- a connection, while a handler uses it: it is not to commit (``consumers.handling``);
+- an engine that the command line or the self-test has made for itself;
+- what the package ``events`` keeps of event classes: it is forgotten when one is declared.
+
+What SQLAlchemy compiles (``@compiles``) and Alembic writes into scripts is registered where it is defined.
 """
 
 from __future__ import annotations

@@ -17,6 +17,17 @@ SHARED_BY_ALL = ("__init__", "__main__")
 WIRING = ROOT / "wiring.py"
 """Names every listener where it is defined: no other module calls them, and so no facade offers them."""
 
+MAY_LISTEN = {
+    "wiring.py",
+    "mapping/immutability.py",
+    "session/guards.py",
+    "session/declarations.py",
+    "consumers/handling.py",
+    "cli/target.py",
+    "selftest/cuts.py",
+}
+"""Who listens to SQLAlchemy. The docstring of ``wiring`` says to what, and why it is not there."""
+
 STABLE_PATHS = ("migrations/types",)
 """What migrations that users have written import."""
 
@@ -52,6 +63,16 @@ def test_what_databases_do_differently_is_asked_at_the_door() -> None:
         if "dialect.name ==" in line or "dialect.name !=" in line
     ]
     assert [each for each in asking if not each.startswith(MAY_ASK_FOR_THE_DIALECT)] == []
+
+
+def test_one_place_wires() -> None:
+    listening = {
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("listen", "listens_for")
+    }
+    assert listening == MAY_LISTEN
 
 
 def _imported_modules(path: Path) -> list[tuple[str, int]]:
