@@ -73,7 +73,7 @@ def _loading() -> None:
     listen(Mapper, "after_mapper_constructed", state_reader.mapped)
     listen(Session, "do_orm_execute", hydration.load_by_id)
     listen(Session, "do_orm_execute", guards.check_statement)
-    # SQLAlchemy lets go of an instance before it tells that it is expired: there may be no instance any more.
+    # SQLAlchemy lets go of an instance before it reports that it is expired: there may be no instance any more.
     listen(AggregateRoot, "expire", hydration.expired, propagate=True, raw=True)
 
 

@@ -137,7 +137,7 @@ class AggregateDefinition:
 
     @property
     def takes_snapshots(self) -> bool:
-        """Whether its snapshots are written and read: it asks for them, and its code can be told from other code."""
+        """Whether its snapshots are written and read: it asks for them, and its code can be distinguished from other code."""
         return self.snapshot_frequency is not None and self.fingerprint is not None
 
 

@@ -143,7 +143,7 @@ class AggregateRoot(Generic[IdT]):
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        """Delete an attribute; no part of what the log tells.
+        """Delete an attribute; no part of what the log says.
 
         Raises:
             AggregateStateError: It is a state field, the id or the version.

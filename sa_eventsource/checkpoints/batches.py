@@ -89,7 +89,7 @@ def _extent(connection: Connection, found: Any, parameters: dict[str, Any]) -> A
 
     A window that has just been opened is asked for as a whole before a part of it is. With ``ORDER BY position LIMIT``, or for
     ``min(position)`` alone, PostgreSQL would walk the index on positions through the whole log, in the belief that it meets an
-    event of the window soon; what lies in the window, the index on transaction ids tells at once.
+    event of the window soon; what lies in the window, the index on transaction ids shows at once.
     """
     rows = found.subquery()
     position = rows.c.position + literal_column("0", BigInteger)
@@ -110,7 +110,7 @@ def visible_to_others(connection: Connection) -> str | None:
     PostgreSQL's snapshot does not count the transaction itself among those that are running.
 
     Returns:
-        The snapshot as text; None where a position alone tells.
+        The snapshot as text; None where a position alone is enough.
     """
     if database_of(connection.dialect).has_one_writer:
         return None

@@ -31,7 +31,7 @@ class NewEvents:
 
     Attributes:
         tables: The log's tables.
-        bind_arguments: What tells a session with several binds which to use.
+        bind_arguments: What shows a session with several binds which to use.
     """
 
     tables: EventSourceTables

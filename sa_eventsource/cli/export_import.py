@@ -135,7 +135,7 @@ def _writing(name: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _reading(name: str) -> Iterator[tuple[io.BufferedReader, int | None]]:
-    """Open what to read, and tell its size in bytes where that is known."""
+    """Open what to read, and give its size in bytes where that is known."""
     if name == _STANDARD:
         stdin = io.BufferedReader(cast("Any", sys.stdin.buffer))
         try:

@@ -25,7 +25,7 @@ class LogReader:
     """Reads events that fulfil some conditions, by position, each once.
 
     On PostgreSQL, each reading takes what has become visible since the one before, whatever its position: an event of a long
-    transaction is not passed over. On SQLite, which has one writer at a time, the position alone tells.
+    transaction is not passed over. On SQLite, which has one writer at a time, the position alone is enough.
 
     Attributes:
         engine: Where to read.

@@ -83,7 +83,7 @@ def retry(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggr
         for stream in _streams(session, consumer, aggregate_id):
             try:
                 number = retry_stream(session, consumer, stream)
-            except Exception as error:  # noqa: BLE001 - told, and the next stream goes on
+            except Exception as error:  # noqa: BLE001 - reported, and the next stream goes on
                 failed += 1
                 typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: {error}", err=True)
             else:

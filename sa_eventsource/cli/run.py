@@ -50,7 +50,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     longest_call: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the function of a subscription may take.")
     ] = Pace().longest_call,
-    listen: Annotated[bool, typer.Option("--listen", help="Be told of commits by an Announcer, instead of asking often.")] = False,
+    listen: Annotated[bool, typer.Option("--listen", help="Hear of commits from an Announcer, instead of asking often.")] = False,
     listen_url: Annotated[
         str | None,
         typer.Option(metavar="URL", show_default=False, help="Listen on the database itself, where --url leads through a pooler."),

@@ -70,7 +70,7 @@ class Consumer(ABC):
     @property
     @abstractmethod
     def bind_arguments(self) -> dict[str, Any]:
-        """What tells a session with several binds which to use."""
+        """What shows a session with several binds which to use."""
 
     def changed(self) -> EventSourceError:
         """Make the error that says that what was done so far was done under another declaration."""

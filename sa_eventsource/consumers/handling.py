@@ -132,7 +132,7 @@ def is_handling(session: Session) -> bool:
 
 
 def is_any_handling() -> bool:
-    """Check whether a handler is at work in this thread or task, for what is not told which session it is in."""
+    """Check whether a handler is at work in this thread or task, for what does not know which session it is in."""
     return _at_work.get()
 
 

@@ -159,7 +159,7 @@ class Subscription(Consumer):
     Attributes:
         start: Where it begins when it is new.
         events_at_a_time: Events in a transaction, at most.
-        mapper: Of an aggregate whose events it takes; it tells a session with several binds which to use.
+        mapper: Of an aggregate whose events it takes; it shows a session with several binds which to use.
     """
 
     start: Start

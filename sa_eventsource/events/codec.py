@@ -190,7 +190,7 @@ def as_read(event: DomainEvent, payload: str) -> DomainEvent:
     """Get an event that was just encoded as a later load reads it.
 
     What gets it shares nothing with the object that was applied, which the application may still change: a list in it, say. Where
-    nothing can change, and nothing tells the two apart, that is the object itself: only which fields were given can be told.
+    nothing can change, and nothing distinguishes the two, that is the object itself: only which fields were given can be seen.
 
     Args:
         event: The event.

@@ -216,7 +216,7 @@ class Prover:
         return self.prove(schema[name], config)
 
     def _prove_key(self, schema: Schema | None, config: Schema, *, numbers: bool) -> Proof:
-        """Prove what the text of a key, or the equality that sets go by, tells apart as the value does."""
+        """Prove that the text of a key, or the equality that sets go by, distinguishes what the value does."""
         kind = "any" if schema is None else schema["type"]
         if schema is None or kind not in _KEYS | {"literal", "enum"}:
             raise NotProvenError

@@ -134,7 +134,7 @@ class MovedLogError(EventSourceError):
     recognised and set right by itself; this one is not that plain. Run ``sa-eventsource adopt``.
 
     Attributes:
-        stored: Identifier of the cluster that the checkpoint is of; None if the events alone tell.
+        stored: Identifier of the cluster that the checkpoint is of; None if only the events show it.
         here: Identifier of the one that answers.
         by_subscription: Whether a subscription goes on bringing events that have transaction ids of another cluster. Publish the
             other columns alone, or end the subscription first.

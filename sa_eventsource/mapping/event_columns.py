@@ -119,7 +119,7 @@ MOVED = (*APPENDED, "recorded_at")
 """What is given for events that another log has recorded."""
 
 EXPORTED = ("position", *MOVED)
-"""What is told of an event outside of its database; a transaction's id means nothing there."""
+"""What is shown of an event outside of its database; a transaction's id means nothing there."""
 
 READ = tuple(each.name for each in EVENT_COLUMNS if each.name not in ("event_version", "transaction_id", "recorded_at"))
 """What a read model's declared fields can be made of."""

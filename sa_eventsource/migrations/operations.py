@@ -44,7 +44,7 @@ class CreateEventImmutability(_OnEventsTable):
     name = "create_event_immutability"
 
     def __init__(self, table_name: str, *, schema: str | None = None, is_repair: bool = False) -> None:
-        """Name the table, and tell whether it was there before: what undoes the migration then leaves the triggers on it."""
+        """Name the table, and say whether it was there before: what undoes the migration then leaves the triggers on it."""
         super().__init__(table_name, schema=schema)
         self.is_repair = is_repair
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ReadModelManager:
-    """Lists an application's read models, tells how far they have come, and catches them up.
+    """Lists an application's read models, reports how far they have come, and catches them up.
 
     Example: ``ReadModelManager(engine, Base).catch_up()``
 

@@ -91,7 +91,7 @@ def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint) ->
 
 
 def _has_passed_others(connection: Connection, reader: Reader, checkpoint: Checkpoint) -> bool:
-    """Check whether events of other types are new, which would be told as a lag: what a reader asks for is not known to others."""
+    """Check whether events of other types are new, which would count as a lag: what a reader asks for is not known to others."""
     if reader.types is None:
         return False
     of_all_types = Follower(replace(reader, types=None), reader.name)

@@ -72,8 +72,8 @@ def map_from_event(  # noqa: PLR0913 - what can be said of a field
             and the like; a number; or a function of the event that adds, subtracts and multiplies its fields. What the function
             does otherwise, such as ``==``, ``is None`` or an f-string, is refused.
         reduce: How several events come together: :func:`last` by default.
-        key: Whether the field tells the row. It holds for every event of the model that has the source; events whose key is None
-            belong to no row. The key is the aggregate's id unless a field says otherwise.
+        key: Whether the field identifies the row. It holds for every event of the model that has the source; events whose key is
+            None belong to no row. The key is the aggregate's id unless a field says otherwise.
         index: Create an index on the field.
         unique: Create a unique index on the field. A strong model then refuses the commit that would break it. Meant for models
             whose rows come from one stream each: where several make a row at the same moment, one may be refused without need.
@@ -150,7 +150,7 @@ class Field:
 
 @dataclass(frozen=True)
 class KeyPart:
-    """A field that tells the row, alone or with others.
+    """A field that identifies the row, alone or with others.
 
     Attributes:
         name: Its name.
@@ -249,7 +249,7 @@ def understand_key(
         if not has_source(spec, event_class, target):
             raise DeclarationError(
                 f"{where}.{name} is a key, and {event_class.__name__} has no {spec!r}. Write key=True with a mapping: "
-                f'{{{event_class.__name__}: last("the field that tells the row"), ...}}'
+                f'{{{event_class.__name__}: last("the field that identifies the row"), ...}}'
             )
         source = resolve(spec, event_class, target)
         _check_holds(where, name, target, source, event_class)

@@ -21,7 +21,7 @@ _UNNOTICED = {
 """Instructions after which the result says nothing of what was asked or raised."""
 
 _UNNOTICED_CALLS: tuple[Any, ...] = (type, id, callable, vars, dir)
-"""Functions that tell something of the stand-in which is not so of the event."""
+"""Functions that say something of the stand-in which is not so of the event."""
 
 _CHANGING_MODULES = frozenset({"time", "random", "secrets", "uuid", "os", "posix", "nt"})
 _CLOCKS = frozenset({"today", "now", "utcnow"})

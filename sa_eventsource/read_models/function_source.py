@@ -126,7 +126,7 @@ def _closed_over(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _tree(function: types.FunctionType) -> ast.AST | None:
-    """Parse a function's source; None where it is not there, as in a console, or cannot be told from what stands around it."""
+    """Parse a function's source; None where it is not there, as in a console, or cannot be separated from what stands around it."""
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     except (OSError, TypeError, SyntaxError, ValueError):

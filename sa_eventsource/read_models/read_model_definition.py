@@ -118,7 +118,7 @@ class ReadModelDefinition(Consumer):
         if not self._has_in_key("aggregate_id"):
             raise DeclarationError(
                 f"{where}.__removed_by__ needs the aggregate's id in the key: only within one stream is it sure what came before "
-                'the removal. Declare a key with source="aggregate_id", or a field that tells whether the row still counts.'
+                'the removal. Declare a key with source="aggregate_id", or a field that says whether the row still counts.'
             )
         self.check_owners(owners_of(self.tables, self.named_classes))
 
@@ -293,7 +293,7 @@ class ReadModelDefinition(Consumer):
         return None if None in values else values
 
     def row_id(self, key: tuple[Any, ...]) -> str:
-        """Write a key as the text that tells the row in the shared table: the value, or a JSON array of several."""
+        """Write a key as the text that identifies the row in the shared table: the value, or a JSON array of several."""
         values = [part.type.to_json(value) for part, value in zip(self.key, key, strict=True)]
         if len(values) == 1:
             return values[0] if isinstance(values[0], str) else json.dumps(values[0])

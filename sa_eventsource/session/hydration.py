@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
-    """Answer ``session.get`` and the reload of an expired instance from its events alone: they tell id and version too.
+    """Answer ``session.get`` and the reload of an expired instance from its events alone: they have id and version too.
 
     Only where nobody else listens and nothing else is asked for; all else goes SQLAlchemy's own way.
     """

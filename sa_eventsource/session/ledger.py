@@ -75,7 +75,7 @@ class Ledger:
         sweep_at: How many of these there may be before those are dropped whose instance is gone: what the session and the
             application have let go is let go here.
         rewound: The instances that got their events back in the rollback that runs.
-        leaving: Instances that become transient, held until those who listen to that have been told.
+        leaving: Instances that become transient, held until those who listen to that have been notified.
     """
 
     pending: dict[InstanceState[Any], AggregateRoot[Any]] = field(default_factory=dict)

@@ -96,7 +96,7 @@ def on_appended(listener: Callable[[Appended], None]) -> Callable[[Appended], No
 
 
 def append(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> None:
-    """Write the events of one or more streams in one statement, and tell the listeners.
+    """Write the events of one or more streams in one statement, and notify the listeners.
 
     On any error the caller must roll the transaction, or its savepoint, back: a part of the events may have been written. It then
     asks :func:`~sa_eventsource.store.conflicts.raise_explained` what went wrong.

@@ -1,4 +1,4 @@
-"""What to tell the caller whose append was refused."""
+"""What the caller gets whose append was refused."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def require_own_transaction(session: Session, bind_arguments: dict[str, Any]) ->
 
     Args:
         session: A session without a transaction in progress.
-        bind_arguments: What tells a session with several binds which to use.
+        bind_arguments: What shows a session with several binds which to use.
 
     Raises:
         JoinedTransactionError: It is bound to a connection that is in a transaction.

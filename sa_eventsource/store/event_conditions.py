@@ -154,7 +154,7 @@ class EventConditions(Generic[S]):
 
     @property
     def bind_arguments(self) -> dict[str, Any]:
-        """What tells a session with several binds which to use."""
+        """What shows a session with several binds which to use."""
         return {} if self.mapper is None else {"mapper": self.mapper}
 
     def statement(self) -> Any:

@@ -1,4 +1,4 @@
-"""When an event was recorded, as near as can be told for one whose log did not keep that time."""
+"""When an event was recorded, as nearly as it can be known for one whose log did not keep that time."""
 
 from __future__ import annotations
 

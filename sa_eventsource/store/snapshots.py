@@ -34,7 +34,7 @@ def write_snapshots(appended: Appended) -> None:
 
     Runs in the transaction that wrote the events: one statement reads the streams of a class, one writes the snapshots. A state
     that does not survive being stored is left out, with a warning: the snapshot that is there, or none, and the events after it
-    tell it as well.
+    say it as well.
     """
     due: dict[AggregateDefinition, list[str]] = {}
     for stream in appended.streams:

@@ -51,7 +51,7 @@ class ImportedEvent:
         event_type: Its stored name.
         event_version: The version of its shape.
         occurred_at: When it happened, in UTC.
-        recorded_at: When it was written to the log, in UTC; as near as can be told where the row does not say it.
+        recorded_at: When it was written to the log, in UTC; as nearly as it can be known where the row does not say it.
         event_data: Its payload's JSON text, as it stands in the row.
         metadata: The JSON text of its metadata, or None.
         correlation_id: The business transaction it belongs to.

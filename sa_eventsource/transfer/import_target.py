@@ -86,7 +86,7 @@ class ImportTarget:
         self._is_repeated = len(new) < len(batch)
 
     def _copy(self, rows: Sequence[ExportedRow]) -> bool:
-        """Insert a batch by COPY, unless it needs a closer look; tell whether it was inserted."""
+        """Insert a batch by COPY, unless it needs a closer look; return whether it was inserted."""
         try:
             try:
                 batch = self._copied(rows)

@@ -27,7 +27,7 @@ def check_log_constraints(connection: Connection, tables: EventSourceTables) -> 
             "constraints",
             tables.events.name,
             f"the unique constraint on {columns} is missing: events may be stored twice, or two in one place of a stream. "
-            f"Migrate the database: ALTER TABLE ... ADD UNIQUE ({columns}), which tells if there are some already",
+            f"Migrate the database: ALTER TABLE ... ADD UNIQUE ({columns}), which fails if there are some already",
         )
 
 

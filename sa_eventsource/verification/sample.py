@@ -27,7 +27,7 @@ class Sample:
     seed: int
 
     def of(self, total: int) -> Callable[[str], bool]:
-        """Make the function that tells whether a key out of so many is drawn."""
+        """Make the function that decides whether a key out of so many is drawn."""
         if self.size is None or total <= self.size:
             return lambda _: True
         limit = self.size * _VALUES // total

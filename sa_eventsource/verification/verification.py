@@ -51,7 +51,7 @@ def verify(  # noqa: PLR0913 - by keyword
     past an event that was not taken; the last event of each snapshot is in the log, and its state is the fold of the events; each
     row of a read model is the fold of the events that the model has taken, none is missing, and the unique indexes are there;
     the log refuses a second event in the place of another, and triggers refuse changes. Read models with ``@handles`` methods
-    cannot be compared: what they mean is only told by running them.
+    cannot be compared: only running them shows what they mean.
 
     Everything is read in transactions that change nothing and lock nothing, and each sees one state of the database, so that the
     application and the workers may go on. Memory is needed for the rows that are compared.

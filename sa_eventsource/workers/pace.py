@@ -14,7 +14,7 @@ class Pace:
     Attributes:
         shortest: The shortest pause between two questions.
         longest: The longest pause, on a log that has been quiet for long.
-        listening: The longest pause of a worker that is told of commits.
+        listening: The longest pause of a worker that hears of commits.
         every_follower: How often the checkpoints are looked at: other workers may have died while at work.
         longest_outage: The longest pause while the database cannot be reached.
         longest_wait: The longest pause of a follower that cannot go on while the others do, because of a lock for example.

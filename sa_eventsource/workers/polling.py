@@ -40,7 +40,7 @@ class Polling:
         pace: How often to ask.
         retries: How often an event is tried.
         stopping: Returns whether to come to an end; asked between two batches.
-        is_listening: Whether the worker is told of commits, so that it need not ask so often.
+        is_listening: Whether the worker hears of commits, so that it need not ask so often.
     """
 
     followers: Sequence[Follower]

@@ -66,7 +66,7 @@ class Worker:
             only: Names of read models and subscriptions; None for all.
             pace: How often to ask for news; None for every 2 milliseconds on a busy log up to 0.3 seconds on a quiet one.
             retries: How often an event is tried; None for five times within some 17 seconds.
-            listen: Whether to be told of commits by an :class:`~sa_eventsource.Announcer` in the processes that write,
+            listen: Whether to hear of commits from an :class:`~sa_eventsource.Announcer` in the processes that write,
                 instead of asking every few milliseconds. It takes a connection, through psycopg. Where *sessions* go through a
                 pooler, an engine for the database itself: through a pooler it hears nothing, logs that, and asks as often as ever.
 

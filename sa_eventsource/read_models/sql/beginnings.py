@@ -1,7 +1,7 @@
 """The beginning of a strong model's checkpoint: written with the first events that it takes, if no earlier events were there.
 
 A model that is there from the first event on has all that its rows follow from; one that came to a log with events lacks them until
-it is rebuilt. Nobody could tell the two apart later. So the flush that writes the first rows also writes under which declaration it
+it is rebuilt. Nobody could know which it is later. So the flush that writes the first rows also writes under which declaration it
 did so, in the same transaction, and only where no earlier event is there. From then on it costs a look at a primary key.
 
 Of several transactions that write a model's first events at the same time, one writes the beginning, and no other waits for it.
@@ -72,7 +72,7 @@ def beginning(definition: ReadModelDefinition, own: Own) -> Any:
 def _is_first_to_try(definition: ReadModelDefinition, own: Own) -> ColumnElement[bool]:
     """Take a lock until the transaction ends; false, without waiting, where another transaction has it.
 
-    The number of the table in the catalogue tells the logs of tenants apart.
+    The number of the table in the catalogue distinguishes the logs of tenants.
     """
     events = definition.tables.events
     log = (

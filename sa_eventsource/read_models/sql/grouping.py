@@ -159,7 +159,7 @@ def key_columns(definition: ReadModelDefinition, rows: Subquery) -> list[ColumnE
 
 
 def grouped(definition: ReadModelDefinition, keyed: Subquery) -> Subquery:
-    """Reduce the events of each key to one row: a column a field, one for each position that tells which event has set it."""
+    """Reduce the events of each key to one row: a column a field, one for each position that says which event has set it."""
     if definition.removed_by:
         removed_at = (
             func.max(keyed.c.position).filter(removing(definition, keyed)).over(partition_by=key_columns(definition, keyed))

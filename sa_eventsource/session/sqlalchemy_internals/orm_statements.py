@@ -108,7 +108,7 @@ _LAZY = ("select", True, "raise", "raise_on_sql", "noload", "dynamic", "write_on
 
 
 def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) -> Result[Any]:
-    """Put an instance that was loaded without a row into the session, tell the listeners, and wrap it as the result.
+    """Put an instance that was loaded without a row into the session, notify the listeners, and wrap it as the result.
 
     Args:
         load: The statement that is answered.

@@ -102,11 +102,11 @@ class Database(ABC):
 
     @abstractmethod
     def snapshot(self, connection: Connection) -> str | None:
-        """Ask what is visible now, as the text of a snapshot; None, without a statement, where a position alone tells."""
+        """Ask what is visible now, as the text of a snapshot; None, without a statement, where a position alone is enough."""
 
     @abstractmethod
     def committed_with(self, events: FromClause, other: FromClause) -> ColumnElement[bool]:
-        """Select the events that were committed together with another one, or, where that cannot be told, not after it."""
+        """Select the events that were committed together with another one, or, where that cannot be known, not after it."""
 
     @abstractmethod
     def taken(self, events: Table, positions: Table) -> ColumnElement[bool]:

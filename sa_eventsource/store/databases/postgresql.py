@@ -115,7 +115,7 @@ class PostgreSQL(Database):
         connection.execute(lock_table(events, "SHARE"))
 
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
-        """Take a transaction-level advisory lock; the log's number in the catalogue tells the logs of tenants apart."""
+        """Take a transaction-level advisory lock; the log's number in the catalogue distinguishes the logs of tenants."""
         log = cast(cast(cast(regclass_name(connection, events), REGCLASS), OID), Text)
         key = func.hashtextextended(log + f"/{aggregate_type}/{aggregate_id}", cast(0, BigInteger))
         connection.execute(select(func.pg_advisory_xact_lock(key)))

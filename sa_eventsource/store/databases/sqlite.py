@@ -47,8 +47,6 @@ class SQLite(Database):
         if not connection.in_transaction():
             connection.begin()  # whoever listens for that may begin for the driver
         driver: Any = connection.connection.driver_connection
-        if not connection.in_transaction():
-            connection.begin()  # which begins it on the driver's side too, where SQLAlchemy is told to
         if not driver.in_transaction:
             connection.exec_driver_sql("BEGIN")
 
