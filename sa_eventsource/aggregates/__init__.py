@@ -14,6 +14,7 @@ from sa_eventsource.aggregates.instance import (
     rebase,
     restore,
     rewind,
+    session_side,
     set_session_side,
     take_written,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "rebase",
     "restore",
     "rewind",
+    "session_side",
     "set_session_side",
     "take_written",
 ]

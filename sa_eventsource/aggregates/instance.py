@@ -62,6 +62,9 @@ class SessionSide(Protocol):
     def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
         """Set the state from the stored events that the pending ones follow, and from these."""
 
+    def has_statement_hooks(self, session: Session) -> bool:
+        """Check whether the application listens to the session's statements, and may keep aggregates from them."""
+
 
 _session_side: list[SessionSide] = []
 

@@ -11,7 +11,7 @@ from sqlalchemy import insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
-from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view
+from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view, session_side
 from sa_eventsource.arguments import check_axis, check_moment, check_moment_of_event, check_uuid, version_number
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
@@ -149,6 +149,7 @@ class EventSourcedRepository(Generic[A]):
         text_id = self._definition.text_id(aggregate_id)
         flush_first(self._session)
         events, aggregate_type = self._definition.tables.events, self._definition.aggregate_type
+        self._check_visible(aggregate_id, moment=moment, axis=axis)
         version = version_recorded_at(self._connection(), events, aggregate_type, text_id, moment)
         if version == 0:
             raise AggregateNotFoundError(aggregate_type, text_id, moment=moment, axis=axis)
@@ -317,10 +318,18 @@ class EventSourcedRepository(Generic[A]):
     def _view(self, aggregate_id: Any, *, moment: datetime | None = None, version: int | None = None) -> A:
         text_id = self._definition.text_id(aggregate_id)
         flush_first(self._session)
+        self._check_visible(aggregate_id, moment=moment, version=version)
         stream = read_stream(self._connection(), self._definition, text_id, version=version, moment=moment)
         if stream is None:
             raise AggregateNotFoundError(self._definition.aggregate_type, text_id, moment=moment, version=version)
         return past_view(self._aggregate_class, text_id, stream.rows, snapshot=stream.snapshot, contiguous=moment is None)
+
+    def _check_visible(self, aggregate_id: Any, **asked: Any) -> None:
+        """Refuse what a hook of the application keeps from the session's statements, such as another tenant's aggregate."""
+        if session_side().has_statement_hooks(self._session):
+            aggregate_class: Any = self._aggregate_class
+            if self._session.scalar(select(aggregate_class.id).where(aggregate_class.id == aggregate_id)) is None:
+                raise AggregateNotFoundError(self._definition.aggregate_type, self._definition.text_id(aggregate_id), **asked)
 
 
 def _check_stamps(occurred_at: datetime | None, event_ids: Sequence[UUID] | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import object_session
 
 from sa_eventsource.session import hydration, ledger
+from sa_eventsource.session.sqlalchemy_internals import has_statement_hooks
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -32,3 +33,7 @@ class SessionSide:
     def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
         """Set the state from the stored events that the pending ones follow, and from these."""
         hydration.reload_state(session, aggregate)
+
+    def has_statement_hooks(self, session: Session) -> bool:
+        """Check whether the application listens to the session's statements, and may keep aggregates from them."""
+        return has_statement_hooks(session)

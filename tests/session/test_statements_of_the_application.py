@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import Engine, create_engine, event, select, true
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
+from sa_eventsource import AggregateNotFoundError, EventSourcedRepository
 from tests.databases import configure_sqlite
 from tests.orders import Base, Order
 from tests.session.helpers import place_order
@@ -46,6 +48,24 @@ def test_get_refresh_and_select_pass_an_application_s_hook(database: Engine) -> 
         assert session.get(Order, "theirs") is None
         assert session.get_one(Order, "mine").customer_id == "c-1"
         assert [each.id for each in session.scalars(select(Order))] == ["mine"]
+
+
+@pytest.mark.parametrize("axis", ["version", "occurred", "recorded"])
+def test_a_view_of_the_past_passes_an_application_s_hook(database: Engine, axis: Any) -> None:
+    for order_id in ("mine", "theirs"):
+        place_order(database, order_id)
+    with Session(database) as session:
+        event.listen(session, "do_orm_execute", only({"mine"}))
+        repository = EventSourcedRepository(session, Order)
+
+        def view(order_id: str) -> Order:
+            if axis == "version":
+                return repository.load_at_version(order_id, 1)
+            return repository.load_at_time(order_id, datetime.now(UTC), axis=axis)
+
+        assert view("mine").customer_id == "c-1"
+        with pytest.raises(AggregateNotFoundError):
+            view("theirs")
 
 
 def test_a_hook_sees_each_load_of_an_aggregate(database: Engine) -> None:

@@ -19,6 +19,7 @@ from sa_eventsource.session.sqlalchemy_internals.flushes import (
 from sa_eventsource.session.sqlalchemy_internals.mapped_classes import copied, has_condition, refuse_inspection, refuse_lookups
 from sa_eventsource.session.sqlalchemy_internals.orm_statements import (
     IdentityLoad,
+    has_statement_hooks,
     identity_load,
     loaded_result,
     locked_classes,
@@ -33,6 +34,7 @@ __all__ = [
     "fail_flush",
     "has_condition",
     "has_row_hooks",
+    "has_statement_hooks",
     "has_work",
     "identity_load",
     "innermost",

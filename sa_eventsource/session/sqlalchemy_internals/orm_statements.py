@@ -41,10 +41,15 @@ class IdentityLoad(NamedTuple):
     refreshed: InstanceState[Any] | None
 
 
+def has_statement_hooks(session: Session) -> bool:
+    """Check whether anybody but this library listens to a session's statements (``do_orm_execute``)."""
+    return len(session.dispatch.do_orm_execute) > _OWN_STATEMENT_LISTENERS
+
+
 def _is_plain(execution: ORMExecuteState) -> bool:
     """Check whether a statement asks for nothing but its rows, and nobody but this library listens to it or to what it loads."""
     mapper = execution.bind_mapper
-    if mapper is None or len(execution.session.dispatch.do_orm_execute) > _OWN_STATEMENT_LISTENERS:
+    if mapper is None or has_statement_hooks(execution.session):
         return False
     dispatch = mapper.class_manager.dispatch
     return (
