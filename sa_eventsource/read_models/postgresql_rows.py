@@ -34,7 +34,7 @@ def load_rows(connection: Connection, definition: ReadModelDefinition, keys: Ite
     names = [each.name for each in definition.fields]
     rows = {}
     for found in connection.execute(folded_rows(definition).lock, {"keys": wanted}).all():
-        *values, version, created_at, updated_at = found
+        *values, version, created_at, updated_at = tuple(found)
         key = _as_key(definition, values[: -len(names)] if names else values)
         rows[key] = Row(dict(zip(names, values[len(key) :], strict=True)), version, created_at, updated_at, set())
     return rows
