@@ -15,7 +15,7 @@ from sa_eventsource.exceptions import EventContextLostError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sa_eventsource.json_values import JsonValue
+    from sa_eventsource.types import JsonValue
 
 
 @dataclass(frozen=True, slots=True)

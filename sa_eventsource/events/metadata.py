@@ -14,7 +14,7 @@ from sa_eventsource.events.storable import is_suspicious, refuse_unstorable
 from sa_eventsource.exceptions import EventPayloadError
 
 if TYPE_CHECKING:
-    from sa_eventsource.json_values import JsonValue
+    from sa_eventsource.types import JsonValue
 
 
 def encode_metadata(metadata: Mapping[str, JsonValue]) -> str | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sa_eventsource.json_values import JsonValue
+    from sa_eventsource.types import JsonValue
 
 E_co = TypeVar("E_co", bound=DomainEvent, default=DomainEvent, covariant=True)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
     from sqlalchemy.sql import ColumnElement
 
-    from sa_eventsource.json_values import JsonValue
+    from sa_eventsource.types import JsonValue
 
 S = TypeVar("S")
 

@@ -36,7 +36,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from sa_eventsource.json_values import JsonValue
+from sa_eventsource.types import JsonValue
 
 T = TypeVar("T")
 

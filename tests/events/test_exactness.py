@@ -23,7 +23,7 @@ from sa_eventsource.events import decode, encode
 from sa_eventsource.events.comparison import difference
 from sa_eventsource.events.exactness import proof_of
 from sa_eventsource.events.jsonb import as_text, parsed
-from sa_eventsource.json_values import JsonValue
+from sa_eventsource.types import JsonValue
 from tests.events.kinds_of_fields import (
     Base64OneWay,
     CardByEnum,
