@@ -15,7 +15,7 @@ from sa_eventsource.projections.parking import has_parked
 from sa_eventsource.projections.steps import check_declaration
 from sa_eventsource.projections.transaction import following, reading
 from sa_eventsource.read_models import RowsInMemory, is_row
-from sa_eventsource.read_models.sql import events_as_rows, is_outdated, write_statements
+from sa_eventsource.read_models.sql import events_as_rows, is_outdated, of_streams, streams_of_rows, write_statements
 from sa_eventsource.store import database_of, recorded, select_events
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _fold(
     for follower, checkpoint in progress:
         if _has_taken_none(connection, checkpoint):
             continue
-        where, parameters = of_taken(follower, checkpoint, _streams(connection, follower))
+        where, parameters = _of_rows(connection, follower, checkpoint, _streams(connection, follower), keys)
         events = _read(connection, definition, where, parameters)
         while some := list(islice(events, _READ_AT_A_TIME)):
             rows.take(event for event in some if definition.key_of(event) in keys)
@@ -132,7 +132,7 @@ def _write(connection: Connection, follower: Follower, checkpoint: Checkpoint, k
         return
     definition: Any = follower.consumer
     streams = _streams(connection, follower)
-    where, parameters = of_taken(follower, checkpoint, streams)
+    where, parameters = _of_rows(connection, follower, checkpoint, streams, keys)
     in_progress = checkpoint.until is not None
     where.append(is_outdated(definition, definition.tables.events))
     outdated = [event for event in _read(connection, definition, where, parameters) if definition.key_of(event) in keys]
@@ -154,6 +154,18 @@ def _has_taken_none(connection: Connection, checkpoint: Checkpoint) -> bool:
 
 def _streams(connection: Connection, follower: Follower) -> Streams:
     return follower.streams(without_parked=has_parked(connection, follower.consumer))
+
+
+def _of_rows(
+    connection: Connection, follower: Follower, checkpoint: Checkpoint, streams: Streams, keys: set[_Key]
+) -> tuple[list[ColumnElement[bool]], dict[str, Any]]:
+    """Select what a follower has taken; only of the rows' streams, where their keys say which these are."""
+    definition: Any = follower.consumer
+    where, parameters = of_taken(follower, checkpoint, streams)
+    if database_of(connection.dialect).works_out_fields:
+        where += of_streams(definition)
+        parameters |= streams_of_rows(connection, definition, keys)
+    return where, parameters
 
 
 def _read(

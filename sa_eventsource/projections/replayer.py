@@ -82,6 +82,8 @@ class EventReplayer:
     def rebuild_rows(self, model: type[Any], keys: Iterable[Any]) -> int:
         """Rebuild some rows, from all events that the model has taken, in one transaction.
 
+        Where a part of the key is the aggregate's id as text, the rows' streams are read; else the whole log is.
+
         Args:
             model: The read model, without ``@handles`` methods.
             keys: The rows' primary keys, as for ``session.get``: a value each, or a tuple where the key has several parts.

@@ -41,6 +41,7 @@ from sa_eventsource.read_models.sql.grouping import (
 from sa_eventsource.read_models.sql.json_objects import json_object
 from sa_eventsource.read_models.sql.lists import EMPTY, pruned, visible
 from sa_eventsource.read_models.sql.source_expressions import as_json, from_json
+from sa_eventsource.read_models.sql.streams_of_rows import of_streams
 from sa_eventsource.store import DriverStatement, between_positions, in_window, taken
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ if TYPE_CHECKING:
 Selection: TypeAlias = Literal["id", "ids", "stored ids", "window", "window from the start", "rows", "rows in progress"]
 """Which events: that of parameter ``event_id``, which was just appended; those of ``event_ids``, likewise; those of ``event_ids``,
 whatever their shape; those between two snapshots (``since``, ``until``) and two positions (``after``, ``upto``); all that ``until``
-sees between the positions; all that a reader at ``since`` has taken which belong to the rows of ``keys``, a JSON array of arrays;
-or that one at ``since`` has taken that has come to ``upto`` on its way to ``until``."""
+sees between the positions; all that a reader at ``since`` has taken which belong to the rows of ``keys``, a JSON array of arrays,
+whose streams are given by :func:`streams_of_rows`; or that one at ``since`` has taken that has come to ``upto`` on its way to
+``until``."""
 
 _LATER_THAN_ANY = literal_column(str(2**63 - 1), BigInteger)
 
@@ -144,7 +146,7 @@ def _selected(definition: ReadModelDefinition, selection: Selection, streams: St
         case "window" | "window from the start":
             where += [*in_window(events, has_start=selection == "window"), *between_positions(events)]
         case "rows" | "rows in progress":
-            where.append(taken(events, in_progress=selection == "rows in progress"))
+            where += [taken(events, in_progress=selection == "rows in progress"), *of_streams(definition)]
     is_selective = selection == "stored ids" or streams.not_parked_by is not None
     return stored_events(definition, where, with_upcasted=with_upcasted, is_selective=is_selective)
 
