@@ -11,7 +11,7 @@ from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, applies, map_f
 from sa_eventsource.read_models import count, sum_
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 LINES = 20
 """Events of an account in the log that :func:`fill` writes."""
@@ -64,41 +64,57 @@ def account_id(number: int) -> str:
     return f"account-{number:08}"
 
 
-_FILL = """
+_APPEND = """
 DO $$
 DECLARE
-    moment timestamptz := timestamptz '2026-01-01';
+    moment timestamptz := timestamptz '2026-01-01' + {first} * interval '1 second';
+    digest text;
 BEGIN
     FOR number IN {first}..{last} LOOP
         moment := moment + interval '1 second';
+        digest := md5(number::text);
         INSERT INTO {table} (
             event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, occurred_at, recorded_at
         )
         VALUES (
-            (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || '7' || substr(md5(number::text), 1, 3)
-                || '8' || substr(md5(number::text), 4, 15))::uuid,
+            (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || '7' || substr(digest, 1, 3)
+                || '8' || substr(digest, 4, 15))::uuid,
             'accounts.Account', 'account-' || lpad((number % {accounts})::text, 8, '0'), number / {accounts} + 1,
             'accounts.Posted', 1,
-            jsonb_build_object('amount', number % 100, 'purpose', 'groceries', 'reference', 'RF18 5390 0754 7034'), moment, moment
+            jsonb_build_object('amount', number % 100, 'purpose', 'groceries', 'reference', {reference}), moment, moment
         );
         COMMIT;
     END LOOP;
 END $$
 """
+_REFERENCE = "'RF18 5390 0754 7034'"
+_PADDED = f"""{_REFERENCE} || (
+    SELECT left(string_agg(md5(digest || part), ''), {{padding}}) FROM generate_series(0, {{padding}} / 32) AS part
+)"""
 
 
-def fill(engine: Engine, events: int, *, table: str = "events", begun: int = 0) -> None:
-    """Write a log as an application does over the years: a transaction an event, ids that grow with time, streams side by side.
+def autocommitting(engine: Engine) -> Connection:
+    """Connect for statements that are not to be in a transaction, or have transactions of their own."""
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
-    Each of its accounts has :data:`LINES` events, the first ones of all accounts lying before the second ones.
+
+def append_by_server(connection: Connection, table: str, numbers: range, *, accounts: int, padding: int = 0) -> None:
+    """Let the server append events as an application does over the years: a transaction an event, with ids that grow with time.
 
     Args:
-        engine: Its database has the tables already.
-        events: How many in all.
-        table: Where to write them.
-        begun: How many of them are there.
+        connection: In no transaction.
+        table: The log, or a table of the same columns.
+        numbers: Which events to append, counting from the beginning of the log.
+        accounts: How many accounts there are; the events are dealt out among them in turn.
+        padding: By how many characters, which hardly compress, to lengthen each payload.
     """
-    statement = _FILL.format(table=table, first=begun, last=events - 1, accounts=events // LINES)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(statement))
-        connection.execute(text(f"VACUUM ANALYZE {table}"))
+    reference = _PADDED.format(padding=padding) if padding else _REFERENCE
+    statement = _APPEND.format(table=table, first=numbers.start, last=numbers.stop - 1, accounts=accounts, reference=reference)
+    connection.execute(text(statement))
+
+
+def fill(engine: Engine, events: int, *, padding: int = 0) -> None:
+    """Write the log: :data:`LINES` events an account, the first ones of all accounts before the second ones."""
+    with autocommitting(engine) as connection:
+        append_by_server(connection, "events", range(events), accounts=events // LINES, padding=padding)
+        connection.execute(text("VACUUM ANALYZE events"))

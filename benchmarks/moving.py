@@ -8,27 +8,21 @@ limit where each has a core.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, text
 
+from benchmarks.costs import measured
 from benchmarks.databases import empty_database
 from benchmarks.following import Base
 from sa_eventsource import event_record, export_events, import_events
 from sa_eventsource.transfer.parquet import export_parquet, import_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Connection
 
 EVENTS = event_record(Base).__table__
@@ -46,35 +40,6 @@ SELECT gen_random_uuid(), 'Order', 'order-' || stream, version, 'OrderPlaced', 1
     timestamptz '2026-01-01' + version * interval '1 hour' + stream * interval '1.001 second', gen_random_uuid()
 FROM generate_series(1, :streams) AS stream, generate_series(1, 20) AS version ORDER BY version, stream
 """
-
-
-@dataclass
-class Cost:
-    """What something took, in seconds; of the processor in this process, and in the server's that the connection talks to."""
-
-    wall: float = 0.0
-    here: float = 0.0
-    server: float = 0.0
-
-    def row(self, what: str, events: int) -> tuple[str, ...]:
-        """Write it as a row of the table."""
-        here, server = self.here / events * 1e6, self.server / events * 1e6
-        return what, f"{events / self.wall:,.0f} events/s", f"{here:.1f} µs", f"{server:.1f} µs", f"{os.getloadavg()[0]:.1f}"
-
-
-@contextmanager
-def measured(connection: Connection) -> Iterator[Cost]:
-    """Measure a block."""
-    driver: Any = connection.connection.driver_connection
-    try:
-        server = psutil.Process(driver.info.backend_pid)
-    except psutil.NoSuchProcess:  # on another machine
-        server = psutil.Process()
-    cost = Cost(-time.perf_counter(), -time.process_time(), -sum(server.cpu_times()[:2]))
-    yield cost
-    cost.wall += time.perf_counter()
-    cost.here += time.process_time()
-    cost.server += sum(server.cpu_times()[:2])
 
 
 def remake(engine: Engine) -> None:
