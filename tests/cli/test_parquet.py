@@ -174,6 +174,16 @@ def test_duckdb_reads_it(log: Engine, tmp_path: Path) -> None:
     assert found == (1, 1_777_896_000_000_000, "56.90", "ann")
 
 
+def test_what_duckdb_has_rewritten_is_imported(log: Engine, other_postgres: Engine, tmp_path: Path) -> None:
+    source, part = tmp_path / "log.parquet", tmp_path / "part.parquet"
+    source.write_bytes(exported_file(log).getvalue())
+    with duckdb.connect() as database:
+        chosen = f"SELECT * FROM '{source}' WHERE aggregate_type = 'Account' ORDER BY position"
+        database.execute(f"COPY ({chosen}) TO '{part}' (FORMAT parquet, KV_METADATA {{'{KEY}': '{HEADER}'}})")
+    assert imported_file(other_postgres, io.BytesIO(part.read_bytes())) == ImportedLog(2, 0)
+    assert stored_events(other_postgres) == [each for each in stored_events(log) if each[0] == "Account"]
+
+
 def test_a_payload_is_there_letter_by_letter(sqlite_engine: Engine) -> None:
     Base.metadata.create_all(sqlite_engine)
     insert_raw(sqlite_engine, UUID(int=8), data='{\r\n  "a": 1.50\n}')

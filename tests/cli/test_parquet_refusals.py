@@ -71,7 +71,11 @@ def test_the_row_is_named_at_which_a_file_is_damaged(log: Engine) -> None:
 @pytest.mark.parametrize(
     ("head", "field", "reason"),
     [
-        (None, "", "its metadata have no entry 'sa_eventsource.events'; an export has, and what rewrites one must keep it"),
+        (
+            None,
+            "",
+            "its metadata have no entry 'sa_eventsource.events'; an export has one, and whatever rewrites a file must keep it",
+        ),
         ('{"format":"csv"}', "format", "there must be the header of an export first"),
         (HEADER.replace(":2,", ":3,"), "format_version", "3 is not known; this release reads versions 1 to 2"),
         ("{", "", "it is no JSON"),

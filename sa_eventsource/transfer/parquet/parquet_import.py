@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from json.encoder import encode_basestring  # what as_json does to a text, in C
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from sa_eventsource.exceptions import LogImportError
-from sa_eventsource.mapping import DOCUMENTS, EXPORTED, as_json
+from sa_eventsource.mapping import DOCUMENTS, EXPORTED
 from sa_eventsource.transfer.json_members import Member, MemberError, member_of, members_of
 from sa_eventsource.transfer.log_import import LogImport
 from sa_eventsource.transfer.parquet.parquet_columns import HEADER, SCHEMA
@@ -82,7 +83,9 @@ class _Header:
         """Take the JSON object apart that it is."""
         if self._text is None:
             name = HEADER.decode()
-            raise MemberError("", f"its metadata have no entry {name!r}; an export has, and what rewrites one must keep it")
+            raise MemberError(
+                "", f"its metadata have no entry {name!r}; an export has one, and whatever rewrites a file must keep it"
+            )
         return members_of(self._text.decode(errors="replace"))
 
     def refused(self, field: str, reason: str) -> LogImportError:
@@ -190,7 +193,7 @@ def _json_texts(name: str, column: Any, first: int) -> Sequence[str]:
     try:
         if name in DOCUMENTS:
             return _filled(column)
-        return ["null" if text is None else as_json(text) for text in column.to_pylist()]
+        return ["null" if text is None else encode_basestring(text) for text in column.to_pylist()]
     except UnicodeDecodeError:
         for number, value in enumerate(column, first):
             _check_text(number, name, value)
