@@ -197,15 +197,12 @@ def drop_half_changed_state(aggregate: AggregateRoot[Any]) -> None:
 def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[PendingEvent]) -> None:
     """Make an aggregate transient again, with *pending* for the next flush.
 
-    Its state follows from them, unless stored events come before: then it is loaded where there is a session.
+    Its state is made when it is next asked for: from them alone, or, where stored events come before, in a session. A rollback is
+    at work, and would be left half done by what an ``@applies`` method or a default's factory raises.
     """
-    _start(aggregate, aggregate_id, None)
+    drop_half_changed_state(aggregate)
     books_of(aggregate).pending = pending
-    if pending[0].version == 1:
-        _replay_pending(aggregate)
-    else:
-        drop_half_changed_state(aggregate)
-        vars(aggregate)["version"] = pending[-1].version
+    vars(aggregate).update(id=definition_of(type(aggregate)).typed_id(aggregate_id), version=pending[-1].version)
 
 
 def rebase(
@@ -301,8 +298,7 @@ def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
     elif not is_stored and (base is None or "id" not in values):
         raise _unknown(aggregate)
     elif not is_stored and base == 0:
-        _start(aggregate, definition_of(type(aggregate)).text_id(values["id"]), None)
-        _replay_pending(aggregate)
+        rebase(aggregate, definition_of(type(aggregate)).text_id(values["id"]), (), snapshot=None, base=0)
     else:  # stored, or made transient after it was stored
         session = object_session(aggregate)
         if session is None:

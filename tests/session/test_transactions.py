@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 import pytest
+from pydantic import Field
 from sqlalchemy import Engine, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from sa_eventsource import ConcurrencyError, EventSourcedRepository
-from tests.orders import Customer, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
+from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, EventSourcedRepository, applies
+from tests.orders import Base, Customer, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_rollback_before_a_flush_leaves_a_new_aggregate_to_be_added_again(database: Engine) -> None:
@@ -311,3 +317,72 @@ def test_session_begin_commits_at_the_end_of_the_block(database: Engine) -> None
     with Session(database) as session, session.begin():
         session.add(Order.place())
     assert stored_types(database) == ["OrderPlaced"]
+
+
+class FlakyHappened(DomainEvent):
+    """Something happened to a flaky one."""
+
+    __event_type__ = "transactions.FlakyHappened"
+
+
+class Flaky(AggregateRoot, Base):
+    """Its methods and its defaults work for as long as nothing is broken."""
+
+    __aggregate_type__ = "transactions.Flaky"
+
+    broken: ClassVar[list[str]] = []
+    label: str = Field(default_factory=lambda: Flaky.check("default") or "new")
+    count: int = 0
+
+    @classmethod
+    def check(cls, what: str) -> None:
+        """Raise if that is broken."""
+        if what in cls.broken:
+            raise LookupError(what)
+
+    @applies(FlakyHappened)
+    def _happened(self, event: FlakyHappened) -> None:
+        self.check("method")
+        self.count += 1
+
+
+@pytest.fixture
+def broken() -> Iterator[list[str]]:
+    """What is broken for the time of a test."""
+    yield Flaky.broken
+    Flaky.broken.clear()
+
+
+@pytest.mark.parametrize("what", ["method", "default"])
+@pytest.mark.parametrize("expired", [False, True], ids=["loaded", "expired"])
+@pytest.mark.parametrize("of", ["transaction", "savepoint"])
+def test_a_rollback_calls_no_code_of_an_aggregate(
+    database: Engine, broken: list[str], what: str, of: str, *, expired: bool
+) -> None:
+    class OwnError(Exception):
+        """The application's own."""
+
+    flaky = Flaky(id="f-1")
+    flaky.apply_event(FlakyHappened())
+    with Session(database) as session:
+        if of == "savepoint":
+            session.connection()
+        with pytest.raises(OwnError), session.begin_nested() if of == "savepoint" else session.begin():
+            session.add(flaky)
+            session.flush()
+            if expired:
+                session.expire(flaky)
+            broken.append(what)
+            raise OwnError
+        assert session.in_transaction() == (of == "savepoint")
+        assert flaky not in session
+        session.add(Order.place())
+        session.commit()
+        with pytest.raises(LookupError, match=what):
+            _ = flaky.count
+        broken.clear()
+        assert (flaky.version, flaky.count, flaky.label) == (1, 1, "new")
+        session.add(flaky)
+        session.commit()
+        assert flaky.count == 1
+    assert stored_types(database) == ["OrderPlaced", "transactions.FlakyHappened"]
