@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -50,6 +50,9 @@ class Shelf(AggregateRoot, ShelfBase):
 
     books: tuple[str, ...] = ()
     counted = -1
+    labels: Mapped[list[Label]] = relationship(
+        primaryjoin=lambda: foreign(Label.shelf_id) == Shelf.id, order_by=lambda: Label.id, viewonly=True
+    )
 
     def add(self, title: str) -> None:
         """Put a book on it."""
@@ -278,3 +281,31 @@ def test_one_that_cannot_be_read_is_not_told_as_loaded(shelves: Engine) -> None:
             session.scalars(select(Shelf).order_by(Shelf.id)).all()
         assert told == ["s-0", "s-1", "s-2"]
         assert session.get_one(Shelf, "s-4").counted == 5
+
+
+@pytest.mark.parametrize("how", ["get", "select", "relationship"])
+def test_loading_tells_of_no_expiry(shelves: Engine, how: str) -> None:
+    told: list[tuple[str, Any]] = []
+    loads: dict[str, Callable[[Session], Any]] = {
+        "get": lambda session: session.get_one(Shelf, "s-2"),
+        "select": lambda session: session.scalars(select(Shelf).where(Shelf.id == "s-2")).one(),
+        "relationship": lambda session: session.get_one(Label, 2).shelf,
+    }
+
+    def listener(target: Any, names: Any) -> None:
+        told.append((type(target).__name__, names))
+
+    for each in (Shelf, Label):
+        event.listen(each, "expire", listener)
+    try:
+        with Session(shelves) as session:
+            shelf = loads[how](session)
+            assert told == []
+            assert not inspect(shelf).expired_attributes
+            assert [label.id for label in shelf.labels] == [2, 4]
+            session.get_one(Label, 1)
+            session.expire(shelf)
+            assert told == [("Shelf", None)]
+    finally:
+        for each in (Shelf, Label):
+            event.remove(each, "expire", listener)

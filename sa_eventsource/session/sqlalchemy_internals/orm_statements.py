@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import inspection
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.orm import ColumnProperty, InstanceState, Mapper, make_transient_to_detached
+from sqlalchemy.orm import ColumnProperty, InstanceState, Mapper
 from sqlalchemy.orm.attributes import instance_state
 
 if TYPE_CHECKING:
@@ -126,9 +126,10 @@ def loaded_result(load: IdentityLoad, session: Session, instance: Any | None) ->
     state = instance_state(instance)
     if load.refreshed is None:
         if state.session is None:
-            # What loading a row does: the instance was never detached, as session.add() would tell.
-            make_transient_to_detached(instance)
+            # What loading a row does. make_transient_to_detached() and session.add() would tell that it was expired and detached.
+            state.key = load.mapper._identity_key_from_state(state)  # noqa: SLF001
             state.session_id = session.hash_key
+            state._commit_all(state.dict)  # noqa: SLF001
             session.identity_map.add(state)
             state.manager.dispatch.load(state, None)
             session.dispatch.loaded_as_persistent(session, state)
