@@ -237,7 +237,6 @@ class EventSourcedRepository(Generic[A]):
         if not isinstance(expected_version, ExpectedVersion):
             expected_version = version_number("expected_version", expected_version, minimum=0, meaning=_EXPECTED)
         text_id = self._definition.text_id(aggregate_id)
-        present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
         self._session.flush()
         connection = self._connection(writing=True)
         require_transaction(connection)  # else the savepoint would be refused, with less to say
@@ -260,6 +259,8 @@ class EventSourcedRepository(Generic[A]):
                     raise
             else:
                 break
+        # Only now: the flush may have made a new instance persistent, and what listens to the append may have loaded one.
+        present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
         if present is not None:
             self._session.expire(present)
         return start + len(events)

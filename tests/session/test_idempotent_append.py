@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from sa_eventsource import (
@@ -370,3 +370,37 @@ def test_an_event_id_that_is_no_uuid_is_refused_where_it_is_given(database: Engi
 def test_a_time_that_is_no_datetime_is_refused(moment: Any) -> None:
     with pytest.raises(TypeError, match="occurred_at must be a datetime"):
         Order(id="o-1").apply_event(NoteAdded(text="x"), occurred_at=moment)
+
+
+@pytest.mark.parametrize("expected", [1, ExpectedVersion.ANY])
+def test_append_behind_an_instance_that_was_added_and_not_flushed(database: Engine, expected: Any) -> None:
+    with Session(database) as session:
+        order = Order.place(order_id="o-1")
+        session.add(order)
+        assert EventSourcedRepository(session, Order).append("o-1", [NoteAdded(text="x")], expected_version=expected) == 2
+        assert (order.version, order.notes) == (2, ["x"])
+        order.note("y")
+        session.commit()
+        assert order.notes == ["x", "y"]
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "loaded"])
+def test_append_behind_an_instance_that_a_hook_of_its_flush_brings(database: Engine, *, is_new: bool) -> None:
+    if not is_new:
+        place_order(database, "o-1")
+    held: list[Order] = []
+    with Session(database) as session:
+
+        def bring(*_: Any) -> None:
+            if not held:
+                held.append(Order.place(order_id="o-1") if is_new else session.get_one(Order, "o-1"))
+                session.add_all(held)
+
+        event.listen(session, "before_flush", bring)
+        session.add(Order.place(order_id="o-2"))
+        EventSourcedRepository(session, Order).append("o-1", [NoteAdded(text="x")], expected_version=1)
+        assert (held[0].version, held[0].notes) == (2, ["x"])
+        held[0].note("y")
+        session.commit()
+    assert sorted(stored_types(database)) == ["NoteAdded", "NoteAdded", "OrderPlaced", "OrderPlaced"]
