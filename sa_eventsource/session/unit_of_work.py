@@ -52,10 +52,11 @@ def before_flush(session: Session, context: UOWTransaction, instances: Sequence[
     aggregates = _checked(session)
     if instances is not None or is_heard_elsewhere(session) or _with_row_hooks(aggregates):
         PendingFlush(context).before_rows(_write_in_flush)
-    elif aggregates:
-        _write(session, aggregates, register=register_persistent, with_row_hooks=False)
-        ledger.end_flush(session)  # SQLAlchemy may find nothing to do yet, and return without a word
-        if has_work(session):  # of others, or a handler of a read model has applied more
+    else:
+        if aggregates:
+            _write(session, aggregates, register=register_persistent, with_row_hooks=False)
+            ledger.end_flush(session)  # SQLAlchemy may find nothing to do yet, and return without a word
+        if has_work(session):  # of others, whose mappers' hooks may apply events; or a handler of a read model has applied more
             PendingFlush(context).before_rows(_write_aggregates_of)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, ForeignKey, event, inspect
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventStore, InactiveTransactionError
@@ -475,3 +476,63 @@ def test_a_hook_of_a_flush_may_save_an_aggregate(database: Engine) -> None:
         session.add(Customer(id="c-1", email="ann"))
         session.commit()
     assert stored_types(database) == ["OrderPlaced"]
+
+
+MAPPER_HOOKS = ("before_insert", "after_insert", "before_update", "after_update", "before_delete", "after_delete")
+
+
+@pytest.mark.parametrize("is_new_session", [False, True], ids=["a session with events", "a session without"])
+@pytest.mark.parametrize("hook", [*MAPPER_HOOKS, "persistent_to_deleted"])
+def test_an_event_applied_while_rows_of_others_are_written_is_kept_for_the_next_flush(
+    database: Engine, hook: str, *, is_new_session: bool
+) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        session.add_all([Customer(id="to change", email="1@example.org"), Customer(id="to delete", email="2@example.org")])
+        session.commit()
+        if not is_new_session:
+            session.get_one(Order, "o-1").note("before")
+            session.commit()
+    with Session(database) as session:
+        order = session.get_one(Order, "o-1")
+        changed, deleted = (session.get_one(Customer, each) for each in ("to change", "to delete"))
+        target: Any = session if hook == "persistent_to_deleted" else Customer
+
+        def note(*_: Any) -> None:
+            if not order.pending_events:
+                order.note("in a hook")
+
+        event.listen(target, hook, note)
+        try:
+            session.add(Customer(id="new", email="3@example.org"))
+            changed.email = "4@example.org"
+            session.delete(deleted)
+            session.flush()
+        finally:
+            event.remove(target, hook, note)
+        assert (list(session.dirty), len(order.pending_events)) == ([order], 1)
+        session.commit()
+        assert (order.notes[-1], order.pending_events) == ("in a hook", ())
+    assert stored_types(database)[-1] == "NoteAdded"
+
+
+def test_an_event_applied_while_a_row_is_written_is_gone_when_the_flush_fails(database: Engine) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        order = session.get_one(Order, "o-1")
+
+        def note(*_: Any) -> None:
+            order.note("in a hook")
+
+        event.listen(Customer, "before_insert", note)
+        try:
+            session.add_all([Customer(id=each, email="same@example.org") for each in ("a", "b")])
+            with pytest.raises(IntegrityError):
+                session.flush()
+        finally:
+            event.remove(Customer, "before_insert", note)
+        session.rollback()
+        order.note("later")
+        assert list(session.dirty) == [order]
+        session.commit()
+        assert order.notes == ["later"]

@@ -165,7 +165,8 @@ DIFFERENCES = (
         "The events are read when the rows are there, and applied when a row becomes an instance.",
     ),
     Difference(
-        "A change made in `after_flush` or `pending_to_persistent`",
+        "A change made in `after_flush`, `pending_to_persistent` or `persistent_to_deleted`, or to another instance while rows are "
+        "written (`before_insert` and the like)",
         "reset with a warning: it is in memory and not in the database",
         "kept, and written by the next flush; a commit makes that flush itself",
         "No commit returns while the session holds events that are not in the log.",
