@@ -19,11 +19,13 @@ from sa_eventsource.mapping import check_class, check_session, present_session
 from sa_eventsource.store import (
     AppendRefusedError,
     EventQuery,
+    LogAppend,
     StreamAppend,
     append,
     current_version,
     database_of,
     flush_first,
+    in_context,
     known_at,
     raise_explained,
     read_stream,
@@ -244,11 +246,13 @@ class EventSourcedRepository(Generic[A]):
         start = -1
         for attempt in range(1, _ATTEMPTS + 1):
             previous, start = start, self._start(connection, text_id, ids, expected_version)
+            pending = list(self._pending(events, ids, start, occurred_at))
             stream = StreamAppend(
                 self._definition.aggregate_type,
                 text_id,
                 start,
-                list(self._pending(events, ids, start, occurred_at)),
+                in_context(self._session, pending),
+                pending,
                 identity_key=self._session.identity_key(self._aggregate_class, aggregate_id),
             )
             try:
@@ -274,7 +278,8 @@ class EventSourcedRepository(Generic[A]):
             append(self._session, connection, self._definition.tables, [stream])
         except (AppendRefusedError, DBAPIError) as error:
             savepoint.rollback()
-            raise_explained(error, [(connection, self._definition.tables, [stream])])
+            refused = LogAppend(connection, self._definition.tables, [stream])
+            raise_explained(error, [refused], refused)
         except BaseException:
             savepoint.rollback()
             raise

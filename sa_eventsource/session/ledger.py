@@ -203,7 +203,7 @@ def record_flushed(
         if len(ledger.flushed) > ledger.sweep_at:
             ledger.flushed = {each: flushed for each, flushed in ledger.flushed.items() if each.obj() is not None}
             ledger.sweep_at = max(_FIRST_SWEEP, 2 * len(ledger.flushed))
-    if not take_written(stream.aggregate, stream.events):
+    if not take_written(stream.aggregate, stream.applied):
         ledger.pending.pop(state, None)
 
 
@@ -215,7 +215,7 @@ def last_event_written(session: Session) -> UUID | None:
 
 
 def _keep_flushed(ledger: Ledger, transaction: SessionTransaction, state: InstanceState[Any], stream: StreamAppend) -> None:
-    ledger.flushed.setdefault(state, []).append(Flushed(transaction, stream.aggregate_id, stream.events))
+    ledger.flushed.setdefault(state, []).append(Flushed(transaction, stream.aggregate_id, stream.applied))
     if transaction.nested:
         written = ledger.written.setdefault(transaction, Written())
         written.new = WeakSet() if written.new is None else written.new

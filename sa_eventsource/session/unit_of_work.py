@@ -32,10 +32,18 @@ from sa_eventsource.session.sqlalchemy_internals import (
     register_persistent,
     unflushed,
 )
-from sa_eventsource.store import AppendRefusedError, StreamAppend, insert_events, raise_explained, tell_listeners
+from sa_eventsource.store import (
+    AppendRefusedError,
+    LogAppend,
+    StreamAppend,
+    in_context,
+    insert_events,
+    raise_explained,
+    tell_listeners,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
     from sqlalchemy import Connection
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.aggregates import AggregateDefinition
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.store import Appended
 
     Registering: TypeAlias = Callable[[Session, set[InstanceState[Any]]], Callable[[], None]]
 
@@ -168,8 +177,10 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
     states = [instance_state(each) for each in aggregates]
     heard = [(state, state.key is None) for state in states] if with_row_hooks else []
     owed = ledger.ledger_of(session)
-    groups: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
+    logs: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
     written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
+    appends: list[LogAppend] = []
+    appended: list[Appended] = []
     try:
         owed.is_flushing = True
         for state, is_new in heard:
@@ -177,11 +188,13 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
         for state, aggregate in zip(states, aggregates, strict=True):  # only now: what the hooks have applied is written, too
             connection = connection_for(session, state)  # first: what is refused below rolls its transaction back
             definition = definition_of(type(aggregate))
-            stream = _stream(definition, aggregate, state)
+            stream = _stream(session, definition, aggregate, state)
             if stream is not None:
-                groups.setdefault((connection, definition.tables), []).append(stream)
+                logs.setdefault((connection, definition.tables), []).append(stream)
                 written.append((state, stream, state.key is None))
-        appended = [insert_events(session, connection, tables, streams) for (connection, tables), streams in groups.items()]
+        appends = _in_order(logs)
+        for append in appends:
+            appended.append(insert_events(session, *append))  # noqa: PERF401 - how far it comes tells which is refused
         forget = register(session, set(states))
         try:
             for each in appended:
@@ -193,11 +206,19 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
     except BaseException as error:
         fail_flush(session)
         if isinstance(error, AppendRefusedError | DBAPIError):  # what went wrong can be asked for, after the rollback
-            raise_explained(error, [(connection, tables, streams) for (connection, tables), streams in groups.items()])
+            raise_explained(error, appends, appends[len(appended)] if len(appended) < len(appends) else None)
         raise
     transaction = innermost(session)
     for state, stream, is_new in written:
         ledger.record_flushed(owed, transaction, state, stream, is_new=is_new)
+
+
+def _in_order(logs: Mapping[tuple[Connection, EventSourceTables], Sequence[StreamAppend]]) -> list[LogAppend]:
+    """Sort by log and database: two transactions that write the same ones wait for each other instead of deadlocking."""
+    appends = [LogAppend(connection, tables, streams) for (connection, tables), streams in logs.items()]
+    if len(appends) > 1:
+        appends.sort(key=lambda each: (each.tables.events.fullname, each.connection.engine.url.render_as_string()))
+    return appends
 
 
 def _with_row_hooks(aggregates: Sequence[AggregateRoot[Any]]) -> bool:
@@ -206,7 +227,9 @@ def _with_row_hooks(aggregates: Sequence[AggregateRoot[Any]]) -> bool:
     return any(map(has_row_hooks, {instance_state(each).mapper for each in aggregates}))
 
 
-def _stream(definition: AggregateDefinition, aggregate: AggregateRoot[Any], state: InstanceState[Any]) -> StreamAppend | None:
+def _stream(
+    session: Session, definition: AggregateDefinition, aggregate: AggregateRoot[Any], state: InstanceState[Any]
+) -> StreamAppend | None:
     pending = tuple(books_of(aggregate).pending)
     aggregate_id = definition.text_id(identity_of(aggregate))
     if not pending:
@@ -215,4 +238,5 @@ def _stream(definition: AggregateDefinition, aggregate: AggregateRoot[Any], stat
         if state.key is None:
             raise EmptyAggregateError(definition.aggregate_type, aggregate_id)
         return None
-    return StreamAppend(definition.aggregate_type, aggregate_id, pending[0].version - 1, pending, aggregate)
+    events = in_context(session, pending)
+    return StreamAppend(definition.aggregate_type, aggregate_id, pending[0].version - 1, events, pending, aggregate)

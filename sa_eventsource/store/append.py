@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
@@ -33,17 +33,33 @@ class StreamAppend:
         aggregate_type: The stream's type name.
         aggregate_id: Its id as stored.
         expected_version: The version that the first event follows.
-        events: The events, by version.
+        events: The events, by version, as :func:`in_context` gives them.
+        applied: The events without the session's context: a rollback gives these back.
         aggregate: The aggregate they come from; None when appended without one.
-        identity_key: Then the key under which a session may have it.
+        identity_key: The key under which a session may have an aggregate that was appended to without.
     """
 
     aggregate_type: str
     aggregate_id: str
     expected_version: int
     events: Sequence[PendingEvent]
+    applied: Sequence[PendingEvent]
     aggregate: Any = None
     identity_key: Any = None
+
+
+class LogAppend(NamedTuple):
+    """What one session appends to one log.
+
+    Attributes:
+        connection: The session's connection to the log's database.
+        tables: The log's tables.
+        streams: The events by stream.
+    """
+
+    connection: Connection
+    tables: EventSourceTables
+    streams: Sequence[StreamAppend]
 
 
 @dataclass(slots=True)
@@ -95,6 +111,28 @@ def on_appended(listener: Callable[[Appended], None]) -> Callable[[Appended], No
     return listener
 
 
+def in_context(session: Session, events: Sequence[PendingEvent]) -> Sequence[PendingEvent]:
+    """Give events as a session writes them: what they were not given when they were applied is filled in from its context.
+
+    Those are copies. The events themselves stay as they are: after a rollback another session may write them, in its own context.
+
+    Raises:
+        TypeError: ``session.info["event_context"]`` is no ``EventContext``.
+    """
+    if CONTEXT_KEY not in session.info:
+        return events
+    outer = session.info[CONTEXT_KEY]
+    if not isinstance(outer, EventContext):
+        raise TypeError(f'session.info["{CONTEXT_KEY}"] must be an EventContext, not {outer!r}')
+    return [_in_context(event, outer) for event in events]
+
+
+def _in_context(event: PendingEvent, outer: EventContext) -> PendingEvent:
+    own = EventContext(correlation_id=event.correlation_id, causation_id=event.causation_id, metadata=event.metadata)
+    merged = own.merged_over(outer)
+    return replace(event, correlation_id=merged.correlation_id, causation_id=merged.causation_id, metadata=merged.metadata)
+
+
 def append(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> None:
     """Write the events of one or more streams in one statement, and notify the listeners.
 
@@ -111,7 +149,6 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
     Raises:
         AppendRefusedError: A stream is not at the version expected, or an event is stored already.
         AutocommitError: The connection is in autocommit mode.
-        TypeError: ``session.info["event_context"]`` is no ``EventContext``.
         DBAPIError: The database refused the statement, at REPEATABLE READ and SERIALIZABLE also for a stream that has moved on.
     """
     appended = insert_events(session, connection, tables, streams)
@@ -128,7 +165,7 @@ def insert_events(session: Session, connection: Connection, tables: EventSourceT
     streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id)) if len(streams) > 1 else streams
     require_transaction(connection)
     with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
-        observation.events = _insert(session, connection, tables, streams)
+        observation.events = _insert(connection, tables, streams)
     return Appended(session, connection, tables, streams)
 
 
@@ -138,9 +175,7 @@ def tell_listeners(appended: Appended) -> None:
         listener(appended)
 
 
-def _insert(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> int:
-    if CONTEXT_KEY in session.info:
-        _inherit(session.info[CONTEXT_KEY], streams)
+def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> int:
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
     statements = insert_statements(tables.events, type(connection.dialect))  # type: ignore[arg-type]  # a class is hashable
     if len(rows) == 1:
@@ -153,19 +188,6 @@ def _insert(session: Session, connection: Connection, tables: EventSourceTables,
     if result.rowcount != len(rows):
         raise AppendRefusedError(streams)
     return len(rows)
-
-
-def _inherit(outer: object, streams: Sequence[StreamAppend]) -> None:
-    """Fill in, from the session's context, what an event was not given when it was applied."""
-    if not isinstance(outer, EventContext):
-        raise TypeError(f'session.info["{CONTEXT_KEY}"] must be an EventContext, not {outer!r}')
-    for stream in streams:
-        for event in stream.events:
-            own = EventContext(correlation_id=event.correlation_id, causation_id=event.causation_id, metadata=event.metadata)
-            merged = own.merged_over(outer)
-            event.correlation_id = merged.correlation_id
-            event.causation_id = merged.causation_id
-            event.metadata = merged.metadata
 
 
 def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,28 +13,26 @@ from sqlalchemy.exc import DBAPIError
 from sa_eventsource.events import parsed
 from sa_eventsource.exceptions import ConcurrencyError, EventAlreadyAppendedError, EventIdConflictError, EventSourceError
 from sa_eventsource.mapping import APPENDED
-from sa_eventsource.store.append import AppendRefusedError, StreamAppend, row_of
+from sa_eventsource.store.append import AppendRefusedError, LogAppend, row_of
 from sa_eventsource.store.connections import after_rollback
 from sa_eventsource.store.database_errors import SERIALIZATION_FAILURE, code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection, Table
 
     from sa_eventsource.events import PendingEvent
-    from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.store.append import StreamAppend
 
 
-def raise_explained(
-    error: AppendRefusedError | DBAPIError,
-    groups: Iterable[tuple[Connection, EventSourceTables, Sequence[StreamAppend]]],
-) -> NoReturn:
+def raise_explained(error: AppendRefusedError | DBAPIError, appends: Sequence[LogAppend], refused: LogAppend | None) -> NoReturn:
     """Raise what the caller of a refused append should see. Call it after the rollback.
 
     Args:
         error: What the append raised.
-        groups: Connection, tables and streams of the append.
+        appends: All that was to be appended together, one for each log.
+        refused: The one of them whose INSERT raised the error; None where another statement did, behind the last of them.
 
     Raises:
         ConcurrencyError: A stream has moved on.
@@ -44,61 +43,51 @@ def raise_explained(
     if isinstance(error, DBAPIError) and code_of(error) != SERIALIZATION_FAILURE:
         raise error
     was_refused = isinstance(error, AppendRefusedError)
-    for connection, tables, streams in groups:
-        with after_rollback(connection) as usable:
-            found = None if usable is None else explain(usable, tables, streams, behind=was_refused)
-            sees_all = usable is not None and usable is not connection
-        if found is None and (was_refused or (len(streams) == 1 and not sees_all)):
+    with ExitStack() as stack:
+        connections = dict.fromkeys(each.connection for each in appends)
+        usable = {each: stack.enter_context(after_rollback(each)) for each in connections}
+        asked = [each._replace(connection=asking) for each in appends if (asking := usable[each.connection]) is not None]
+        found = explain(asked, refused=refused.streams if refused is not None and was_refused else ())
+    if found is None and refused is not None:
+        sees_all = usable[refused.connection] not in {None, refused.connection}
+        if was_refused or (len(refused.streams) == 1 and not sees_all):
             # At REPEATABLE READ and SERIALIZABLE, a transaction that goes on cannot see what was first. Where all can be seen, and
-            # the stream is as expected, it was something else, such as the row of a strong read model.
-            stream = streams[0]
+            # the stream is as expected, it was something else.
+            stream = refused.streams[0]
             found = ConcurrencyError(stream.aggregate_type, stream.aggregate_id, expected_version=stream.expected_version)
-        if found is not None:
-            raise found from error
+    if found is not None:
+        raise found from error
     raise error
 
 
-def explain(
-    connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend], *, behind: bool
-) -> EventSourceError | None:
+def explain(appends: Sequence[LogAppend], *, refused: Sequence[StreamAppend]) -> EventSourceError | None:
     """Find out, after the rollback, why an append was refused.
 
     Args:
-        connection: A connection that sees what others have committed.
-        tables: The tables of the append.
-        streams: The streams of the append.
-        behind: Whether a stream that has fewer events than expected may be the reason. It is named only where no other stream has
-            more: one with fewer may just have been flushed before, in what is now rolled back.
+        appends: What was to be appended together, each with a connection that sees what others have committed.
+        refused: Streams of them of which one that has fewer events than expected may be the reason. It is named only where no
+            stream has more: one with fewer may just have been flushed before, in what is now rolled back.
 
     Returns:
         The error to raise: an event id that is taken, a stream that has moved on, or events that are already stored; None when
         nothing stands in the way (any more).
     """
-    found = _clash(streams)
-    if found is not None:
-        return found
-    stored = _stored(connection, tables.events, streams)
     repeated: list[StreamAppend] = []
-    for stream in streams:
-        present = 0
-        for event in stream.events:
-            row = stored.get(event.event_id)
-            if row is None:
-                continue
-            present += 1
-            differences = _differences(stream, event, row)
-            if differences:
-                return EventIdConflictError(
-                    event.event_id,
-                    aggregate_type=row.aggregate_type,
-                    aggregate_id=row.aggregate_id,
-                    version=row.version,
-                    differences=differences,
-                )
-        if present == len(stream.events):
-            repeated.append(stream)
-    unseen = [stream for stream in streams if stream not in repeated]
-    conflict = _conflict(connection, tables.events, unseen, behind=behind)
+    unseen: list[tuple[LogAppend, StreamAppend]] = []
+    for append in appends:
+        found = _clash(append.streams)
+        if found is not None:
+            return found
+        stored = _stored(append.connection, append.tables.events, append.streams)
+        for stream in append.streams:
+            taken = _taken_id(stream, stored)
+            if taken is not None:
+                return taken
+            if all(event.event_id in stored for event in stream.events):
+                repeated.append(stream)
+            else:
+                unseen.append((append, stream))
+    conflict = _conflict(unseen, refused)
     if conflict is not None:
         return conflict
     for stream in repeated:
@@ -106,16 +95,31 @@ def explain(
             [event.event_id for event in stream.events],
             stream.aggregate_type,
             stream.aggregate_id,
-            others=[(other.aggregate_type, other.aggregate_id) for other in unseen],
+            others=[(other.aggregate_type, other.aggregate_id) for _, other in unseen],
         )
     return None
 
 
-def _conflict(connection: Connection, events: Table, streams: Sequence[StreamAppend], *, behind: bool) -> ConcurrencyError | None:
+def _taken_id(stream: StreamAppend, stored: Mapping[Any, Any]) -> EventIdConflictError | None:
+    """Find an event whose id is stored with other contents."""
+    for event in stream.events:
+        row = stored.get(event.event_id)
+        if row is not None and (differences := _differences(stream, event, row)):
+            return EventIdConflictError(
+                event.event_id,
+                aggregate_type=row.aggregate_type,
+                aggregate_id=row.aggregate_id,
+                version=row.version,
+                differences=differences,
+            )
+    return None
+
+
+def _conflict(streams: Iterable[tuple[LogAppend, StreamAppend]], refused: Sequence[StreamAppend]) -> ConcurrencyError | None:
     """Find a stream that is at another version than expected, first of all one that has moved on."""
     fewer: ConcurrencyError | None = None
-    for stream in streams:
-        actual = current_version(connection, events, stream.aggregate_type, stream.aggregate_id)
+    for append, stream in streams:
+        actual = current_version(append.connection, append.tables.events, stream.aggregate_type, stream.aggregate_id)
         if actual == stream.expected_version:
             continue
         conflict = ConcurrencyError(
@@ -123,8 +127,9 @@ def _conflict(connection: Connection, events: Table, streams: Sequence[StreamApp
         )
         if actual > stream.expected_version:
             return conflict
-        fewer = fewer or conflict
-    return fewer if behind else None
+        if fewer is None and any(stream is each for each in refused):
+            fewer = conflict
+    return fewer
 
 
 def _clash(streams: Sequence[StreamAppend]) -> EventSourceError | None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, scoped_session, sessionmake
 
 from sa_eventsource import (
     AggregateRoot,
+    ConcurrencyError,
     EventContext,
     EventRecord,
     EventSourcedRepository,
@@ -171,6 +172,37 @@ def test_the_context_holds_for_append_without_loading(database: Engine) -> None:
         EventSourcedRepository(session, Order).append("o-1", [NoteAdded(text="x")], expected_version=0)
         session.commit()
         assert session.scalars(select(EventRecord)).one().metadata == {"user": "ann"}
+
+
+@pytest.mark.parametrize("undone_by", ["rollback", "savepoint", "conflict"])
+def test_events_that_a_rollback_gives_back_are_written_with_the_context_of_the_session_that_writes_them(
+    database: Engine, undone_by: str
+) -> None:
+    first = EventContext(uuid4(), uuid4(), {"user": "first", "tenant": "a"})
+    order = Order.place(order_id="o-1")
+    with event_context(channel="phone"):
+        order.note("called")
+    with Session(database) as session:
+        session.add(Order.place(order_id="taken"))
+        session.commit()
+        session.info["event_context"] = first
+        savepoint = session.begin_nested()
+        session.add(order)
+        if undone_by == "conflict":
+            session.add(Order.place(order_id="taken"))
+            with pytest.raises(ConcurrencyError):
+                session.flush()
+        else:
+            session.flush()
+            (savepoint if undone_by == "savepoint" else session).rollback()
+        session.rollback()
+    with Session(database) as session:
+        session.info["event_context"] = second = EventContext(uuid4(), None, {"user": "second"})
+        session.add(order)
+        session.commit()
+        stored = session.scalars(select(EventRecord).where(EventRecord.aggregate_id == "o-1").order_by(EventRecord.version)).all()
+        assert [each.metadata for each in stored] == [{"user": "second"}, {"user": "second", "channel": "phone"}]
+        assert {(each.correlation_id, each.causation_id) for each in stored} == {(second.correlation_id, None)}
 
 
 def test_a_context_of_a_wrong_type_stops_the_flush(database: Engine) -> None:
