@@ -22,6 +22,7 @@ from sa_eventsource.session.routing import connection_for
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     call_row_hooks,
+    expire_read_only,
     fail_flush,
     has_row_hooks,
     has_work,
@@ -195,6 +196,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
         appends = _in_order(logs)
         for append in appends:
             appended.append(insert_events(session, *append))  # noqa: PERF401 - how far it comes tells which is refused
+        expire_read_only(states)
         forget = register(session, set(states))
         try:
             for each in appended:

@@ -6,6 +6,7 @@ They are the same in SQLAlchemy 2.0.40 to 2.1; the test suite runs on both. See 
 from sa_eventsource.session.sqlalchemy_internals.flushes import (
     PendingFlush,
     call_row_hooks,
+    expire_read_only,
     fail_flush,
     has_row_hooks,
     has_work,
@@ -31,6 +32,7 @@ __all__ = [
     "PendingFlush",
     "call_row_hooks",
     "copied",
+    "expire_read_only",
     "fail_flush",
     "has_condition",
     "has_row_hooks",

@@ -124,6 +124,26 @@ def register_findable(session: Session, states: set[InstanceState[Any]]) -> Call
     return forget
 
 
+def expire_read_only(states: Iterable[InstanceState[Any]]) -> None:
+    """Do what a flush does with each row that it writes: have attributes read again that the database computes.
+
+    Those are ``column_property()`` and the like; the version, which SQLAlchemy takes for one of them, is known.
+    """
+    for state in states:
+        keys = [
+            each.key
+            for each in state.mapper._readonly_props  # noqa: SLF001
+            if each.key != "version" and _is_outdated(each, is_loaded=each.key in state.dict)
+        ]
+        unmodified = state.unmodified_intersection(keys) if keys else ()
+        if unmodified:
+            state._expire_attributes(state.dict, unmodified)  # noqa: SLF001
+
+
+def _is_outdated(column: Any, *, is_loaded: bool) -> bool:
+    return (is_loaded or not column.deferred) if column.expire_on_flush else not (is_loaded or column.deferred)
+
+
 def has_row_hooks(mapper: Mapper[Any]) -> bool:
     """Check whether anyone listens to a mapper's rows (``before_insert`` and the like)."""
     dispatch = mapper.dispatch
