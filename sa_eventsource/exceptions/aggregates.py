@@ -227,22 +227,30 @@ class PartialStateError(EventSourceError, sa_exc.InvalidRequestError, KeyError):
 
 
 class OneSidedRelationshipError(EventSourceError, sa_exc.InvalidRequestError):
-    """A relationship that is declared on an aggregate alone was changed; its rows would not have been written.
+    """A relationship that only aggregates could write was changed; its rows would not have been written.
 
     Attributes:
         aggregate_class: Name of the aggregate's class.
         relationship: The relationship.
+        other_aggregate: Name of the class on its other side, where that is an aggregate too; else None.
     """
 
-    def __init__(self, aggregate_class: str, relationship: str) -> None:
+    def __init__(self, aggregate_class: str, relationship: str, other_aggregate: str | None = None) -> None:
         """Build the message from the relationship."""
         self.aggregate_class = aggregate_class
         self.relationship = relationship
+        self.other_aggregate = other_aggregate
+        advice = (
+            "Declare the relationship on the other class as well, with back_populates on both, viewonly on neither and without "
+            "sync_backref=False, and it is written from there; or set the foreign key there, and viewonly=True here."
+            if other_aggregate is None
+            else f"{other_aggregate}, on the other side, is an aggregate too, so nobody would write the row that links the two. "
+            "Say it by an event; or map the table of the links to a class of its own, add instances of that to the session, and "
+            "set viewonly=True here."
+        )
         super().__init__(
             f"{aggregate_class}.{relationship} was changed, but an aggregate writes events and no foreign keys of other rows. "
-            "Declare "
-            "the relationship on the other class as well, with back_populates on both, and it is written from there; or set the "
-            "foreign key there, and viewonly=True here."
+            f"{advice}"
         )
 
 

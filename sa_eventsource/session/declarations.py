@@ -72,15 +72,42 @@ def mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
 
 
 def configured(mapper: Mapper[Any], class_: type[Any]) -> None:
-    """Refuse changes of relationships that only the aggregate could write: it writes events, and no foreign keys of other rows."""
+    """Refuse changes of relationships that only an aggregate could write: it writes events, and no rows of others."""
     if issubclass(class_, AggregateRoot):
         for relationship in mapper.relationships:
-            if not (relationship.viewonly or relationship.back_populates or relationship.backref):
-                refuse = partial(_refuse_change, class_, relationship.key)
-                for change in ("append", "remove") if relationship.uselist else ("set",):
-                    event.listen(getattr(class_, relationship.key), change, refuse)
-                # What is appended would be in the session before the error is raised.
-                relationship.cascade = set(relationship.cascade) - {"save-update"}  # type: ignore[assignment]
+            _guard(relationship)
+            other = _reverse(relationship)
+            # What a backref makes on a class that was configured before, nobody tells of.
+            if relationship.backref and other is not None and other.parent.configured and other.parent is not mapper:
+                _guard(other)
+
+
+def _guard(relationship: RelationshipProperty[Any]) -> None:
+    other, class_ = _reverse(relationship), relationship.parent.class_
+    if relationship.viewonly or not issubclass(class_, AggregateRoot) or _takes_over(relationship, other):
+        return
+    aggregate_beyond = relationship.mapper.class_ if issubclass(relationship.mapper.class_, AggregateRoot) else None
+    refuse = partial(_refuse_change, class_, relationship.key, aggregate_beyond)
+    for change in ("append", "remove") if relationship.uselist else ("set",):
+        event.listen(getattr(class_, relationship.key), change, refuse)
+    # What is appended would be in the session before the error is raised.
+    relationship.cascade = set(relationship.cascade) - {"save-update"}  # type: ignore[assignment]
+
+
+def _takes_over(relationship: RelationshipProperty[Any], other: RelationshipProperty[Any] | None) -> bool:
+    """Tell whether a change of a relationship becomes one of its other side, and is written from there."""
+    return (
+        other is not None
+        and relationship.sync_backref is not False
+        and not other.viewonly
+        and not issubclass(other.parent.class_, AggregateRoot)
+    )
+
+
+def _reverse(relationship: RelationshipProperty[Any]) -> RelationshipProperty[Any] | None:
+    """Get the other side that a relationship names, or that its ``backref`` makes."""
+    named: Any = relationship.back_populates
+    return relationship.mapper.relationships.get(getattr(named, "key", named)) if named else None
 
 
 def refuse_undecided_joins(mapper: Mapper[Any], class_: type[Any]) -> None:
@@ -121,8 +148,11 @@ def _how_to_join(class_: type[Any], key: str, without: type[Any], other: type[An
     )
 
 
-def _refuse_change(aggregate_class: type[AggregateRoot[Any]], key: str, *_: object) -> None:
-    raise OneSidedRelationshipError(aggregate_class.__name__, key)
+def _refuse_change(aggregate_class: type[Any], key: str, other: type[Any] | None, *change: Any) -> None:
+    begun_at: str = change[-1].key  # the other side learns of a change before listeners of this one
+    if other is not None and begun_at != key:
+        aggregate_class, key, other = other, begun_at, aggregate_class
+    raise OneSidedRelationshipError(aggregate_class.__name__, key, None if other is None else other.__name__)
 
 
 def _refuse_state(aggregate_class: type[AggregateRoot[Any]], key: str) -> None:

@@ -88,6 +88,12 @@ DIFFERENCES = (
         (UnitOfWorkBypassError, (RefusedError,)),
     ),
     Difference(
+        "Changing a relationship that only aggregates could write: one without another side, or between two aggregates",
+        "the foreign key, or the row of the link table, is written",
+        "`OneSidedRelationshipError`; with an entity on the other side, the change is written from there",
+        "An aggregate writes events alone, and no change is lost without a word.",
+    ),
+    Difference(
         "A flush on a connection in autocommit mode",
         "done, row by row",
         "`AutocommitError`",
