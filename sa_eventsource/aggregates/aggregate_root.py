@@ -13,7 +13,15 @@ from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates.aggregate_definition import AggregateDefinition, check_base, check_names, definition_of
 from sa_eventsource.aggregates.handlers import HOW_TO_APPLY, Handlers
-from sa_eventsource.aggregates.instance import BOOKS, Books, books_of, drop_half_changed_state, load_missing_state, session_side
+from sa_eventsource.aggregates.instance import (
+    BOOKS,
+    Books,
+    books_of,
+    drop_half_changed_state,
+    for_pickle,
+    load_missing_state,
+    session_side,
+)
 from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside
 from sa_eventsource.aggregates.own_methods import keep_own_methods, refuse_generated_constructor
 from sa_eventsource.aggregates.state import StateFields
@@ -208,7 +216,7 @@ class AggregateRoot(Generic[IdT]):
         payload = encode(event)
         if occurred_at is not None or event_id is not None:
             _check_given(occurred_at, event_id)
-        if not books.is_loaded:
+        if not books.is_loaded or books.pickled_fields is not None:
             load_missing_state(self)
             books = books_of(self)  # loading begins new ones
         state = instance_state(self)
@@ -244,6 +252,14 @@ class AggregateRoot(Generic[IdT]):
             session_side().keep(self)
         elif not state.modified:
             flag_modified(self, "version")  # as a change of an entity in no session does
+
+    def __getstate__(self) -> object:
+        """Give what a pickle holds: state and pending events.
+
+        Where the class has got a state field when it is unpickled, the state is loaded again.
+        """
+        state = super().__getstate__()
+        return {**state, BOOKS: for_pickle(self)} if isinstance(state, dict) else state
 
     @property
     def pending_events(self) -> tuple[DomainEvent, ...]:

@@ -5,7 +5,7 @@ Functions rather than methods, so that they neither show on an application's cla
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.orm import class_mapper, object_session
@@ -41,6 +41,8 @@ class Books:
         is_expired: Whether the state was there, and was dropped to be loaded again.
         is_applying: Whether an ``@applies`` method is at work.
         is_read_only: Whether this is a view of the past, which takes no events.
+        pickled_fields: The state fields that the class had when the instance was pickled, for as long as nobody has compared them
+            with those that it has now; else None.
     """
 
     pending: list[PendingEvent] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Books:
     is_expired: bool = False
     is_applying: bool = False
     is_read_only: bool = False
+    pickled_fields: frozenset[str] | None = None
 
 
 class SessionSide(Protocol):
@@ -191,7 +194,8 @@ def advance(aggregate: AggregateRoot[Any], aggregate_id: str, rows: Iterable[Any
 def drop_half_changed_state(aggregate: AggregateRoot[Any]) -> None:
     """Forget the state alone, and keep pending events: an ``@applies`` method left it half changed."""
     aggregate.__state_fields__.drop(vars(aggregate))
-    books_of(aggregate).is_loaded = False
+    books = books_of(aggregate)
+    books.is_loaded, books.pickled_fields = False, None
 
 
 def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[PendingEvent]) -> None:
@@ -289,8 +293,10 @@ def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
         DetachedInstanceError: It belongs to no session, or was made transient when it was expired.
         UninitializedAggregateError: The constructor has not run.
     """
-    values = vars(aggregate)
-    if books_of(aggregate).is_loaded:
+    values, books = vars(aggregate), books_of(aggregate)
+    if books.pickled_fields is not None:
+        _compare_fields(aggregate, books.pickled_fields)
+    if books.is_loaded:
         return
     is_stored, base = instance_state(aggregate).key is not None, base_version(aggregate)
     if is_stored and "version" not in values:
@@ -304,6 +310,22 @@ def load_missing_state(aggregate: AggregateRoot[Any]) -> None:
         if session is None:
             raise DetachedInstanceError(f"{aggregate!r} is not bound to a Session; its state cannot be loaded")
         session_side().reload_state(session, aggregate)
+
+
+def for_pickle(aggregate: AggregateRoot[Any]) -> Books:
+    """Get an instance's books as a pickle holds them: they name the fields, since the class may have others when it is read."""
+    books = books_of(aggregate)
+    if not books.is_loaded or books.pickled_fields is not None:
+        return books
+    return replace(books, pickled_fields=aggregate.__state_fields__.names)
+
+
+def _compare_fields(aggregate: AggregateRoot[Any], pickled: frozenset[str]) -> None:
+    """Take a state that came in a pickle for loaded, unless the class has got a field since, which only its events can tell."""
+    names, books = aggregate.__state_fields__.names, books_of(aggregate)
+    for dropped in pickled - names:
+        vars(aggregate).pop(dropped, None)
+    books.is_loaded, books.pickled_fields = names <= pickled, None
 
 
 def take_written(aggregate: AggregateRoot[Any], written: Sequence[PendingEvent]) -> bool:

@@ -94,6 +94,13 @@ DIFFERENCES = (
         "An aggregate writes events alone, and no change is lost without a word.",
     ),
     Difference(
+        "Unpickling an instance that was pickled when its class had other attributes",
+        "has the values that were pickled; a new attribute is None",
+        "has the values that were pickled, until a new state field is read or an event applied: then the state is loaded, or "
+        "`DetachedInstanceError` raised. A changed `@applies` method shows with the next load",
+        "A new field follows from the events, and so does its default.",
+    ),
+    Difference(
         "A flush on a connection in autocommit mode",
         "done, row by row",
         "`AutocommitError`",
