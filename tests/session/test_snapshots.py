@@ -279,7 +279,8 @@ def test_a_snapshot_does_not_go_back(database: Engine) -> None:
     older = Account.open(account_id=account_id)
     for _ in range(4):
         older.deposit(1)
-    stream = StreamAppend("Account", str(account_id), 0, books_of(older).pending, older)
+    pending = books_of(older).pending
+    stream = StreamAppend("Account", str(account_id), 0, pending, pending, older)
     with Session(database) as session:
         write_snapshots(Appended(session, session.connection(), definition_of(Account).tables, [stream]))
         session.commit()
