@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Set as AbstractSet
 
     from sa_eventsource.publishing.messages import Message
 
@@ -39,6 +41,10 @@ Outcome: TypeAlias = Refused | Delayed | None
 """What came of a message; None where the broker has confirmed it."""
 
 
+_LOOK_UP = 0.2
+"""Seconds until it is looked whether the connection was lost meanwhile."""
+
+
 class Sender(ABC):
     """Sends messages through the connection of a FastStream broker, in the event loop that the broker is connected in."""
 
@@ -57,27 +63,38 @@ class Sender(ABC):
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Send messages, no two of one stream, and wait until it is known of each what came of it."""
         try:
-            connection = await asyncio.wait_for(self.broker.connect(), self.timeout)
-            if connection is None:  # a TestBroker of FastStream's, which hands messages to subscribers within the process
+            if _is_in_memory(self.broker):
                 return await self.outcomes([self.publish(message) for message in messages])
+            connection = await asyncio.wait_for(self.broker.connect(), self.timeout)
             return await self.send_through(connection, messages)
         except Exception as error:  # noqa: BLE001 - none of a client's errors says that a message is to blame, but for those it knows
             return [Delayed(described(error))] * len(messages)
 
-    async def outcomes(self, sending: Sequence[Coroutine[Any, Any, object]]) -> list[Outcome]:
-        """Wait for messages that are being sent together, and judge what came of each."""
+    async def outcomes(
+        self, sending: Sequence[Coroutine[Any, Any, object]], *, is_lost: Callable[[], bool] = lambda: False
+    ) -> list[Outcome]:
+        """Wait for messages that are being sent together, and judge what came of each.
+
+        Args:
+            sending: What sends each of them.
+            is_lost: Tells whether the connection was lost, for clients that let those wait who still wait for an answer.
+        """
         tasks = [asyncio.ensure_future(each) for each in sending]
-        _, late = await asyncio.wait(tasks, timeout=self.timeout)
+        until = time.monotonic() + self.timeout
+        late: AbstractSet[asyncio.Task[object]] = set(tasks)
+        while late and not is_lost() and (left := until - time.monotonic()) > 0:
+            _, late = await asyncio.wait(late, timeout=min(left, _LOOK_UP))
         for task in late:
             task.cancel()
-        return [Delayed(f"no answer within {self.timeout:g} s") if task in late else self._outcome(task) for task in tasks]
+        why = Delayed("the connection is lost" if is_lost() else f"no answer within {self.timeout:g} s")
+        return [why if task in late else self._outcome(task) for task in tasks]
 
     def _outcome(self, task: asyncio.Task[object]) -> Outcome:
         error = asyncio.CancelledError("the connection is lost") if task.cancelled() else task.exception()
         return None if error is None else self.judge(error)
 
     @abstractmethod
-    async def send_through(self, connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
+    async def send_through(self, connection: Any, /, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Send messages through what the broker's ``connect()`` gave."""
 
     @abstractmethod
@@ -95,4 +112,10 @@ class Sender(ABC):
 
 def described(error: BaseException) -> str:
     """Say in one line what went wrong."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    name, text = type(error).__name__, str(error)
+    return " ".join((text if text.startswith(name) else f"{name}: {text}").split()).rstrip(": ")
+
+
+def _is_in_memory(broker: Any) -> bool:
+    """Check whether a TestBroker of FastStream's is at work, which hands messages to subscribers in the process."""
+    return type(broker.config.producer).__module__.endswith(".testing")

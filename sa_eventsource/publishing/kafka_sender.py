@@ -1,0 +1,53 @@
+"""Kafka: each message is acknowledged as the broker's ``acks`` say; the partition key decides its partition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+from cloudevents.core.bindings.kafka import to_binary
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from sa_eventsource.publishing.messages import CORRELATION
+from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender, described
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from sa_eventsource.publishing.messages import Message
+
+_FORMAT = JSONFormat()
+
+
+class KafkaSender(Sender):
+    """Sends by FastStream's ``publish()``; aiokafka makes batches of what is in flight together."""
+
+    async def send_through(self, _connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Send messages together."""
+        return await self.outcomes([self._send(message) for message in messages])
+
+    async def _send(self, message: Message) -> None:
+        await (await self._publish(message, no_confirm=True))
+
+    def publish(self, message: Message) -> Coroutine[Any, Any, object]:
+        """Send one message by the broker's ``publish()``."""
+        return self._publish(message, no_confirm=False)
+
+    def _publish(self, message: Message, *, no_confirm: bool) -> Coroutine[Any, Any, Any]:
+        binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
+        published: Coroutine[Any, Any, Any] = self.broker.publish(
+            message.body,
+            self.channel or message.subject,
+            key=message.key.encode(),
+            headers={**message.headers, **{name: value.decode() for name, value in binary.headers.items()}},
+            correlation_id=message.attributes.get(CORRELATION),
+            no_confirm=no_confirm,
+        )
+        return published
+
+    def judge(self, error: BaseException) -> Outcome:
+        """Tell whether an error says that a message will never be taken."""
+        if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+            return Refused(described(error))
+        return Delayed(described(error))

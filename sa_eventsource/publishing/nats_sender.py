@@ -1,0 +1,78 @@
+"""NATS JetStream: the stream acknowledges each message, and drops one that it has had, by the event's id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloudevents.core.bindings.http import to_binary
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
+from nats.js.api import Header
+from nats.js.errors import BadRequestError, NoStreamResponseError, NotFoundError
+
+from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender, described
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
+
+    from sa_eventsource.publishing.messages import Message
+
+_FORMAT = JSONFormat()
+_NOBODY_ANSWERS = Delayed("nobody takes the subject: the stream is not there, or JetStream is not ready")
+
+
+class NatsSender(Sender):
+    """Sends through the client, past FastStream's ``publish()``, which costs a third of the rate."""
+
+    async def send_through(self, connection: Client, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Send messages together, and look for the stream of those that nobody takes."""
+        if connection.is_closed:
+            self.broker._connection = None  # noqa: SLF001 - it has given up, and stop() cannot be called: it drains
+            return [Delayed("the connection is lost for good; the next attempt opens another one")] * len(messages)
+        if not connection.is_connected:  # it connects again by itself
+            return [Delayed("the connection is lost")] * len(messages)
+        stream = connection.jetstream()
+        connected = connection.stats["reconnects"]
+        outcomes = await self.outcomes(
+            [self._send(stream, message) for message in messages],
+            is_lost=lambda: not connection.is_connected or connection.stats["reconnects"] != connected,
+        )
+        for index, message in enumerate(messages):
+            if outcomes[index] == _NOBODY_ANSWERS and not await self._has_stream(stream, message.subject):
+                outcomes[index] = Refused("no stream of JetStream has the subject")
+        return outcomes
+
+    def _send(self, stream: JetStreamContext, message: Message) -> Coroutine[Any, Any, object]:
+        return stream.publish(message.subject, message.body, timeout=self.timeout, stream=self.channel, headers=_headers(message))
+
+    def publish(self, message: Message) -> Coroutine[Any, Any, object]:
+        """Send one message by the broker's ``publish()``."""
+        published: Coroutine[Any, Any, object] = self.broker.publish(
+            message.body, message.subject, stream=self.channel, headers=_headers(message)
+        )
+        return published
+
+    def judge(self, error: BaseException) -> Outcome:
+        """Tell whether an error says that a message will never be taken."""
+        if isinstance(error, NoStreamResponseError):
+            return _NOBODY_ANSWERS
+        if isinstance(error, MaxPayloadError | BadRequestError | BadSubjectError | BadHeaderError):
+            return Refused(described(error))
+        return Delayed(described(error))
+
+    @staticmethod
+    async def _has_stream(stream: JetStreamContext, subject: str) -> bool:
+        try:
+            await stream.find_stream_name_by_subject(subject)
+        except NotFoundError:
+            return False
+        return True
+
+
+def _headers(message: Message) -> dict[str, str]:
+    binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
+    return {**message.headers, **binary.headers, Header.MSG_ID: str(message.event_id)}

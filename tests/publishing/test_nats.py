@@ -1,0 +1,90 @@
+"""What NATS JetStream refuses, and what it drops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from cloudevents.core.bindings import http as binding
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from sa_eventsource import EventReplayer, ReadModelManager, Worker
+from sa_eventsource.publishing.event_loop import sending_loop
+from tests.publishing import brokers
+from tests.publishing.buses import RUN, Nats
+from tests.publishing.shop import Base, Closed, Till, publish, sell
+
+bus = Nats()
+publisher = bus.publisher
+NAME = publisher.name
+
+
+@pytest.fixture(autouse=True)
+def nats_server() -> Iterator[None]:
+    brokers.needs("nats")
+    yield
+    publisher.close()
+
+
+@pytest.fixture
+def shop(postgres_engine: Engine) -> Engine:
+    Base.metadata.create_all(postgres_engine)
+    return postgres_engine
+
+
+async def test_an_event_arrives_as_a_cloud_event(shop: Engine) -> None:
+    sell(shop, "ü", what="ink")
+    async with bus.open():
+        await asyncio.to_thread(publish, shop, NAME)
+        (message,) = await bus.messages()
+    assert message.subject == f"{RUN}.publishing.Sold"
+    event = binding.from_binary(binding.HTTPMessage(dict(message.headers or {}), message.data), JSONFormat(), CloudEvent)
+    assert (event.get_type(), event.get_subject(), event.get_datacontenttype()) == ("publishing.Sold", "ü", "application/json")
+    assert event.get_data() == {"number": 1, "what": "ink"}
+
+
+async def test_a_message_without_a_stream_is_parked_and_other_streams_go_on(shop: Engine) -> None:
+    sell(shop, "a", "b")
+    with Session(shop) as session:
+        session.get_one(Till, "a").apply_event(Closed())
+        session.commit()
+    sell(shop, "a", "b")
+    async with bus.open():
+        await asyncio.to_thread(publish, shop, NAME)
+        assert sorted(await bus.arrived()) == [("a", 1), ("b", 1), ("b", 2)]
+    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has put 2 events aside"]
+
+
+async def test_a_message_that_is_too_large_is_parked_and_other_streams_go_on(shop: Engine) -> None:
+    sell(shop, "a", what="x" * 2**21)
+    sell(shop, "a", "b")
+    async with bus.open():
+        await asyncio.to_thread(publish, shop, NAME)
+        assert await bus.arrived() == [("b", 1)]
+    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has put 2 events aside"]
+
+
+async def test_what_is_sent_again_is_dropped(shop: Engine) -> None:
+    sell(shop, "a", "b", times=3)
+    worker = Worker(shop, Base, only=[NAME])
+    async with bus.open():
+        assert await asyncio.to_thread(worker.run_once) == 6
+        EventReplayer(shop, Base).rewind(NAME, to="beginning")
+        assert await asyncio.to_thread(worker.run_once) == 6
+        assert len(await bus.arrived()) == 6
+
+
+async def test_a_client_that_has_given_up_is_replaced(shop: Engine) -> None:
+    async with bus.open():
+        sell(shop, "a")
+        await asyncio.to_thread(publish, shop, NAME)
+        client = await publisher.broker.connect()
+        await asyncio.to_thread(sending_loop.run, client.close())
+        sell(shop, "a")
+        assert await asyncio.to_thread(publish, shop, NAME) == 0
+        assert await asyncio.to_thread(publish, shop, NAME) == 1
+        assert await bus.arrived() == [("a", 1), ("a", 2)]
