@@ -73,14 +73,14 @@ async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(shop: Engin
 
 
 async def test_a_publisher_that_is_killed_goes_on_where_it_was(shop: Engine, bus: Bus) -> None:
-    times, kills = 40, 4
+    times, kills = 30, 2
     await asyncio.to_thread(sell, shop, *TILLS, times=times)
     url = shop.url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "sa_eventsource.cli", "publish", f"tests.publishing.buses:{bus.name}_publisher", "--url", url]
     async with bus.open():
         for kill in range(1, kills + 1):
             process = processes.start(command)
-            await until(bus, kill * 250)
+            await until(bus, kill * 400)
             process.send_signal(signal.SIGKILL)
             process.wait()
         process = processes.start(command)
