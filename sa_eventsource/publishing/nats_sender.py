@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from cloudevents.core.bindings.http import to_binary
+from cloudevents.core.bindings.rabbitmq import to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 from nats.js.api import Header
 from nats.js.errors import BadRequestError, NoStreamResponseError, NotFoundError
 
+from sa_eventsource.publishing.messages import CONTENT_TYPE
 from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender, described
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from sa_eventsource.publishing.messages import Message
 
 _FORMAT = JSONFormat()
+_ENCODED = frozenset(' "%')
+_SAFE = "!#$&'()*+,/:;<=>?@[\\]^`{|}~"
 _NOBODY_ANSWERS = Delayed("nobody takes the subject: the stream is not there, or JetStream is not ready")
 
 
@@ -75,4 +79,11 @@ class NatsSender(Sender):
 
 def _headers(message: Message) -> dict[str, str]:
     binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
-    return {**message.headers, **binary.headers, Header.MSG_ID: str(message.event_id)}
+    headers = {name: _encoded(value) for name, value in binary.headers.items()}
+    return {**message.headers, **headers, "content-type": CONTENT_TYPE, Header.MSG_ID: str(message.event_id)}
+
+
+def _encoded(value: str) -> str:
+    """Encode what has no place in a header, as the binding for HTTP does, which that for NATS refers to."""
+    is_plain = value.isascii() and value.isprintable() and not _ENCODED.intersection(value)
+    return value if is_plain else quote(value, safe=_SAFE)

@@ -94,7 +94,7 @@ class Publisher:
             start: Where a new publisher begins, as for :func:`~sa_eventsource.subscribe`.
             batch_size: Messages that may be in flight, and are repeated at most when the process is killed.
             shards: Into how many parts the streams are dealt out, so that so many workers publish at a time.
-            timeout: Seconds after which a message without an answer is sent again.
+            timeout: For how many seconds to wait for the broker's next answer, before what has none is sent again.
 
         Raises:
             DeclarationError: The name is taken or impossible; no event type is given; an option makes no sense.

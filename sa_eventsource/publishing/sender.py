@@ -54,7 +54,7 @@ class Sender(ABC):
         Args:
             broker: A broker of FastStream.
             channel: Where in the broker: the exchange, the stream or the topic; None for what the subject alone says.
-            timeout: After how many seconds a message without an answer is taken for lost.
+            timeout: For how many seconds to wait for the next answer.
         """
         self.broker = broker
         self.channel = channel
@@ -80,10 +80,12 @@ class Sender(ABC):
             is_lost: Tells whether the connection was lost, for clients that let those wait who still wait for an answer.
         """
         tasks = [asyncio.ensure_future(each) for each in sending]
-        until = time.monotonic() + self.timeout
         late: AbstractSet[asyncio.Task[object]] = set(tasks)
+        until = time.monotonic() + self.timeout
         while late and not is_lost() and (left := until - time.monotonic()) > 0:
-            _, late = await asyncio.wait(late, timeout=min(left, _LOOK_UP))
+            answered, late = await asyncio.wait(late, timeout=min(left, _LOOK_UP))
+            if answered:
+                until = time.monotonic() + self.timeout  # it is slow, but it answers
         for task in late:
             task.cancel()
         why = Delayed("the connection is lost" if is_lost() else f"no answer within {self.timeout:g} s")
