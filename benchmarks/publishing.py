@@ -1,7 +1,8 @@
 """Measure publishers: ``python -m benchmarks.publishing [--events N] [--streams N] [BROKER ...]``.
 
-Events are written to a log first; then one process publishes them, which is timed from its first batch to its last. The brokers are those on
-this machine's usual ports. Beside the rate, the time of the process's own processor is told: where a machine is shared, that is what can be compared.
+Events are written to a log first; then one process publishes them, which is timed from its first batch to its last. The brokers are
+those on this machine's usual ports. Beside the rate, the time that the process's own processor took is told: where a machine is
+shared, that is what can be compared.
 """
 
 from __future__ import annotations
