@@ -42,6 +42,7 @@ from sa_eventsource.exceptions import (
     JoinedTransactionError,
     LogExportError,
     LogImportError,
+    MessageIdError,
     MessageRefusedError,
     MissingExtraError,
     MovedLogError,
@@ -76,7 +77,7 @@ from sa_eventsource.projections import (
     wait_for,
     waiting_for,
 )
-from sa_eventsource.publishing import Publisher
+from sa_eventsource.publishing import Inbox, Publisher, context_of
 from sa_eventsource.read_models import REMOVED, Evolved, ReadModel, evolves, fold, handles, load_for_update, map_from_event
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.session import commit_token, lock_aggregate
@@ -141,9 +142,11 @@ __all__ = [
     "ImmutableEventError",
     "ImportedLog",
     "InactiveTransactionError",
+    "Inbox",
     "JoinedTransactionError",
     "LogExportError",
     "LogImportError",
+    "MessageIdError",
     "MessageRefusedError",
     "MissingExtraError",
     "MovedLogError",
@@ -181,6 +184,7 @@ __all__ = [
     "async_wait_for",
     "command_handler",
     "commit_token",
+    "context_of",
     "event_context",
     "event_record",
     "evolves",

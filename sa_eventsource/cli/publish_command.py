@@ -28,6 +28,9 @@ def publish(
     *,
     url: UrlOption = None,
     once: Annotated[bool, typer.Option("--once", help="Publish what is there, and end: for cron.")] = False,
+    asyncapi: Annotated[
+        bool, typer.Option("--asyncapi", help="Print the AsyncAPI document of what it publishes, and end.")
+    ] = False,
 ) -> None:
     """Publish events to a message broker, until SIGTERM or SIGINT.
 
@@ -41,6 +44,9 @@ def publish(
         raise UsageError(
             f"{publisher} does not say which log it follows; declare it with Publisher({declared.name!r}, ..., base=Base)"
         )
+    if asyncapi:
+        typer.echo(declared.asyncapi())
+        return
     try:
         with on_database(declared.base, tables_of(declared.base, publisher), url) as target:
             follow(Worker(target.engine, target.base, only=[declared.name]), once=once)

@@ -37,7 +37,7 @@ from sa_eventsource.exceptions.commanding import (
 )
 from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
 from sa_eventsource.exceptions.environment import EventContextLostError, JoinedTransactionError, MissingExtraError, SelftestError
-from sa_eventsource.exceptions.publishing import DeliveryDelayedError, MessageRefusedError
+from sa_eventsource.exceptions.publishing import DeliveryDelayedError, MessageIdError, MessageRefusedError
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
     HandlerTransactionError,
@@ -85,6 +85,7 @@ __all__ = [
     "JoinedTransactionError",
     "LogExportError",
     "LogImportError",
+    "MessageIdError",
     "MessageRefusedError",
     "MissingExtraError",
     "MovedLogError",

@@ -48,3 +48,21 @@ class MessageRefusedError(SubscriptionError):
             publisher, events=[event], event_ids=[event_id], reason=f"the broker refuses it under the subject {subject!r}: {reason}"
         )
         self.subject = subject
+
+
+class MessageIdError(EventSourceError, ValueError):
+    """A message has no id that an inbox could note, so that it cannot be told whether it was handled.
+
+    Messages of a publisher have the header ``ce-id``. Give another one's own id: ``inbox(session, message.message_id)``.
+
+    Attributes:
+        message: The message, as a text.
+        message_id: The id that is too long, or empty.
+    """
+
+    def __init__(self, message: str, message_id: str) -> None:
+        """Build the message from what was found."""
+        self.message = message
+        self.message_id = message_id
+        found = f"an id or a source that is too long ({message_id[:40]}...)" if message_id else "no header ce-id or ce_id"
+        super().__init__(f"{message:.200} has {found}; give the inbox the id itself: inbox(session, message.message_id)")

@@ -25,6 +25,7 @@ from sa_eventsource.mapping.event_columns import (
     json_row,
 )
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
+from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.records import EventRecord, event_record
 from sa_eventsource.mapping.schemas import regclass_name, schema_of
 from sa_eventsource.mapping.session_arguments import (
@@ -74,6 +75,7 @@ __all__ = [
     "TransactionId",
     "UtcDateTime",
     "UuidId",
+    "add_index",
     "as_json",
     "async_session_maker",
     "check_any_session",

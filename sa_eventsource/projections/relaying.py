@@ -7,7 +7,9 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.checkpoints import read_batch
+from sa_eventsource.checkpoints import read_batch, read_checkpoints
+from sa_eventsource.consumers import followers_of
+from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.projections.failures import as_text
 from sa_eventsource.projections.parking import park, park_behind_others
 from sa_eventsource.store import recorded, select_events
@@ -81,6 +83,30 @@ def relay_stored(connection: Connection, relay: Relay, event_ids: Sequence[UUID]
     delivery = relay.deliver([recorded(row) for row in connection.execute(statement)])
     taken = [event_id for event_id in event_ids if event_id in delivery.taken]
     return taken, next(iter(delivery.refused.values()), delivery.delayed)
+
+
+def refuse_other_shards(connection: Connection, follower: Follower) -> None:
+    """Refuse to begin anew with what other shards of a relay have handed over, which had another number of them.
+
+    Args:
+        connection: In a transaction that holds the follower's checkpoint.
+        follower: A follower that has not begun.
+
+    Raises:
+        DeclarationError: There is a checkpoint of another number of shards.
+    """
+    name = follower.consumer.name
+    own = {each.name for each in followers_of(follower.consumer, connection.dialect)}
+    others = [
+        each
+        for each, checkpoint in read_checkpoints(connection, follower.tables)
+        if (each == name or each.startswith(f"{name}#")) and each not in own and checkpoint.declaration is not None
+    ]
+    if others:
+        raise DeclarationError(
+            f"publisher {name!r} has begun with another number of shards ({', '.join(others)}), and would publish all once more. "
+            "Declare that number, or give the publisher another name, with start=, when the old one has nothing left to take"
+        )
 
 
 def _settled(events: Sequence[RecordedEvent[Any]], delivery: Delivery, confirmed: AbstractSet[UUID]) -> list[RecordedEvent[Any]]:

@@ -30,7 +30,7 @@ from sa_eventsource.exceptions import (
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.parking import has_parked, park_behind_others
 from sa_eventsource.projections.processing import process_batch
-from sa_eventsource.projections.relaying import relay_batch
+from sa_eventsource.projections.relaying import refuse_other_shards, relay_batch
 from sa_eventsource.projections.transaction import following
 from sa_eventsource.store import Meaning, is_refusal, is_schema_mismatch, meaning_of
 
@@ -243,6 +243,8 @@ def _before_failure(connection: Connection, follower: Follower, checkpoint: Chec
 
 def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> _Plan:
     """Plan to take the next events, or, for a consumer that does not begin with the log, to begin."""
+    if checkpoint.declaration is None and isinstance(follower.consumer, Relay):
+        refuse_other_shards(connection, follower)
     if checkpoint.declaration is None and follower.consumer.begins != "beginning":
         begun = begin(connection, follower, checkpoint, follower.consumer.begins)
         return _Plan(checkpoint, None, begun, Step("idle" if begun is None else "taken"))

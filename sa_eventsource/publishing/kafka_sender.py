@@ -46,6 +46,10 @@ class KafkaSender(Sender):
         )
         return published
 
+    def describe(self, subject: str, **described: Any) -> None:
+        """Declare a publisher of FastStream's on the broker."""
+        self.broker.publisher(self.channel or subject, **described)
+
     def judge(self, error: BaseException) -> Outcome:
         """Tell whether an error says that a message will never be taken."""
         if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):

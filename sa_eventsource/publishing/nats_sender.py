@@ -60,6 +60,10 @@ class NatsSender(Sender):
         )
         return published
 
+    def describe(self, subject: str, **described: Any) -> None:
+        """Declare a publisher of FastStream's on the broker."""
+        self.broker.publisher(subject, stream=self.channel, **described)
+
     def judge(self, error: BaseException) -> Outcome:
         """Tell whether an error says that a message will never be taken."""
         if isinstance(error, NoStreamResponseError):

@@ -15,6 +15,7 @@ from sa_eventsource.consumers import Delivery, Relay, check_following, check_sub
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import DeclarationError, DeliveryDelayedError, MessageRefusedError, SubscriptionError
 from sa_eventsource.extras import needs_extra
+from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.publishing.event_loop import sending_loop
 from sa_eventsource.publishing.messages import Message, attributes_of
 from sa_eventsource.publishing.sender import Delayed, Refused
@@ -120,14 +121,18 @@ class Publisher:
         self._start: Start = start
         self._batch_size = batch_size
         self._shards = shards
-        self._sender = _sender_for(broker)(broker, channel, timeout)
+        self.sender = _sender_for(broker)(broker, channel, timeout)
         self.place = _place_of_caller()
         declare(self)
 
     @property
     def broker(self) -> Any:
         """The broker of FastStream."""
-        return self._sender.broker
+        return self.sender.broker
+
+    def subject_of_type(self, aggregate_type: str, event_type: type[DomainEvent]) -> str:
+        """Tell what events of a type are published under, as far as it is known without an event: the default, if not."""
+        return self._subject if isinstance(self._subject, str) else f"{aggregate_type}.{event_type.__event_type__}"
 
     def stands_in_for(self, other: NamedSubscription) -> bool:
         """Check whether this is the declaration that *other* was, made once more, as by ``importlib.reload()``."""
@@ -161,7 +166,7 @@ class Publisher:
         if not messages:
             return Delivery(frozenset())
         _open.add(self)
-        sent = sending_loop.run(send_in_order(self._sender, messages))
+        sent = sending_loop.run(send_in_order(self.sender, messages))
         recorded = {event.event_id: event for event in events}
         return Delivery(
             taken={message.event_id for message, outcome in sent if outcome is None},
@@ -196,15 +201,34 @@ class Publisher:
             named = f"{recorded.event_type} {recorded.event_id} ({recorded.aggregate_type} {recorded.aggregate_id!r})"
             raise SubscriptionError(self.name, events=[named], event_ids=[recorded.event_id], reason=message_of(error)) from error
 
+    def asyncapi(self, *, title: str | None = None, version: str = "1.0.0") -> str:
+        """Write the AsyncAPI document of what is published, as JSON.
+
+        Where the subject is a function of the event, the document has the default one.
+
+        Args:
+            title: Title of the document; None for the publisher's name.
+            version: Version of the document.
+
+        Raises:
+            DeclarationError: The publisher was declared without a base, so that its aggregates are not known.
+        """
+        if self.base is None:
+            raise DeclarationError(f"publisher {self.name!r} does not say which log it follows; declare it with base=Base")
+        module = import_module("sa_eventsource.publishing.asyncapi_document")
+        tables = tables_of_base("Publisher.asyncapi()", self.base)
+        text: str = module.asyncapi_document(self, tables, title=title or self.name, version=version)
+        return text
+
     def close(self) -> None:
         """Close the connection to the broker. The next message opens another one."""
         _open.discard(self)
-        sending_loop.run(self._sender.close())
+        sending_loop.run(self.sender.close())
 
     def _subject_of(self, recorded: RecordedEvent[Any]) -> str:
-        if self._subject is None:
-            return f"{recorded.aggregate_type}.{type(recorded.event).__event_type__}"
-        return self._subject if isinstance(self._subject, str) else _text("subject", self._subject(recorded))
+        if callable(self._subject):
+            return _text("subject", self._subject(recorded))
+        return self.subject_of_type(recorded.aggregate_type, type(recorded.event))
 
     def _refused(self, recorded: RecordedEvent[Any], message: Message, outcome: Refused) -> MessageRefusedError:
         named = (

@@ -10,7 +10,7 @@ from aiormq.exceptions import ChannelPreconditionFailed, PublishError
 from cloudevents.core.bindings.rabbitmq import to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from faststream.rabbit import RabbitExchange
+from faststream.rabbit import ExchangeType, RabbitExchange
 from pamqp.commands import Basic
 
 from sa_eventsource.publishing.messages import CONTENT_TYPE, CORRELATION
@@ -93,6 +93,11 @@ class RabbitMQSender(Sender):
             correlation_id=message.attributes.get(CORRELATION),
         )
         return published
+
+    def describe(self, subject: str, **described: Any) -> None:
+        """Declare a publisher of FastStream's on the broker."""
+        exchange = RabbitExchange(self.channel, type=ExchangeType.TOPIC) if self.channel else None
+        self.broker.publisher(routing_key=subject, exchange=exchange, persist=True, **described)
 
     def judge(self, error: BaseException) -> Outcome:
         """Tell whether an error says that a message will never be taken."""

@@ -40,6 +40,10 @@ class RedisSender(Sender):
         """Send one message by the broker's ``publish()``."""
         return self._add(message, None)
 
+    def describe(self, subject: str, **described: Any) -> None:
+        """Declare a publisher of FastStream's on the broker."""
+        self.broker.publisher(stream=self.channel or subject, **described)
+
     def _add(self, message: Message, pipeline: Any) -> Coroutine[Any, Any, object]:
         binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
         headers = {**message.headers, **binary.headers, "content-type": binary.content_type}

@@ -103,6 +103,10 @@ class Sender(ABC):
     def publish(self, message: Message) -> Coroutine[Any, Any, object]:
         """Send one message by the broker's ``publish()``."""
 
+    @abstractmethod
+    def describe(self, subject: str, **described: Any) -> None:
+        """Declare a publisher of FastStream's on the broker, for its AsyncAPI document: what is sent under a subject."""
+
     def judge(self, error: BaseException) -> Outcome:
         """Tell whether an error says that a message will never be taken."""
         return Delayed(described(error))

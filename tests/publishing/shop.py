@@ -49,6 +49,9 @@ def sell(engine: Engine, *tills: str, times: int = 1, what: str = "pen") -> None
 publisher = Publisher("publishing.seam", Sold, Closed, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base, batch_size=50)
 """Its sender is replaced by the tests."""
 
+sharded = Publisher("publishing.sharded", Sold, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base, shards=3)
+"""Likewise, in three parts."""
+
 
 def publish(engine: Engine, *names: str, attempts: int = 2) -> int:
     """Have a publisher publish what is there."""

@@ -44,7 +44,7 @@ async def test_each_event_arrives_once_and_each_stream_in_order(shop: Engine, bu
 
 async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(shop: Engine, bus: Bus) -> None:
     times, cuts = 25, 3
-    sender = bus.publisher._sender
+    sender = bus.publisher.sender
     before = sender.broker
     with brokers.proxy(bus.name) as proxy:
         async with bus.open():

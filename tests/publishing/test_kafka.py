@@ -36,10 +36,10 @@ def kafka() -> Iterator[str]:
 @pytest.fixture
 def shop(postgres_engine: Engine, kafka: str) -> Iterator[Engine]:
     Base.metadata.create_all(postgres_engine)
-    before, publisher._sender.broker = publisher._sender.broker, KafkaBroker(kafka, logger=None)
+    before, publisher.sender.broker = publisher.sender.broker, KafkaBroker(kafka, logger=None)
     yield postgres_engine
     publisher.close()
-    publisher._sender.broker = before
+    publisher.sender.broker = before
 
 
 async def consumed(address: str, number: int) -> list[Any]:
@@ -76,7 +76,7 @@ async def test_a_message_that_is_too_large_is_parked_and_other_streams_go_on(sho
     await asyncio.to_thread(publish, shop, NAME)
     (record,) = await consumed(kafka, 1)
     assert record.key == b"b"
-    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has put 2 events aside"]
+    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has parked 2 events"]
 
 
 async def test_a_cluster_that_is_not_there_delays(postgres_engine: Engine) -> None:
@@ -89,7 +89,7 @@ async def test_a_cluster_that_is_not_there_delays(postgres_engine: Engine) -> No
 
 @pytest.fixture
 async def in_memory() -> AsyncIterator[list[Any]]:
-    broker = publisher._sender.broker
+    broker = publisher.sender.broker
     received: list[Any] = []
 
     @broker.subscriber(TOPIC)  # type: ignore[untyped-decorator]

@@ -56,7 +56,7 @@ async def test_a_message_without_a_stream_is_parked_and_other_streams_go_on(shop
     async with bus.open():
         await asyncio.to_thread(publish, shop, NAME)
         assert sorted(await bus.arrived()) == [("a", 1), ("b", 1), ("b", 2)]
-    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has put 2 events aside"]
+    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has parked 2 events"]
 
 
 async def test_a_message_that_is_too_large_is_parked_and_other_streams_go_on(shop: Engine) -> None:
@@ -65,7 +65,7 @@ async def test_a_message_that_is_too_large_is_parked_and_other_streams_go_on(sho
     async with bus.open():
         await asyncio.to_thread(publish, shop, NAME)
         assert await bus.arrived() == [("b", 1)]
-    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has put 2 events aside"]
+    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has parked 2 events"]
 
 
 async def test_what_is_sent_again_is_dropped(shop: Engine) -> None:

@@ -81,7 +81,7 @@ async def test_a_message_without_a_route_is_parked_and_other_streams_go_on(shop:
     async with queue.open():
         await asyncio.to_thread(publish, shop, NAME)
         assert sorted(await queue.arrived()) == [("a", 1), ("b", 1), ("b", 2)]
-    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has put 2 events aside"]
+    assert ReadModelManager(shop, Base).problems() == [f"{NAME} has parked 2 events"]
 
 
 async def test_where_the_exchange_is_missing_the_publisher_waits(shop: Engine) -> None:
@@ -99,7 +99,7 @@ async def test_a_message_that_is_too_large_for_the_broker_is_refused_and_no_othe
         attributes = {"id": str(event_id), "source": "/x", "type": "x", "subject": till, "aggregateversion": "1"}
         return Message(event_id, ("Till", till), attributes, b"x" * size, subject, till, {})
 
-    sender = publisher._sender
+    sender = publisher.sender
     messages = [message("a", 1), message("b", 128 * 2**20 + 1), message("c", 1), message("d", 1, "x" * 256)]
     async with queue.open():
         before = await asyncio.to_thread(sending_loop.run, sender.send([message("z", 1)]))

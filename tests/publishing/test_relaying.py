@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, select
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -27,7 +27,7 @@ from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import EventReplayer, parked_streams, retry_stream
 from sa_eventsource.publishing.messages import Message
 from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender
-from tests.publishing.shop import Base, Sold, Till, publish, publisher, sell
+from tests.publishing.shop import Base, Sold, Till, publish, publisher, sell, sharded
 from tests.waiting import wait_until
 
 NAME = "publishing.seam"
@@ -61,15 +61,18 @@ class ScriptedSender(Sender):
     def publish(self, message: Message) -> Coroutine[Any, Any, object]:
         raise NotImplementedError
 
+    def describe(self, subject: str, **described: Any) -> None:
+        raise NotImplementedError
+
     async def close(self) -> None: ...
 
 
 @pytest.fixture
 def broker() -> Iterator[ScriptedSender]:
-    before, scripted = publisher._sender, ScriptedSender()
-    publisher._sender = scripted
+    before, scripted = publisher.sender, ScriptedSender()
+    publisher.sender = scripted
     yield scripted
-    publisher._sender = before
+    publisher.sender = before
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_a_refused_message_stops_its_stream_and_no_other(shop: Engine, broker: S
     publish(shop, NAME)
     assert parked(shop) == [("a", 4)]
     assert len(broker.sent) == 8
-    assert problems(shop) == [f"{NAME} has put 4 events aside"]
+    assert problems(shop) == [f"{NAME} has parked 4 events"]
 
 
 def test_what_was_parked_is_sent_in_order_once_the_broker_takes_it(shop: Engine, broker: ScriptedSender) -> None:
@@ -253,6 +256,31 @@ async def test_an_asynchronous_worker_publishes_and_its_loop_goes_on_meanwhile(
             while not broker.sent:  # noqa: ASYNC110 - it is another loop that sends
                 await asyncio.sleep(0.005)
     assert broker.sent == [("a", 1)]
+
+
+def test_shards_share_the_streams_out(postgres_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    Base.metadata.create_all(postgres_engine)
+    tills = [f"t-{number}" for number in range(30)]
+    sell(postgres_engine, *tills, times=5)
+    before, sharded.sender = sharded.sender, (broker := ScriptedSender())
+    try:
+        with Worker(postgres_engine, Base, only=[sharded.name]), Worker(postgres_engine, Base, only=[sharded.name]):
+            wait_until(lambda: len(broker.sent) == 150, "not all are sent")
+            manager = ReadModelManager(postgres_engine, Base)
+            wait_until(lambda: [each.lag_events for each in manager.status() if each.name == sharded.name] == [0], "it lags")
+        for till in tills:
+            assert [number for name, number in broker.sent if name == till] == [1, 2, 3, 4, 5]
+        with postgres_engine.connect() as connection:
+            names = set(connection.scalars(select(tables_on(Base.metadata).projection_positions.c.projection_name)))
+        assert {f"{sharded.name}#{number}/3" for number in (1, 2, 3)} <= names
+        # With another number, it does not begin anew.
+        sharded._shards = 2
+        worker = Worker(postgres_engine, Base, only=[sharded.name])
+        assert worker.run_once() == 0
+        assert "has begun with another number of shards (publishing.sharded#1/3" in caplog.text
+        assert len(broker.sent) == 150
+    finally:
+        sharded.sender, sharded._shards = before, 3
 
 
 def test_declarations_that_make_no_sense_are_refused() -> None:
