@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import inspect
-from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -247,8 +246,7 @@ class Publisher:
 @atexit.register
 def _close_all() -> None:
     for publisher in list(_open):
-        with suppress(Exception):
-            publisher.close()
+        publisher.close()
 
 
 def _sender_for(broker: Any) -> type[Sender]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -112,8 +113,9 @@ class Sender(ABC):
         return Delayed(described(error))
 
     async def close(self) -> None:
-        """Close the connection. The next message opens another one."""
-        await self.broker.stop()
+        """Close the connection, as far as the broker answers. The next message opens another one."""
+        with suppress(Exception):
+            await asyncio.wait_for(self.broker.stop(), self.timeout)
 
 
 def described(error: BaseException) -> str:
