@@ -93,13 +93,14 @@ async def test_where_the_exchange_is_missing_the_publisher_waits(shop: Engine) -
 
 
 @pytest.mark.slow
-async def test_a_message_that_is_too_large_for_the_broker_is_refused_and_no_other() -> None:
+async def test_a_message_that_is_too_large_for_the_broker_is_refused_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     def message(till: str, size: int, subject: str = "Till.publishing.Sold") -> Message:
         event_id = uuid4()
         attributes = {"id": str(event_id), "source": "/x", "type": "x", "subject": till, "aggregateversion": "1"}
         return Message(event_id, ("Till", till), attributes, b"x" * size, subject, till, {})
 
     sender = publisher.sender
+    monkeypatch.setattr(sender, "timeout", 60.0)  # it has to go over the socket first
     messages = [message("a", 1), message("b", 128 * 2**20 + 1), message("c", 1), message("d", 1, "x" * 256)]
     async with queue.open():
         before = await asyncio.to_thread(sending_loop.run, sender.send([message("z", 1)]))
