@@ -22,7 +22,16 @@ import typing
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.aggregates.core_schema import CoreSchema, IndigestibleError
+from sa_eventsource.aggregates.class_members import (
+    CONSTRUCTORS,
+    classes_of,
+    is_code_of_mapped,
+    is_mapped,
+    is_special,
+    members_of,
+    unwrapped,
+)
+from sa_eventsource.aggregates.core_schema import IndigestibleError
 from sa_eventsource.aggregates.names_in_texts import attributes_by_text, attributes_of_getter, codes, unknown_code
 
 if TYPE_CHECKING:
@@ -31,12 +40,6 @@ if TYPE_CHECKING:
 _FOUNDATIONS = frozenset({"annotated_types", "pydantic", "pydantic_core", "sa_eventsource", "sqlalchemy", "typing_extensions"})
 _PLAIN = (types.NoneType, bool, int, str, bytes, complex, types.EllipsisType, types.NotImplementedType)
 _LONG = 200
-_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
-_BOOKKEEPING = frozenset(
-    {"__annotations__", "__annotations_cache__", "__annotate__", "__annotate_func__", "__abstractmethods__", "__class_vars__"}
-    | {"__dict__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__"}
-    | {"__signature__", "__static_attributes__", "__weakref__", "__weakrefoffset__", "_abc_impl", "__hash__"}
-)
 
 
 def digest(value: object, *, owner: type[Any] | None = None, packages: Iterable[str] = ()) -> str:
@@ -45,14 +48,16 @@ def digest(value: object, *, owner: type[Any] | None = None, packages: Iterable[
     Args:
         value: Any value: a constant, a container, a function, a class, a Pydantic core schema.
         owner: The class whose methods are meant where code names an attribute: each definition of that name, in this class and in
-            the application's classes that it inherits from.
+            the application's classes that it inherits from. Its special methods belong to the value too: Python calls them by
+            itself, for ``len(self)``, ``self[key]`` or a comparison.
         packages: Top-level packages that are the application's though they are installed.
 
     Raises:
         IndigestibleError: Something in it has no text that is the same in every process.
     """
     try:
-        return _hash(_Writer(owner, frozenset(packages)).write(value))
+        writer = _Writer(owner, frozenset(packages))
+        return _hash(writer.write(value) + writer.special_methods())
     except RecursionError as error:
         raise IndigestibleError((), "it is nested too deeply") from error
 
@@ -60,6 +65,7 @@ def digest(value: object, *, owner: type[Any] | None = None, packages: Iterable[
 class _Writer:
     def __init__(self, owner: type[Any] | None, packages: frozenset[str]) -> None:
         self._owner = owner
+        self._hierarchy = frozenset(owner.__mro__ if owner is not None else ())
         self._packages = packages
         self._written: dict[int, str] = {}
         self._kept: list[Any] = []  # an id stays an object's own only as long as the object lives
@@ -85,6 +91,12 @@ class _Writer:
             self._written[key] = text if len(text) < _LONG else f"#{_hash(text)}"
             self._kept.append(value)
         return self._written[key]
+
+    def special_methods(self) -> str:
+        """Write the owner's methods that no code has to name."""
+        return self._members(
+            (name, each) for name, each in self._definitions_of_owner(self._names_of(self._owner)) if is_special(name, each)
+        )
 
     def _named(self, name: str, value: Any) -> str:
         self._path.append(name)
@@ -238,9 +250,6 @@ class _Writer:
                     yield f"{module.__name__}.{name}", vars(module)[name]
                     if not any(vars(module)[name] is each for each in modules):
                         modules.append(vars(module)[name])
-            elif isinstance(module, type) and self._is_mapped(module):
-                for name in sorted(taken | attributes_by_text(function, named.values(), self._names_of(module))):
-                    yield from self._definitions(module, name)
 
     def _imported(self, name: str, function: types.FunctionType) -> list[Any]:
         """Find the modules that an ``import`` within a function may mean, absolute or relative."""
@@ -254,11 +263,21 @@ class _Writer:
     def _attributes(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         """Find the owner's methods and constants that a function may mean: by an attribute's name, or by a text."""
         named = {name for code in codes(function.__code__) for name in code.co_names}
+        outer = list(self._globals(function))
+        if self._may_construct(function, outer):
+            named |= CONSTRUCTORS
         own = list(self._definitions_of_owner(named))
         yield from own
-        reached = [value for _, value in (*self._globals(function), *own)]
+        reached = [value for _, value in (*outer, *own)]
         by_text = attributes_by_text(function, reached, self._names_of(self._owner))
         yield from self._definitions_of_owner(by_text - named)
+
+    def _may_construct(self, function: types.FunctionType, reached: Iterable[tuple[str, Any]]) -> bool:
+        """Tell whether a function has the owner, or a class that it inherits from, at hand."""
+        names = {name for code in codes(function.__code__) for name in (*code.co_names, *code.co_varnames, *code.co_freevars)}
+        return not names.isdisjoint(("type", "__class__", "cls")) or any(
+            value in self._hierarchy for _, value in reached if isinstance(value, type)
+        )
 
     def _definitions_of_owner(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
         if self._owner is not None:
@@ -266,44 +285,27 @@ class _Writer:
                 yield from self._definitions(self._owner, name)
 
     def _names_of(self, owner: type[Any] | None) -> set[str]:
-        return {name for klass in _classes_of(owner) if self._is_own(klass.__module__) for name in vars(klass)}
+        return {name for klass in classes_of(owner) if self._is_own(klass.__module__) for name in vars(klass)}
 
     def _definitions(self, owner: type[Any], name: str) -> Iterator[tuple[str, Any]]:
-        for klass in _classes_of(owner):
-            if name in vars(klass) and name not in _BOOKKEEPING and self._is_own(klass.__module__):
-                member = vars(klass)[name]
-                if type(member).__module__ == "sqlalchemy.ext.hybrid":
-                    member = getattr(member, "fget", None) or getattr(member, "func", None)
-                if _top_level(type(member).__module__) not in ("sqlalchemy", "sa_eventsource"):
-                    yield f"{klass.__qualname__}.{name}", member
+        for klass in classes_of(owner):
+            if name in vars(klass) and self._is_own(klass.__module__) and is_code_of_mapped(name, vars(klass)[name]):
+                yield f"{klass.__qualname__}.{name}", unwrapped(vars(klass)[name])
 
     # Classes
 
     def _class(self, klass: type[Any]) -> str:
-        if not self._is_own(klass.__module__) or self._is_mapped(klass):
+        if not self._is_own(klass.__module__) or klass in self._hierarchy:
             return f"class({_place(klass)})"
         self._path.append(klass.__qualname__)
-        members = [(name, each) for name, each in sorted(vars(klass).items()) if name not in _BOOKKEEPING]
-        if issubclass(klass, enum.Enum):
-            of_enum = (klass, types.DynamicClassAttribute)
-            members = [(name, each) for name, each in members if not isinstance(each, of_enum) and not _is_of_enum(name)]
-            members += [(f"member {name}", each._value_) for name, each in klass.__members__.items()]
-        if "__pydantic_core_schema__" in vars(klass):
-            members = [(name, each) for name, each in members if not _is_of_pydantic(name)]
-            members.append(("schema", CoreSchema(vars(klass)["__pydantic_core_schema__"])))
-        if "__dataclass_fields__" in vars(klass):
-            members = [(name, each) for name, each in members if not name.startswith("__dataclass_")]
-            fields = vars(klass)["__dataclass_fields__"].values()
-            members.append(("fields", [(each.name, each.default, each.default_factory, each.init) for each in fields]))
-        members = [(name, each) for name, each in members if not isinstance(each, _SLOTS)]
-        text = f"class({_place(klass)}, {self.write(type(klass))}, {self.write(klass.__bases__)}, {self._members(members)})"
+        if is_mapped(klass):
+            found = [each for name in sorted(self._names_of(klass)) for each in self._definitions(klass, name)]
+            text = f"class({_place(klass)}, {self._members(found)})"
+        else:
+            kind, bases = self.write(type(klass)), self.write(klass.__bases__)
+            text = f"class({_place(klass)}, {kind}, {bases}, {self._members(members_of(klass))})"
         self._path.pop()
         return text
-
-    def _is_mapped(self, klass: type[Any]) -> bool:
-        """Check whether SQLAlchemy has put its own attributes on a class: of these, only what code names is followed."""
-        marks = ("__mapper__", "__state_fields__", "registry")
-        return klass is self._owner or any(hasattr(klass, mark) for mark in marks)
 
     def _is_own(self, module: str | None) -> bool:
         top = _top_level(module)
@@ -317,23 +319,6 @@ class _Writer:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _classes_of(owner: type[Any] | None) -> Iterator[type[Any]]:
-    """List the classes that an attribute of a class may come from, its metaclass and those that this one inherits from at last."""
-    if owner is not None:
-        yield from owner.__mro__
-        metaclass: type[Any] = type(owner)
-        yield from metaclass.__mro__
-
-
-def _is_of_enum(name: str) -> bool:
-    is_sunder = name.startswith("_") and name.endswith("_") and not name.startswith("__")
-    return name == "__new__" or (is_sunder and name != "_missing_")
-
-
-def _is_of_pydantic(name: str) -> bool:
-    return name.startswith("__pydantic_") or name in ("__fields__", "model_computed_fields", "model_config", "model_fields")
 
 
 def _place(value: Any) -> str:

@@ -1,7 +1,8 @@
 """What a snapshot's state rests on, as one digest: a snapshot of another digest is not read.
 
 It covers the shape of the state (its types, their validators, defaults by value, default factories) and all that makes it: the
-``@applies`` methods, what they call and name, the events they take, those that inherit from these, and how older versions are read.
+``@applies`` methods, what they call and name, what Python calls by itself, the events they take, those that inherit from these, and
+how older versions are read.
 """
 
 from __future__ import annotations
@@ -36,17 +37,8 @@ def fingerprint(aggregate_class: type[Any], state: StateFields, handlers: Handle
             "version": getattr(aggregate_class, "__snapshot_version__", 1),
             "state": state.rests_on(),
             "handlers": [(event, functions[event], reading_steps(event)) for event in sorted(functions, key=place)],
-            # Python asks these by itself when a method sets or reads an attribute.
-            "attributes": [
-                {name: vars(klass)[name] for name in _IMPLICIT if name in vars(klass)}
-                for klass in aggregate_class.__mro__
-                if klass.__module__.partition(".")[0] in packages
-            ],
         }
         return digest(rests_on, owner=aggregate_class, packages=packages)
     except Exception as error:  # noqa: BLE001 - such as those of the application's own __reduce__: the events are there
         warnings.warn(SnapshotWarning(aggregate_class.__name__, f"its events are read instead: {error}"), stacklevel=2)
         return None
-
-
-_IMPLICIT = ("__getattr__", "__getattribute__", "__setattr__", "__delattr__")

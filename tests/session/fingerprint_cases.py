@@ -19,12 +19,14 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, field_validator, model_validator
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 import inner_rules
 from sa_eventsource import AggregateRoot, DomainEvent, applies, upcast
 
 class Naming(type(DeclarativeBase)):
     def named(cls): return 1
+    def __len__(cls): return 1
 
 class Base(DeclarativeBase, metaclass=Naming): ...
 
@@ -116,6 +118,36 @@ class Register(type):
 
 class Registered(metaclass=Register): ...
 
+class Plugin:
+    registry = {}
+    def fee(self): return 1
+
+PLUGIN = Plugin()
+
+class Stamped:
+    since: Mapped[int] = mapped_column(default=0)
+    MARGIN = 1
+    @classmethod
+    def margin(cls): return cls.MARGIN
+
+class Tariff(Stamped, Base):
+    __tablename__ = "tariffs"
+    __mapper_args__ = {"eager_defaults": True}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    RATE = 1
+    @classmethod
+    def price(cls): return cls.RATE + cls.margin()
+    @hybrid_property
+    def shown(self): return self.id + 1
+    def __bool__(self): return True
+
+class Ledger(AggregateRoot, Base):
+    LIMIT = 1
+    @classmethod
+    def limit(cls): return cls.capped()
+    @classmethod
+    def capped(cls): return cls.LIMIT
+
 class ExtraRules(Rules):
     def more(self): return 1
 
@@ -196,6 +228,7 @@ class Common(AggregateRoot):
         self.n += 2
     @property
     def doubled(self): return self.n * 2
+    def __contains__(self, value): return value == self.n
 
 class Account(Common, Base):
     __snapshot_frequency__ = 1
@@ -232,6 +265,8 @@ class Account(Common, Base):
         self.n += helper(event.n) + by_default(1) + by_module("other") + cached(1) + dispatched(1)
         self.n += FACTOR * RATES["a"] + len(KNOWN) + len(LEVELS) + LIMIT.doubled() + recursive(0)
         self.n += Rules().rate() + ExtraRules().more() + self.doubled + self.STEP + event.doubled()
+        self.n += PLUGIN.fee() + Tariff.price() + Ledger.limit()
+        self.n += len(self) + self["a"] + self("a") + sum(self) + len(f"{self}") + (self == event) + hash(self)
         getattr(self, "_by_text")()
         CALL(self)
         READ(self)
@@ -259,6 +294,16 @@ class Account(Common, Base):
     @property
     def _read(self): return self.n + 4
     def _on_opening(self): self.n += 5
+    def __init__(self, **values):
+        super().__init__(**values)
+        self.note = "new"
+    def __len__(self): return 1
+    def __getitem__(self, key): return len(key)
+    def __call__(self, value): return value
+    def __iter__(self): return iter([self.n])
+    def __format__(self, how): return "format"
+    def __eq__(self, other): return self is other
+    def __hash__(self): return 7
     def business(self):
         return "not called by any handler"
 
@@ -279,7 +324,7 @@ class Account(Common, Base):
         from inner_rules import inner_rate
         self.n += inner_rate()
 """
-INNER = "def inner_other():\n    return 5\n\ndef unrelated():\n    return 7\n\ndef inner_rate():\n    return 1\n"
+INNER = "def inner_other():\n    return 5\n\ndef unrelated():\n    return 70\n\ndef inner_rate():\n    return 1\n"
 
 CHANGES: dict[str, tuple[str, str]] = {
     # defaults
@@ -386,6 +431,24 @@ CHANGES: dict[str, tuple[str, str]] = {
     "context manager": ("    yield value", "    yield value + 1"),
     "function imported when it runs": ("return 1\n#inner", "return 2\n#inner"),
     "function of a module by a text": ("return 5", "return 6"),
+    # what Python calls by itself
+    "len()": ("def __len__(self): return 1", "def __len__(self): return 2"),
+    "an item": ("return len(key)", "return -len(key)"),
+    "a call": ("def __call__(self, value): return value", "def __call__(self, value): return -value"),
+    "a loop": ("iter([self.n])", "iter([-self.n])"),
+    "a text with braces": ('return "format"', 'return "long format"'),
+    "a comparison": ("return self is other", "return self is not other"),
+    "a hash": ("return 7", "return 8"),
+    "a test with in, of a base": ("return value == self.n", "return value != self.n"),
+    "len() of the class": ("def __len__(cls): return 1", "def __len__(cls): return 2"),
+    "constructor, where the class is at hand": ('self.note = "new"', 'self.note = "newer"'),
+    # other classes
+    "method of a class with a registry": ("def fee(self): return 1", "def fee(self): return 2"),
+    "constant of an entity": ("    RATE = 1", "    RATE = 2"),
+    "constant of a mixin of an entity": ("MARGIN = 1", "MARGIN = 2"),
+    "hybrid of an entity": ("return self.id + 1", "return self.id + 2"),
+    "special method of an entity": ("def __bool__(self): return True", "def __bool__(self): return False"),
+    "constant of another aggregate": ("    LIMIT = 1", "    LIMIT = 2"),
     # events
     "version of an event": ("__event_version__ = 2", "__event_version__ = 3"),
     "default of an event": ('note: str = "n"', 'note: str = "m"'),
@@ -411,7 +474,7 @@ SAME: dict[str, tuple[str, str]] = {
     "comment": ("FACTOR = 3", "# three\n\n\nFACTOR = 3  # 3"),
     "function that no handler reaches": ("class Common(", "def unrelated(): return 1\nclass Common("),
     "method that no handler calls": ('"not called by any handler"', '"still not called by any handler"'),
-    "function of a module that no text names": ("return 7", "return 8"),
+    "function of a module that no text names": ("return 70", "return 80"),
     "order of methods": (
         "    def _called(self): self.n += 3\n    @property\n    def _read(self): return self.n + 4\n",
         "    @property\n    def _read(self): return self.n + 4\n    def _called(self): self.n += 3\n",
