@@ -130,10 +130,10 @@ class AggregateDefinition:
 
         It is kept until an event class or upcaster is declared: that may be one of an event that this class takes.
         """
-        present = revision()
-        if self._fingerprint is None or self._fingerprint[0] != present:
-            self._fingerprint = present, fingerprint(self.aggregate_class, self.state, self.handlers)
-        return self._fingerprint[1]
+        present, known = revision(), self._fingerprint
+        if known is None or known[0] != present:
+            known = self._fingerprint = present, fingerprint(self.aggregate_class, self.state, self.handlers)
+        return known[1]  # what this thread asked for, whatever others have kept since
 
     @property
     def takes_snapshots(self) -> bool:

@@ -135,7 +135,7 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
 
 def any_bind(tables: EventSourceTables) -> dict[str, Any]:
     """Lead a session with several binds to the database of a log."""
-    for aggregate in tables.aggregate_classes.values():
+    for aggregate in list(tables.aggregate_classes.values()):
         return {"mapper": inspect(aggregate)}
     return {"clause": tables.events}
 

@@ -60,12 +60,12 @@ class Steps:
 
     def join(self, step: Step) -> None:
         """Add a step: the last on the way to the log, the first on the way back."""
-        self._steps[step.name] = step
+        self._steps = {**self._steps, step.name: step}
         self._forget()
 
     def leave(self, name: str) -> None:
         """Take a step out again."""
-        del self._steps[name]
+        self._steps = {other: step for other, step in self._steps.items() if other != name}
         self._forget()
 
     def names(self) -> list[str]:
@@ -79,11 +79,12 @@ class Steps:
             EventPayloadError: It holds a value that would not survive.
             DeclarationError: Its class is none that the event could be read as, or an upcaster would never run.
         """
+        writers = self._writers
         try:
-            functions = self._writers[type(event)]
+            functions = writers[type(event)]
         except KeyError:
             made = (each.to_log(type(event)) for each in self._steps.values())
-            functions = self._writers[type(event)] = tuple(each for each in made if each is not None)
+            functions = writers[type(event)] = tuple(each for each in made if each is not None)
         text = ""
         for each in functions:
             text = each(event, text)
@@ -99,16 +100,17 @@ class Steps:
             UnknownEventTypeError: No class declares the type.
             DeclarationError: It has an upcaster that would never run.
         """
+        readers = self._readers
         try:
-            return self._readers[event_type, event_version]
+            return readers[event_type, event_version]
         except KeyError:
             functions = (each.from_log(event_type, event_version) for each in reversed(self._steps.values()))
-            found = self._readers[event_type, event_version] = _read(*(each for each in functions if each is not None))
+            found = readers[event_type, event_version] = _read(*(each for each in functions if each is not None))
             return found
 
     def _forget(self) -> None:
-        self._writers.clear()
-        self._readers.clear()
+        # Not emptied: a thread that made a function before the change would then keep it after. It keeps it in what is left here.
+        self._writers, self._readers = {}, {}
 
 
 def _read(*functions: FromLog) -> FromLog:

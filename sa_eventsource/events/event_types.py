@@ -1,7 +1,12 @@
-"""Which class stands for which stored event type and version, in this process."""
+"""Which class stands for which stored event type and version, in this process.
+
+A class may be declared in one thread, by a module that a request imports, while others read events: whoever goes through what is
+declared goes through a copy, and what follows from it is kept so that it cannot outlive a change (:func:`on_change`).
+"""
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from sa_eventsource.exceptions import DeclarationError, DuplicateEventTypeError, UnknownEventTypeError
@@ -11,6 +16,9 @@ if TYPE_CHECKING:
 
     from sa_eventsource.events.domain_event import DomainEvent
 
+declaring = RLock()
+"""Held by who checks that a declaration fits the others, and adds it."""
+
 _classes: dict[tuple[str, int], type[DomainEvent]] = {}
 _former: dict[str, str] = {}
 _revision = [0]
@@ -19,7 +27,10 @@ _joined: list[Callable[[type[DomainEvent]], None]] = []
 
 
 def on_change(forget: Callable[[], None]) -> None:
-    """Have *forget* called whenever classes or upcasters change, so that nothing kept from before is used."""
+    """Have *forget* called whenever classes or upcasters change, so that nothing kept from before is used.
+
+    A thread may be about to keep what it made from before: *forget* gives those who come later another place to keep it in.
+    """
     _changed.append(forget)
 
 
@@ -49,6 +60,17 @@ def register(event_class: type[DomainEvent], former_types: tuple[str, ...]) -> N
         DuplicateEventTypeError: Another class has the type and version, or one of the former names.
     """
     event_type, version = event_class.__event_type__, event_class.__event_version__
+    with declaring:
+        _refuse_duplicate(event_class, former_types)
+        _classes[event_type, version] = event_class
+        _former.update(dict.fromkeys(former_types, event_type))
+        changed()
+    for listener in _joined:
+        listener(event_class)
+
+
+def _refuse_duplicate(event_class: type[DomainEvent], former_types: tuple[str, ...]) -> None:
+    event_type, version = event_class.__event_type__, event_class.__event_version__
     existing = _classes.get((event_type, version))
     if existing is not None and place(existing) != place(event_class):
         raise DuplicateEventTypeError(event_type, version, existing=place(existing), duplicate=place(event_class))
@@ -60,11 +82,6 @@ def register(event_class: type[DomainEvent], former_types: tuple[str, ...]) -> N
         for (other_type, other_version), other in _classes.items():
             if other_type == name and place(other) != place(event_class):
                 raise DuplicateEventTypeError(name, other_version, existing=place(other), duplicate=place(event_class))
-    _classes[event_type, version] = event_class
-    _former.update(dict.fromkeys(former_types, event_type))
-    changed()
-    for listener in _joined:
-        listener(event_class)
 
 
 def is_event(event_class: type[DomainEvent]) -> bool:
@@ -109,7 +126,7 @@ def family(event_class: type[DomainEvent]) -> tuple[type[DomainEvent], ...]:
     That is what ``isinstance`` says of an event as it is read. Classes of older versions are left out: none is read as them.
     """
     current: dict[str, type[DomainEvent]] = {}
-    for (event_type, version), each in _classes.items():
+    for (event_type, version), each in _classes.copy().items():
         if event_type not in current or version > current[event_type].__event_version__:
             current[event_type] = each
     return tuple(each for each in current.values() if issubclass(each, event_class))
@@ -145,7 +162,7 @@ def current_class(event_type: str, event_version: int) -> type[DomainEvent]:
         UnknownEventTypeError: No class declares the type.
     """
     present = current_type(event_type)
-    versions = [version for name, version in _classes if name == present]
+    versions = [version for name, version in _classes.copy() if name == present]
     if not versions:
         raise UnknownEventTypeError(event_type, event_version)
     return _classes[present, max(versions)]
@@ -159,7 +176,7 @@ def class_of(event_type: str, version: int) -> type[DomainEvent] | None:
 def stored_types(event_class: type[DomainEvent]) -> tuple[str, ...]:
     """List the names under which events of just this class may be stored: the present one first, then its former ones."""
     event_type = event_class.__event_type__
-    return (event_type, *(name for name, present in _former.items() if present == event_type))
+    return (event_type, *(name for name, present in _former.copy().items() if present == event_type))
 
 
 def stored_types_of_family(event_class: type[DomainEvent]) -> tuple[str, ...]:

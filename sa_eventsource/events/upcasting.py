@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic_core import to_json
 
-from sa_eventsource.events.event_types import changed, class_of, current_class, current_type, place, stored_types
+from sa_eventsource.events.event_types import changed, class_of, current_class, current_type, declaring, place, stored_types
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError
 from sa_eventsource.plain_functions import check_plain
 
@@ -47,14 +47,15 @@ def upcast(event: type[DomainEvent] | str, *, from_version: int) -> Callable[[Up
 
     def mark(function: Upcaster) -> Upcaster:
         check_plain(f"the upcaster {_place(function)}", function, "Write a plain function that returns the new payload.")
-        existing = _upcasters.get((event_type, from_version))
-        if existing is not None and _place(existing) != _place(function):
-            raise DeclarationError(
-                f"{event_type!r} has two upcasters from version {from_version}: {_place(existing)} and {_place(function)}. "
-                "Keep one."
-            )
-        _upcasters[event_type, from_version] = function
-        changed()
+        with declaring:
+            existing = _upcasters.get((event_type, from_version))
+            if existing is not None and _place(existing) != _place(function):
+                raise DeclarationError(
+                    f"{event_type!r} has two upcasters from version {from_version}: {_place(existing)} and {_place(function)}. "
+                    "Keep one."
+                )
+            _upcasters[event_type, from_version] = function
+            changed()
         return function
 
     return mark
@@ -70,7 +71,7 @@ def refuse_idle_steps(target: type[DomainEvent]) -> None:
         DeclarationError: There is such an upcaster, or such a method of the class.
     """
     present, names = target.__event_version__, stored_types(target)
-    for (name, version), step in _upcasters.items():
+    for (name, version), step in _upcasters.copy().items():
         if name in names and version >= present:
             raise _idle(f"@upcast({name!r}, from_version={version}) on {_place(step)}", version, target)
     for name in vars(target):
@@ -93,7 +94,9 @@ def _idle(step: str, version: int, target: type[DomainEvent]) -> DeclarationErro
 def reading_steps(event_class: type[DomainEvent]) -> list[tuple[str, int, Any]]:
     """List what turns older payloads of an event into the class: upcasters, and classes of older versions."""
     names = stored_types(event_class)
-    steps: list[tuple[str, int, Any]] = [(name, version, step) for (name, version), step in _upcasters.items() if name in names]
+    steps: list[tuple[str, int, Any]] = [
+        (name, version, step) for (name, version), step in _upcasters.copy().items() if name in names
+    ]
     older = ((version, class_of(event_class.__event_type__, version)) for version in range(1, event_class.__event_version__))
     steps.extend((event_class.__event_type__, version, old) for version, old in older if old is not None)
     return sorted(steps, key=lambda step: (*step[:2], isinstance(step[2], type)))

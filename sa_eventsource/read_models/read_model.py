@@ -187,7 +187,7 @@ def check_removals(aggregate_class: type[AggregateRoot[Any]]) -> None:
         DeclarationError: With this aggregate, two streams may feed such a row.
     """
     tables = definition_of(aggregate_class).tables
-    for definition in tables.read_models.values():
+    for definition in list(tables.read_models.values()):
         if definition.removed_by and knows(aggregate_class, definition.named_classes):
             definition.check_owners([*owners_of(tables, definition.named_classes), aggregate_class])
 

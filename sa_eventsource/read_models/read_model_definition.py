@@ -54,7 +54,7 @@ class ReadModelDefinition(Consumer):
         removed_by: Those that remove the row, by stored name.
         evolvers: The ``@evolves`` methods, by stored name of the event type.
         reading: Works out what events do, again when a further event class has been declared.
-        statements: What has been built for it, kept by those who build it.
+        statements: What has been built for it, kept by those who build it, in the dict that was here when they began.
     """
 
     model: type[Any]
@@ -173,7 +173,7 @@ class ReadModelDefinition(Consumer):
         self._check_events(self.model.__name__)
         for name in ("event_classes", "stored_types", "read_in_python", "evolvers_digest"):
             vars(self).pop(name, None)
-        self.statements.clear()
+        self.statements = {}
 
     def _has_in_key(self, name: str) -> bool:
         """Check whether a part of the key is what the log knows under a name, for all events."""

@@ -34,4 +34,4 @@ def model_of(table: Table) -> type[Any] | None:
         return None
     if table is tables.projections:
         return ReadModel
-    return next((each.model for each in tables.read_models.values() if each.table is table), None)
+    return next((each.model for each in list(tables.read_models.values()) if each.table is table), None)

@@ -70,7 +70,7 @@ class StateCheck:
     def findings(self, sample: Sample, progress: Progress) -> Generator[Finding, None, None]:
         """Find those that differ."""
         snapshots = self._tables.snapshots
-        for aggregate_class in self._tables.aggregate_classes.values():
+        for aggregate_class in list(self._tables.aggregate_classes.values()):
             definition = definition_of(aggregate_class)
             if not definition.takes_snapshots:
                 continue

@@ -99,7 +99,8 @@ class FoldedRows:
 
 def folded_rows(definition: ReadModelDefinition) -> FoldedRows:
     """Build, once, the statements for a model's rows."""
-    found: FoldedRows | None = definition.statements.get("folded rows")
+    kept = definition.statements
+    found: FoldedRows | None = kept.get("folded rows")
     if found is None:
-        found = definition.statements["folded rows"] = FoldedRows(definition)
+        found = kept["folded rows"] = FoldedRows(definition)
     return found

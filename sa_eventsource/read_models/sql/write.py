@@ -101,21 +101,23 @@ def write_statements(
         into_empty: Whether the model has none of the rows yet, so that none needs to be merged.
     """
     key = (selection, streams, with_upcasted, into_empty)
-    found: WriteStatements | None = definition.statements.get(key)
+    kept = definition.statements
+    found: WriteStatements | None = kept.get(key)
     if found is None:
         keyed = with_keys(definition, _selected(definition, selection, streams, with_upcasted=with_upcasted))
         if selection in ("rows", "rows in progress"):
             keyed = _of_rows(definition, keyed)
-        found = definition.statements[key] = _build(definition, keyed, selection, into_empty=into_empty)
+        found = kept[key] = _build(definition, keyed, selection, into_empty=into_empty)
     return found
 
 
 def beginning_statement(definition: ReadModelDefinition, own: Own) -> DriverStatement:
     """Build, once, the statement that begins a strong model's checkpoint by itself."""
     key = ("beginning", own)
-    found: DriverStatement | None = definition.statements.get(key)
+    kept = definition.statements
+    found: DriverStatement | None = kept.get(key)
     if found is None:
-        found = definition.statements[key] = DriverStatement(beginning(definition, own))
+        found = kept[key] = DriverStatement(beginning(definition, own))
     return found
 
 
