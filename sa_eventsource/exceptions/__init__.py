@@ -23,6 +23,7 @@ from sa_eventsource.exceptions.aggregates import (
 from sa_eventsource.exceptions.appending import (
     AutocommitError,
     ConcurrencyError,
+    DuplicateAggregateError,
     EventAlreadyAppendedError,
     EventIdConflictError,
     ImmutableEventError,
@@ -71,6 +72,7 @@ __all__ = [
     "DeclarationError",
     "DeliveryDelayedError",
     "DomainRuleError",
+    "DuplicateAggregateError",
     "DuplicateEventTypeError",
     "EmptyAggregateError",
     "EventAlreadyAppendedError",

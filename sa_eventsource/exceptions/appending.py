@@ -39,6 +39,27 @@ class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
         )
 
 
+class DuplicateAggregateError(EventSourceError, sa_exc.InvalidRequestError):
+    """Two instances of one aggregate have new events in one flush. Nothing was written, and nobody else was faster.
+
+    Running the same again has the same end, so ``retry_on_conflict`` does not. Get the instance that the session has, with
+    ``session.get()``, and apply the events to that one; or give the new aggregate an id of its own.
+
+    Attributes:
+        aggregate_type: The aggregate's stored type name.
+        aggregate_id: Its id, as stored.
+    """
+
+    def __init__(self, aggregate_type: str, aggregate_id: str) -> None:
+        """Build the message from the aggregate."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        super().__init__(
+            f"two instances of {aggregate_type} {aggregate_id!r} have new events in one flush, and nothing was written. Apply the "
+            "events to one instance, the one that session.get() gives, or give the other an id of its own."
+        )
+
+
 class AutocommitError(EventSourceError, sa_exc.InvalidRequestError):
     """Events were to be written, or an aggregate locked, on a connection in autocommit mode.
 
@@ -87,7 +108,9 @@ class EventAlreadyAppendedError(EventSourceError, sa_exc.InvalidRequestError):
 
 
 class EventIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
-    """An event id is already stored, with other content or at another place. Nothing was written; use a new id.
+    """An event id is stored already, with other content or at another place, or was given to two events at once.
+
+    Nothing was written. Use a new id.
 
     Attributes:
         event_id: The id.
@@ -95,18 +118,34 @@ class EventIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
         aggregate_id: Id of the stream that holds it.
         version: Its version there.
         differences: Names of the columns that differ.
+        is_stored: Whether that event is in the log; otherwise it was to be written with the other one.
     """
 
-    def __init__(self, event_id: UUID, *, aggregate_type: str, aggregate_id: str, version: int, differences: Sequence[str]) -> None:
-        """Build the message from the stored event."""
+    def __init__(  # noqa: PLR0913 - an error carries what it is about
+        self,
+        event_id: UUID,
+        *,
+        aggregate_type: str,
+        aggregate_id: str,
+        version: int,
+        differences: Sequence[str],
+        is_stored: bool = True,
+    ) -> None:
+        """Build the message from the event that has the id."""
         self.event_id = event_id
         self.aggregate_type = aggregate_type
         self.aggregate_id = aggregate_id
         self.version = version
         self.differences = tuple(differences)
+        self.is_stored = is_stored
+        found = "is already stored as" if is_stored else "was given to two events that were to be written together, and so to"
+        other = (
+            f", with another {', '.join(differences)}. Give the new event"
+            if is_stored
+            else ". Nothing was written; give each event"
+        )
         super().__init__(
-            f"event id {event_id} is already stored as version {version} of {aggregate_type} {aggregate_id!r}, with another "
-            f"{', '.join(differences)}. Give the new event an id of its own."
+            f"event id {event_id} {found} version {version} of {aggregate_type} {aggregate_id!r}{other} an id of its own."
         )
 
 

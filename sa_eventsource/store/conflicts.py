@@ -11,7 +11,13 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.events import parsed
-from sa_eventsource.exceptions import ConcurrencyError, EventAlreadyAppendedError, EventIdConflictError, EventSourceError
+from sa_eventsource.exceptions import (
+    ConcurrencyError,
+    DuplicateAggregateError,
+    EventAlreadyAppendedError,
+    EventIdConflictError,
+    EventSourceError,
+)
 from sa_eventsource.mapping import APPENDED
 from sa_eventsource.store.append import AppendRefusedError, LogAppend, row_of
 from sa_eventsource.store.connections import after_rollback
@@ -36,8 +42,9 @@ def raise_explained(error: AppendRefusedError | DBAPIError, appends: Sequence[Lo
 
     Raises:
         ConcurrencyError: A stream has moved on.
+        DuplicateAggregateError: Two instances of one aggregate were to be written together.
         EventAlreadyAppendedError: The events of a stream are stored already.
-        EventIdConflictError: An event id is taken.
+        EventIdConflictError: An event id is taken, or was given to two events.
         DBAPIError: None of these; the database's own error.
     """
     if isinstance(error, DBAPIError) and code_of(error) != SERIALIZATION_FAILURE:
@@ -133,14 +140,14 @@ def _conflict(streams: Iterable[tuple[LogAppend, StreamAppend]], refused: Sequen
 
 
 def _clash(streams: Sequence[StreamAppend]) -> EventSourceError | None:
-    """Find what keeps the streams from being written together: one event id twice, or two instances of one new aggregate."""
-    versions: dict[tuple[str, str], int] = {}
+    """Find what keeps the streams from being written together: one event id twice, or two instances of one aggregate."""
+    keys: set[tuple[str, str]] = set()
     ids: dict[Any, dict[str, Any]] = {}
     for stream in streams:
         key = stream.aggregate_type, stream.aggregate_id
-        if key in versions:
-            return ConcurrencyError(*key, expected_version=stream.expected_version, actual_version=versions[key])
-        versions[key] = stream.events[-1].version
+        if key in keys:
+            return DuplicateAggregateError(*key)
+        keys.add(key)
         for event in stream.events:
             row = row_of(stream, event)
             first = ids.setdefault(event.event_id, row)
@@ -151,6 +158,7 @@ def _clash(streams: Sequence[StreamAppend]) -> EventSourceError | None:
                     aggregate_id=first["aggregate_id"],
                     version=first["version"],
                     differences=[name for name in APPENDED if first[name] != row[name]],
+                    is_stored=False,
                 )
     return None
 

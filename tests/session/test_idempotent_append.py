@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import (
     ConcurrencyError,
+    DuplicateAggregateError,
     EventAlreadyAppendedError,
     EventIdConflictError,
     EventPayloadError,
@@ -21,6 +22,7 @@ from sa_eventsource import (
     UnhandledEventError,
     event_context,
 )
+from sa_eventsource.session.retry import retry_on_conflict
 from sa_eventsource.time_ordered_ids import uuid7
 from tests.orders import Base, NoteAdded, Order, OrderPaid, ParcelScanned
 from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
@@ -143,19 +145,45 @@ def test_one_id_twice_in_a_flush_is_refused(database: Engine) -> None:
         session.add_all([_note("o-1"), _note("o-2")])
         with pytest.raises(EventIdConflictError) as caught:
             session.commit()
-        assert caught.value.event_id == EVENT_ID
+        assert (caught.value.event_id, caught.value.is_stored) == (EVENT_ID, False)
+        assert "given to two events" in str(caught.value)
         session.rollback()
     assert stored_events(database) == []
 
 
-def test_two_new_aggregates_of_one_identity_in_a_flush_are_a_conflict(database: Engine) -> None:
+def test_one_id_twice_in_an_append_is_not_said_to_be_stored(database: Engine) -> None:
     with Session(database) as session:
-        session.add_all([Order.place("first", order_id="o-1"), Order.place("second", order_id="o-1")])
-        with pytest.raises(ConcurrencyError) as caught:
-            session.commit()
-        assert (caught.value.aggregate_id, caught.value.expected_version, caught.value.actual_version) == ("o-1", 0, 1)
-        session.rollback()
+        events = [NoteAdded(text="a"), NoteAdded(text="a")]
+        with pytest.raises(EventIdConflictError, match=r"given to two events .* version 1 of Order 'o-1'") as caught:
+            EventSourcedRepository(session, Order).append("o-1", events, event_ids=[EVENT_ID, EVENT_ID], expected_version=0)
+        assert not caught.value.is_stored
     assert stored_events(database) == []
+
+
+def test_two_instances_of_one_aggregate_in_a_flush_are_refused_and_not_tried_again(database: Engine) -> None:
+    attempts = []
+
+    @retry_on_conflict()
+    def place_twice() -> None:
+        attempts.append(1)
+        with Session(database) as session:
+            session.add_all([Order.place("first", order_id="o-1"), Order.place("second", order_id="o-1")])
+            session.commit()
+
+    with pytest.raises(DuplicateAggregateError, match="two instances of Order 'o-1'") as caught:
+        place_twice()
+    assert (caught.value.aggregate_type, caught.value.aggregate_id, len(attempts)) == ("Order", "o-1", 1)
+    assert stored_events(database) == []
+
+
+def test_a_new_instance_beside_the_loaded_one_is_refused(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        session.get_one(Order, order_id).apply_event(NoteAdded(text="a"))
+        session.add(Order.place("second", order_id=order_id))
+        with pytest.raises(DuplicateAggregateError):
+            session.commit()
+    assert stored_types(database) == ["OrderPlaced"]
 
 
 def test_append_with_an_exact_version(database: Engine) -> None:
