@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import typing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -72,6 +72,17 @@ def check_moment(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a datetime with a time zone, such as datetime.now(UTC), not {value!r}")
     if value.utcoffset() is None:
         raise ValueError(f"{name} {value!r} has no time zone; pass an aware time, such as datetime.now(UTC)")
+
+
+def comparable_moment(moment: datetime) -> datetime:
+    """Get a moment that compares with those of all events as *moment* does, and that every database takes.
+
+    In UTC, ``datetime.max`` of a zone west of it lies in the year 10000, for which Python has no ``datetime``.
+
+    Args:
+        moment: The moment, with a time zone.
+    """
+    return max(EARLIEST - timedelta(microseconds=1), min(moment, LATEST))
 
 
 def check_moment_of_event(name: str, value: Any) -> None:

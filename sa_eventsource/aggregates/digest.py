@@ -35,7 +35,7 @@ from sa_eventsource.aggregates.core_schema import IndigestibleError
 from sa_eventsource.aggregates.names_in_texts import attributes_by_text, attributes_of_getter, codes, unknown_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _FOUNDATIONS = frozenset({"annotated_types", "pydantic", "pydantic_core", "sa_eventsource", "sqlalchemy", "typing_extensions"})
 _PLAIN = (types.NoneType, bool, int, str, bytes, complex, types.EllipsisType, types.NotImplementedType)
@@ -214,7 +214,8 @@ class _Writer:
             if unknown is not None:
                 raise IndigestibleError(self._path, f"it runs code that only a text names, with {unknown}()")
             code = self.write(function.__code__)
-            reached = [*self._globals(function), *self._attributes(function)]
+            outer = list(self._globals(function))
+            reached = [*outer, *self._attributes(function, outer)]
             text = f"function({code}, {self._members(held)}, {self._members(reached)})"
         else:
             text = f"function({_place(function)}, {self._members(held)})"
@@ -260,10 +261,14 @@ class _Writer:
             raise IndigestibleError(self._path, f"it imports {name} as it runs, which is not there yet; import it with the module")
         return found
 
-    def _attributes(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-        """Find the owner's methods and constants that a function may mean: by an attribute's name, or by a text."""
+    def _attributes(self, function: types.FunctionType, outer: Collection[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        """Find the owner's methods and constants that a function may mean: by an attribute's name, or by a text.
+
+        Args:
+            function: The function.
+            outer: What it names outside of itself.
+        """
         named = {name for code in codes(function.__code__) for name in code.co_names}
-        outer = list(self._globals(function))
         if self._may_construct(function, outer):
             named |= CONSTRUCTORS
         own = list(self._definitions_of_owner(named))

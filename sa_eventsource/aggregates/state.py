@@ -22,7 +22,7 @@ from sa_eventsource.events import as_text, difference, parsed, shown
 from sa_eventsource.exceptions import DeclarationError, SnapshotError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sa_eventsource.events import Difference
 
@@ -88,15 +88,8 @@ class StateFields:
             SnapshotError: A value does not fit its annotation, or would not come back as it is.
         """
         state = {name: values[name] for name in sorted(self.names) if name in values}
-        unset = sorted(self.names - state.keys())
-        try:
-            text = self._typed().dump_json({**state, _UNSET: unset} if unset else state, warnings="error").decode()
-        except Exception as error:  # whatever the application's types and serializers raise
-            raise SnapshotError(self._aggregate_class.__name__, str(error)) from error
-        if "\\u0000" in text and "\\u0000" in text.replace("\\\\", ""):
-            raise SnapshotError(self._aggregate_class.__name__, "a field holds a NUL character, which PostgreSQL cannot store")
         reason = ""
-        for form in (text, as_text(text)):
+        for form in self._forms(state):
             try:
                 stored = as_text(parsed(form))
                 found = difference(state, self._read(stored), exactly=True)
@@ -107,6 +100,24 @@ class StateFields:
                     return stored
                 reason = _told(found)
         raise SnapshotError(self._aggregate_class.__name__, reason)
+
+    def _forms(self, state: dict[str, Any]) -> Iterator[str]:
+        """Write the state in the forms that it may come back from.
+
+        Fields of models within it are read by their aliases; or by their names, where an alias is for writing only. ``jsonb`` gives
+        back what the text of a JSON string says, whatever it is.
+        """
+        unset = sorted(self.names - state.keys())
+        for by_alias in (True, False):
+            try:
+                written = self._typed().dump_json({**state, _UNSET: unset} if unset else state, by_alias=by_alias, warnings="error")
+            except Exception as error:  # whatever the application's types and serializers raise
+                raise SnapshotError(self._aggregate_class.__name__, str(error)) from error
+            text = written.decode()
+            if "\\u0000" in text and "\\u0000" in text.replace("\\\\", ""):
+                raise SnapshotError(self._aggregate_class.__name__, "a field holds a NUL character, which PostgreSQL cannot store")
+            yield text
+            yield as_text(text)
 
     def read(self, text: str) -> dict[str, Any] | None:
         """Read JSON text that :meth:`dump` wrote.

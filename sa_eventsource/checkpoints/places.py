@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from sa_eventsource.arguments import comparable_moment
 from sa_eventsource.checkpoints.batches import visible_to_others
 from sa_eventsource.checkpoints.checkpoint import Checkpoint
 from sa_eventsource.store import database_of
@@ -37,7 +38,7 @@ def position_of(connection: Connection, tables: EventSourceTables, place: Start)
     if isinstance(place, datetime):
         if place > datetime.now(UTC):
             return None
-        first: int | None = connection.scalar(select(func.min(position)).where(recorded_at >= place))
+        first: int | None = connection.scalar(select(func.min(position)).where(recorded_at >= comparable_moment(place)))
         return None if first is None else first - 1
     last: int = connection.execute(select(func.coalesce(func.max(position), 0))).scalar_one()
     if place == "now":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, or_, select
 
+from sa_eventsource.arguments import comparable_moment
 from sa_eventsource.checkpoints import at_end, lock_checkpoint, of_consumer, of_taken
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import DeclarationError
@@ -91,7 +92,8 @@ def keys_between(
     if positions is not None:
         where.append(events.c.position.between(*positions))
     if times is not None:
-        where += [events.c.occurred_at >= times[0], events.c.occurred_at < times[1]]
+        first, end = map(comparable_moment, times)
+        where += [events.c.occurred_at >= first, events.c.occurred_at < end]
     with reading(session, definition) as connection:
         keys = {definition.key_of(event) for event in _read(connection, definition, where)}
     return {key for key in keys if key is not None}

@@ -12,7 +12,7 @@ from sqlalchemy import Text, cast, inspect, select
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.arguments import check_moment, check_uuid, version_number, whole_number
+from sa_eventsource.arguments import check_moment, check_uuid, comparable_moment, version_number, whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types_of_family
 from sa_eventsource.mapping import EVENT_COLUMNS, check_class
 from sa_eventsource.store.raw_events import stored_text
@@ -74,17 +74,17 @@ class EventConditions(Generic[S]):
     def occurred_from(self, moment: datetime) -> Self:
         """Only events that occurred at this moment or later. It needs a time zone."""
         check_moment("moment", moment)
-        return self.where(self.table.c.occurred_at >= moment)
+        return self.where(self.table.c.occurred_at >= comparable_moment(moment))
 
     def occurred_until(self, moment: datetime) -> Self:
         """Only events that occurred at this moment or before. It needs a time zone."""
         check_moment("moment", moment)
-        return self.where(self.table.c.occurred_at <= moment)
+        return self.where(self.table.c.occurred_at <= comparable_moment(moment))
 
     def recorded_from(self, moment: datetime) -> Self:
         """Only events that were written to the log at this moment or later, by the database's clock. It needs a time zone."""
         check_moment("moment", moment)
-        return self.where(self.table.c.recorded_at >= moment)
+        return self.where(self.table.c.recorded_at >= comparable_moment(moment))
 
     def recorded_until(self, moment: datetime) -> Self:
         """Only events that were written to the log at this moment or before, by the database's clock. It needs a time zone.
@@ -92,7 +92,7 @@ class EventConditions(Generic[S]):
         An event is recorded when it is written, and seen by others from the commit on.
         """
         check_moment("moment", moment)
-        return self.where(self.table.c.recorded_at <= moment)
+        return self.where(self.table.c.recorded_at <= comparable_moment(moment))
 
     def correlated_with(self, correlation_id: UUID) -> Self:
         """Only events with this correlation id, a ``UUID``."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, and_, func, literal_column, select
 
+from sa_eventsource.arguments import comparable_moment
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -34,6 +36,7 @@ def known_at(events: Table, aggregate_type: str, aggregate_id: str, moment: date
         moment: The moment, with a time zone.
         axis: ``occurred``: events that had happened by then; ``recorded``: the stream as far as it had been written by then.
     """
+    moment = comparable_moment(moment)
     stream = and_(events.c.aggregate_type == aggregate_type, events.c.aggregate_id == aggregate_id)
     if axis == "occurred":
         return and_(stream, events.c.occurred_at <= moment)

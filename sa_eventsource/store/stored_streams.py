@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
 
+from sa_eventsource.arguments import comparable_moment
 from sa_eventsource.mapping import UtcDateTime
 from sa_eventsource.store.driver_statement import DriverStatement
 
@@ -106,7 +107,7 @@ def _read(  # noqa: PLR0913 - by keyword
     if version is not None:
         parameters["until_version"] = version
     if moment is not None:
-        parameters["until_moment"] = moment
+        parameters["until_moment"] = comparable_moment(moment)
     if not from_start and definition.takes_snapshots:
         parameters["fingerprint"] = definition.fingerprint
     rows = _statement(definition, frozenset(parameters)).execute(connection, parameters, options=options).all()

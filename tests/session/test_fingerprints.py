@@ -24,7 +24,7 @@ def fingerprints(request: pytest.FixtureRequest) -> dict[str, str | None]:
     """The fingerprints of all releases, from a process of its own in which hashes, and so the order of sets, are others."""
     command = [sys.executable, "-m", "tests.session.fingerprint_cases"]
     environment = os.environ | {"PYTHONHASHSEED": request.param}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=240)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
     found: dict[str, str | None] = json.loads(done.stdout)
     return found
 

@@ -268,6 +268,53 @@ def test_a_snapshot_without_a_stream_makes_no_aggregate(database: Engine) -> Non
         assert session.get_one(Worded, "one").n == 1
 
 
+class ReadByAlias(BaseModel):
+    """Its field has another name in JSON."""
+
+    total: int = Field(default=0, alias="sum")
+
+
+class WrittenByAlias(BaseModel):
+    """Its field has another name in JSON that is not read."""
+
+    total: int = Field(default=0, serialization_alias="sum")
+
+
+class Aliased(AggregateRoot, ValuesBase):
+    """Holds a model with an alias."""
+
+    __snapshot_frequency__ = 1
+    held: ReadByAlias = ReadByAlias()
+
+    @applies(SampleTaken)
+    def _sampled(self, event: SampleTaken) -> None:
+        self.held = ReadByAlias(sum=self.held.total + event.number)
+
+
+class OnlyWritten(AggregateRoot, ValuesBase):
+    """Holds a model with an alias that is not read."""
+
+    __snapshot_frequency__ = 1
+    held: WrittenByAlias = WrittenByAlias()
+
+    @applies(SampleTaken)
+    def _sampled(self, event: SampleTaken) -> None:
+        self.held = WrittenByAlias(total=self.held.total + event.number)
+
+
+@pytest.mark.parametrize("kind", [Aliased, OnlyWritten])
+def test_a_state_with_aliases_has_a_snapshot(database: Engine, kind: Any) -> None:
+    ValuesBase.metadata.create_all(database, checkfirst=True)
+    with Session(database) as session:
+        aggregate = kind(id="one")
+        aggregate.apply_event(SampleTaken(number=3))
+        session.add(aggregate)
+        session.commit()
+        assert session.execute(text("SELECT aggregate_type FROM snapshots")).scalars().all() == [kind.__name__]
+        session.expunge_all()
+        assert session.get_one(kind, "one").held.total == 3
+
+
 def _store(engine: Engine, numbers: dict[str, int]) -> None:
     with Session(engine) as session:
         for name, number in numbers.items():

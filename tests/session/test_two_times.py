@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,7 @@ from sa_eventsource import (
     EventStore,
     import_events,
 )
-from sa_eventsource.arguments import TimeAxis
+from sa_eventsource.arguments import EARLIEST, TimeAxis
 from sa_eventsource.mapping import as_json, json_object
 from tests.cli.exported_lines import HEADER
 from tests.orders import Account, MoneyDeposited, Order
@@ -272,3 +272,35 @@ def test_a_later_moment_never_knows_less(database: Engine, times: Times) -> None
         known = [_found(session, moment, "recorded") for moment in range(-1, 10)]
         for earlier, later in itertools.pairwise(known):
             assert later[: len(earlier)] == earlier
+
+
+_BEFORE_ALL = (datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=timezone(timedelta(hours=5))))
+_AFTER_ALL = (datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=timezone(-timedelta(hours=5))))
+
+
+@pytest.mark.parametrize("axis", ["occurred", "recorded"])
+def test_the_ends_of_time_in_any_zone_are_moments_like_others(database: Engine, axis: TimeAxis) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        orders, events = EventSourcedRepository(session, Order), EventStore(session).events
+        for moment in _AFTER_ALL:
+            assert orders.load_at_time(order_id, moment, axis=axis).version == 1
+            assert len(orders.history(order_id, moment, axis=axis).all()) == 1
+            assert events.occurred_until(moment).recorded_until(moment).count() == 1
+            assert events.occurred_from(moment).count() == events.recorded_from(moment).count() == 0
+        for moment in _BEFORE_ALL:
+            with pytest.raises(AggregateNotFoundError):
+                orders.load_at_time(order_id, moment, axis=axis)
+            assert events.occurred_from(moment).recorded_from(moment).count() == 1
+            assert events.occurred_until(moment).count() == events.recorded_until(moment).count() == 0
+
+
+def test_an_event_at_the_earliest_time_is_later_than_the_beginning_of_time(database: Engine) -> None:
+    with Session(database) as session:
+        account = Account(id=_ID)
+        account.apply_event(MoneyDeposited(amount=Decimal(1)), occurred_at=EARLIEST)
+        session.add(account)
+        session.commit()
+        for moment in _BEFORE_ALL:
+            assert EventStore(session).events.occurred_until(moment).count() == 0
+        assert EventStore(session).events.occurred_until(EARLIEST).count() == 1
