@@ -9,8 +9,10 @@ from sa_eventsource.commands import (
     Commands,
     Handled,
     ProblemDetails,
+    async_schedule,
     command_handler,
     problem_details,
+    schedule,
 )
 from sa_eventsource.consumers import subscribe
 from sa_eventsource.event_log import AsyncEventStore, EventStore
@@ -20,6 +22,7 @@ from sa_eventsource.exceptions import (
     AggregateNotFoundError,
     AggregateStateError,
     AutocommitError,
+    CommandDiscardedError,
     CommandIdConflictError,
     CommandPayloadError,
     CommitTokenError,
@@ -69,6 +72,7 @@ from sa_eventsource.exceptions import (
     UnknownEventTypeError,
 )
 from sa_eventsource.mapping import EventRecord, EventSourceOptions, event_record
+from sa_eventsource.processes import After, ProcessManager, reacts
 from sa_eventsource.projections import (
     ConsumerStatus,
     EventReplayer,
@@ -97,6 +101,7 @@ _wire()
 
 __all__ = [
     "REMOVED",
+    "After",
     "AggregateIdError",
     "AggregateNotFoundError",
     "AggregateRoot",
@@ -109,6 +114,7 @@ __all__ = [
     "AsyncWorker",
     "AutocommitError",
     "Command",
+    "CommandDiscardedError",
     "CommandIdConflictError",
     "CommandPayloadError",
     "Commands",
@@ -157,6 +163,7 @@ __all__ = [
     "Pace",
     "PartialStateError",
     "ProblemDetails",
+    "ProcessManager",
     "Publisher",
     "ReadModel",
     "ReadModelChangedError",
@@ -183,6 +190,7 @@ __all__ = [
     "Worker",
     "__version__",
     "applies",
+    "async_schedule",
     "async_wait_for",
     "command_handler",
     "commit_token",
@@ -198,6 +206,8 @@ __all__ = [
     "lock_aggregate",
     "map_from_event",
     "problem_details",
+    "reacts",
+    "schedule",
     "subscribe",
     "upcast",
     "verify",

@@ -23,9 +23,11 @@ from sqlalchemy.event import listen
 from sqlalchemy.orm import Mapper, Session
 
 from sa_eventsource.aggregates import AggregateRoot, StateField, set_session_side
+from sa_eventsource.commands import due_commands, scheduling
 from sa_eventsource.consumers import refuse_commit
 from sa_eventsource.events import on_join
 from sa_eventsource.mapping import EventRecord
+from sa_eventsource.processes import ProcessManager, process_manager
 from sa_eventsource.projections import waiting
 from sa_eventsource.read_models import ReadModel, mapped_rows, read_model, row_guards, strong
 from sa_eventsource.session import (
@@ -46,7 +48,7 @@ from sa_eventsource.session import (
 from sa_eventsource.session.instances import SessionSide
 from sa_eventsource.session.sqlalchemy_internals import refuse_inspection
 from sa_eventsource.store import on_appended, snapshots
-from sa_eventsource.workers import announcements
+from sa_eventsource.workers import announcements, on_working
 
 
 def wire() -> None:
@@ -55,6 +57,7 @@ def wire() -> None:
     _loading()
     _flushes_and_transactions()
     _appended_events()
+    _commands()
     _read_models()
     _migrations()
 
@@ -102,6 +105,12 @@ def _appended_events() -> None:
     on_savepoint_undone(strong.expire_strong_models)
     on_committed(waiting.wait_where_asked)
     on_committed(announcements.announce)
+
+
+def _commands() -> None:
+    listen(Session, "after_commit", scheduling.after_commit)
+    on_working(due_commands.due_commands, due_commands.async_due_commands)
+    on_mapped(ProcessManager, process_manager.follow)
 
 
 def _read_models() -> None:

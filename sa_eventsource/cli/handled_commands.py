@@ -1,21 +1,87 @@
-"""``sa-eventsource commands``: what to do about commands that have a row."""
+"""``sa-eventsource commands``: what to do about commands that wait, are parked, or were done long ago."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
+from uuid import UUID
 
 import typer
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy.orm import Session
 
+from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.output import console_for_tables
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
-from sa_eventsource.commands import Commands
+from sa_eventsource.commands import Commands, discard_command, retry_command, waiting_commands
+from sa_eventsource.projections import in_short
+
+IdArgument = Annotated[UUID, typer.Argument(metavar="ID", show_default=False, help="The command's id.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, help="Look after commands that were handled under an id, or are scheduled.")
+    group.command("list")(list_waiting)
+    group.command("retry")(retry)
+    group.command("discard")(discard)
     group.command("prune")(prune)
     app.add_typer(group, name="commands")
+
+
+def list_waiting(
+    base: BaseArgument,
+    *,
+    url: UrlOption = None,
+    only_parked: Annotated[bool, typer.Option("--parked", help="Leave those out that wait for their time.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="Print each error with its traceback.")] = False,
+) -> None:
+    """List the commands that are scheduled, and those that are parked because they failed."""
+    with open_target(base, url) as target, Session(target.engine) as session:
+        waiting = waiting_commands(session, target.base, only_parked=only_parked)
+    if as_json:
+        for each in waiting:
+            typer.echo(json.dumps(asdict(each), default=str))
+        return
+    table = Table("id", "command", "status", "due", "key", "attempts", "data", "error")
+    for each in waiting:
+        table.add_row(
+            str(each.command_id),
+            each.command_type,
+            each.status,
+            f"{each.due_at:%Y-%m-%d %H:%M:%S}",
+            escape(each.key or ""),
+            str(each.attempts),
+            escape(in_short(each.data)),
+            escape(in_short(each.error or "")),
+        )
+    console = console_for_tables()
+    console.print(table)
+    for each in waiting if errors else ():
+        if each.error is not None:
+            console.print(f"\n{each.command_type} {each.command_id}:\n{each.error}", markup=False, soft_wrap=True)
+
+
+def retry(base: BaseArgument, command_id: IdArgument, *, url: UrlOption = None) -> None:
+    """Schedule a parked command for now, with all its attempts before it."""
+    with open_target(base, url) as target, Session(target.engine) as session:
+        if not retry_command(session, target.base, command_id):
+            raise UsageError(f"there is no parked command {command_id}")
+        session.commit()
+    typer.echo(f"{command_id} is scheduled for now", err=True)
+
+
+def discard(base: BaseArgument, command_id: IdArgument, *, url: UrlOption = None) -> None:
+    """Decide that a scheduled or parked command is never done."""
+    with open_target(base, url) as target, Session(target.engine) as session:
+        if not discard_command(session, target.base, command_id):
+            raise UsageError(f"there is no scheduled and no parked command {command_id}")
+        session.commit()
+    typer.echo(f"{command_id} is discarded", err=True)
 
 
 def prune(

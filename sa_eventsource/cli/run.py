@@ -38,7 +38,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     *,
     url: UrlOption = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A model or subscription to look after; all if none.")
+        list[str] | None, typer.Option(metavar="NAME", help="A model or subscription to look after, or commands; all if none.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Take what is there, and end: for cron.")] = False,
     longest_pause: Annotated[
@@ -57,7 +57,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     ] = None,
     attempts: Annotated[int, typer.Option(min=1, help="How often an event is tried.")] = RetryPolicy().attempts,
 ) -> None:
-    """Keep eventual read models and subscriptions up with the log, until SIGTERM or SIGINT.
+    """Keep eventual read models and subscriptions up with the log, and run scheduled commands, until SIGTERM or SIGINT.
 
     Any number may run, on any machines. The batch under way is finished, or rolled back as a whole.
     """

@@ -3,8 +3,11 @@
 from sa_eventsource.commands.attempt import Handled
 from sa_eventsource.commands.command import Command
 from sa_eventsource.commands.command_handlers import command_handler
+from sa_eventsource.commands.command_rows import require_table
 from sa_eventsource.commands.commands import AsyncCommands, Commands
 from sa_eventsource.commands.problems import ProblemDetails, problem_details
+from sa_eventsource.commands.scheduling import async_schedule, schedule
+from sa_eventsource.commands.waiting_commands import WaitingCommand, discard_command, retry_command, waiting_commands
 
 __all__ = [
     "AsyncCommands",
@@ -12,6 +15,13 @@ __all__ = [
     "Commands",
     "Handled",
     "ProblemDetails",
+    "WaitingCommand",
+    "async_schedule",
     "command_handler",
+    "discard_command",
     "problem_details",
+    "require_table",
+    "retry_command",
+    "schedule",
+    "waiting_commands",
 ]

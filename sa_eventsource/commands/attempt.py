@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
-from sa_eventsource.commands.command_rows import CommandRows, result_of
+from sa_eventsource.commands.command_rows import CommandRows, Outcome, result_of
 from sa_eventsource.consumers import keeping_transaction
 from sa_eventsource.events import EventContext, current_context, difference, within_context
-from sa_eventsource.exceptions import CommandIdConflictError, CommandPayloadError, HandlerTransactionError
-from sa_eventsource.mapping import DONE
+from sa_eventsource.exceptions import (
+    CommandDiscardedError,
+    CommandIdConflictError,
+    CommandPayloadError,
+    HandlerTransactionError,
+)
+from sa_eventsource.mapping import DISCARDED, DONE
 from sa_eventsource.session import last_event_written
-from sa_eventsource.store import CONTEXT_KEY
+from sa_eventsource.store import CONTEXT_KEY, database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
     from pydantic import BaseModel
+    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session, SessionTransaction
 
     from sa_eventsource.commands.command_handlers import CommandHandler
@@ -28,6 +34,9 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
 
 R = TypeVar("R", default=Any)
+
+TABLES = "sa_eventsource.commands"
+"""Key in a session's ``info``: the tables of the base whose command is handled in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class Attempt:
         command_id: Its id.
         tables: The library's tables.
         is_kept: Whether it has a row, so that it is done once.
+        given_with: The context that it was scheduled with; None to take that in force.
         data: The command as JSON text, if it is kept.
     """
 
@@ -65,8 +75,10 @@ class Attempt:
     command_id: UUID
     tables: EventSourceTables
     is_kept: bool
+    given_with: EventContext | None = None
     data: str = field(init=False)
     _outer: EventContext = field(default_factory=EventContext, init=False)
+    _earlier: UUID | None = field(default=None, init=False)
     _begun: SessionTransaction | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -79,11 +91,20 @@ class Attempt:
 
     @contextmanager
     def context(self, session: Session) -> Iterator[None]:
-        """Give all that is applied in the block the command's context: it is the cause, unless nobody could look it up."""
-        self._outer = current_context().merged_over(session.info.get(CONTEXT_KEY, EventContext()))
+        """Give all that is applied in the block the command's context: it is the cause, unless nobody could look it up.
+
+        What is scheduled in the session goes into the same table.
+        """
+        self._outer = context_of(session) if self.given_with is None else self.given_with
         cause = self.command_id if self.is_kept or self._outer.causation_id is None else self._outer.causation_id
-        with within_context(EventContext(self._outer.correlation_id or self.command_id, cause)):
+        session.info[TABLES] = self.tables
+        with within_context(EventContext(self._outer.correlation_id or self.command_id, cause, self._outer.metadata)):
             yield
+
+    def take_over(self, session: Session) -> None:
+        """Go on in the transaction in which the command was claimed, perhaps together with others."""
+        self._begun = session.get_transaction()
+        self._earlier = last_event_written(session)
 
     def begin(self, session: Session) -> Handled[Any] | None:
         """Begin the transaction; give what the command gave, if it is done already.
@@ -95,6 +116,7 @@ class Attempt:
             session.begin()
         self._begun = session.get_transaction()
         if not self.is_kept:
+            become_writer(session, self.tables)
             return None
         rows = CommandRows.within(session, self.tables)
         while not rows.insert_done(self.command_id, self.handler.command_type, self.data, self._outer):
@@ -115,6 +137,12 @@ class Attempt:
         if session.get_transaction() is not self._begun:
             raise HandlerTransactionError("rolled the transaction back, or ended it otherwise")
 
+    async def call(self, session: AsyncSession) -> Any:
+        """Call the handler, whichever kind it is."""
+        if self.handler.is_coroutine_function:
+            return await self.handler.function(self.command, session)
+        return await session.run_sync(lambda sync_session: self.handler.call(self.command, sync_session))
+
     def finish(self, session: Session, result: Any) -> Handled[Any]:
         """Write what the handler has done, and that it is done, and commit.
 
@@ -124,22 +152,54 @@ class Attempt:
         session.flush()
         token = last_event_written(session)
         if self.is_kept:
-            rows = CommandRows.within(session, self.tables)
-            rows.note_done(self.command_id, self.handler.results_as_json.write(result), token)
+            outcome = Outcome(self.command_id, self.handler.results_as_json.write(result), token)
+            CommandRows.within(session, self.tables).note_done([outcome])
         session.commit()
         return Handled(self.command_id, result, token)
 
+    def outcome(self, session: Session, result: Any) -> Outcome:
+        """Write what the handler has done, and let go of all that it has loaded; whoever has claimed the command goes on.
+
+        Raises:
+            CommandPayloadError: The result would not come back exactly.
+        """
+        session.flush()
+        last = last_event_written(session)
+        session.expunge_all()
+        return Outcome(self.command_id, self.handler.results_as_json.write(result), None if last == self._earlier else last)
+
     def _first_outcome(self, row: CommandRow) -> Handled[Any] | None:
-        if row.command_type != self.handler.command_type or not self._is_same(row):
-            raise CommandIdConflictError(self.command_id, command_type=row.command_type, given_type=self.handler.command_type)
+        refuse_another(self.command_id, row, self.handler, self.command)
+        if row.status == DISCARDED:
+            raise CommandDiscardedError(self.command_id, row.command_type)
         if row.status != DONE:
             return None
         result = None if row.outcome is None else self.handler.results_as_json.read(result_of(row.outcome))
         return Handled(self.command_id, result, row.token, is_repetition=True)
 
-    def _is_same(self, row: CommandRow) -> bool:
-        """Compare as the class reads it now, which may have got a field with a default since."""
-        try:
-            return difference(self.command, self.handler.commands_as_json.read(row.data)) is None
-        except CommandPayloadError:
-            return False
+
+def become_writer(session: Session, tables: EventSourceTables) -> None:
+    """Have what a handler reads hold until it writes, where one writer at a time is all there is: SQLite refuses to wait then."""
+    connection = session.connection(bind_arguments=tables.bind_arguments)
+    database = database_of(connection.dialect)
+    database.begin(connection)
+    database.become_writer(connection, tables.events)
+
+
+def context_of(session: Session) -> EventContext:
+    """Get the context in force, and that of the session around it."""
+    return current_context().merged_over(session.info.get(CONTEXT_KEY, EventContext()))
+
+
+def refuse_another(command_id: UUID, row: CommandRow, handler: CommandHandler, command: BaseModel) -> None:
+    """Refuse a command whose id another one has.
+
+    They are compared as the class reads them now, which may have got a field with a default since.
+
+    Raises:
+        CommandIdConflictError: It has.
+    """
+    with suppress(CommandPayloadError):
+        if row.command_type == handler.command_type and difference(command, handler.commands_as_json.read(row.data)) is None:
+            return
+    raise CommandIdConflictError(command_id, command_type=row.command_type, given_type=handler.command_type)

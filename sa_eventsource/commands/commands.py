@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from sa_eventsource.arguments import check_uuid, whole_number
 from sa_eventsource.commands.attempt import Attempt
 from sa_eventsource.commands.command_handlers import handler_of
-from sa_eventsource.commands.command_rows import table_of
+from sa_eventsource.commands.command_rows import require_table
+from sa_eventsource.commands.pauses import pauses_between
 from sa_eventsource.commands.pruning import check_age, prune_some
 from sa_eventsource.mapping import async_session_maker, session_maker, tables_of_base
 from sa_eventsource.projections import async_wait_for, wait_for
@@ -19,7 +19,7 @@ from sa_eventsource.session import is_conflict
 from sa_eventsource.time_ordered_ids import uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import timedelta
     from uuid import UUID
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from sa_eventsource.commands.attempt import Handled
     from sa_eventsource.commands.command import Command, R
-
-_FIRST_PAUSE = 0.01
-_LONGEST_PAUSE = 1.0
 
 Models: TypeAlias = "type[Any] | Sequence[type[Any]]"
 
@@ -47,15 +44,10 @@ class _Prepared:
     def _attempt(self, command: BaseModel, command_id: UUID | None) -> Attempt:
         if command_id is not None:
             check_uuid("command_id", command_id)
-            table_of(self._tables)
+            require_table(self._tables)
         return Attempt(
             handler_of(command, self._tables), command, command_id or uuid7(), self._tables, is_kept=command_id is not None
         )
-
-    def _pauses(self) -> Iterator[float]:
-        """Random pauses in seconds, growing, one less than there are attempts."""
-        for number in range(self._attempts - 1):
-            yield random.uniform(0, min(_FIRST_PAUSE * 2**number, _LONGEST_PAUSE))  # noqa: S311 - no secret
 
 
 class Commands(_Prepared):
@@ -123,7 +115,7 @@ class Commands(_Prepared):
         attempt, models = self._attempt(command, command_id), _checked_models(wait_for)
         if attempt.handler.is_coroutine_function:
             raise TypeError(f"the handler of {attempt.handler.command_type} is a coroutine function; use AsyncCommands")
-        for pause in self._pauses():
+        for pause in pauses_between(self._attempts):
             try:
                 return self._run(attempt, models, timeout)
             except Exception as error:
@@ -207,7 +199,7 @@ class AsyncCommands(_Prepared):
     ) -> Handled[Any]:
         """Handle a command. As :meth:`Commands.handle`."""
         attempt, models = self._attempt(command, command_id), _checked_models(wait_for)
-        for pause in self._pauses():
+        for pause in pauses_between(self._attempts):
             try:
                 return await self._run(attempt, models, timeout)
             except Exception as error:
@@ -246,13 +238,11 @@ def _act(attempt: Attempt, session: Session) -> Handled[Any]:
 
 
 async def _act_asynchronously(attempt: Attempt, session: AsyncSession) -> Handled[Any]:
-    if not attempt.handler.is_coroutine_function:
-        return await session.run_sync(lambda sync_session: _act(attempt, sync_session))
     earlier = await session.run_sync(attempt.begin)
     if earlier is not None:
         return earlier
     with attempt.at_work(session.sync_session):
-        result = await attempt.handler.function(attempt.command, session)
+        result = await attempt.call(session)
     return await session.run_sync(attempt.finish, result)
 
 

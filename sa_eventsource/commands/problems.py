@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound
 
 from sa_eventsource.exceptions import (
     AggregateNotFoundError,
+    CommandDiscardedError,
     CommandIdConflictError,
     CommandPayloadError,
     DomainRuleError,
@@ -30,6 +31,7 @@ _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (EventAlreadyAppendedError, HTTPStatus.CONFLICT),
     (EventIdConflictError, HTTPStatus.CONFLICT),
     (DomainRuleError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (CommandDiscardedError, HTTPStatus.CONFLICT),
     (CommandIdConflictError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (CommandPayloadError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (ReadModelLagError, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -67,7 +69,8 @@ def problem_details(error: BaseException) -> ProblemDetails:
     """Say what an error is to the web.
 
     ==============================================================================  ======
-    a conflict that no retry has mended, an event that is stored already            409
+    a conflict that no retry has mended, an event that is stored already, a command
+    that was discarded                                                              409
     an aggregate or a row that is not there (``get_one``, ``repository.get``)       404
     a rule broken (:class:`~sa_eventsource.DomainRuleError`), a command whose id is
     another's, a value that cannot be stored exactly                                422

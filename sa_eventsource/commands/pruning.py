@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select
 
 from sa_eventsource.commands.command_rows import CommandRows
-from sa_eventsource.mapping import DONE
+from sa_eventsource.mapping import DISCARDED, DONE
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -32,7 +32,7 @@ def check_age(older_than: timedelta) -> None:
 
 
 def prune_some(session: Session, tables: EventSourceTables, older_than: timedelta) -> int:
-    """Delete some rows of commands that are done, and commit.
+    """Delete some rows of commands that are done or discarded, and commit.
 
     Returns:
         How many; 0 if there are none left.
@@ -40,7 +40,7 @@ def prune_some(session: Session, tables: EventSourceTables, older_than: timedelt
     rows = CommandRows.within(session, tables)
     table = rows.table
     before = datetime.now(UTC) - older_than
-    some = select(table.c.command_id).where(table.c.status == DONE, table.c.handled_at <= before).limit(AT_A_TIME)
+    some = select(table.c.command_id).where(table.c.status.in_((DONE, DISCARDED)), table.c.handled_at <= before).limit(AT_A_TIME)
     number = rows.connection.execute(delete(table).where(table.c.command_id.in_(some))).rowcount
     session.commit()
     return number

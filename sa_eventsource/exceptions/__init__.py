@@ -31,6 +31,7 @@ from sa_eventsource.exceptions.appending import (
 )
 from sa_eventsource.exceptions.base import EventSourceError
 from sa_eventsource.exceptions.commanding import (
+    CommandDiscardedError,
     CommandIdConflictError,
     CommandPayloadError,
     DomainRuleError,
@@ -64,6 +65,7 @@ __all__ = [
     "AggregateNotFoundError",
     "AggregateStateError",
     "AutocommitError",
+    "CommandDiscardedError",
     "CommandIdConflictError",
     "CommandPayloadError",
     "CommitTokenError",

@@ -72,6 +72,24 @@ class CommandIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
         )
 
 
+class CommandDiscardedError(EventSourceError, sa_exc.InvalidRequestError):
+    """A command was scheduled under the id, and somebody has discarded it. Nothing was done; give a new one an id of its own.
+
+    Attributes:
+        command_id: The id.
+        command_type: The command's stored name.
+    """
+
+    def __init__(self, command_id: UUID, command_type: str) -> None:
+        """Build the message from the command."""
+        self.command_id = command_id
+        self.command_type = command_type
+        super().__init__(
+            f"the {command_type} with the id {command_id} was discarded, so that it is never done. Is it wanted after all, "
+            "schedule it, or have it handled, under an id of its own."
+        )
+
+
 class CommandPayloadError(EventSourceError, ValueError):
     """A command or its result holds a value that could not be stored and read back exactly, or what is stored cannot be read.
 

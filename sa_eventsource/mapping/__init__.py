@@ -9,8 +9,9 @@ from sa_eventsource.mapping.column_types import (
     UtcDateTime,
     current_transaction_id,
     database_clock,
+    statement_clock,
 )
-from sa_eventsource.mapping.commands_table import DONE, PARKED, SCHEDULED
+from sa_eventsource.mapping.commands_table import DISCARDED, DONE, PARKED, SCHEDULED, is_scheduled
 from sa_eventsource.mapping.event_columns import (
     APPENDED,
     DOCUMENTS,
@@ -47,12 +48,14 @@ from sa_eventsource.mapping.tables import (
     find_tables,
     is_events_table,
     tables_on,
+    tables_with_commands,
     undone_on_failure,
 )
 from sa_eventsource.mapping.trigger_faults import trigger_faults
 
 __all__ = [
     "APPENDED",
+    "DISCARDED",
     "DOCUMENT",
     "DOCUMENTS",
     "DONE",
@@ -92,6 +95,7 @@ __all__ = [
     "find_tables",
     "id_as_text",
     "is_events_table",
+    "is_scheduled",
     "json_members",
     "json_object",
     "json_row",
@@ -101,9 +105,11 @@ __all__ = [
     "regclass_name",
     "schema_of",
     "session_maker",
+    "statement_clock",
     "streams_of",
     "tables_of_base",
     "tables_on",
+    "tables_with_commands",
     "trigger_faults",
     "undone_on_failure",
 ]

@@ -110,6 +110,18 @@ class database_clock(GenericFunction[datetime]):  # noqa: N801 - SQLAlchemy's na
     inherit_cache = True
 
 
+class statement_clock(GenericFunction[datetime]):  # noqa: N801 - SQLAlchemy's naming of SQL functions
+    """What the database's clock showed when the statement began: the same for all its rows, so that an index is used."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(statement_clock, "postgresql")
+def _postgresql_statement_clock(element: statement_clock, compiler: SQLCompiler, **_: Any) -> str:
+    return "statement_timestamp()"
+
+
 @compiles(database_clock)
 def _standard_clock(element: database_clock, compiler: SQLCompiler, **_: Any) -> str:
     return "CURRENT_TIMESTAMP"
@@ -121,6 +133,7 @@ def _postgresql_clock(element: database_clock, compiler: SQLCompiler, **_: Any) 
 
 
 @compiles(database_clock, "sqlite")
-def _sqlite_clock(element: database_clock, compiler: SQLCompiler, **_: Any) -> str:
+@compiles(statement_clock, "sqlite")
+def _sqlite_clock(element: database_clock | statement_clock, compiler: SQLCompiler, **_: Any) -> str:
     # SQLite counts milliseconds. Six digits, as SQLAlchemy writes times there, so that they compare as text.
     return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"

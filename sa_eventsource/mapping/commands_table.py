@@ -6,14 +6,17 @@ not run again, and one that is scheduled twice under an id is there once.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Integer, MetaData, String, Table, Text, Uuid, func, text
+from sqlalchemy import Column, Integer, MetaData, String, Table, Text, Uuid, func, literal_column, text
 
 from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, UtcDateTime
 from sa_eventsource.mapping.named_indexes import add_index
 
-SCHEDULED, DONE, PARKED = "scheduled", "done", "parked"
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
+SCHEDULED, DONE, PARKED, DISCARDED = "scheduled", "done", "parked", "discarded"
 """What a command's row says of it."""
 
 
@@ -45,7 +48,12 @@ def commands_table(name: str, metadata: MetaData, **where: Any) -> Table:
         Column("handled_at", UtcDateTime, nullable=True),
         **where,
     )
-    waits = commands.c.status == SCHEDULED
+    waits = is_scheduled(commands)
     add_index(commands.c.due_at, postgresql_where=waits, sqlite_where=waits)
     add_index(commands.c.schedule_key, unique=True, postgresql_where=waits, sqlite_where=waits)
     return commands
+
+
+def is_scheduled(commands: Table) -> ColumnElement[bool]:
+    """Select the commands that wait for their time, in words that PostgreSQL finds again in the partial indexes."""
+    return commands.c.status == literal_column(f"'{SCHEDULED}'", String)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    inspect,
     text,
 )
 
@@ -96,6 +98,12 @@ class EventSourceTables:
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def bind_arguments(self) -> dict[str, Any]:
+        """What tells a session with several binds which to use: an aggregate, as binds are often by class."""
+        aggregate_class = next(iter(self.aggregate_classes.values()), None)
+        return {"clause": self.events} if aggregate_class is None else {"mapper": inspect(aggregate_class)}
+
     def refuse_name(self, name: str, wanted_by: str) -> None:
         """Refuse a table of the application that has the name of one of these.
 
@@ -139,6 +147,14 @@ def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> 
             "Set __eventsource__ once, on the declarative base that all classes share."
         )
     return tables
+
+
+_with_commands: WeakSet[EventSourceTables] = WeakSet()
+
+
+def tables_with_commands() -> list[EventSourceTables]:
+    """List the library's tables of each metadata that has one for commands."""
+    return list(_with_commands)
 
 
 def find_tables(metadata: MetaData) -> EventSourceTables | None:
@@ -244,7 +260,10 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     )
     add_index(parked_events.c.projection_name, parked_events.c.aggregate_type, parked_events.c.aggregate_id)
     commands = None if options.commands is None else commands_table(options.commands, metadata, **where)
-    return EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, commands)
+    tables = EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, commands)
+    if commands is not None:
+        _with_commands.add(tables)
+    return tables
 
 
 def _refuse_taken_names(metadata: MetaData, options: EventSourceOptions) -> None:

@@ -1,6 +1,6 @@
 """Following the log: step by step, after failures, once more from its beginning; and the status of those who do."""
 
-from sa_eventsource.projections.failures import RetryPolicy, culprit, record_failure, record_wait
+from sa_eventsource.projections.failures import RetryPolicy, culprit, error_text, record_failure, record_wait
 from sa_eventsource.projections.manager import ReadModelManager
 from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
 from sa_eventsource.projections.parking import has_parked
@@ -23,6 +23,7 @@ __all__ = [
     "attempt_step",
     "culprit",
     "drop_stream",
+    "error_text",
     "has_parked",
     "in_short",
     "next_events",

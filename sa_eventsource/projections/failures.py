@@ -106,7 +106,7 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
             return "overtaken"
         position = _position(connection, follower, checkpoint, error)
         attempts = checkpoint.attempts + 1 if checkpoint.failed_position == position else 1
-        reason = as_text(error)
+        reason = error_text(error)
         outcome = replace(checkpoint, status=RUNNING, failed_position=position, attempts=attempts, error=reason)
         verdict: Verdict
         if attempts < policy.attempts:
@@ -134,7 +134,7 @@ def record_wait(session: Session, follower: Follower, error: Exception, *, longe
     with following(session, follower.consumer, longest_idle=longest_idle) as connection:
         checkpoint = lock_if_free(connection, follower)
         if checkpoint is not None:
-            save_checkpoint(connection, follower, replace(checkpoint, status=WAITING, error=as_text(error)), made_progress=False)
+            save_checkpoint(connection, follower, replace(checkpoint, status=WAITING, error=error_text(error)), made_progress=False)
 
 
 def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint, error: Exception) -> int:
@@ -146,7 +146,7 @@ def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint
     return position
 
 
-def as_text(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Write an error with its traceback; the last line says what went wrong."""
     text = "".join(traceback.format_exception(error)).replace("\x00", "\\x00").rstrip()
     summary = f"{type(error).__name__}: {error}" if isinstance(error, EventSourceError) else message_of(error)

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, update
 
 from sa_eventsource.checkpoints import WAITING, lock_checkpoint, save_checkpoint
 from sa_eventsource.consumers import Relay, followers_of
-from sa_eventsource.projections.failures import as_text
+from sa_eventsource.projections.failures import error_text
 from sa_eventsource.projections.processing import process_stored
 from sa_eventsource.projections.relaying import relay_stored
 from sa_eventsource.projections.steps import skip_failed, take_before_failure
@@ -115,7 +115,7 @@ def _retry_delivery(session: Session, relay: Relay, stream: ParkedStream) -> int
         connection.execute(delete(parked).where(*_of_stream(relay, stream), parked.c.event_id.in_(taken)))
         if error is not None:
             failed = update(parked).where(*_of_stream(relay, stream), parked.c.event_id == ids[len(taken)])
-            connection.execute(failed.values(error=as_text(error)))
+            connection.execute(failed.values(error=error_text(error)))
     if error is not None:
         raise error
     return len(taken)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sa_eventsource.checkpoints import read_batch, read_checkpoints
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.projections.failures import as_text
+from sa_eventsource.projections.failures import error_text
 from sa_eventsource.projections.parking import park, park_behind_others
 from sa_eventsource.store import recorded, select_events
 
@@ -65,7 +65,7 @@ def relay_batch(  # noqa: PLR0913 - what is to be handed over, and from where
     refused = [event for event in settled if event.event_id in delivery.refused]
     for event in refused:
         error = delivery.refused[event.event_id]
-        park(connection, relay, event.position, as_text(error))
+        park(connection, relay, event.position, error_text(error))
         log.error("%s: %s; parked", follower.name, error)
     if refused:
         park_behind_others(connection, follower, done)

@@ -1,13 +1,19 @@
 """Who lets the followers follow by themselves: the worker, the announcements that wake it, its pace."""
 
-from sa_eventsource.workers.announcements import Announcer
+from sa_eventsource.workers.announcements import Announcer, announce_commit
 from sa_eventsource.workers.async_worker import AsyncWorker
+from sa_eventsource.workers.companions import AsyncCompanion, Companion, Companionship, on_working
 from sa_eventsource.workers.pace import Pace
 from sa_eventsource.workers.worker import Worker
 
 __all__ = [
     "Announcer",
+    "AsyncCompanion",
     "AsyncWorker",
+    "Companion",
+    "Companionship",
     "Pace",
     "Worker",
+    "announce_commit",
+    "on_working",
 ]

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
     from uuid import UUID
 
@@ -94,6 +95,11 @@ class Announcer:
 
 
 def announce(_session: Session, _token: UUID) -> None:
+    """Have all announcers of this process announce a commit of events."""
+    announce_commit()
+
+
+def announce_commit() -> None:
     """Have all announcers of this process announce a commit."""
     for each in list(_announcers):
         each.announce()
@@ -109,8 +115,8 @@ class Listener:
         news: Set when there was an announcement; for the reader to clear.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Choose the database.
+    def __init__(self, engine: Engine, also_tell: Callable[[], None]) -> None:
+        """Choose the database, and who else is to be told of each announcement, in the listener's thread.
 
         Raises:
             ValueError: The driver is not psycopg.
@@ -119,6 +125,7 @@ class Listener:
             raise ValueError(f"a worker can listen through psycopg only, not through {engine.dialect.name}+{engine.dialect.driver}")
         self.news = threading.Event()
         self._engine = engine
+        self._also_tell = also_tell
         self._is_connected = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sa_eventsource listener", daemon=True)
@@ -166,6 +173,7 @@ class Listener:
             while not self._stopping:
                 for _ in connection.notifies(timeout=_LOOK_UP, stop_after=1):
                     self.news.set()
+                    self._also_tell()
         finally:
             pooled.close()
 

@@ -11,11 +11,12 @@ from sa_eventsource.consumers import Follower, chosen_consumers, followers_of
 from sa_eventsource.mapping import async_session_maker, tables_of_base
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.store import message_of
+from sa_eventsource.workers.companions import Companionship, async_companions_of, chosen
 from sa_eventsource.workers.pace import Pace
 from sa_eventsource.workers.polling import Polling
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from typing import Self
 
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -49,7 +50,7 @@ class AsyncWorker:
         Args:
             sessions: What makes sessions, such as ``async_sessionmaker(engine)``.
             base: The declarative base.
-            only: Names of read models and subscriptions; None for all.
+            only: Names of read models and subscriptions, and ``"commands"`` for scheduled commands; None for all.
             pace: How often to ask for news; None for every 2 milliseconds on a busy log up to 0.3 seconds on a quiet one.
             retries: How often an event is tried; None for five times within some 17 seconds.
 
@@ -57,18 +58,29 @@ class AsyncWorker:
             DeclarationError: There is no read model and no subscription of a name.
         """
         self._sessions = async_session_maker("AsyncWorker()", sessions)
-        self._consumers = chosen_consumers(tables_of_base("AsyncWorker()", base), only)
         self._pace = pace or Pace()
         self._retries = retries or RetryPolicy()
+        tables = tables_of_base("AsyncWorker()", base)
+        companions = async_companions_of(Companionship(self._sessions, tables, self._pace, self._retries))
+        self._companions, left = chosen(companions, only)
+        self._consumers = chosen_consumers(tables, left)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[int] | None = None
 
     async def run(self) -> int:
         """Follow the log until :meth:`stop` is called; as :meth:`Worker.run`."""
+        beside = [asyncio.create_task(each.run(self._stop), name=f"sa_eventsource {each.name}") for each in self._companions]
+        try:
+            return await self._follow(beside)
+        finally:
+            self._stop.set()
+            await asyncio.gather(*beside)
+
+    async def _follow(self, beside: Sequence[asyncio.Task[None]]) -> int:
         async with self._sessions() as session:
             followers = await session.run_sync(self._followers)
         polling = Polling(followers, self._pace, self._retries, self._stop.is_set)
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not any(task.done() for task in beside):
             async with self._sessions() as session:
                 pause = await session.run_sync(polling.wake)
             with suppress(TimeoutError):

@@ -15,6 +15,7 @@ from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.store import message_of
 from sa_eventsource.workers.announcements import Listener
+from sa_eventsource.workers.companions import Companionship, CompanionThreads, chosen, companions_of
 from sa_eventsource.workers.pace import Pace
 from sa_eventsource.workers.polling import Polling
 
@@ -31,7 +32,7 @@ _LOOK_UP = 0.1
 
 
 class Worker:
-    """Keeps the eventual read models and the subscriptions of a declarative base up with the log.
+    """Keeps the eventual read models and the subscriptions of a declarative base up with the log, and runs scheduled commands.
 
     Any number may run, in threads, processes and on machines: each model is worked on by one of them at a time, whoever comes
     first, and one that dies loses its connection and with it what it held. Each batch is a transaction: what the events do, and how
@@ -63,7 +64,7 @@ class Worker:
         Args:
             sessions: An engine, or what makes sessions where these need more than that.
             base: The declarative base.
-            only: Names of read models and subscriptions; None for all.
+            only: Names of read models and subscriptions, and ``"commands"`` for scheduled commands; None for all.
             pace: How often to ask for news; None for every 2 milliseconds on a busy log up to 0.3 seconds on a quiet one.
             retries: How often an event is tried; None for five times within some 17 seconds.
             listen: Whether to hear of commits from an :class:`~sa_eventsource.Announcer` in the processes that write,
@@ -77,9 +78,12 @@ class Worker:
         if not isinstance(listen, bool | Engine):
             raise TypeError(f"Worker(listen=...) takes True, False or an engine for the database itself, not {listen!r}")
         self._sessions = session_maker("Worker()", sessions)
-        self._consumers = chosen_consumers(tables_of_base("Worker()", base), only)
         self._pace = pace or Pace()
         self._retries = retries or RetryPolicy()
+        self._tables = tables_of_base("Worker()", base)
+        companions = companions_of(Companionship(self._sessions, self._tables, self._pace, self._retries))
+        self._companions, left = chosen(companions, only)
+        self._consumers = chosen_consumers(self._tables, left)
         self._listen = listen
         # Not an Event: a signal handler that sets one while this thread holds its lock would wait for itself.
         self._is_stopping = False
@@ -89,7 +93,7 @@ class Worker:
     @property
     def names(self) -> tuple[str, ...]:
         """What it looks after."""
-        return tuple(each.name for each in self._consumers)
+        return (*(each.name for each in self._consumers), *(each.name for each in self._companions))
 
     @property
     def error(self) -> BaseException | None:
@@ -114,10 +118,14 @@ class Worker:
         """
         is_stopping = self._is_asked_to_stop if stop is None else stop.is_set
         polling = self._polling(is_stopping)
-        if not self._consumers:
+        if not self.names:
             log.warning("there is no eventual read model and no subscription on the base, and so nothing to follow")
-        with Listener(self._listening_engine()) if self._listen is not False and self._consumers else nullcontext() as listener:
+        with (
+            CompanionThreads(self._companions, is_stopping) as companions,
+            self._listener(companions) if self._listen is not False and self.names else nullcontext() as listener,
+        ):
             while not is_stopping():
+                companions.check()
                 polling.is_listening = listener is not None and listener.hears
                 with self._sessions() as session:
                     pause = polling.wake(session)
@@ -139,6 +147,8 @@ class Worker:
         polling = self._polling(lambda: False)
         with self._sessions() as session:
             polling.run(session)
+        for each in self._companions:
+            each.run_once()
         return polling.taken
 
     def stop(self) -> None:
@@ -172,11 +182,11 @@ class Worker:
     def _is_asked_to_stop(self) -> bool:
         return self._is_stopping
 
-    def _listening_engine(self) -> Engine:
+    def _listener(self, companions: CompanionThreads) -> Listener:
         if isinstance(self._listen, Engine):
-            return self._listen
+            return Listener(self._listen, companions.wake)
         with self._sessions() as session:
-            return session.get_bind(**self._consumers[0].bind_arguments).engine
+            return Listener(session.get_bind(**self._tables.bind_arguments).engine, companions.wake)
 
     def _polling(self, stopping: Callable[[], bool]) -> Polling:
         with self._sessions() as session:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
 
-from sa_eventsource import Commands
-from tests.cli.commands import fail, succeed
-from tests.commands.bakery import Base, WriteNote
+from sa_eventsource import Commands, RetryPolicy, Worker, schedule
+from tests.cli.commands import fail, start, succeed
+from tests.commands.bakery import Base, Note, WriteNote
+from tests.waiting import wait_until
 
 BAKERY = "tests.commands.bakery:Base"
 TABLE = Base.metadata.tables["commands"]
@@ -29,3 +33,45 @@ def test_a_base_without_the_table_is_told_how_to_get_it(engine: Engine) -> None:
     Base.metadata.create_all(engine)
     message = fail("commands", "prune", "tests.orders:Base", "--older-than", "1", engine=engine, status=1)
     assert 'EventSourceOptions(commands="commands")' in message
+
+
+def test_parked_commands_are_listed_retried_and_discarded(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        first = schedule(session, WriteNote(text="[bold]", fails=True), base=Base, key="k")
+        second = schedule(session, WriteNote(text="x", fails=True), base=Base)
+        waiting = schedule(session, WriteNote(text="x"), base=Base, after=timedelta(days=1))
+        session.commit()
+    Worker(engine, Base, only=["commands"], retries=RetryPolicy(attempts=1)).run_once()
+    lines = [json.loads(line) for line in succeed("commands", "list", BAKERY, "--json", engine=engine).stdout.splitlines()]
+    assert [(each["command_id"], each["status"]) for each in lines] == [
+        (str(first), "parked"),
+        (str(second), "parked"),
+        (str(waiting), "scheduled"),
+    ]
+    listed = succeed("commands", "list", BAKERY, "--parked", "--errors", engine=engine).stdout
+    assert "ValueError: the ink is dry" in listed
+    assert "Traceback" in listed
+    assert str(waiting) not in listed
+    assert succeed("commands", "retry", BAKERY, str(first), engine=engine).stderr == f"{first} is scheduled for now\n"
+    assert succeed("commands", "discard", BAKERY, str(second), engine=engine).stderr == f"{second} is discarded\n"
+    assert "no parked command" in fail("commands", "retry", BAKERY, str(second), engine=engine, status=2)
+    assert "no scheduled and no parked" in fail("commands", "discard", BAKERY, str(uuid4()), engine=engine, status=2)
+
+
+def test_run_picks_scheduled_commands_up(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        schedule(session, WriteNote(text="by the worker"), base=Base)
+        session.commit()
+    worker = start("run", BAKERY, engine=engine)
+    wait_until(lambda: _notes(engine) == ["by the worker"])
+    worker.send_signal(signal.SIGTERM)
+    _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 0
+    assert "commands" in said
+
+
+def _notes(engine: Engine) -> list[str]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Note.text)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
 
     from sqlalchemy import Connection, FromClause, Table
     from sqlalchemy.dialects import postgresql, sqlite
@@ -65,6 +66,10 @@ class Database(ABC):
     @abstractmethod
     def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
         """Write JSON that is given as text into a column of documents."""
+
+    @abstractmethod
+    def moment_after(self, delay: timedelta) -> ColumnElement[datetime]:
+        """Say which moment is so much later than now, by the clock that the database compares with."""
 
     @abstractmethod
     def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     column,
     false,
     func,
+    literal,
     not_,
     or_,
     select,
@@ -25,13 +26,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, OID, REGCLASS, insert
 
-from sa_eventsource.mapping import DOCUMENTS, KINDS, lock_table, regclass_name
+from sa_eventsource.mapping import DOCUMENTS, KINDS, lock_table, regclass_name, statement_clock
 from sa_eventsource.store.databases.database import Database
 from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, is_stored, parameters_of
 from sa_eventsource.store.windows import current_snapshot, visible_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection, FromClause, Table
     from sqlalchemy.dialects.postgresql import Insert
@@ -74,6 +76,10 @@ class PostgreSQL(Database):
     def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
         """Cast the text."""
         return cast(text, JSONB)
+
+    def moment_after(self, delay: timedelta) -> ColumnElement[datetime]:
+        """Add to the server's clock."""
+        return statement_clock() + literal(delay, Interval)
 
     def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:
         """Build the INSERTs; that of many rows takes them as one document."""

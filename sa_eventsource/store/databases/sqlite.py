@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Integer, Text, bindparam, false, func, literal_column, or_, select, text, tuple_, update
+from sqlalchemy import Integer, Text, bindparam, false, func, literal, literal_column, or_, select, text, tuple_, update
 from sqlalchemy.dialects.sqlite import insert
 
-from sa_eventsource.mapping import DOCUMENTS, schema_of
+from sa_eventsource.mapping import DOCUMENTS, UtcDateTime, schema_of
 from sa_eventsource.store.databases.database import Database
 from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import timedelta
 
     from sqlalchemy import Connection, FromClause, Table
     from sqlalchemy.dialects.sqlite import Insert
@@ -66,6 +68,10 @@ class SQLite(Database):
     def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
         """Take the text as it is: JSON is text here."""
         return text
+
+    def moment_after(self, delay: timedelta) -> ColumnElement[datetime]:
+        """Add to this machine's clock, which is the file's too."""
+        return literal(datetime.now(UTC) + delay, UtcDateTime)
 
     def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:
         """Build the INSERTs, which also draw the position: with one writer, the next is one more than the last."""

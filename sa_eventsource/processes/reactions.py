@@ -1,0 +1,155 @@
+"""``@reacts``: methods of a process manager that say what follows from an event, and what they may return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from sa_eventsource.events import DomainEvent
+from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.plain_functions import check_plain, check_ran, takes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sa_eventsource.events import RecordedEvent
+
+M = TypeVar("M", bound="Callable[..., Any]")
+
+_MARK = "__reacts_to__"
+
+HOW_TO_REACT = "Write a plain method, def on_event(self, event), that returns commands, events, After(...), or a list of them."
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """A command for later: ``After(timedelta(minutes=30), CancelOrder(order_id=...))``.
+
+    Attributes:
+        delay: How long after the event occurred that is reacted to.
+        command: The command.
+        key: A name for its place: what the same process has scheduled under it before, and is not yet begun, is replaced.
+    """
+
+    delay: timedelta
+    command: BaseModel
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the types.
+
+        Raises:
+            TypeError: *delay* is no ``timedelta``, or *command* no Pydantic model.
+        """
+        if not isinstance(self.delay, timedelta):
+            raise TypeError(f"After() takes a timedelta, such as timedelta(minutes=30), not {self.delay!r}")
+        if not isinstance(self.command, BaseModel) or isinstance(self.command, DomainEvent):
+            raise TypeError(f"After() takes a command, such as CancelOrder(...), not {self.command!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """One method for one class of events.
+
+    Attributes:
+        event_class: The class.
+        by: The way to the process's id in the event; None for the id of the event's aggregate.
+        name: The method's name.
+    """
+
+    event_class: type[DomainEvent]
+    by: str | None
+    name: str
+
+    def process_id(self, recorded: RecordedEvent[Any]) -> Any:
+        """Get the id of the process that an event is for; None if it is for none."""
+        if self.by is None:
+            return recorded.aggregate_id
+        value: Any = recorded.event
+        for each in self.by.split("."):
+            value = None if value is None else getattr(value, each)
+        return value
+
+    def outcome(self, process: Any, event: DomainEvent) -> list[Any]:
+        """Ask a process what follows from an event.
+
+        Raises:
+            TypeError: The method returned something else than commands, events or ``After``.
+        """
+        returned = getattr(process, self.name)(event)
+        where = f"{type(process).__name__}.{self.name}()"
+        if returned is None:
+            return []
+        if isinstance(returned, BaseModel | After):
+            return [returned]
+        check_ran(where, returned, HOW_TO_REACT)
+        found = list(returned) if isinstance(returned, Iterable) and not isinstance(returned, str | bytes) else [returned]
+        for each in found:
+            if not isinstance(each, BaseModel | After):
+                raise TypeError(f"{where} returned {each!r}. {HOW_TO_REACT}")
+        return found
+
+
+def reacts(*event_classes: type[DomainEvent], by: str | None = None) -> Callable[[M], M]:
+    """Mark the method of a process manager that says what follows from some events.
+
+    Example::
+
+        @reacts(OrderPlaced, by="order_id")
+        def on_placed(self, event: OrderPlaced) -> list[object]:
+            return [RequestPayment(order_id=event.order_id), After(timedelta(minutes=30), GiveUp(order_id=event.order_id))]
+
+    The method is pure: it looks at the process's state and the event, and returns what follows: commands, which are scheduled;
+    events of the process, which change its state by ``@applies`` methods; :class:`After`; a list of these, or None. It changes
+    nothing itself, and asks nobody.
+
+    Args:
+        *event_classes: The events.
+        by: The field that says which process it is, such as ``"order_id"`` or ``"order.id"``; an event in which it is None is for
+            none. Without it, the process has the id of the event's aggregate.
+
+    Raises:
+        DeclarationError: No event class is given, one has no field *by*, or the method is a coroutine or generator function.
+    """
+    if not event_classes or not all(isinstance(each, type) and issubclass(each, DomainEvent) for each in event_classes):
+        raise DeclarationError(f"@reacts takes event classes, such as @reacts(OrderPlaced), not {event_classes!r}")
+    for each in event_classes:
+        if by is not None and by.partition(".")[0] not in each.model_fields:
+            fields = ", ".join(each.model_fields) or "none"
+            raise DeclarationError(f"@reacts({each.__name__}, by={by!r}): the event has no such field; it has: {fields}")
+
+    def mark(method: M) -> M:
+        where = f"the @reacts method {getattr(method, '__qualname__', repr(method))}"
+        check_plain(where, method, HOW_TO_REACT)
+        if not takes(method, 2):
+            raise DeclarationError(f"{where} is called with the event. {HOW_TO_REACT}")
+        marks = [*getattr(method, _MARK, ()), *((each, by) for each in event_classes)]
+        setattr(method, _MARK, marks)
+        return method
+
+    return mark
+
+
+def reactions_of(process_class: type[Any]) -> dict[type[DomainEvent], Reaction]:
+    """Find the reactions of a class and its bases, by the event's class; one of a subclass replaces that of its base.
+
+    Raises:
+        DeclarationError: Two methods of a class react to one event.
+    """
+    found: dict[type[DomainEvent], Reaction] = {}
+    for klass in reversed(process_class.__mro__):
+        of_class: dict[type[DomainEvent], Reaction] = {}
+        for name, member in vars(klass).items():
+            for event_class, by in getattr(member, _MARK, ()):
+                other = of_class.get(event_class)
+                if other is not None:
+                    raise DeclarationError(
+                        f"{process_class.__name__} has two methods for {event_class.__name__}: {other.name} and {name}. Keep one."
+                    )
+                of_class[event_class] = Reaction(event_class, by, name)
+        found |= of_class
+    return found
