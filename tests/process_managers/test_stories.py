@@ -212,7 +212,7 @@ def work(points: Points, url: str) -> None:
     let_work(engine)
 
 
-@pytest.mark.parametrize("number", [1, 3, 6, 10, 15])
+@pytest.mark.parametrize("number", [2, 9, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 4, 6, 12, 15))])
 @pytest.mark.parametrize("kind", ["after INSERT", "before UPDATE", "before COMMIT", "COMMIT sent"])
 def test_killed_anywhere_it_goes_on_without_a_step_lost_or_done_twice(kind: str, number: int, postgres_engine: Engine) -> None:
     url = postgres_engine.url.render_as_string(hide_password=False)
