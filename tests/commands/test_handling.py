@@ -322,8 +322,10 @@ class TestDeclarations:
         def greet_otherwise(command: Greet, session: Session) -> str:
             return "good day"
 
-        assert Commands(engine, Base).handle(Greet()).result == "hello"
-        assert Commands(engine, OtherBase).handle(Greet()).result == "good day"
+        commands, other_commands = Commands(engine, Base), Commands(engine, OtherBase)
+        Base.metadata.create_all(engine)
+        assert commands.handle(Greet()).result == "hello"
+        assert other_commands.handle(Greet()).result == "good day"
 
     def test_a_generator_function_is_refused(self) -> None:
         with pytest.raises(DeclarationError, match="generator function"):
