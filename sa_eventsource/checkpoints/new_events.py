@@ -77,7 +77,8 @@ class NewEvents:
     def left_over(self, session: Session, followers: Iterable[Follower]) -> list[Follower]:
         """Find the followers whose checkpoints do not include all that has been seen here.
 
-        Somebody else has yet to commit it, died while at it, or has sent the follower back. Those that have stopped are left out.
+        Somebody else has yet to commit it, died while at it, or has sent the follower back. Left out are those that have stopped, and those whose
+        checkpoint nobody can read.
         """
         options = database_of(session.get_bind(**self.bind_arguments).dialect).without_transaction
         connection = session.connection(bind_arguments=self.bind_arguments, execution_options=options)
@@ -88,7 +89,7 @@ class NewEvents:
         return [follower for follower in followers if self._is_left_over(follower, checkpoints.get(follower.name, Checkpoint()))]
 
     def _is_left_over(self, follower: Follower, checkpoint: Checkpoint) -> bool:
-        if checkpoint.status == STOPPED:
+        if checkpoint.status == STOPPED or not checkpoint.is_readable:
             return False
         marks = [self._first, *(self._seen.get(event_type) for event_type in follower.consumer.stored_types)]
         reached = [_reached(checkpoint, self._mark)]

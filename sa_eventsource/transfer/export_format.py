@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sa_eventsource.mapping import EXPORTED, MAX_NAME_LENGTH, as_json
+from sa_eventsource.arguments import EARLIEST, LATEST
 from sa_eventsource.store import recording_time
 from sa_eventsource.transfer.json_members import Member, MemberError, unstorable, unstorable_text
 
@@ -211,10 +212,9 @@ def _time(member: Member, field: str) -> datetime:
         raise MemberError(field, f"{_shown(member)} has no offset; write it, such as +00:00")
     if _TOO_FINE.search(member.value):
         raise MemberError(field, f"{_shown(member)} is finer than microseconds, which is all that is stored")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise MemberError(field, f"{_shown(member)} is not in the years 1 to 9999 in UTC") from None
+    if not EARLIEST <= moment < LATEST:
+        raise MemberError(field, f"{_shown(member)} could not be read back from the log; it must lie from {EARLIEST} to {LATEST}")
+    return moment.astimezone(UTC)
 
 
 def _document(member: Member, field: str) -> str:

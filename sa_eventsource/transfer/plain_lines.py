@@ -41,7 +41,8 @@ _NUMBER = r"[1-9][0-9]{0,8}"
 _SMALL = r"[1-9][0-9]{0,3}"
 _NAME = rf'"([^"\\\x00-\x1f]{{1,{MAX_NAME_LENGTH}}})"'
 _UUID = r'"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"'
-_TIME = r'"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?\+00:00)"'
+# Not in the years at whose ends times can be written and not be read: the close look tells.
+_TIME = r'"((?!0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?\+00:00)"'
 # From the first brace to one that makes the rest of the line fit: what lies between is JSON, or the database refuses it.
 _DOCUMENT = r"(\{[^\x00-\x1f]*\})"
 

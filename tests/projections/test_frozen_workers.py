@@ -199,3 +199,17 @@ def test_a_handler_that_takes_too_long_is_told_which_limit_that_was(wheels: Engi
     (problem,) = ReadModelManager(wheels, Base).problems()
     assert problem.startswith("called is stopped: ")
     assert "Pace(longest_idle, longest_call)" in problem
+
+
+def test_a_checkpoint_that_nobody_can_read_hinders_no_other_follower(wheels: Engine) -> None:
+    Worker(wheels, Base, pace=QUICK).run_once()
+    with Worker(wheels, Base, only=["declared", "handled"], pace=QUICK, retries=ONCE) as worker:
+        with wheels.begin() as connection:
+            connection.execute(text("UPDATE projection_positions SET snapshot_cursor = 'zzz' WHERE projection_name = 'declared'"))
+        turn(wheels)
+        wait_until(lambda: turns(wheels, "handled") == 6)
+        turn(wheels)
+        wait_until(lambda: turns(wheels, "handled") == 7)
+        assert worker.error is None
+    states = {each.name: each.state for each in ReadModelManager(wheels, Base).status()}
+    assert (states["declared"], states["handled"]) == ("unreadable", "running")
