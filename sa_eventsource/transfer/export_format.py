@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sa_eventsource.mapping import EXPORTED, MAX_NAME_LENGTH, as_json
 from sa_eventsource.arguments import EARLIEST, LATEST
+from sa_eventsource.mapping import EXPORTED, MAX_NAME_LENGTH, as_json
 from sa_eventsource.store import recording_time
 from sa_eventsource.transfer.json_members import Member, MemberError, unstorable, unstorable_text
 
