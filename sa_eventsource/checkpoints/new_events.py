@@ -77,8 +77,8 @@ class NewEvents:
     def left_over(self, session: Session, followers: Iterable[Follower]) -> list[Follower]:
         """Find the followers whose checkpoints do not include all that has been seen here.
 
-        Somebody else has yet to commit it, died while at it, or has sent the follower back. Left out are those that have stopped, and those whose
-        checkpoint nobody can read.
+        Somebody else has yet to commit it, died while at it, or has sent the follower back. Left out are those that have
+        stopped, and those whose checkpoint nobody can read.
         """
         options = database_of(session.get_bind(**self.bind_arguments).dialect).without_transaction
         connection = session.connection(bind_arguments=self.bind_arguments, execution_options=options)
