@@ -49,10 +49,15 @@ def is_mapped(klass: type[Any]) -> bool:
     )
 
 
-def is_code_of_mapped(name: str, member: object) -> bool:
-    """Tell whether an attribute of a mapped class is the application's, and does not only say how it is mapped."""
-    if name in _BOOKKEEPING or name.startswith(_OF_MAPPING) or _is_of_pydantic(name):
+def is_code_of_mapped(klass: type[Any], name: str) -> bool:
+    """Tell whether what a mapped class defines is the application's, and does not only say how it is mapped."""
+    if (
+        name in _BOOKKEEPING
+        or name.startswith(_OF_MAPPING)
+        or (hasattr(klass, "__pydantic_core_schema__") and _is_of_pydantic(name))
+    ):
         return False
+    member = vars(klass)[name]
     return _is_hybrid(member) or _top_level(type(member)) not in _LIBRARIES
 
 

@@ -294,7 +294,7 @@ class _Writer:
 
     def _definitions(self, owner: type[Any], name: str) -> Iterator[tuple[str, Any]]:
         for klass in classes_of(owner):
-            if name in vars(klass) and self._is_own(klass.__module__) and is_code_of_mapped(name, vars(klass)[name]):
+            if name in vars(klass) and self._is_own(klass.__module__) and is_code_of_mapped(klass, name):
                 yield f"{klass.__qualname__}.{name}", unwrapped(vars(klass)[name])
 
     # Classes

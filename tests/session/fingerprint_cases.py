@@ -221,6 +221,7 @@ class Marked(DomainEvent): ...
 class Common(AggregateRoot):
     n: int = 0
     STEP = 1
+    model_config = 1
     @applies(Added)
     def _added(self, event):
         self.n += 1
@@ -264,7 +265,7 @@ class Account(Common, Base):
         type(self).named()
         self.n += helper(event.n) + by_default(1) + by_module("other") + cached(1) + dispatched(1)
         self.n += FACTOR * RATES["a"] + len(KNOWN) + len(LEVELS) + LIMIT.doubled() + recursive(0)
-        self.n += Rules().rate() + ExtraRules().more() + self.doubled + self.STEP + event.doubled()
+        self.n += Rules().rate() + ExtraRules().more() + self.doubled + self.STEP + self.model_config + event.doubled()
         self.n += PLUGIN.fee() + Tariff.price() + Ledger.limit()
         self.n += len(self) + self["a"] + self("a") + sum(self) + len(f"{self}") + (self == event) + hash(self)
         getattr(self, "_by_text")()
@@ -394,6 +395,7 @@ CHANGES: dict[str, tuple[str, str]] = {
     "method whose name is put together": ("def _on_opening(self): self.n += 5", "def _on_opening(self): self.n += 50"),
     "property of a base": ("def doubled(self): return self.n * 2", "def doubled(self): return self.n * 3"),
     "constant of a base": ("STEP = 1", "STEP = 2"),
+    "constant of a base that is named as one of Pydantic's": ("model_config = 1", "model_config = 2"),
     "another method by the name": ("    def _other(self, event):", "    _other = Common._inner\n    def _former(self, event):"),
     # what they reach
     "function": ("return deeper(value) + 1", "return deeper(value) + 2"),
