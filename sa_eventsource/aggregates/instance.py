@@ -5,6 +5,7 @@ Functions rather than methods, so that they neither show on an application's cla
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -201,12 +202,18 @@ def drop_half_changed_state(aggregate: AggregateRoot[Any]) -> None:
 def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[PendingEvent]) -> None:
     """Make an aggregate transient again, with *pending* for the next flush.
 
-    Its state is made when it is next asked for: from them alone, or, where stored events come before, in a session. A rollback is
-    at work, and would be left half done by what an ``@applies`` method or a default's factory raises.
+    Its state is made by :func:`make_state_again`, or when it is asked for. A rollback is at work here, and what an ``@applies``
+    method or a default's factory raises would leave it half done.
     """
     drop_half_changed_state(aggregate)
     books_of(aggregate).pending = pending
     vars(aggregate).update(id=definition_of(type(aggregate)).typed_id(aggregate_id), version=pending[-1].version)
+
+
+def make_state_again(aggregate: AggregateRoot[Any]) -> None:
+    """Make the state that follows from pending events alone; where its methods raise, that is for whoever asks for it next."""
+    with suppress(Exception):
+        load_missing_state(aggregate)
 
 
 def rebase(

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from sqlalchemy.orm.attributes import flag_modified, instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, books_of, rewind, take_written
+from sa_eventsource.aggregates import AggregateRoot, books_of, make_state_again, rewind, take_written
 from sa_eventsource.exceptions import InactiveTransactionError
 from sa_eventsource.session.sqlalchemy_internals import innermost
 
@@ -279,7 +279,10 @@ def became_transient(session: Session, state: InstanceState[Any]) -> None:
 
 
 def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None:
-    """Rewind once more what was expired since: a flush that fails in ``pending_to_persistent`` leaves it in the identity map."""
+    """Make the state of what was rewound, now that the rollback is done.
+
+    What was expired since is rewound once more: a flush that fails in ``pending_to_persistent`` leaves it in the identity map.
+    """
     ledger = _find(session)
     if ledger is not None:
         ledger.leaving.clear()
@@ -287,6 +290,7 @@ def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None
         for aggregate, aggregate_id, events in rewound:
             if "id" not in vars(aggregate):
                 rewind(aggregate, aggregate_id, events)
+            make_state_again(aggregate)
 
 
 def after_rollback(session: Session) -> None:

@@ -356,7 +356,7 @@ def broken() -> Iterator[list[str]]:
 @pytest.mark.parametrize("what", ["method", "default"])
 @pytest.mark.parametrize("expired", [False, True], ids=["loaded", "expired"])
 @pytest.mark.parametrize("of", ["transaction", "savepoint"])
-def test_a_rollback_calls_no_code_of_an_aggregate(
+def test_a_rollback_is_not_disturbed_by_what_code_of_an_aggregate_raises(
     database: Engine, broken: list[str], what: str, of: str, *, expired: bool
 ) -> None:
     class OwnError(Exception):
@@ -386,3 +386,19 @@ def test_a_rollback_calls_no_code_of_an_aggregate(
         session.commit()
         assert flaky.count == 1
     assert stored_types(database) == ["OrderPlaced", "transactions.FlakyHappened"]
+
+
+@pytest.mark.parametrize("of", ["transaction", "savepoint"])
+def test_the_state_is_there_after_a_rollback_and_stays_when_it_is_added_again(database: Engine, of: str) -> None:
+    flaky = Flaky(id="f-1")
+    flaky.apply_event(FlakyHappened())
+    with Session(database, expire_on_commit=False) as session:
+        session.connection()
+        savepoint = session.begin_nested()
+        session.add(flaky)
+        session.flush()
+        (session if of == "transaction" else savepoint).rollback()
+        session.add(flaky)
+        session.commit()
+    assert inspect(flaky).detached
+    assert (flaky.version, flaky.count, flaky.label) == (1, 1, "new")  # nothing had to be read for it

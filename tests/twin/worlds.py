@@ -229,13 +229,6 @@ class AggregateWorld(World):
     def kind(self) -> type[Any]:
         return SnapshotAccount if self.setting.snapshots else Account
 
-    def loaded(self, instance: Any) -> dict[str, Any]:
-        marks = self.unflushed(instance)
-        if inspect(instance).transient and marks and vars(instance).get("version") == len(marks):
-            # They follow from the events alone, and are there whether or not anyone has asked for them.
-            return dict(zip(STATE, (marks, len(marks), len(marks)), strict=True))
-        return super().loaded(instance)
-
     def unflushed(self, instance: Any) -> tuple[str, ...]:
         return tuple(each.mark for each in instance.pending_events)
 
