@@ -13,6 +13,7 @@ from sqlalchemy.orm.exc import FlushError, StaleDataError
 from sa_eventsource import (
     AutocommitError,
     ConcurrencyError,
+    DuplicateAggregateError,
     EmptyAggregateError,
     EventAlreadyAppendedError,
     EventDecodeError,
@@ -58,6 +59,13 @@ DIFFERENCES = (
         "All are written by one statement, and the transaction's snapshot does not show whose stream has moved on. The transaction "
         "has to be repeated in any case, as `retry_on_conflict` does.",
         (OperationalError, (StaleDataError, IntegrityError, FlushError)),
+    ),
+    Difference(
+        "Two instances of one aggregate, both with changes, in one flush",
+        "`IntegrityError`, `StaleDataError` or `FlushError`, for the second row",
+        "`DuplicateAggregateError`",
+        "It is the application that made two, and no other transaction: trying again would not help.",
+        (DuplicateAggregateError, (StaleDataError, IntegrityError, FlushError)),
     ),
     Difference(
         "Writing a change that was written before: by a pickled copy, or by a retry with the same event ids",
