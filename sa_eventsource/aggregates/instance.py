@@ -5,6 +5,7 @@ Functions rather than methods, so that they neither show on an application's cla
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,6 +67,7 @@ class SessionSide(Protocol):
     def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
         """Set the state from the stored events that the pending ones follow, and from these."""
 
+    @abstractmethod
     def has_statement_hooks(self, session: Session) -> bool:
         """Check whether the application listens to the session's statements, and may keep aggregates from them."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Numeric, Text, case, cast, exists, func, inspect, literal, literal_column, select
+from sqlalchemy import Numeric, Text, case, cast, exists, false, func, inspect, literal, literal_column, or_, select
 
 from sa_eventsource.checkpoints.checkpoint import read_checkpoint
 from sa_eventsource.checkpoints.replication import is_subscribed
@@ -97,7 +97,8 @@ def _here(connection: Connection, tables: EventSourceTables) -> tuple[str, bool]
 def adopt(session: Session, base: Any, *, last_position: int | None = None, keep: bool = False) -> int:
     """Settle a log that came from another cluster, where that does not happen by itself: what raised ``MovedLogError`` goes on.
 
-    In one transaction, which it commits; writers of events and all followers wait for it. Each event is then still taken once.
+    In one transaction, which it commits; writers of events and all followers wait for it. Each event is then still taken once, also
+    where the log is of this cluster already, or this is called a second time.
 
     Args:
         session: A session without a transaction in progress.
@@ -110,6 +111,8 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
 
     Raises:
         MovedLogError: More events will come by a subscription, with ids of the other cluster. End it first.
+        ValueError: *last_position* is less than 0, or behind the log's end. Or followers that began in this cluster have yet to
+            take events that others took in the former one: no transaction id would be right for both. Let them catch up first.
     """
     tables = tables_of_base("adopt()", base)
     positions = tables.projection_positions
@@ -126,6 +129,8 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
         else:
             connection.execute(lock_table(tables.events, "SHARE ROW EXCLUSIVE"))
             newest: int = connection.scalar(select(func.coalesce(func.max(tables.events.c.position), 0))) or 0
+            if last_position is not None and not 0 <= last_position <= newest:
+                raise ValueError(f"last_position is {last_position}, and the log's last position is {newest}")
             changed = renumber(connection, tables, newest if last_position is None else last_position)
         session.commit()
     finally:
@@ -221,8 +226,25 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
     )
     slices = _in_order({each for row in rows for each in (row.snapshot_cursor, row.window_end) if each is not None})
     behind_all: ColumnElement[Any] = literal(str(_FIRST + len(slices)))
-    number = case(*((visible_in(events, literal(each.snapshot)), str(each.number)) for each in slices), else_=behind_all)
-    renumbered = events.update().values(transaction_id=cast(number if slices else behind_all, XID8))
+    # An event that a follower of this cluster has yet to take gets an id that is new to it, and not one from long ago.
+    is_awaited = exists().where(
+        positions.c.cluster == here,
+        positions.c.snapshot_cursor.is_not(None),
+        ~database_of(connection.dialect).taken(events, positions),
+    )
+    taken_elsewhere = or_(false(), *(visible_in(events, literal(each.snapshot)) for each in slices))
+    if connection.scalar(select(exists().where(events.c.position <= last_position, is_awaited, taken_elsewhere))):
+        raise ValueError(
+            "followers that began in this cluster have yet to take events that others have taken before the log was moved; "
+            "let them catch up first, or rebuild them"
+        )
+    this_transaction = cast(func.pg_current_xact_id(), Text)
+    number = case(
+        *((visible_in(events, literal(each.snapshot)), str(each.number)) for each in slices),
+        (is_awaited, this_transaction),
+        else_=behind_all,
+    )
+    renumbered = events.update().values(transaction_id=cast(number, XID8))
     changed = connection.execute(renumbered.where(events.c.position <= last_position)).rowcount
     translated = {each.snapshot: str(Snapshot(each.number + 1, each.number + 1)) for each in slices}
     for row in rows:

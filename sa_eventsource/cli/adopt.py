@@ -42,5 +42,8 @@ def adopt_log(
             what = f"give {upto} transaction ids that hold here, and translate all checkpoints"
         if not yes:
             typer.confirm(f"This will {what}. Writers wait until it is done. Go on?", abort=True, err=True)
-        number = adopt(session, target.base, last_position=last_position, keep=keep)
+        try:
+            number = adopt(session, target.base, last_position=last_position, keep=keep)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     typer.echo(f"done; {number} events were given new transaction ids", err=True)

@@ -73,12 +73,13 @@ class _ReadWithRows(ColumnProperty[Any]):
         dest_state: Any,
         dest_dict: Any,
         load: Any,
-        *recursion: Any,
+        _recursive: Any,
+        _resolve_conflict_map: Any,
     ) -> None:
         """Merge the attribute, where that may be. Without *load*, SQLAlchemy itself refuses an instance that is modified."""
         if load:
             self.check_merge(source_state, dest_state)
-        super().merge(session, source_state, source_dict, dest_state, dest_dict, load, *recursion)
+        super().merge(session, source_state, source_dict, dest_state, dest_dict, load, _recursive, _resolve_conflict_map)
 
     def setup(self, context: Any, query_entity: Any, path: Any, adapter: Any, **options: Any) -> None:
         """Select the column, and have :meth:`create_row_processor` called, which is left out for what is memoized here."""

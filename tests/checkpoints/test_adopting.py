@@ -1,0 +1,112 @@
+"""``adopt`` where the log is of this cluster already, in part or as a whole: no follower loses what it has yet to take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
+
+from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelManager, Worker, map_from_event, verify
+from sa_eventsource.checkpoints import adopt
+from sa_eventsource.read_models import count
+
+
+class Base(DeclarativeBase):
+    """Base of what is adopted."""
+
+
+class Stamped(DomainEvent):
+    """What is counted."""
+
+    __event_type__ = "adopting.Stamped"
+
+
+class Passport(AggregateRoot, Base):
+    """What it happens to."""
+
+    __aggregate_type__ = "adopting.Passport"
+    __ignored_events__ = (Stamped,)
+
+
+class Stamps(ReadModel, Base):
+    """Counts all events in one row."""
+
+    __projection_name__ = "adopting_stamps"
+    kind: Mapped[str] = map_from_event(Stamped, key=True, source="aggregate_id")
+    number: Mapped[int] = map_from_event(Stamped, reduce=count())
+
+
+def stamp(engine: Engine, times: int) -> None:
+    with Session(engine) as session:
+        passport = session.get(Passport, "p")
+        if passport is None:
+            session.add(passport := Passport(id="p"))
+        for _ in range(times):
+            passport.apply_event(Stamped())
+        session.commit()
+
+
+def follow(engine: Engine) -> int:
+    Worker(engine, Base).run_once()
+    with Session(engine) as session:
+        return session.get_one(Stamps, "p").number
+
+
+@pytest.fixture
+def log(postgres_engine: Engine) -> Iterator[Engine]:
+    Base.metadata.create_all(postgres_engine)
+    stamp(postgres_engine, 5)
+    assert follow(postgres_engine) == 5
+    stamp(postgres_engine, 2)  # are yet to be taken
+    yield postgres_engine
+    assert verify(postgres_engine, Base).is_sound
+    assert ReadModelManager(postgres_engine, Base).problems() == []
+
+
+def call(engine: Engine, last_position: int | None = None) -> None:
+    with Session(engine) as session:
+        adopt(session, Base, last_position=last_position)
+
+
+@pytest.mark.parametrize("last_position", [None, 7, 6, 5, 0])
+def test_a_log_of_this_cluster_keeps_what_is_to_be_taken(log: Engine, last_position: int | None) -> None:
+    call(log, last_position)
+    assert follow(log) == 7
+
+
+@pytest.mark.parametrize("last_position", [None, 5])
+def test_it_may_be_called_twice(log: Engine, last_position: int | None) -> None:
+    with log.begin() as connection:
+        connection.execute(text("UPDATE projection_positions SET cluster = '1'"))
+    call(log, last_position)
+    call(log)
+    stamp(log, 1)
+    call(log)
+    assert follow(log) == 8
+    call(log)
+    assert follow(log) == 8
+
+
+def test_no_id_is_given_that_would_be_wrong_for_a_follower(log: Engine) -> None:
+    with log.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO projection_positions (projection_name, last_processed_position, snapshot_cursor, cluster) "
+                "SELECT 'elsewhere', 7, pg_current_snapshot()::text, '1'"
+            )
+        )
+    with pytest.raises(ValueError, match="let them catch up first"):
+        call(log)
+    assert follow(log) == 7
+    call(log)
+    with log.begin() as connection:
+        connection.execute(text("DELETE FROM projection_positions WHERE projection_name = 'elsewhere'"))
+
+
+@pytest.mark.parametrize("last_position", [-1, 8, 9999])
+def test_a_position_that_the_log_does_not_have_is_refused(log: Engine, last_position: int) -> None:
+    with pytest.raises(ValueError, match=f"last_position is {last_position}, and the log's last position is 7"):
+        call(log, last_position)
+    assert follow(log) == 7
