@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test coverage test-sqlalchemy-2.0 lint format docs bench bench-peers bench-sizes ci clean
+.PHONY: help demo test coverage test-slow test-sqlalchemy-2.0 lint format docs bench bench-peers bench-sizes ci clean
 help:  ## show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 24
 
@@ -23,8 +23,11 @@ demo: $(VENV)/.installed  ## tell an order's story on an embedded PostgreSQL
 test: $(VENV)/.installed  ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow' $(TEST_ARGS)
 
-coverage: $(VENV)/.installed  ## run all tests, the slow ones too, with coverage by branch
-	$(BIN)/python -m pytest -n 2 --dist=worksteal --cov --cov-report=term $(TEST_ARGS)
+coverage: $(VENV)/.installed  ## run the tests, but for the slow ones, with coverage by branch
+	$(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow' --cov --cov-report=term $(TEST_ARGS)
+
+test-slow: $(VENV)/.installed  ## run the slow tests
+	$(BIN)/python -m pytest -n 2 --dist=worksteal -m slow $(TEST_ARGS)
 
 test-sqlalchemy-2.0:  ## run the tests on the older SQLAlchemy
 	$(MAKE) $(VENV)-sqlalchemy-2.0/.installed VENV=$(VENV)-sqlalchemy-2.0 EXTRA_REQUIREMENT="'sqlalchemy<2.1'"

@@ -23,7 +23,7 @@ from tests.processes import end_all, guard
 from tests.statement_log import record_statements
 
 settings.register_profile("default", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("default"), max_examples=40, derandomize=True, print_blob=True)
+settings.register_profile("ci", settings.get_profile("default"), max_examples=25, derandomize=True, print_blob=True)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
