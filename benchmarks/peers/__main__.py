@@ -8,13 +8,14 @@ same round.
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 
 from rich.console import Console
 
 from benchmarks.databases import chosen_server, circumstances, own_database
-from benchmarks.peers.contender import present
+from benchmarks.peers.contender import MEASURES, present
 from benchmarks.peers.rounds import Player, Size, play
 
 _LIBRARIES = ("eventsourcing", "python-event-sourcery", "psycopg2-binary")
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=tuple(entries), default=tuple(entries), help="the first is what others are compared to"
     )
+    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=MEASURES)
     parser.add_argument("--durable", action="store_true", help="wait for the disk at each commit")
     arguments = parser.parse_args()
     size = Size(arguments.rounds, arguments.events, arguments.samples, arguments.rate, arguments.writers, arguments.seconds)
@@ -40,10 +42,10 @@ def main() -> None:
         players = {}
         for name in arguments.only:
             url = stack.enter_context(own_database(server, durable=arguments.durable))
-            contender = stack.enter_context(closing(entries[name].open(url, max(size.writers))))
-            contender.create_tables()
-            players[name] = Player(entries[name], contender, url)
-        results = play(players, size)
+            players[name] = Player(url, entries[name].measures, partial(entries[name].open, url))
+            with players[name].open() as contender:
+                contender.create_tables()
+        results = play(players, size, arguments.measures)
         print(f"{circumstances(server)}; {', '.join(f'{each} {version(each)}' for each in _LIBRARIES)}")
     Console(width=200).print(results.table(arguments.only))
 

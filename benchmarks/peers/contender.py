@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FOLLOWING = "following"
 DELAY = "delay"
 APPENDING = "appending"
+MEASURES = (FOLLOWING, APPENDING, DELAY)
 
 
 class Contender(Protocol):
@@ -66,7 +67,7 @@ class Entry:
     module: str
     package: str
     options: tuple[tuple[str, bool], ...] = ()
-    measures: frozenset[str] = frozenset({FOLLOWING, DELAY, APPENDING})
+    measures: frozenset[str] = frozenset(MEASURES)
 
     def open(self, url: URL, connections: int) -> Contender:
         """Connect to the database that all share."""

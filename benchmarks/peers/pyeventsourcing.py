@@ -116,13 +116,18 @@ class EventSourcing:
             "POSTGRES_POOL_SIZE": str(connections),
             "POSTGRES_MAX_OVERFLOW": "2",
             "POSTGRES_ENABLE_DB_FUNCTIONS": "y" if functions else "n",
+            "CREATE_TABLE": "n",  # of several processes that create the function at once, all but one fail
         }
         self._orders = Orders(self._env)
 
     def create_tables(self) -> None:
-        """Make a view: the library creates the tables of what is made."""
-        with self._view():
+        """Make an application and a view that create their tables; an application knows only the types that were there before."""
+        self._orders.close()
+        creating = self._env | {"CREATE_TABLE": "y"}
+        Orders(creating).close()
+        with self._view(creating):
             pass
+        self._orders = Orders(self._env)
 
     def append(self, lines: int) -> UUID:
         """Save a new aggregate."""
@@ -149,7 +154,7 @@ class EventSourcing:
 
     def forget(self) -> None:
         """Empty the view, and let it begin again."""
-        with self._view() as view:
+        with self._view(self._env) as view:
             view.forget(self._orders.name)
 
     def follow(self) -> NoReturn:
@@ -163,8 +168,8 @@ class EventSourcing:
         self._orders.close()
 
     @contextmanager
-    def _view(self) -> Iterator[Totals]:
-        with InfrastructureFactory.construct(Environment(TotalsProjection.name, self._env)) as factory:
+    def _view(self, environment: dict[str, str]) -> Iterator[Totals]:
+        with InfrastructureFactory.construct(Environment(TotalsProjection.name, environment)) as factory:
             yield factory.tracking_recorder(Totals)
 
     def _runner(self) -> ProjectionRunner[Orders, Totals]:

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from benchmarks.peers.contender import APPENDING, DELAY, FOLLOWING
+from benchmarks.peers.contender import APPENDING, DELAY, FOLLOWING, MEASURES
 from benchmarks.peers.measures import appends_in_processes, appends_in_threads, delays, fill, following, rate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import URL
 
-    from benchmarks.peers.contender import Contender, Entry
+    from benchmarks.peers.contender import Contender
 
 
 @dataclass(frozen=True)
 class Player:
-    """A contender with a database of its own."""
+    """A contender with a database of its own.
 
-    entry: Entry
-    contender: Contender
+    Attributes:
+        url: The database.
+        measures: What is measured of it.
+        connect: Connects to the database, with so many connections at most. They are held for one measurement at a time, so that
+            the server has enough of them for all.
+    """
+
     url: URL
+    measures: frozenset[str]
+    connect: Callable[[int], Contender]
+
+    def open(self, connections: int = 2) -> AbstractContextManager[Contender]:
+        """Connect for a block."""
+        return closing(self.connect(connections))
 
 
 @dataclass(frozen=True)
@@ -60,16 +73,20 @@ class Results:
         for what, rates in self.rates.items():
             cells = [_rate_cell(rates, name, first) for name in names]
             table.add_row(what, *cells)
-        for title, share in (("commit to visible, median", 0.5), ("commit to visible, p99", 0.99)):
+        for title, share in _DELAYS if self.delays else ():
             table.add_row(title, *(_delay_cell(self.delays, name, first, share) for name in names))
         return table
 
 
-def play(players: Mapping[str, Player], size: Size) -> Results:
-    """Measure all of it."""
+_DELAYS = (("commit to visible, median", 0.5), ("commit to visible, p99", 0.99))
+
+
+def play(players: Mapping[str, Player], size: Size, measures: Collection[str] = MEASURES) -> Results:
+    """Measure all of it, or only some."""
     results = Results()
-    for measure in (_following, _appending, _delay):
-        measure(players, size, results)
+    for name, measure in ((FOLLOWING, _following), (APPENDING, _appending), (DELAY, _delay)):
+        if name in measures:
+            measure(players, size, results)
     return results
 
 
@@ -81,13 +98,14 @@ def quantile(values: Sequence[float], share: float) -> float:
 def _following(players: Mapping[str, Player], size: Size, results: Results) -> None:
     playing = _measured(players, FOLLOWING)
     for player in playing.values():
-        fill(player.contender, size.events)
+        with player.open() as contender:
+            fill(contender, size.events)
     for _ in range(size.rounds):
         for name, player in playing.items():
-            player.contender.forget()
-            results.rates["catch-up, events/s"][name].append(rate(player.contender.catch_up, size.events))
-        for name, player in playing.items():
-            results.rates["rebuild, events/s"][name].append(rate(player.contender.rebuild, size.events))
+            with player.open() as contender:
+                contender.forget()
+                results.rates["catch-up, events/s"][name].append(rate(contender.catch_up, size.events))
+                results.rates["rebuild, events/s"][name].append(rate(contender.rebuild, size.events))
 
 
 def _appending(players: Mapping[str, Player], size: Size, results: Results) -> None:
@@ -95,7 +113,8 @@ def _appending(players: Mapping[str, Player], size: Size, results: Results) -> N
     for writers in size.writers:
         for _ in range(size.rounds):
             for name, player in playing.items():
-                in_threads = appends_in_threads(player.contender, writers, size.seconds)
+                with player.open(writers) as contender:
+                    in_threads = appends_in_threads(contender, writers, size.seconds)
                 results.rates[f"appends/s, threads: {writers}"][name].append(in_threads)
         for _ in range(size.rounds):
             for name, player in playing.items():
@@ -106,15 +125,16 @@ def _appending(players: Mapping[str, Player], size: Size, results: Results) -> N
 def _delay(players: Mapping[str, Player], size: Size, results: Results) -> None:
     playing = _measured(players, DELAY)
     for player in playing.values():
-        player.contender.catch_up()
+        with player.open() as contender:
+            contender.catch_up()
     for _ in range(size.rounds):
         for name, player in playing.items():
-            with following(name, player.url):
-                results.delays[name] += delays(player.contender, player.url, size.samples // size.rounds, size.rate_beside)
+            with player.open() as contender, following(name, player.url):
+                results.delays[name] += delays(contender, player.url, size.samples // size.rounds, size.rate_beside)
 
 
 def _measured(players: Mapping[str, Player], measure: str) -> dict[str, Player]:
-    return {name: player for name, player in players.items() if measure in player.entry.measures}
+    return {name: player for name, player in players.items() if measure in player.measures}
 
 
 def _rate_cell(rates: Mapping[str, Sequence[float]], name: str, first: str) -> str:

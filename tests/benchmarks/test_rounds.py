@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from benchmarks import sizes
 from benchmarks.peers import rounds
-from benchmarks.peers.contender import APPENDING, DELAY, FOLLOWING, Entry
+from benchmarks.peers.contender import APPENDING, DELAY, FOLLOWING
 from benchmarks.peers.rounds import Player, Results, Size, play, quantile
 
 SIZE = Size(rounds=2, events=40, samples=6, rate_beside=1, writers=(1, 3), seconds=0.1)
@@ -50,8 +50,7 @@ class Silent:
 
 
 def player(name: str, log: list[str], *measures: str) -> Player:
-    entry = Entry(name, "none", "none", measures=frozenset(measures))
-    return Player(entry, Silent(name, log), make_url("postgresql://"))
+    return Player(make_url("postgresql://"), frozenset(measures), lambda connections: Silent(name, log))
 
 
 def shown(table: Table) -> str:
@@ -79,12 +78,20 @@ def test_contenders_take_turns_and_only_in_what_is_measured_of_them(monkeypatch:
     players = {"a": player("a", log, FOLLOWING, APPENDING, DELAY), "b": player("b", log, FOLLOWING)}
     results = play(players, SIZE)
     assert log[:4] == ["a append 20", "a append 20", "b append 20", "b append 20"]
-    assert log[4:10] == ["a forget", "a catch up", "b forget", "b catch up", "a rebuild", "b rebuild"]
+    assert log[4:10] == ["a forget", "a catch up", "a rebuild", "b forget", "b catch up", "b rebuild"]
     assert [each for each in log if each.startswith("threads")] == ["threads a"] * 4
     assert [each for each in log if each.startswith("processes")] == ["processes a"] * 4
     assert results.rates["appends/s, processes: 3"] == {"a": [20.0, 20.0]}
     assert results.delays == {"a": [0.001] * 6}
     assert len(results.rates["rebuild, events/s"]["b"]) == 2
+
+
+def test_some_of_it_can_be_measured_alone() -> None:
+    log: list[str] = []
+    results = play({"a": player("a", log, FOLLOWING, APPENDING, DELAY)}, SIZE, [FOLLOWING])
+    assert set(results.rates) == {"catch-up, events/s", "rebuild, events/s"}
+    assert not results.delays
+    assert "visible" not in shown(results.table(["a"]))
 
 
 def test_the_table_has_medians_and_the_median_of_the_ratios_in_each_round() -> None:
