@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
 from typer.core import TyperGroup
 
 from sa_eventsource.exceptions import EventSourceError
-from sa_eventsource.store import UNDEFINED_TABLE, advice_on, code_of
+from sa_eventsource.store import UNDEFINED_TABLE, advice_on, code_of, said_by_database
 
 FAILED = 1
 CALLED_WRONGLY = 2
@@ -56,7 +56,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, EventSourceError | UsageError | NoResultFound):
         return _one_line(str(error))
     if isinstance(error, DBAPIError) and error.orig is not None:
-        message = _one_line(str(error.orig))
+        message = said_by_database(error.orig)
         if code_of(error) == UNDEFINED_TABLE or message.startswith("no such table"):
             return f"{message}; create the tables first, with Base.metadata.create_all() or a migration, or name another database"
         advice = advice_on(error)

@@ -87,7 +87,8 @@ def retire(
     """Drop what is kept of a version that the code no longer declares, of a former subscription, or of a reader."""
     with open_target(base, url) as target:
         number = EventReplayer(target.engine, target.base).retire(name, version)
-        typer.echo(f"retired {name} version {version}: {number} rows of the shared table deleted", err=True)
+        rows = f"; {number} rows of it in the shared table are deleted" if number else ""
+        typer.echo(f"retired {name} version {version}{rows}", err=True)
 
 
 def _definition(target: Target, name: str) -> ReadModelDefinition:

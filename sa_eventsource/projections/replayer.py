@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, delete, select, text
 
 from sa_eventsource.arguments import check_moment
 from sa_eventsource.checkpoints import any_bind, remove_checkpoints
@@ -179,8 +179,12 @@ class EventReplayer:
             The number of rows that were deleted from the shared table.
 
         Raises:
-            DeclarationError: The code declares that version. Deploy code that does not, everywhere, before retiring it.
+            DeclarationError: The code declares that version: deploy code that does not, everywhere, before retiring it. Or nothing
+                is kept under the name.
+            TypeError: *name* is no text.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"retire() takes the name that something is kept under, such as 'order_list', not {name!r}")
         stored = versioned_name("EventReplayer.retire()", name, version)
         declared = {*self._tables.read_models, *(each.name for each in consumers_on(self._tables))}
         if stored in declared:
@@ -191,9 +195,13 @@ class EventReplayer:
         projections, parked = tables.projections, tables.parked_events
         with self._sessions() as session:
             connection = session.connection(bind_arguments=any_bind(tables))
-            remove_checkpoints(connection, tables, stored)
-            connection.execute(delete(parked).where(parked.c.projection_name == stored))
-            statement = delete(projections).where(projections.c.projection_name == stored)
-            number = connection.execute(statement).rowcount
+            left = remove_checkpoints(connection, tables, stored)
+            left += connection.execute(delete(parked).where(parked.c.projection_name == stored)).rowcount
+            number = connection.execute(delete(projections).where(projections.c.projection_name == stored)).rowcount
+            if not left + number:
+                kept = connection.scalars(select(tables.projection_positions.c.projection_name).order_by(text("1"))).all()
+                raise DeclarationError(
+                    f"nothing is kept under the name {name!r}, version {version}. There are: {', '.join(kept) or 'none'}"
+                )
             session.commit()
         return number

@@ -32,6 +32,7 @@ from sa_eventsource.store.database_errors import (
     is_taken_by_another_row,
     meaning_of,
     message_of,
+    said_by_database,
 )
 from sa_eventsource.store.databases import Database, database_of
 from sa_eventsource.store.driver_statement import DriverStatement, is_execution_heard
@@ -93,6 +94,7 @@ __all__ = [
     "recording_time",
     "require_own_transaction",
     "require_transaction",
+    "said_by_database",
     "select_events",
     "select_raw_events",
     "stored_members",

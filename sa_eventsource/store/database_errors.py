@@ -157,12 +157,17 @@ def advice_on(error: BaseException) -> str | None:
     return _ADVICE.get(code_of(error) or "")
 
 
+def said_by_database(cause: BaseException) -> str:
+    """Get in one line what a driver's error says, with the detail, and without where in the SQL text."""
+    diagnostics = getattr(cause, "diag", None)
+    parts = [getattr(diagnostics, "message_primary", None), getattr(diagnostics, "message_detail", None)]
+    return " ".join((": ".join(part for part in parts if part) or _POINTER.sub("", str(cause))).split())
+
+
 def message_of(error: BaseException) -> str:
     """Get in one line what went wrong: of an error of the database, what the database said, without where in the SQL text."""
     cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    diagnostics = getattr(cause, "diag", None)
-    parts = [getattr(diagnostics, "message_primary", None), getattr(diagnostics, "message_detail", None)]
-    text = ": ".join(part for part in parts if part) or _POINTER.sub("", str(cause))
+    text = said_by_database(cause)
     advice = advice_on(error)
     if advice is not None:
         text = f"{text} ({advice})"

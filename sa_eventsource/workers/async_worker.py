@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.consumers import Follower, chosen_consumers, followers_of
 from sa_eventsource.mapping import async_session_maker, tables_of_base
-from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.store import message_of
 from sa_eventsource.workers.companions import Companionship, async_companions_of, chosen
-from sa_eventsource.workers.pace import Pace
+from sa_eventsource.workers.pace import Pace, check_pace
 from sa_eventsource.workers.polling import Polling
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
     from sqlalchemy.orm import Session
+
+    from sa_eventsource.projections import RetryPolicy
 
 log = logging.getLogger("sa_eventsource.worker")
 
@@ -56,10 +57,10 @@ class AsyncWorker:
 
         Raises:
             DeclarationError: There is no read model and no subscription of a name.
+            TypeError: *pace* is no ``Pace``, or *retries* no ``RetryPolicy``.
         """
         self._sessions = async_session_maker("AsyncWorker()", sessions)
-        self._pace = pace or Pace()
-        self._retries = retries or RetryPolicy()
+        self._pace, self._retries = check_pace("AsyncWorker()", pace, retries)
         tables = tables_of_base("AsyncWorker()", base)
         companions = async_companions_of(Companionship(self._sessions, tables, self._pace, self._retries))
         self._companions, left = chosen(companions, only)

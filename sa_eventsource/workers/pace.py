@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from sa_eventsource.projections import RetryPolicy
+
+_LONGEST = 1_000_000
+"""Eleven days; PostgreSQL counts its limits in milliseconds, 32 bits of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,33 @@ class Pace:
         """Check the figures.
 
         Raises:
-            ValueError: They make no sense.
+            TypeError: One is no number.
+            ValueError: One is not above 0, or longer than a database can wait; or the shortest pause is longer than the longest.
         """
-        if (
-            not 0 < self.shortest <= min(self.longest, self.listening)
-            or min(self.every_follower, self.longest_wait, self.lock_wait, self.longest_idle, self.longest_call, self.turn) <= 0
-            or self.longest_outage < self.shortest
-        ):
-            raise ValueError(f"{self}: pauses are above 0, the shortest not longer than the longest")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise TypeError(f"Pace({each.name}=...) takes a number of seconds, not {value!r}")
+            if not 0 < value <= _LONGEST:
+                raise ValueError(f"Pace({each.name}={value!r}): seconds are above 0, and {_LONGEST:,} at the most")
+        for name in ("longest", "listening", "longest_outage"):
+            if getattr(self, name) < self.shortest:
+                raise ValueError(f"Pace(shortest={self.shortest!r}) is longer than {name}={getattr(self, name)!r}")
+
+
+def check_pace(where: str, pace: Pace | None, retries: RetryPolicy | None) -> tuple[Pace, RetryPolicy]:
+    """Take what says how often a worker looks and tries, or the usual.
+
+    Args:
+        where: Who takes it, for the message.
+        pace: What the caller gave.
+        retries: Likewise.
+
+    Raises:
+        TypeError: One is of another type.
+    """
+    if not isinstance(pace, Pace | None):
+        raise TypeError(f"{where} takes pace=Pace(...), not {pace!r}")
+    if not isinstance(retries, RetryPolicy | None):
+        raise TypeError(f"{where} takes retries=RetryPolicy(attempts=...), not {retries!r}")
+    return pace or Pace(), retries or RetryPolicy()

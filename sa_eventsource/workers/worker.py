@@ -12,11 +12,10 @@ from sqlalchemy import Engine
 
 from sa_eventsource.consumers import chosen_consumers, followers_of
 from sa_eventsource.mapping import session_maker, tables_of_base
-from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.store import message_of
 from sa_eventsource.workers.announcements import Listener
 from sa_eventsource.workers.companions import Companionship, CompanionThreads, chosen, companions_of
-from sa_eventsource.workers.pace import Pace
+from sa_eventsource.workers.pace import Pace, check_pace
 from sa_eventsource.workers.polling import Polling
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from sqlalchemy.orm import Session, sessionmaker
+
+    from sa_eventsource.projections import RetryPolicy
 
 log = logging.getLogger("sa_eventsource.worker")
 
@@ -73,13 +74,12 @@ class Worker:
 
         Raises:
             DeclarationError: There is no read model and no subscription of a name.
-            TypeError: *listen* is neither True, False nor an engine.
+            TypeError: *listen* is neither True, False nor an engine; *pace* is no ``Pace``, or *retries* no ``RetryPolicy``.
         """
         if not isinstance(listen, bool | Engine):
             raise TypeError(f"Worker(listen=...) takes True, False or an engine for the database itself, not {listen!r}")
         self._sessions = session_maker("Worker()", sessions)
-        self._pace = pace or Pace()
-        self._retries = retries or RetryPolicy()
+        self._pace, self._retries = check_pace("Worker()", pace, retries)
         self._tables = tables_of_base("Worker()", base)
         companions = companions_of(Companionship(self._sessions, self._tables, self._pace, self._retries))
         self._companions, left = chosen(companions, only)

@@ -241,7 +241,7 @@ def test_a_former_version_is_retired(banked: Engine) -> None:
     Worker(banked, Base).run_once()
     with banked.begin() as connection:
         connection.execute(text("UPDATE projections SET projection_name = 'old' WHERE projection_name = 'balance'"))
-    assert "retired old version 1: 1 rows" in succeed("retire", BANK, "old", engine=banked).stderr
+    assert "retired old version 1; 1 rows of it" in succeed("retire", BANK, "old", engine=banked).stderr
     assert "is what the code declares" in fail("retire", BANK, "balance", engine=banked, status=1)
 
 

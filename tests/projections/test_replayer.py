@@ -162,6 +162,19 @@ def test_retiring_drops_what_a_version_has_left(filled: Engine) -> None:
             assert connection.scalar(statement) == 0
 
 
+@pytest.mark.parametrize(("name", "version"), [("maler", 1), ("balance", 7)])
+def test_what_is_not_there_is_not_retired(filled: Engine, name: str, version: int) -> None:
+    with pytest.raises(
+        DeclarationError, match=rf"nothing is kept under the name '{name}', version {version}\. There are: .*balance"
+    ):
+        EventReplayer(filled, Base).retire(name, version)
+
+
+def test_what_is_retired_is_named(filled: Engine) -> None:
+    with pytest.raises(TypeError, match="takes the name that something is kept under"):
+        EventReplayer(filled, Base).retire(Balance)  # type: ignore[arg-type]
+
+
 def test_what_the_code_declares_is_not_retired(filled: Engine) -> None:
     with pytest.raises(DeclarationError, match="'balance' version 1 is what the code declares"):
         EventReplayer(filled, Base).retire("balance")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, ReadModel, ReadModelManager, map_from_event
@@ -356,11 +356,36 @@ def test_events_that_nobody_takes_write_nothing(postgres_bank: Engine, statement
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"shortest": 0}, {"shortest": 2, "longest": 1}, {"every_follower": 0}, {"longest_outage": 0.0001}]
+    ("wrong", "message"),
+    [
+        ({"shortest": 0}, r"Pace\(shortest=0\): seconds are above 0"),
+        ({"shortest": 2, "longest": 1}, r"Pace\(shortest=2\) is longer than longest=1"),
+        ({"every_follower": 0}, r"Pace\(every_follower=0\)"),
+        ({"longest_outage": 0.0001}, "is longer than longest_outage=0.0001"),
+        ({"longest_idle": -1}, r"Pace\(longest_idle=-1\): seconds are above 0, and 1,000,000 at the most"),
+        ({"longest_call": 3_000_000}, r"Pace\(longest_call=3000000\)"),
+        ({"longest_call": float("inf")}, r"Pace\(longest_call=inf\)"),
+        ({"lock_wait": float("nan")}, r"Pace\(lock_wait=nan\)"),
+    ],
 )
-def test_a_pace_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="pauses are above 0"):
+def test_a_pace_that_makes_no_sense_is_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Pace(**wrong)
+
+
+@pytest.mark.parametrize("wrong", ["5", None, True])
+def test_a_pace_is_made_of_numbers(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"Pace\(longest_idle=\.\.\.\) takes a number of seconds, not"):
+        Pace(longest_idle=wrong)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("pace", 0.1), ("retries", 3)])
+@pytest.mark.parametrize("worker", [Worker, AsyncWorker])
+def test_what_is_no_pace_and_no_policy_is_refused_before_anything_is_done(worker: Any, name: str, wrong: Any) -> None:
+    url = "postgresql+psycopg://nobody@nowhere/"
+    sessions: Any = create_engine(url) if worker is Worker else async_sessionmaker(create_async_engine(url))
+    with pytest.raises(TypeError, match=f"takes {name}="):
+        worker(sessions, Base, **{name: wrong})
 
 
 def test_a_retry_policy_that_makes_no_sense_is_refused() -> None:
