@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from pyarrow import parquet
 from sqlalchemy import Engine
 
 from sa_eventsource import LogImportError, export_events
+from sa_eventsource.arguments import EARLIEST, LATEST
 from sa_eventsource.transfer.parquet import export_parquet, import_parquet
 from tests.cli.exported_lines import HEADER, OLD_HEADER, header
 from tests.cli.logs import EVENTS
@@ -258,13 +259,17 @@ def test_arguments_are_checked_as_for_lines(log: Engine) -> None:
         import_parquet(log, EVENTS, io.BytesIO())  # type: ignore[arg-type]
 
 
+_YEAR_1900, _YEAR_2200 = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
 def test_moments_are_what_the_file_says(empty: Engine) -> None:
-    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-    if empty.dialect.name == "sqlite":
-        imported_file(empty, made(row(1, occurred_at=first, recorded_at=last)))
-        assert imported_file(empty, exported_file(empty)).skipped == 1
-    else:
-        imported_file(
-            empty, made(row(1, occurred_at=datetime(1900, 1, 1, tzinfo=UTC), recorded_at=datetime(2200, 1, 1, tzinfo=UTC)))
-        )
-        assert imported_file(empty, exported_file(empty)).skipped == 1
+    times = (EARLIEST, LATEST - timedelta(microseconds=1)) if empty.dialect.name == "sqlite" else (_YEAR_1900, _YEAR_2200)
+    imported_file(empty, made(row(1, occurred_at=times[0], recorded_at=times[1])))
+    assert imported_file(empty, exported_file(empty)).skipped == 1
+
+
+@pytest.mark.parametrize("moment", [EARLIEST - timedelta(microseconds=1), LATEST])
+@pytest.mark.parametrize("column", ["occurred_at", "recorded_at"])
+def test_moments_that_could_not_be_read_back_are_refused(empty: Engine, column: str, moment: datetime) -> None:
+    with pytest.raises(LogImportError, match=f"{column}.*could not be read back from the log"):
+        imported_file(empty, made(row(1, **{column: moment})))
