@@ -10,6 +10,7 @@ from sqlalchemy.types import NullType
 from typing_extensions import Format, get_annotations
 
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.read_models.evolved_column_types import check_column_type
 from sa_eventsource.read_models.field_annotations import is_optional, resolved_annotation, type_of
 from sa_eventsource.read_models.fields import Field, FieldDeclaration
 
@@ -118,6 +119,7 @@ def _check(where: str, name: str, column: Column[Any], *, has_own_table: bool) -
             "default=0, or a function, such as default=list"
         )
     if has_own_table:
+        check_column_type(where, column.type)
         return
     without_effect = [option for option in _ONLY_IN_A_TABLE if getattr(column, option)]
     if not isinstance(column.type, NullType):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sqlalchemy import Numeric
 from sqlalchemy.orm import class_mapper
 
 from sa_eventsource.plain_functions import check_ran
 from sa_eventsource.read_models.evolve_methods import HOW_TO_EVOLVE, REMOVED
+from sa_eventsource.read_models.evolved_column_types import places_of
 from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.value_types import EXACT, as_kept_by_jsonb
 
@@ -94,8 +94,9 @@ def decimal_places(definition: ReadModelDefinition) -> dict[str, int]:
     """Find how many decimal places the columns of a model's own table have, by the name of the field, where they are limited."""
     if not definition.has_own_table:
         return {}
-    types = {each.name: class_mapper(definition.model).columns[each.name].type for each in definition.fields}
-    return {name: each.scale for name, each in types.items() if isinstance(each, Numeric) and each.scale is not None}
+    columns = class_mapper(definition.model).columns
+    places = {each.name: places_of(columns[each.name].type) for each in definition.fields}
+    return {name: number for name, number in places.items() if number is not None}
 
 
 def _instance(definition: ReadModelDefinition, key: tuple[Any, ...], row: Row) -> Any:

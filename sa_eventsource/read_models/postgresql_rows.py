@@ -62,7 +62,12 @@ def write_rows(
         "added": f"[{','.join(writer.row(key, rows[key]) for key in added)}]",
         "removed": f"[{','.join(writer.identity(key) for key in there if key not in rows)}]",
     }
-    inserted = connection.execute(folded_rows(definition).write, parameters).all()
+    statements = folded_rows(definition)
+    for name, statement in statements.before.items():
+        written = parameters.pop(name)
+        if written != "[]":
+            connection.execute(statement, {name: written})
+    inserted = connection.execute(statements.write, parameters).all()
     if len(inserted) == len(added):
         return set()
     made = {writer.key_text(found) for found in inserted}

@@ -13,7 +13,23 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import BigInteger, Engine, Enum, Numeric, String, select, text
+from sqlalchemy import (
+    ARRAY,
+    CHAR,
+    REAL,
+    BigInteger,
+    DateTime,
+    Double,
+    Engine,
+    Enum,
+    Float,
+    Numeric,
+    String,
+    TypeDecorator,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, object_session
 
 from sa_eventsource import (
@@ -35,6 +51,7 @@ from sa_eventsource import (
     upcast,
     verify,
 )
+from tests.parameters import plainly
 
 
 class Base(DeclarativeBase):
@@ -503,3 +520,153 @@ def _plain_too(self: Any, recorded: RecordedEvent[Taken]) -> None: ...
 def test_declarations_that_cannot_be_meant_are_refused(namespace: dict[str, Any], message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
         _model(**namespace)
+
+
+class Lowered(TypeDecorator[str]):
+    """A type of the application's that changes what it stores."""
+
+    impl = String
+    cache_ok = True
+
+
+@pytest.mark.parametrize(
+    ("annotation", "column_type", "advice"),
+    [
+        (Decimal, Numeric(10, 2, asdecimal=False), "write Double"),
+        (float, Numeric(10, 2, asdecimal=False), "write Double"),
+        (float, Float(24), "write Double"),
+        (float, REAL(), "write Double"),
+        (datetime, DateTime(), r"write DateTime\(timezone=True\)"),
+        (datetime, postgresql.TIMESTAMP(timezone=True, precision=0), "leave the precision out"),
+        (str, CHAR(6), "write String"),
+        (str, Lowered(), "leave the type out"),
+        (list[Decimal], ARRAY(Numeric(10, 1)), "round in the method"),
+        (list[str], ARRAY(Lowered()), "leave the type out"),
+    ],
+    ids=plainly,
+)
+def test_columns_that_change_values_when_they_are_stored_are_refused(annotation: Any, column_type: Any, advice: str) -> None:
+    namespace = {"a": mapped_column(column_type), "annotations": {"a": Mapped[annotation | None]}, "__tablename__": "changing"}
+    with pytest.raises(DeclarationError, match=rf"Model\.a has a column of type .* changes values when a row is stored.*{advice}"):
+        _model(method=_plain, **namespace)
+
+
+class Weighed(DomainEvent):
+    """Something was weighed."""
+
+    __event_type__ = "evolving.Weighed"
+    grams: Decimal
+
+
+class Parcel(AggregateRoot, Base):
+    """What is weighed."""
+
+    __ignored_events__ = (Weighed,)
+
+
+class Rounded(ReadModel, Base):
+    """Sums that its columns round, to whole numbers where a precision alone is given."""
+
+    __tablename__ = "rounded_sums"
+    id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
+    whole: Mapped[Decimal] = mapped_column(Numeric(5), default=Decimal(0))
+    double: Mapped[float] = mapped_column(Double, default=0.0)
+
+    @evolves(Weighed)
+    def _weighed(self, recorded: RecordedEvent[Weighed]) -> None:
+        self.whole += recorded.event.grams
+        self.double += float(recorded.event.grams)
+
+
+def test_rows_of_rounding_columns_do_not_depend_on_how_many_events_come_together(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        parcel = Parcel(id="p")
+        for _ in range(4):
+            parcel.apply_event(Weighed(grams=Decimal("0.444")))
+        session.add(parcel)
+        session.commit()
+    manager = ReadModelManager(engine, Base)
+    found: list[tuple[Decimal, float]] = []
+    for batch_size in (1, 2, 4):
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM rounded_sums"))
+            connection.execute(text("DELETE FROM projection_positions WHERE projection_name = 'Rounded'"))
+        manager.catch_up(Rounded, batch_size=batch_size)
+        with Session(engine) as session:
+            row = session.get_one(Rounded, "p")
+            found.append((row.whole, row.double))
+    EventReplayer(engine, Base).rebuild(Rounded)
+    with Session(engine) as session:
+        row = session.get_one(Rounded, "p")
+        found.append((row.whole, row.double))
+    assert len(set(found)) == 1
+    assert found[0][0] == 0
+    assert verify(engine, Base, only=["Rounded"]).is_sound
+
+
+class Named(DomainEvent):
+    """A user took a name; it is free again when the user takes another one, or goes."""
+
+    __event_type__ = "evolving.Named"
+    name: str
+
+
+class Gone(DomainEvent):
+    """A user has gone."""
+
+    __event_type__ = "evolving.Gone"
+
+
+class User(AggregateRoot, Base):
+    """Has a name."""
+
+    __aggregate_type__ = "evolving.User"
+    __ignored_events__ = (Named, Gone)
+
+
+class _Names:
+    __removed_by__ = (Gone,)
+    id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
+    name: Mapped[str | None] = mapped_column(unique=True)
+
+    @evolves(Named)
+    def _named(self, recorded: RecordedEvent[Named]) -> None:
+        self.name = recorded.event.name
+
+
+class NamesOfTheirOwn(_Names, ReadModel, Base):
+    """In a table of its own."""
+
+    __tablename__ = "names_of_users"
+
+
+class SharedNames(_Names, ReadModel, Base):
+    """In the shared table."""
+
+    __projection_name__ = "shared_names"
+
+
+@pytest.mark.parametrize("model", [NamesOfTheirOwn, SharedNames])
+def test_a_unique_value_that_one_row_gives_up_is_taken_by_another_of_the_batch(engine: Engine, model: Any) -> None:
+    Base.metadata.create_all(engine)
+    manager = ReadModelManager(engine, Base)
+
+    def happen(*events: tuple[str, DomainEvent]) -> None:
+        with Session(engine) as session:
+            for user_id, event in events:
+                user = session.get(User, user_id)
+                if user is None:
+                    session.add(user := User(id=user_id))
+                user.apply_event(event)
+                session.flush()
+            session.commit()
+        manager.catch_up(model)
+
+    happen(("a", Named(name="x")), ("b", Named(name="y")), ("c", Named(name="z")))
+    happen(("a", Gone()), ("d", Named(name="x")))
+    happen(("b", Named(name="w")), ("e", Named(name="y")))
+    happen(("c", Gone()), ("d", Named(name="z")))
+    with Session(engine) as session:
+        assert {each.id: each.name for each in session.scalars(select(model))} == {"b": "w", "d": "z", "e": "y"}
+    assert verify(engine, Base, only=[model.__read_model_definition__.name]).is_sound

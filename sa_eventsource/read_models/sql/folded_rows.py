@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, and_, bindparam, cast, column, delete, false, func, null, select, tuple_, update
+from sqlalchemy import Text, UniqueConstraint, and_, bindparam, cast, column, delete, false, func, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from sa_eventsource.mapping import quoted
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 
 class FoldedRows:
-    """The two statements for a model.
+    """The statements for a model.
 
     Attributes:
         lock: Selects the rows of parameter ``keys``, a JSON array of objects of the identity's columns, and locks them in the order
             of the keys: key and fields, then ``version``, ``created_at`` and ``updated_at``.
+        before: Statements that write a part of this beforehand, by the name of their parameter, for a model with unique fields:
+            PostgreSQL carries out the parts of one statement in an order of its own, and a value that one row gives up could not be
+            taken by another.
         write: Writes rows as the table has them, each an object of its columns: ``changed`` ones, which are there; ``added`` ones,
             which are not; of ``removed`` ones the identity. Returns the identity of the added rows that it has inserted.
         identity: Names of the columns that identify a row.
@@ -46,7 +49,13 @@ class FoldedRows:
             self._values = ["data"]
         self._values += KEPT
         self.lock = self._lock(columns)
-        self.write = self._write()
+        changed, removed = self._records("changed", [*self.identity, *self._values]), self._records("removed", self.identity)
+        change = update(self._table).values({name: changed.c[name] for name in self._values}).where(self._is_row(changed))
+        remove = delete(self._table).where(self._is_row(removed))
+        self.before: dict[str, Any] = {"removed": remove, "changed": change} if _has_unique_values(definition) else {}
+        self.write = self._add()
+        if not self.before:
+            self.write = self.write.add_cte(change.cte("change"), remove.cte("remove"))
 
     def _lock(self, columns: dict[str, Any]) -> Any:
         keys = self._records("keys", self.identity)
@@ -59,15 +68,9 @@ class FoldedRows:
             .with_for_update(of=self._table)
         )
 
-    def _write(self) -> Any:
-        changed, added, removed = (
-            self._records("changed", [*self.identity, *self._values]),
-            self._records("added", [*self.identity, *self._values]),
-            self._records("removed", self.identity),
-        )
+    def _add(self) -> Any:
+        added = self._records("added", [*self.identity, *self._values])
         positions = POSITIONS if self._definition.has_own_table else "positions"
-        change = update(self._table).values({name: changed.c[name] for name in self._values}).where(self._is_row(changed))
-        remove = delete(self._table).where(self._is_row(removed))
         new: dict[str, Any] = {name: added.c[name] for name in (*self.identity, *self._values)} | {positions: null()}
         if not self._definition.has_own_table:
             new["projection_name"] = quoted(self._definition.name)
@@ -78,7 +81,6 @@ class FoldedRows:
             .from_select(list(new), rows, include_defaults=False)
             .on_conflict_do_nothing(index_elements=target)
             .returning(*(self._table.c[name] for name in self.identity))
-            .add_cte(change.cte("change"), remove.cte("remove"))
         )
 
     def _records(self, parameter: str, names: list[str]) -> Any:
@@ -95,6 +97,16 @@ class FoldedRows:
         if self._definition.has_own_table:
             return []
         return [self._table.c.projection_name == quoted(self._definition.name)]
+
+
+def _has_unique_values(definition: ReadModelDefinition) -> bool:
+    """Check whether rows have values, beside their key, that no two may share."""
+    if any(each.declaration.unique for each in definition.fields):
+        return True
+    table = definition.table
+    return definition.has_own_table and (
+        any(each.unique for each in table.indexes) or any(isinstance(each, UniqueConstraint) for each in table.constraints)
+    )
 
 
 def folded_rows(definition: ReadModelDefinition) -> FoldedRows:
