@@ -626,7 +626,7 @@ class User(AggregateRoot, Base):
 
 
 class _Names:
-    __removed_by__ = (Gone,)
+    __removed_by__: ClassVar[tuple[type[DomainEvent], ...]] = (Gone,)
     id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
     name: Mapped[str | None] = mapped_column(unique=True)
 
