@@ -85,7 +85,7 @@ class Region(ReadModel, Base):
         load_for_update(session, cls, event.event.region).number += 1
 
 
-@subscribe("mailer", Paid, base=Base)
+@subscribe("benchmark_mailer", Paid, base=Base)
 def _mail(event: RecordedEvent[Paid], session: Session) -> None:
     """Do nothing, once an event."""
 
@@ -271,7 +271,7 @@ def measure_backlog(engine: Engine, table: Table, events: int) -> None:
             table.add_row(f"backlog of {added:,} events, {name}", f"{added / (took - startup):,.0f} events/s", f"{peak:.0f} MB")
             took, peak = run_to_the_end(engine, "rebuild", "benchmarks.following:Base", name)
             table.add_row(f"rebuild from {wanted:,} events, {name}", f"{wanted / (took - startup):,.0f} events/s", f"{peak:.0f} MB")
-        took, peak = run_to_the_end(engine, "run", "benchmarks.following:Base", "--once", "--only", "mailer")
+        took, peak = run_to_the_end(engine, "run", "benchmarks.following:Base", "--once", "--only", "benchmark_mailer")
         table.add_row(f"subscription, {added:,} events", f"{added / (took - startup):,.0f} events/s", f"{peak:.0f} MB")
 
 
