@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.consumers import subscriptions_on
 from sa_eventsource.mapping import session_maker, tables_of_base
+from sa_eventsource.projections.catching_up import catch_up
 from sa_eventsource.projections.readers import readers_on
 from sa_eventsource.projections.status import ConsumerStatus, problems, status_of
-from sa_eventsource.projections.steps import catch_up
 from sa_eventsource.read_models import definition_of
 
 if TYPE_CHECKING:

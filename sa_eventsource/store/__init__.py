@@ -41,6 +41,7 @@ from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
 from sa_eventsource.store.raw_events import event_members, not_json, select_raw_events, stored_members
+from sa_eventsource.store.reading_events import read_events
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
 from sa_eventsource.store.snapshots import write_snapshots
 from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_stream, read_streams
@@ -88,6 +89,7 @@ __all__ = [
     "not_json",
     "on_appended",
     "raise_explained",
+    "read_events",
     "read_stream",
     "read_streams",
     "recorded",
