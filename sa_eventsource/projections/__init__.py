@@ -4,10 +4,12 @@ from sa_eventsource.projections.failures import RetryPolicy, culprit, error_text
 from sa_eventsource.projections.manager import ReadModelManager
 from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
 from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.plans import Step
 from sa_eventsource.projections.readers import next_events
 from sa_eventsource.projections.replayer import EventReplayer
+from sa_eventsource.projections.rewind import Rewound, rewind
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
-from sa_eventsource.projections.steps import Step, attempt_step, take_step
+from sa_eventsource.projections.steps import attempt_step, take_step
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "ParkedStream",
     "ReadModelManager",
     "RetryPolicy",
+    "Rewound",
     "Step",
     "async_wait_for",
     "attempt_step",
@@ -34,6 +37,7 @@ __all__ = [
     "record_wait",
     "resume",
     "retry_stream",
+    "rewind",
     "take_step",
     "wait_for",
     "waiting_for",
