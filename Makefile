@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TEST_ARGS ?=
 BENCH_ARGS ?=
+SHOP_ARGS ?=
 
-.PHONY: help demo test coverage test-slow test-sqlalchemy-2.0 lint format docs bench bench-peers bench-sizes ci clean
+.PHONY: help demo shop test coverage test-slow test-sqlalchemy-2.0 lint format docs bench bench-peers bench-sizes ci clean
 help:  ## show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 24
 
@@ -19,6 +20,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed  ## tell an order's story on an embedded PostgreSQL
 	$(BIN)/python docs/examples/order_story.py
+
+shop: $(VENV)/.installed  ## serve a shop on http://127.0.0.1:8000/docs, on an embedded PostgreSQL
+	cd docs/examples && $(abspath $(BIN))/python -m shop $(SHOP_ARGS)
 
 test: $(VENV)/.installed  ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow' $(TEST_ARGS)

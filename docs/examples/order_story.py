@@ -3,14 +3,16 @@
     python order_story.py [postgresql+psycopg://user@host/database]
 
 An order is placed, paid and shipped; two people change it at once; then the log is asked who did what and why, and what was known
-yesterday; and a snapshot makes a long story short. Every step says how many SQL statements it took, and which. Without a URL it
-runs on an embedded PostgreSQL in a temporary directory; with one, in a schema of its own, dropped at the end.
+yesterday; a snapshot makes a long story short; and what happened reaches a consumer on a message bus. Every step says how many SQL
+statements it took, and which. Without a URL it runs on an embedded PostgreSQL in a temporary directory; with one, in a schema of
+its own, dropped at the end.
 """
 # ruff: noqa: SIM117 - a step is a block of its own, so that what it does reads as an application's code
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import re
 import sys
 import time
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from example_server import example_engine, server_version
+from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue, TestRabbitBroker
 from pydantic import BaseModel
 from rich.console import Console
 from rich.rule import Rule
@@ -30,7 +33,7 @@ from rich.text import Text
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, applies, event_context
+from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, Publisher, Worker, applies, event_context
 from sa_eventsource.repository import EventSourcedRepository
 from sa_eventsource.session.retry import retry_on_conflict
 from sa_eventsource.time_ordered_ids import uuid7
@@ -177,6 +180,20 @@ class Order(AggregateRoot, Base):
         self.status = OrderStatus.DELIVERED
 
 
+# -- what others hear of it: a publisher, and a consumer that would run elsewhere -------------------------------------------
+
+broker = RabbitBroker("amqp://in-memory", logger=None)
+publisher = Publisher("shop", OrderPaid, OrderShipped, OrderDelivered, broker=broker, channel="shop", base=Base)
+letters: list[str] = []
+
+
+@broker.subscriber(RabbitQueue("letters", routing_key="Order.*"), RabbitExchange("shop", type=ExchangeType.TOPIC))
+async def write_to_customer(payload: dict[str, Any], message: RabbitMessage) -> None:
+    """Take a message, which carries the event and, in its headers, what it is and whose."""
+    detail = payload.get("tracking") or payload.get("payment_id") or ""
+    letters.append(f"{message.headers['ce-type']} {detail}".strip())
+
+
 # -- the story ---------------------------------------------------------------------------------------------------------
 
 LINES: Final = (Line(article="kettle", quantity=1, price=Decimal("39.90")), Line(article="tea", quantity=4, price=Decimal("4.25")))
@@ -207,6 +224,7 @@ class Story:
         self.audit(order_id)
         self.yesterday(order_id)
         self.snapshot(order_id)
+        self.publish()
 
     def place(self) -> str:
         """Place the order, two days ago."""
@@ -349,11 +367,24 @@ class Story:
                 )
         self.show_stored(order_id)
 
+    def publish(self) -> None:
+        """Publish what happened, to a broker in memory, and show what the consumer heard."""
+
+        async def deliver() -> None:
+            async with TestRabbitBroker(broker, connect_only=False):  # RabbitMQ itself, in production
+                await asyncio.to_thread(Worker(self.engine, Base).run_once)
+
+        code = 'Publisher("shop", OrderPaid, ..., broker=broker); sa-eventsource run'
+        with self.step("A consumer on the message bus hears of it", code, is_workers=True):
+            asyncio.run(deliver())
+            for number, letter in enumerate(letters, start=1):
+                self.console.print(f"  [green]message {number}:[/] {letter}")
+
     # How it is told.
 
     @contextmanager
-    def step(self, title: str, code: str) -> Iterator[None]:
-        """Tell one step, and its statements afterwards."""
+    def step(self, title: str, code: str, *, is_workers: bool = False) -> Iterator[None]:
+        """Tell one step, and its statements afterwards; how many, if they are a worker's."""
         self._step += 1
         self.console.print()
         self.console.print(Rule(Text(f"{self._step}. {title}", style="bold"), align="left", characters="-", style="dim"))
@@ -363,8 +394,9 @@ class Story:
         yield
         milliseconds = (time.perf_counter() - started) * 1000
         between = [each for each in self._statements if each not in {"BEGIN", "COMMIT", "ROLLBACK"}]
-        self.console.print(f"  [bold]{len(between)} SQL statement{'' if len(between) == 1 else 's'}[/], {milliseconds:.1f} ms")
-        for statement in self._statements:
+        who = " of the worker" if is_workers else ""
+        self.console.print(f"  [bold]{len(between)} SQL statement{'' if len(between) == 1 else 's'}[/]{who}, {milliseconds:.1f} ms")
+        for statement in [] if is_workers else self._statements:
             self.console.print(Text(f"    {shortened(statement)}", style="dim"), no_wrap=True, overflow="ellipsis")
 
     @contextmanager

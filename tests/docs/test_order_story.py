@@ -40,6 +40,7 @@ def check(output: str) -> None:
         "The state as it stood yesterday",
         "A snapshot",
         "Loading it again",
+        "A consumer on the message bus hears of it",
     ]
     told = list(steps.values())
     assert "placed, total 56.90, version 1" in told[0]
@@ -63,7 +64,9 @@ def check(output: str) -> None:
     assert "INSERT INTO snapshots" in told[7]
     assert "12 events made this order; loading it read 4 rows" in told[8]
     assert "1 SQL statement," in told[8]
-    assert re.search(r"The end\. The story took \d+\.\d s", told[8])
+    heard = re.findall(r"message \d: (.*)", told[9])
+    assert heard == ["OrderPaid PAY-7781", "OrderShipped PKG-40021", "OrderDelivered"]
+    assert re.search(r"The end\. The story took \d+\.\d s", told[9])
 
 
 def test_on_an_embedded_server() -> None:
