@@ -70,6 +70,7 @@ from sa_eventsource.exceptions import (
     UnitOfWorkBypassError,
     UnknownCommandError,
     UnknownEventTypeError,
+    UnknownNameError,
 )
 from sa_eventsource.mapping import EventRecord, EventSourceOptions, event_record
 from sa_eventsource.processes import After, ProcessManager, reacts
@@ -186,6 +187,7 @@ __all__ = [
     "UnitOfWorkBypassError",
     "UnknownCommandError",
     "UnknownEventTypeError",
+    "UnknownNameError",
     "Verification",
     "Worker",
     "__version__",

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Text, and_, cast, false, func, literal_column
 from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.read_models import ReadModelDefinition
 from sa_eventsource.read_models.sql import is_outdated
-from sa_eventsource.store import current_snapshot, database_of, in_window, recorded, select_events, taken
+from sa_eventsource.store import current_snapshot, database_of, in_window, read_events, taken
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -124,14 +124,12 @@ def read_batch(
     """Read those of a batch's events that are of the given streams and fulfil the conditions, by position.
 
     Raises:
-        EventDecodeError: A payload does not fit its class.
+        EventDecodeError: An event cannot be read.
         UnknownEventTypeError: No class declares an event's type.
     """
     events = follower.tables.events
     where = [*of_batch(follower, batch), *streams.conditions(follower.tables), *conditions]
-    statement = select_events(events).where(*where).order_by(events.c.position)
-    rows = connection.execute(statement, window_parameters(batch.since, batch.until)).all()
-    return [recorded(row) for row in rows]
+    return read_events(connection, events, where, window_parameters(batch.since, batch.until))
 
 
 def of_batch(follower: Follower, batch: Batch) -> list[ColumnElement[bool]]:

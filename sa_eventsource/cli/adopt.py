@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from sa_eventsource.checkpoints import adopt
+from sa_eventsource.checkpoints import adopt, cluster_identifier, read_checkpoints
 from sa_eventsource.cli.errors import UsageError
-from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
+from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.cli.times import for_people
+from sa_eventsource.store import database_of
 
 
 def register(app: typer.Typer) -> None:
@@ -22,28 +25,66 @@ def adopt_log(
     *,
     url: UrlOption = None,
     last_position: Annotated[
-        int | None, typer.Option(metavar="POSITION", show_default=False, help="The last position that was brought here; else all.")
+        int | None,
+        typer.Option(metavar="POSITION", show_default=False, help="The last position that was brought here; else all were."),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="The transaction ids still hold: pg_upgrade, or a physical copy.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="The server's files were brought, as by pg_upgrade, so that the ids hold.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Settle a log that came from another database cluster, where workers say that they cannot tell what is new.
 
-    A dump that is restored before anybody writes to it needs no such thing. Events that were appended here afterwards lie behind
-    --last-position: look for it with "events".
+    A dump that is restored before anybody writes to it needs no such thing. Without options: all events of the log were brought
+    here, by a dump or by replication. With --last-position: those behind it were appended here. With --keep: the server's own
+    files were brought, as by pg_upgrade.
     """
     if keep and last_position is not None:
         raise UsageError("--keep and --last-position exclude each other: either the transaction ids hold, or new ones are given")
     with open_target(base, url) as target, Session(target.engine) as session:
-        if keep:
-            what = "note this cluster in all checkpoints, and keep the transaction ids"
-        else:
-            upto = "the whole log" if last_position is None else f"the events up to position {last_position}"
-            what = f"give {upto} transaction ids that hold here, and translate all checkpoints"
         if not yes:
-            typer.confirm(f"This will {what}. Writers wait until it is done. Go on?", abort=True, err=True)
+            _explain(target, base)
+            typer.confirm(f"This will {_deed(last_position, keep=keep)}. Go on?", abort=True, err=True)
         try:
             number = adopt(session, target.base, last_position=last_position, keep=keep)
         except ValueError as error:
             raise UsageError(str(error)) from error
     typer.echo(f"done; {number} events were given new transaction ids", err=True)
+
+
+def _deed(last_position: int | None, *, keep: bool) -> str:
+    if keep:
+        return "note this cluster in all checkpoints, and keep the transaction ids"
+    upto = "the whole log" if last_position is None else f"the events up to position {last_position}"
+    return f"give {upto} transaction ids that hold here, and translate all checkpoints. Writers wait until it is done"
+
+
+def _explain(target: Target, base: str) -> None:
+    """Show what is known of the log and its checkpoints, and which choice is right when."""
+    events = target.tables.events
+    with target.engine.connect() as connection:
+        number, last, recorded = connection.execute(
+            select(func.count(), func.max(events.c.position), func.max(events.c.recorded_at))
+        ).one()
+        checkpoints = read_checkpoints(connection, target.tables)
+        here = "" if database_of(connection.dialect).has_one_writer else connection.scalar(select(cluster_identifier()))
+    by_cluster: dict[str, list[str]] = {}
+    for name, checkpoint in checkpoints:
+        if checkpoint.cluster is not None:
+            by_cluster.setdefault(checkpoint.cluster, []).append(f"{name} (position {checkpoint.position})")
+    newest = f", the last of them at position {last}, recorded {for_people(recorded)}" if number else ""
+    lines = [f"The log has {number} events{newest}.", f"This is database cluster {here}."]
+    for cluster, names in by_cluster.items():
+        lines.append(f"Checkpoints of {'this cluster' if cluster == here else f'cluster {cluster}'}: {', '.join(names)}.")
+    lines += [line.replace("MODULE:BASE", base) for line in _CHOICES]
+    typer.echo("\n".join(lines), err=True)
+
+
+_CHOICES = (
+    "How did the log come here?",
+    "  By a dump or by replication, and nothing was appended here since:  adopt, without options",
+    "  Likewise, and events were appended here since:                     --last-position N, the last position that was brought:",
+    "     that of the last event from before the move; sa-eventsource events MODULE:BASE --axis recorded --until TIME lists them",
+    "  As the server's own files, such as by pg_upgrade:                  --keep",
+    "Chosen wrongly, followers skip events or take some twice. If you do not know, answer no: nothing is lost meanwhile.",
+)

@@ -1,7 +1,7 @@
 """What the user sees of an error: one line on stderr, and an exit status.
 
-Status 1: the database, or what is in it, did not allow it. Status 2: the command was called wrongly. A reader that went away, such
-as ``head``, is no error; the status is then the one that shells report for SIGPIPE.
+Status 1: the database, or what is in it, did not allow it. Status 2: the command was called wrongly, such as with a name that is
+not there. A reader that went away, such as ``head``, is no error; the status is then the one that shells report for SIGPIPE.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import typer
 from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
 from typer.core import TyperGroup
 
-from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.exceptions import EventSourceError, UnknownNameError
 from sa_eventsource.store import UNDEFINED_TABLE, advice_on, code_of, said_by_database
 
 FAILED = 1
@@ -42,7 +42,7 @@ class ReportingGroup(TyperGroup):
             if ctx.params.get("traceback"):
                 raise
             report(describe(error))
-            raise typer.Exit(CALLED_WRONGLY if isinstance(error, UsageError) else FAILED) from None
+            raise typer.Exit(CALLED_WRONGLY if isinstance(error, UsageError | UnknownNameError) else FAILED) from None
         return result
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from sqlalchemy.orm import Session
 
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import read_time
-from sa_eventsource.projections import EventReplayer
+from sa_eventsource.projections import rewind
 
 if TYPE_CHECKING:
     from sa_eventsource.consumers import Place
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("rewind")(rewind)
+    app.command("rewind")(send_back)
 
 
-def rewind(
+def send_back(
     base: BaseArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name of the subscription or the reader.")],
     *,
@@ -38,11 +39,20 @@ def rewind(
     with open_target(base, url) as target:
         if not yes:
             typer.confirm(f"What {name} does elsewhere will happen again, from {to} on. Go on?", abort=True, err=True)
-        number = EventReplayer(target.engine, target.base).rewind(name, place)
-    typer.echo(f"{name} went back, and has {number} events to take", err=True)
+        with Session(target.engine) as session:
+            rewound = rewind(session, target.tables, name, place)
+    if rewound.again:
+        typer.echo(f"{name} went back, and has {rewound.to_take} events to take, {rewound.again} of them again", err=True)
+    else:
+        typer.echo(f"{name} stays where it is, not further than {to}, and has {rewound.to_take} events to take", err=True)
+
+
+_PLACES = (
+    ", nor is it a position or the word beginning; write beginning, a position such as 120, or a time like 2026-05-04T12:00:00Z"
+)
 
 
 def _place(text: str) -> Place:
     if text == "beginning":
         return "beginning"
-    return int(text) if text.isdecimal() else read_time(text, "--to")
+    return int(text) if text.isdecimal() else read_time(text, "--to", instead=_PLACES)

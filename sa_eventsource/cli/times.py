@@ -33,12 +33,13 @@ def parse_time(text: str | None, option: str) -> datetime | None:
     return None if text is None else read_time(text, option)
 
 
-def read_time(text: str, option: str) -> datetime:
+def read_time(text: str, option: str, *, instead: str = "; write it like 2026-05-04T12:00:00Z") -> datetime:
     """Read a time in ISO 8601.
 
     Args:
         text: The time, with its offset from UTC.
         option: The option it was given to, for the message.
+        instead: What to write instead of what is no time.
 
     Raises:
         UsageError: It is no time, or has no offset.
@@ -46,7 +47,7 @@ def read_time(text: str, option: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{option}: {text!r} is no time in ISO 8601; write it like 2026-05-04T12:00:00Z") from None
+        raise UsageError(f"{option}: {text!r} is no time in ISO 8601{instead}") from None
     if moment.tzinfo is None:
         raise UsageError(f"{option}: {text!r} has no offset; write it, such as {moment.isoformat()}+00:00 or {moment.isoformat()}Z")
     return moment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sa_eventsource.consumers.named_subscriptions import subscriptions_on
-from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.exceptions import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,7 +28,8 @@ def chosen_consumers(tables: EventSourceTables, names: Collection[str] | None) -
     """List those of some names; of None, all.
 
     Raises:
-        DeclarationError: There is none of a name.
+        UnknownNameError: There is none of a name.
+        TypeError: *names* is one text.
     """
     if isinstance(names, str):
         raise TypeError(f"only={names!r}: pass a list of names, such as only=[{names!r}]")
@@ -37,7 +38,6 @@ def chosen_consumers(tables: EventSourceTables, names: Collection[str] | None) -
         return list(known.values())
     for name in names:
         if name not in known:
-            raise DeclarationError(
-                f"no eventual read model and no subscription has the name {name!r}; there are: {', '.join(known) or 'none'}"
-            )
+            message = f"no eventual read model and no subscription has the name {name!r}; there are: {', '.join(known) or 'none'}"
+            raise UnknownNameError(message, name, known)
     return [known[name] for name in dict.fromkeys(names)]

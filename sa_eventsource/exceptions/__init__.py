@@ -37,7 +37,7 @@ from sa_eventsource.exceptions.commanding import (
     DomainRuleError,
     UnknownCommandError,
 )
-from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError
+from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError, UnknownNameError
 from sa_eventsource.exceptions.environment import EventContextLostError, JoinedTransactionError, MissingExtraError, SelftestError
 from sa_eventsource.exceptions.publishing import DeliveryDelayedError, MessageIdError, MessageRefusedError
 from sa_eventsource.exceptions.read_models import (
@@ -113,4 +113,5 @@ __all__ = [
     "UnitOfWorkBypassError",
     "UnknownCommandError",
     "UnknownEventTypeError",
+    "UnknownNameError",
 ]

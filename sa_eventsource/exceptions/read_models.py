@@ -138,13 +138,15 @@ class MovedLogError(EventSourceError):
         here: Identifier of the one that answers.
         by_subscription: Whether a subscription goes on bringing events that have transaction ids of another cluster. Publish the
             other columns alone, or end the subscription first.
+        reason: Why it is not set right by itself; None if it is not certain which events were brought.
     """
 
-    def __init__(self, stored: str | None, here: str, *, by_subscription: bool = False) -> None:
+    def __init__(self, stored: str | None, here: str, *, by_subscription: bool = False, reason: str | None = None) -> None:
         """Build the message from the identifiers."""
         self.stored = stored
         self.here = here
         self.by_subscription = by_subscription
+        self.reason = reason
         if by_subscription:
             super().__init__(
                 "a subscription brings events with transaction ids of another database cluster, which mean nothing in this one "
@@ -153,8 +155,9 @@ class MovedLogError(EventSourceError):
             )
         else:
             super().__init__(
-                f"the log was written in another database cluster ({stored or 'unknown'}, not {here}), and which of "
-                "its events came from there is not certain. Run sa-eventsource adopt, which explains what to choose."
+                f"the log was written in another database cluster ({stored or 'unknown'}, not {here}), and "
+                f"{reason or 'which of its events came from there is not certain'}. "
+                "Run sa-eventsource adopt, which explains what to choose."
             )
 
 

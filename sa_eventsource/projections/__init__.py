@@ -1,25 +1,26 @@
 """Following the log: step by step, after failures, once more from its beginning; and the status of those who do."""
 
-from sa_eventsource.projections.command_backlog import CommandBacklog
 from sa_eventsource.projections.failures import RetryPolicy, culprit, error_text, record_failure, record_wait
 from sa_eventsource.projections.manager import ReadModelManager
 from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
-from sa_eventsource.projections.parking import has_parked, park_behind
+from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.plans import Step
 from sa_eventsource.projections.readers import next_events
 from sa_eventsource.projections.replayer import EventReplayer
+from sa_eventsource.projections.rewind import Rewound, rewind
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
-from sa_eventsource.projections.steps import Step, attempt_step, take_step
+from sa_eventsource.projections.steps import attempt_step, take_step
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
 
 __all__ = [
     "WELL",
-    "CommandBacklog",
     "ConsumerStatus",
     "EventReplayer",
     "OldestTransaction",
     "ParkedStream",
     "ReadModelManager",
     "RetryPolicy",
+    "Rewound",
     "Step",
     "async_wait_for",
     "attempt_step",
@@ -30,13 +31,13 @@ __all__ = [
     "in_short",
     "next_events",
     "oldest_transaction",
-    "park_behind",
     "parked_streams",
     "problems",
     "record_failure",
     "record_wait",
     "resume",
     "retry_stream",
+    "rewind",
     "take_step",
     "wait_for",
     "waiting_for",

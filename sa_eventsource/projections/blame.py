@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.checkpoints import of_consumer
 from sa_eventsource.consumers import is_parked
+from sa_eventsource.exceptions import ReadModelError, SubscriptionError
 from sa_eventsource.projections.processing import process_stored
 from sa_eventsource.read_models import ReadModelDefinition
 from sa_eventsource.store import Meaning, code_of, database_of, is_taken_by_another_row, meaning_of
@@ -56,6 +57,30 @@ def fails_whatever_the_event(session: Session, consumer: Consumer, position: int
     if None in codes:
         return False
     return is_statements or code_of(cause) in codes
+
+
+def with_event(connection: Connection, consumer: Consumer, position: int, error: Exception) -> Exception:
+    """Give an error that names no event the name of one.
+
+    Args:
+        connection: Where to read.
+        consumer: Who could not take the event.
+        position: The event's position.
+        error: What was raised.
+    """
+    if not isinstance(error, ReadModelError | SubscriptionError):
+        return error
+    events = consumer.tables.events
+    columns = (events.c.event_type, events.c.event_id, events.c.aggregate_type, events.c.aggregate_id, events.c.version)
+    event = connection.execute(select(*columns).where(events.c.position == position)).one()
+    name = f"{event.event_type} {event.event_id} ({event.aggregate_type} {event.aggregate_id!r} version {event.version})"
+    named: Exception
+    if isinstance(error, ReadModelError):
+        named = ReadModelError(error.model, events=[name], event_ids=[event.event_id], rows=error.rows, reason=error.reason)
+    else:
+        named = SubscriptionError(error.subscription, events=[name], event_ids=[event.event_id], reason=error.reason)
+    named.__cause__ = error.__cause__
+    return named.with_traceback(error.__traceback__)
 
 
 def _tried(session: Session, connection: Connection, consumer: Consumer, event_id: UUID) -> str | None:

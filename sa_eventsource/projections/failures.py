@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sqlalchemy import select
 
-from sa_eventsource.checkpoints import RUNNING, STOPPED, WAITING, lock_checkpoint, lock_if_free, next_batch, save_checkpoint
+from sa_eventsource.checkpoints import (
+    RUNNING,
+    STOPPED,
+    WAITING,
+    lock_checkpoint,
+    lock_if_free,
+    next_batch,
+    read_checkpoint,
+    save_checkpoint,
+)
 from sa_eventsource.exceptions import (
     EventDecodeError,
     EventSourceError,
@@ -18,9 +27,9 @@ from sa_eventsource.exceptions import (
     SubscriptionError,
     UnknownEventTypeError,
 )
-from sa_eventsource.projections.blame import fails_whatever_the_event
+from sa_eventsource.projections.blame import fails_whatever_the_event, with_event
 from sa_eventsource.projections.parking import park
-from sa_eventsource.projections.transaction import following
+from sa_eventsource.projections.transaction import following, reading
 from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
@@ -67,6 +76,19 @@ class RetryPolicy:
         return timedelta(seconds=self.first_pause * self.factor ** (attempts - 1))
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What was made of an event that could not be taken.
+
+    Attributes:
+        verdict: See :data:`Verdict`.
+        error: What was raised, with the event's name where it had none and the event is to blame.
+    """
+
+    verdict: Verdict
+    error: Exception
+
+
 def culprit(error: Exception) -> UUID | None:
     """The event that could not be taken; None if it is one of several."""
     match error:
@@ -85,7 +107,7 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
     *,
     tried_from: Checkpoint | None,
     longest_idle: float,
-) -> Verdict:
+) -> Failure:
     """Write down that an event could not be taken, and decide what becomes of it; commit.
 
     After the last attempt, the event is parked or the follower stops there, unless the same error comes without the event: then
@@ -103,15 +125,19 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
     with following(session, follower.consumer, longest_idle=longest_idle) as connection:
         checkpoint = lock_checkpoint(connection, follower)
         if tried_from is None or checkpoint.progress != tried_from.progress:
-            return "overtaken"
+            return Failure("overtaken", error)
         position = _position(connection, follower, checkpoint, error)
         attempts = checkpoint.attempts + 1 if checkpoint.failed_position == position else 1
+        is_last, is_nameless = attempts >= policy.attempts, culprit(error) is None
+        fails_anyway = (is_last or is_nameless) and fails_whatever_the_event(session, follower.consumer, position, error)
+        if is_nameless and not fails_anyway:
+            error = with_event(connection, follower.consumer, position, error)
         reason = error_text(error)
         outcome = replace(checkpoint, status=RUNNING, failed_position=position, attempts=attempts, error=reason)
         verdict: Verdict
-        if attempts < policy.attempts:
+        if not is_last:
             verdict, outcome = "retrying", replace(outcome, retry_at=datetime.now(UTC) + policy.pause(attempts))
-        elif fails_whatever_the_event(session, follower.consumer, position, error):
+        elif fails_anyway:
             verdict, outcome = "waiting", replace(outcome, status=WAITING, retry_at=None)
         elif follower.consumer.on_error == "park" and not isinstance(error.__cause__, HandlerTransactionError):
             park(connection, follower.consumer, position, reason)
@@ -119,7 +145,22 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
         else:
             verdict, outcome = "stopped", replace(outcome, status=STOPPED, retry_at=None)
         save_checkpoint(connection, follower, outcome, made_progress=False)
-    return verdict
+    return Failure(verdict, error)
+
+
+def blamed(session: Session, follower: Follower, error: Exception) -> Exception:
+    """Name the next event of a follower in an error that came for it alone, unless the same comes for other events.
+
+    Args:
+        session: A session without a transaction in progress. It has none afterwards.
+        follower: The follower.
+        error: What was raised, and names no event.
+    """
+    with reading(session, follower.consumer) as connection:
+        position = next_batch(connection, follower, read_checkpoint(connection, follower), 1).upto
+        if fails_whatever_the_event(session, follower.consumer, position, error):
+            return error
+        return with_event(connection, follower.consumer, position, error)
 
 
 def record_wait(session: Session, follower: Follower, error: Exception, *, longest_idle: float) -> None:

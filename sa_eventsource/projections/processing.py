@@ -12,7 +12,7 @@ from sa_eventsource.checkpoints import read_batch
 from sa_eventsource.consumers import handling
 from sa_eventsource.read_models import ReadModelDefinition, apply_events, apply_in_order
 from sa_eventsource.read_models.sql import events_as_rows, is_outdated, write_statements
-from sa_eventsource.store import is_refusal, recorded, select_events
+from sa_eventsource.store import is_refusal, read_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,8 +80,7 @@ def process_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUI
     connection = session.connection(bind_arguments=consumer.bind_arguments)
 
     def read(*conditions: ColumnElement[bool]) -> list[RecordedEvent[Any]]:
-        statement = select_events(events).where(events.c.event_id.in_(ids), *conditions).order_by(events.c.position)
-        return [recorded(row) for row in connection.execute(statement)]
+        return read_events(connection, events, [events.c.event_id.in_(ids), *conditions])
 
     def write() -> None:
         definition = cast("ReadModelDefinition", consumer)

@@ -17,7 +17,7 @@ from sa_eventsource.checkpoints import (
     save_checkpoint,
 )
 from sa_eventsource.consumers import ALL_STREAMS, READER, Follower, Reader, consumers_on, followers_of
-from sa_eventsource.projections.steps import after, checked, is_worth_saving
+from sa_eventsource.projections.plans import after, checked, is_worth_saving
 from sa_eventsource.store import require_own_transaction, require_transaction
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from sa_eventsource.checkpoints import (
 from sa_eventsource.consumers import Follower, followers_of
 from sa_eventsource.observation import observed
 from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.plans import after
 from sa_eventsource.projections.processing import process_batch
-from sa_eventsource.projections.steps import after
 from sa_eventsource.projections.transaction import following
 from sa_eventsource.read_models import RowsInMemory, forget_rows
 from sa_eventsource.store import database_of

@@ -13,7 +13,7 @@ from sa_eventsource.checkpoints import at_end, lock_checkpoint, of_consumer, of_
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.projections.parking import has_parked
-from sa_eventsource.projections.steps import check_declaration
+from sa_eventsource.projections.plans import check_declaration
 from sa_eventsource.projections.transaction import following, reading
 from sa_eventsource.read_models import RowsInMemory, is_row
 from sa_eventsource.read_models.sql import events_as_rows, is_outdated, of_streams, streams_of_rows, write_statements

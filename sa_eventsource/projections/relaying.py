@@ -12,7 +12,7 @@ from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.projections.failures import error_text
 from sa_eventsource.projections.parking import park, park_behind_others
-from sa_eventsource.store import recorded, select_events
+from sa_eventsource.store import read_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,8 +79,7 @@ def relay_stored(connection: Connection, relay: Relay, event_ids: Sequence[UUID]
         The ids of those that were taken, and why the next one was not.
     """
     events = relay.tables.events
-    statement = select_events(events).where(events.c.event_id.in_(event_ids)).order_by(events.c.position)
-    delivery = relay.deliver([recorded(row) for row in connection.execute(statement)])
+    delivery = relay.deliver(read_events(connection, events, [events.c.event_id.in_(event_ids)]))
     taken = [event_id for event_id in event_ids if event_id in delivery.taken]
     return taken, next(iter(delivery.refused.values()), delivery.delayed)
 

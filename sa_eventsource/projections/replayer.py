@@ -8,15 +8,14 @@ from sqlalchemy import Engine, delete, select, text
 
 from sa_eventsource.arguments import check_moment
 from sa_eventsource.checkpoints import any_bind, remove_checkpoints
-from sa_eventsource.consumers import check_place, consumers_on, subscriptions_on
-from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.consumers import consumers_on
+from sa_eventsource.exceptions import DeclarationError, UnknownNameError
 from sa_eventsource.mapping import session_maker, tables_of_base
+from sa_eventsource.projections.catching_up import catch_up
 from sa_eventsource.projections.forgotten_events import warn_of_forgotten_types
-from sa_eventsource.projections.readers import readers_on
 from sa_eventsource.projections.rebuild import rebuild
 from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows
 from sa_eventsource.projections.rewind import rewind
-from sa_eventsource.projections.steps import catch_up
 from sa_eventsource.projections.transaction import reading
 from sa_eventsource.read_models import definition_of, versioned_name
 
@@ -151,19 +150,13 @@ class EventReplayer:
             The number of events that it has to take now, again or for the first time.
 
         Raises:
-            DeclarationError: There is no subscription and no reader of that name; a read model is rebuilt instead.
+            UnknownNameError: There is no subscription and no reader of that name; a read model is rebuilt instead.
             MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
             TypeError: *to* is neither.
             ValueError: *to* is a negative number, or a time without a time zone.
         """
-        check_place("to", to)
         with self._sessions() as session:
-            known = {each.name: each for each in (*subscriptions_on(self._tables), *readers_on(session, self._tables))}
-            if name not in known:
-                is_model = name in self._tables.read_models
-                what = f"{name!r} is a read model; rebuild it" if is_model else f"there is no subscription and no reader {name!r}"
-                raise DeclarationError(f"{what}. There are: {', '.join(known) or 'none'}")
-            return rewind(session, known[name], to)
+            return rewind(session, self._tables, name, to).to_take
 
     def retire(self, name: str, version: int = 1) -> int:
         """Drop what a former version of a read model, or a subscription or a reader that is no longer there, has left behind.
@@ -179,8 +172,8 @@ class EventReplayer:
             The number of rows that were deleted from the shared table.
 
         Raises:
-            DeclarationError: The code declares that version: deploy code that does not, everywhere, before retiring it. Or nothing
-                is kept under the name.
+            DeclarationError: The code declares that version: deploy code that does not, everywhere, before retiring it.
+            UnknownNameError: Nothing is kept under the name.
             TypeError: *name* is no text.
         """
         if not isinstance(name, str):
@@ -200,8 +193,10 @@ class EventReplayer:
             number = connection.execute(delete(projections).where(projections.c.projection_name == stored)).rowcount
             if not left + number:
                 kept = connection.scalars(select(tables.projection_positions.c.projection_name).order_by(text("1"))).all()
-                raise DeclarationError(
-                    f"nothing is kept under the name {name!r}, version {version}. There are: {', '.join(kept) or 'none'}"
+                raise UnknownNameError(
+                    f"nothing is kept under the name {name!r}, version {version}. There are: {', '.join(kept) or 'none'}",
+                    name,
+                    kept,
                 )
             session.commit()
         return number

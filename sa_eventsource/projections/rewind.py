@@ -1,12 +1,17 @@
-"""Sending a subscription back: it takes again what lies behind a place in the log."""
+"""Sending a subscription or a reader back: it takes again what lies behind a place in the log."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sa_eventsource.checkpoints import begin, go_back, lag, lock_checkpoint, position_of, save_checkpoint
-from sa_eventsource.consumers import followers_of
-from sa_eventsource.projections.steps import checked
+from sqlalchemy import func, select
+
+from sa_eventsource.checkpoints import begin, go_back, lag, lock_checkpoint, of_taken, position_of, save_checkpoint
+from sa_eventsource.consumers import ALL_STREAMS, check_place, followers_of, subscriptions_on
+from sa_eventsource.exceptions import UnknownNameError
+from sa_eventsource.projections.plans import checked
+from sa_eventsource.projections.readers import readers_on
 from sa_eventsource.projections.transaction import following
 
 if TYPE_CHECKING:
@@ -15,30 +20,67 @@ if TYPE_CHECKING:
 
     from sa_eventsource.checkpoints import Checkpoint
     from sa_eventsource.consumers import Follower, Place, Subscription
+    from sa_eventsource.mapping import EventSourceTables
 
 
-def rewind(session: Session, subscription: Subscription, to: Place) -> int:
-    """Send a subscription back, in one transaction that waits for the batch under way.
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """What came of sending a subscription or a reader back.
+
+    Attributes:
+        to_take: How many events it has to take now, again or for the first time.
+        again: How many of them it has taken before; 0 where it had not come further than the place.
+    """
+
+    to_take: int
+    again: int
+
+
+def rewind(session: Session, tables: EventSourceTables, name: str, to: Place) -> Rewound:
+    """Send a subscription or a reader back, in one transaction that waits for the batch under way.
 
     Args:
         session: A session without a transaction in progress.
-        subscription: The subscription.
+        tables: The tables of the log.
+        name: The name of the subscription or the reader.
         to: The place in the log.
 
-    Returns:
-        The number of events that it has to take now.
-
     Raises:
+        UnknownNameError: There is no subscription and no reader of that name.
         MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
+        TypeError: *to* is no place.
+        ValueError: *to* is a negative number, or a time without a time zone.
     """
-    left = 0
+    check_place("to", to)
+    subscription = _named(session, tables, name)
+    to_take = again = 0
     with following(session, subscription) as connection:
         for follower in followers_of(subscription, connection.dialect):
-            checkpoint = checked(connection, follower, lock_checkpoint(connection, follower))
-            checkpoint = _sent_back(connection, follower, checkpoint, to).without_failure()
-            save_checkpoint(connection, follower, checkpoint, made_progress=False)
-            left += lag(connection, follower, checkpoint).events
-    return left
+            before = checked(connection, follower, lock_checkpoint(connection, follower))
+            after = _sent_back(connection, follower, before, to).without_failure()
+            save_checkpoint(connection, follower, after, made_progress=False)
+            to_take += lag(connection, follower, after).events
+            again += _given_back(connection, follower, before, after)
+    return Rewound(to_take, again)
+
+
+def _given_back(connection: Connection, follower: Follower, before: Checkpoint, after: Checkpoint) -> int:
+    """Count the events that a follower had taken and has to take again."""
+    if before.declaration is None or before.progress == after.progress:
+        return 0
+    events = follower.tables.events
+    taken, parameters = of_taken(follower, before, ALL_STREAMS)
+    statement = select(func.count()).select_from(events).where(*taken, events.c.position > after.position)
+    return connection.execute(statement, parameters).scalar_one()
+
+
+def _named(session: Session, tables: EventSourceTables, name: str) -> Subscription:
+    known = {each.name: each for each in (*subscriptions_on(tables), *readers_on(session, tables))}
+    if name not in known:
+        is_model = name in tables.read_models
+        what = f"{name!r} is a read model; rebuild it" if is_model else f"there is no subscription and no reader {name!r}"
+        raise UnknownNameError(f"{what}. There are: {', '.join(known) or 'none'}", name, known)
+    return known[name]
 
 
 def _sent_back(connection: Connection, follower: Follower, checkpoint: Checkpoint, to: Place) -> Checkpoint:

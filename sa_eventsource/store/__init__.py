@@ -34,13 +34,14 @@ from sa_eventsource.store.database_errors import (
     message_of,
     said_by_database,
 )
-from sa_eventsource.store.databases import Database, database_of, milliseconds
+from sa_eventsource.store.databases import Database, database_of
 from sa_eventsource.store.driver_statement import DriverStatement, is_execution_heard
 from sa_eventsource.store.event_conditions import recorded, select_events, stored_names
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
 from sa_eventsource.store.raw_events import event_members, not_json, select_raw_events, stored_members
+from sa_eventsource.store.reading_events import read_events
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
 from sa_eventsource.store.snapshots import write_snapshots
 from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_stream, read_streams
@@ -85,10 +86,10 @@ __all__ = [
     "known_at",
     "meaning_of",
     "message_of",
-    "milliseconds",
     "not_json",
     "on_appended",
     "raise_explained",
+    "read_events",
     "read_stream",
     "read_streams",
     "recorded",

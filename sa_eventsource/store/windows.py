@@ -16,7 +16,7 @@ from sqlalchemy.types import UserDefinedType
 from sa_eventsource.mapping import XID8
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    from sqlalchemy import FromClause, Table
     from sqlalchemy.sql import ColumnElement
 
 
@@ -63,7 +63,7 @@ def in_window(events: Table, *, has_start: bool, until: ColumnElement[str] | Non
     return conditions
 
 
-def visible_in(events: Table, snapshot: ColumnElement[str]) -> ColumnElement[bool]:
+def visible_in(events: FromClause, snapshot: ColumnElement[str]) -> ColumnElement[bool]:
     """Select the events that a snapshot, given as text, sees; null where it is null."""
     return func.pg_visible_in_snapshot(type_coerce(events.c.transaction_id, XID8), sql_cast(snapshot, PgSnapshot))
 

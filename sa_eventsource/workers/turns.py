@@ -132,18 +132,19 @@ class Turns:
             return Step("taken")
         self._limit = 1
         name = self.follower.name
-        verdict = record_failure(
+        failure = record_failure(
             session, self.follower, error, self.retries, tried_from=step.tried_from, longest_idle=self._longest_idle
         )
-        if verdict == "overtaken":
+        if failure.verdict == "overtaken":
             log.warning("%s: another worker has gone on with it: %s", name, message_of(error))
             return Step("taken")
-        if verdict == "waiting":
+        if failure.verdict == "waiting":
             self._begin_pause()
             self._say_once("waits, as other events would fail in the same way", str(error), logging.WARNING)
             return Step("waiting")
-        is_final = verdict != "retrying"
-        log.error("%s: %s%s", name, error, f"; {verdict}" if is_final else "", exc_info=error if is_final else None)
+        is_final = failure.verdict != "retrying"
+        outcome = f"; {failure.verdict}" if is_final else ""
+        log.error("%s: %s%s", name, failure.error, outcome, exc_info=failure.error if is_final else None)
         return Step("taken")
 
     def _wait(self, session: Session, error: Exception) -> Step:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelManager, Worker, map_from_event, verify
 from sa_eventsource.checkpoints import adopt
 from sa_eventsource.read_models import count
+from tests.cli.commands import call as run_command
 
 
 class Base(DeclarativeBase):
@@ -103,6 +104,22 @@ def test_no_id_is_given_that_would_be_wrong_for_a_follower(log: Engine) -> None:
     call(log)
     with log.begin() as connection:
         connection.execute(text("DELETE FROM projection_positions WHERE projection_name = 'elsewhere'"))
+
+
+def test_the_command_says_what_is_known_and_which_choice_is_right_when(log: Engine) -> None:
+    with log.begin() as connection:
+        connection.execute(text("UPDATE projection_positions SET cluster = '4711'"))
+    result = run_command("adopt", "tests.checkpoints.test_adopting:Base", engine=log, stdin="n\n")
+    assert result.exit_code == 1
+    assert "The log has 7 events, the last of them at position 7, recorded 20" in result.stderr
+    assert "Checkpoints of cluster 4711: adopting_stamps (position 5)." in result.stderr
+    for choice in ("without options", "--last-position N", "--keep"):
+        assert choice in result.stderr
+    assert "This will give the whole log transaction ids that hold here" in result.stderr
+    with log.connect() as connection:
+        assert connection.scalar(text("SELECT cluster FROM projection_positions")) == "4711"
+    call(log)
+    assert follow(log) == 7
 
 
 @pytest.mark.parametrize("last_position", [-1, 8, 9999])

@@ -122,7 +122,7 @@ def test_a_killed_workers_share_is_taken_over(postgres_engine: Engine) -> None:
 
 def test_an_unknown_name_is_refused(banked: Engine) -> None:
     assert "no eventual read model and no subscription has the name 'x'" in fail(
-        "run", BANK, "--once", "--only", "x", engine=banked, status=1
+        "run", BANK, "--once", "--only", "x", engine=banked, status=2
     )
 
 
@@ -199,7 +199,7 @@ def test_what_is_watched_is_a_table(banked: Engine) -> None:
 def test_names_are_whole_however_narrow_the_terminal(sqlite_engine: Engine, columns: int) -> None:
     Wide.metadata.create_all(sqlite_engine)
     console = Console(width=columns, force_terminal=True, color_system=None, file=StringIO())
-    console.print(status_view(console, ReadModelManager(sqlite_engine, Wide).status(), None, None, {}))
+    console.print(status_view(console, ReadModelManager(sqlite_engine, Wide).status(), None, {}))
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue()
     lines = shown.splitlines()
@@ -252,12 +252,24 @@ def test_a_subscription_is_sent_back(sqlite_engine: Engine) -> None:
     command = ("rewind", "tests.projections.test_places_in_the_log:Base", "places.collector", "--to")
     for place, expected in (("1", [2, 3]), ("beginning", [1, 2, 3]), ("2026-01-01T00:00:00Z", [1, 2, 3])):
         result = succeed(*command, place, "--yes", engine=sqlite_engine)
-        assert f"places.collector went back, and has {len(expected)} events to take" in result.stderr
+        number = len(expected)
+        assert f"places.collector went back, and has {number} events to take, {number} of them again" in result.stderr
         assert places.run(sqlite_engine) == expected
+    places.stamp(sqlite_engine, 4)
+    for place in ("3", "4", "99", "2999-01-01T00:00:00Z"):
+        result = succeed(*command, place, "--yes", engine=sqlite_engine)
+        assert f"places.collector stays where it is, not further than {place}, and has 1 events to take" in result.stderr
+    assert places.run(sqlite_engine) == [4]
     refused = call(*command, "1", engine=sqlite_engine, stdin="n\n")
     assert (refused.exit_code, places.run(sqlite_engine)) == (1, [])
     assert "will happen again, from 1 on" in refused.stderr
-    assert "is no time in ISO 8601" in fail(*command, "monday", "--yes", engine=sqlite_engine, status=2)
+    refused_place = fail(*command, "begining", "--yes", engine=sqlite_engine, status=2)
+    assert "'begining' is no time in ISO 8601, nor is it a position or the word beginning; write beginning, a" in refused_place
+    for name in ("x", "places.stamps"):
+        assert "There are: places.collector" in fail(
+            command[0], command[1], name, "--to", "1", "--yes", engine=sqlite_engine, status=2
+        )
+    assert "nothing is kept under the name 'x'" in fail("retire", command[1], "x", engine=sqlite_engine, status=2)
 
 
 def test_what_was_put_aside_is_listed_retried_and_dropped(banked: Engine) -> None:
