@@ -37,6 +37,7 @@ def test_a_filled_log_is_one_that_the_library_could_have_written(log: Log) -> No
         assert session.scalar(select(func.count()).select_from(Balance)) == EVENTS // LINES + 5
 
 
+@pytest.mark.slow
 def test_every_case_leaves_a_model_that_fits_its_log(log: Log) -> None:
     results = measure([log, log], rounds=1)
     assert set(results) == set(CASES)

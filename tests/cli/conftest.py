@@ -36,6 +36,14 @@ def postgres_log(postgres_engine: Engine) -> Engine:
 
 
 @pytest.fixture
+def sqlite_log(sqlite_engine: Engine) -> Engine:
+    """The same on SQLite only, for what a command does with its files and its terminal."""
+    Base.metadata.create_all(sqlite_engine)
+    fill(sqlite_engine)
+    return sqlite_engine
+
+
+@pytest.fixture
 def empty(engine: Engine) -> Engine:
     """Engine on a database of each kind with tables and no events."""
     Base.metadata.create_all(engine)

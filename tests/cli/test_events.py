@@ -207,13 +207,13 @@ def test_control_characters_are_shown_and_not_sent(log: Engine) -> None:
     assert r"\x1b[31mred\nline" in last
 
 
-def test_a_reader_that_goes_away_is_no_error(log: Engine) -> None:
-    with Session(log) as session:
+def test_a_reader_that_goes_away_is_no_error(postgres_log: Engine) -> None:
+    with Session(postgres_log) as session:
         account = session.get_one(Account, UUID(int=7))
         for _ in range(3000):
             account.deposit(1)
         session.commit()
-    process = start("events", BASE, "--json", engine=log)
+    process = start("events", BASE, "--json", engine=postgres_log)
     assert process.stdout is not None
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["position"] == 1
@@ -278,10 +278,10 @@ def test_following_does_not_pass_over_an_event_that_commits_late(postgres_log: E
     assert follower.interrupt() == (0, "", "")
 
 
-def test_following_ends_when_as_many_as_wanted_are_there(log: Engine) -> None:
-    process = start("events", BASE, "--json", "--follow", "--interval", "0.05", "--limit", "6", engine=log)
+def test_following_ends_when_as_many_as_wanted_are_there(postgres_log: Engine) -> None:
+    process = start("events", BASE, "--json", "--follow", "--interval", "0.05", "--limit", "6", engine=postgres_log)
     assert len(Follower(process).next_versions(5)) == 5
-    place_order(log, "o-2", notes=3)
+    place_order(postgres_log, "o-2", notes=3)
     output, errors = process.communicate(timeout=60)
     assert json.loads(output)["aggregate_id"] == "o-2"
     assert (process.returncode, errors) == (0, "")
@@ -329,12 +329,12 @@ def test_a_long_log_is_read_in_pages_without_a_transaction_between_them(postgres
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
-def test_a_terminal_gets_colours_and_what_is_stored_gives_no_commands(log: Engine) -> None:
-    insert_raw(log, UUID(int=8), data='{"a": "[red]b[/red]"}', aggregate_id="\x1b]0;title\x07")
+def test_a_terminal_gets_colours_and_what_is_stored_gives_no_commands(sqlite_log: Engine) -> None:
+    insert_raw(sqlite_log, UUID(int=8), data='{"a": "[red]b[/red]"}', aggregate_id="\x1b]0;title\x07")
     ours, theirs = os.openpty()
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    environment |= {"SA_EVENTSOURCE_URL": url_of(log), "TERM": "xterm-256color"}
-    process = start("events", BASE, "--after", "5", engine=log, env=environment, stdout=theirs, text=False, encoding=None)
+    environment |= {"SA_EVENTSOURCE_URL": url_of(sqlite_log), "TERM": "xterm-256color"}
+    process = start("events", BASE, "--after", "5", engine=sqlite_log, env=environment, stdout=theirs, text=False, encoding=None)
     _, errors = process.communicate(timeout=60)
     os.close(theirs)
     shown = os.read(ours, 100_000)

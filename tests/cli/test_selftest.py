@@ -112,7 +112,7 @@ def test_sqlite_is_refused(sqlite_engine: Engine) -> None:
     assert "the self-test needs PostgreSQL" in fail("selftest", engine=sqlite_engine, status=2)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_leaves_nothing(postgres_engine: Engine, number: signal.Signals, status: int, tmp_path: Path) -> None:
     process = _at_work(postgres_engine, tmp_path)
     process.send_signal(number)

@@ -38,14 +38,14 @@ def test_a_log_goes_into_a_file_and_from_it_into_another_database(log: Engine, o
     assert [exactly(each) for each in again] == [exactly(each) for each in events]
 
 
-def test_a_log_goes_through_a_pipe(log: Engine, other_postgres: Engine) -> None:
-    source = start("export", BASE, engine=log)
+def test_a_log_goes_through_a_pipe(postgres_log: Engine, other_postgres: Engine) -> None:
+    source = start("export", BASE, engine=postgres_log)
     target = start("import", BASE, "-", engine=other_postgres, stdin=source.stdout)
     _, messages = target.communicate(timeout=60)
     assert (target.returncode, messages) == (0, "imported 5 events\n")
     _, messages = source.communicate(timeout=60)
     assert (source.returncode, messages) == (0, "exported 5 events\n")
-    assert stored_events(other_postgres) == stored_events(log)
+    assert stored_events(other_postgres) == stored_events(postgres_log)
 
 
 def test_events_that_are_there_are_skipped_and_counted(log: Engine) -> None:
@@ -101,8 +101,8 @@ def test_an_export_can_go_to_a_device(log: Engine) -> None:
     assert succeed("export", BASE, "--output", os.devnull, engine=log).stderr == f"exported 5 events to {os.devnull}\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(log: Engine) -> None:
-    process = start("export", BASE, engine=log)
+def test_a_reader_that_goes_away_is_no_error(postgres_log: Engine) -> None:
+    process = start("export", BASE, engine=postgres_log)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -124,13 +124,13 @@ def test_strong_read_models_are_named_that_took_no_part(engine: Engine) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
 @pytest.mark.parametrize("command", ["export", "import"])
-def test_progress_is_shown_where_someone_looks(log: Engine, tmp_path: Path, command: str) -> None:
+def test_progress_is_shown_where_someone_looks(sqlite_log: Engine, tmp_path: Path, command: str) -> None:
     file = tmp_path / "log.jsonl"
-    file.write_text(succeed("export", BASE, engine=log).stdout, encoding="utf-8")
+    file.write_text(succeed("export", BASE, engine=sqlite_log).stdout, encoding="utf-8")
     arguments = ("import", BASE, str(file)) if command == "import" else ("export", BASE)
     ours, theirs = os.openpty()
-    environment = os.environ | {"SA_EVENTSOURCE_URL": url_of(log), "TERM": "xterm"}
-    process = start(*arguments, engine=log, env=environment, stderr=theirs, text=False, encoding=None)
+    environment = os.environ | {"SA_EVENTSOURCE_URL": url_of(sqlite_log), "TERM": "xterm"}
+    process = start(*arguments, engine=sqlite_log, env=environment, stderr=theirs, text=False, encoding=None)
     output, _ = process.communicate(timeout=60)
     os.close(theirs)
     shown = os.read(ours, 100_000)

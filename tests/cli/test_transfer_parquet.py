@@ -30,18 +30,18 @@ def test_a_log_goes_into_a_file_and_from_it_into_another_database(log: Engine, o
     assert succeed("import", BASE, str(file), engine=log).stderr == "imported 0 events; 5 events were there already\n"
 
 
-def test_a_log_goes_through_a_pipe(log: Engine, other_postgres: Engine) -> None:
-    source = start("export", BASE, "--format", "parquet", engine=log, text=False, encoding=None)
+def test_a_log_goes_through_a_pipe(sqlite_log: Engine, other_postgres: Engine) -> None:
+    source = start("export", BASE, "--format", "parquet", engine=sqlite_log, text=False, encoding=None)
     target = start("import", BASE, "-", engine=other_postgres, stdin=source.stdout)
     _, messages = target.communicate(timeout=60)
     assert (target.returncode, messages) == (0, "imported 5 events\n")
     _, messages = source.communicate(timeout=60)
     assert (source.returncode, messages) == (0, b"exported 5 events\n")
-    assert stored_events(other_postgres) == stored_events(log)
+    assert stored_events(other_postgres) == stored_events(sqlite_log)
 
 
-def test_a_pipe_may_give_one_byte_at_first(log: Engine, other_postgres: Engine) -> None:
-    content = call("export", BASE, "--format", "parquet", engine=log).stdout_bytes
+def test_a_pipe_may_give_one_byte_at_first(sqlite_log: Engine, other_postgres: Engine) -> None:
+    content = call("export", BASE, "--format", "parquet", engine=sqlite_log).stdout_bytes
     target = start("import", BASE, "-", engine=other_postgres, stdin=-1, text=False, encoding=None, bufsize=0)
     assert target.stdin is not None
     target.stdin.write(content[:1])
@@ -75,8 +75,8 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(sqlite_engine: Engine, t
     assert list(tmp_path.glob("*.part")) == []
 
 
-def test_a_reader_that_goes_away_is_no_error(log: Engine) -> None:
-    process = start("export", BASE, "--format", "parquet", engine=log)
+def test_a_reader_that_goes_away_is_no_error(postgres_log: Engine) -> None:
+    process = start("export", BASE, "--format", "parquet", engine=postgres_log)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -86,13 +86,13 @@ def test_a_reader_that_goes_away_is_no_error(log: Engine) -> None:
 
 
 @pytest.mark.parametrize("command", ["export", "import"])
-def test_progress_is_shown_where_someone_looks(log: Engine, tmp_path: Path, command: str) -> None:
+def test_progress_is_shown_where_someone_looks(sqlite_log: Engine, tmp_path: Path, command: str) -> None:
     file = tmp_path / "log.parquet"
-    succeed("export", BASE, "--format", "parquet", "--output", str(file), engine=log)
+    succeed("export", BASE, "--format", "parquet", "--output", str(file), engine=sqlite_log)
     arguments = ("import", BASE, str(file)) if command == "import" else ("export", BASE, "--format", "parquet")
     ours, theirs = os.openpty()
-    environment = os.environ | {"SA_EVENTSOURCE_URL": url_of(log), "TERM": "xterm"}
-    process = start(*arguments, engine=log, env=environment, stderr=theirs, text=False, encoding=None)
+    environment = os.environ | {"SA_EVENTSOURCE_URL": url_of(sqlite_log), "TERM": "xterm"}
+    process = start(*arguments, engine=sqlite_log, env=environment, stderr=theirs, text=False, encoding=None)
     output, _ = process.communicate(timeout=60)
     os.close(theirs)
     shown = os.read(ours, 100_000)
@@ -115,13 +115,15 @@ app()
 
 
 @pytest.mark.parametrize("command", ["export", "import"])
-def test_the_extra_that_is_missing_is_named(log: Engine, tmp_path: Path, command: str) -> None:
+def test_the_extra_that_is_missing_is_named(sqlite_log: Engine, tmp_path: Path, command: str) -> None:
     file = tmp_path / "log.parquet"
     file.write_bytes(made(row(1)).getvalue())
     arguments = ["import", BASE, str(file)] if command == "import" else ["export", BASE, "--format", "parquet"]
-    done = finish([sys.executable, "-c", _WITHOUT_PYARROW, *arguments], env=os.environ | {"SA_EVENTSOURCE_URL": url_of(log)})
+    done = finish([sys.executable, "-c", _WITHOUT_PYARROW, *arguments], env=os.environ | {"SA_EVENTSOURCE_URL": url_of(sqlite_log)})
     assert done.returncode == 1
     said = "error: sa_eventsource.transfer.parquet needs pyarrow, which is not installed: pip install 'sa_eventsource[parquet]'\n"
     assert done.stderr == said
-    lines = finish([sys.executable, "-c", _WITHOUT_PYARROW, "export", BASE], env=os.environ | {"SA_EVENTSOURCE_URL": url_of(log)})
+    lines = finish(
+        [sys.executable, "-c", _WITHOUT_PYARROW, "export", BASE], env=os.environ | {"SA_EVENTSOURCE_URL": url_of(sqlite_log)}
+    )
     assert (lines.returncode, lines.stderr) == (0, "exported 5 events\n")
