@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
+_OF_AGGREGATES = ("__aggregate_type__", "__snapshot_frequency__", "__snapshot_version__", "__ignored_events__")
+
+
 class Kind(enum.Enum):
     """What kind of class has which options."""
 
     EVENT = ("an event", "events", ("__event_type__", "__event_version__", "__former_types__"))
-    AGGREGATE = (
-        "an aggregate",
-        "aggregates",
-        ("__aggregate_type__", "__snapshot_frequency__", "__snapshot_version__", "__ignored_events__"),
-    )
+    AGGREGATE = ("an aggregate", "aggregates", _OF_AGGREGATES)
+    PROCESS = ("a process manager", "process managers", (*_OF_AGGREGATES, "__on_error__", "__start__"))
     READ_MODEL = (
         "a read model",
         "read models",
@@ -55,7 +55,7 @@ _OF_SQLALCHEMY = ("__tablename__", "__table_args__")
 _FOREIGN = frozenset({"__versioned__"})
 """Options of other libraries (here SQLAlchemy-Continuum) that are spelt nearly like one of ours."""
 
-_OPTIONS = {option: kind for kind in Kind for option in kind.options}
+_OPTIONS = {option: [kind for kind in Kind if option in kind.options] for each in Kind for option in each.options}
 _CORES = {each.strip("_"): each for each in (*_OPTIONS, *_FOR_ALL, *_OF_SQLALCHEMY)}
 _NEAR = 0.8
 _LONGER = 2
@@ -81,7 +81,7 @@ def check_options(declared: type[Any], kind: Kind) -> None:
             for name, given in _dunders(klass):
                 meant = _meant(given)
                 if given in _OPTIONS and given == name:
-                    if klass is declared and _OPTIONS[given] is not kind:
+                    if klass is declared and kind not in _OPTIONS[given]:
                         raise DeclarationError(_of_another_kind(klass, given, kind))
                 elif meant is not None and given not in _FOREIGN and not isinstance(vars(klass).get(name), FunctionType):
                     raise DeclarationError(
@@ -151,8 +151,9 @@ def _of_another_kind(klass: type[Any], option: str, kind: Kind) -> str:
             f"{klass.__name__} sets {option}, but an aggregate has one stored name, which each of its streams is found by. After "
             f'renaming the class, keep that name: __aggregate_type__ = "..." with the name that the class had.'
         )
+    kinds = [Kind.AGGREGATE] if Kind.AGGREGATE in _OPTIONS[option] else _OPTIONS[option]
     return (
-        f"{klass.__name__} sets {option}, which is an option of {_OPTIONS[option].several}. "
+        f"{klass.__name__} sets {option}, which is an option of {' and '.join(each.several for each in kinds)}. "
         f"The options of {kind.one} are {', '.join(kind.options)}."
     )
 

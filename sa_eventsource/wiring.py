@@ -23,7 +23,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.orm import Mapper, Session
 
 from sa_eventsource.aggregates import AggregateRoot, StateField, set_session_side
-from sa_eventsource.commands import due_commands, scheduling
+from sa_eventsource.commands import attempt, due_commands, scheduling
 from sa_eventsource.consumers import refuse_commit
 from sa_eventsource.events import on_join
 from sa_eventsource.mapping import EventRecord
@@ -86,6 +86,7 @@ def _flushes_and_transactions() -> None:
     listen(Session, "after_flush_postexec", ledger.end_flush)
     listen(Session, "before_commit", refuse_commit)
     listen(Session, "before_commit", ledger.end_flush)
+    listen(Session, "after_commit", attempt.after_commit)  # first: others may fail
     listen(Session, "after_commit", commits.after_commit)
     listen(Session, "after_rollback", ledger.after_rollback)
     listen(Session, "after_soft_rollback", ledger.after_soft_rollback)

@@ -86,6 +86,9 @@ class AggregateRoot(Generic[IdT]):
 
     __allow_unmapped__ = True
 
+    _kind: ClassVar[Kind] = Kind.AGGREGATE
+    """Which options it has."""
+
     __state_fields__: ClassVar[StateFields]
     __event_handlers__: ClassVar[Handlers]
     __aggregate_definition__: ClassVar[AggregateDefinition]
@@ -282,7 +285,7 @@ def _check_given(occurred_at: datetime | None, event_id: UUID | None) -> None:
 
 def _collect(cls: type[AggregateRoot[Any]]) -> None:
     if "__state_fields__" not in vars(cls):
-        check_options(cls, Kind.AGGREGATE)
+        check_options(cls, cls._kind)
         reserved = frozenset(name for name in dir(AggregateRoot) if not name.startswith("_"))
         refuse_generated_constructor(cls, AggregateRoot)
         fields = StateFields(cls, load_missing_state, reserved=reserved)

@@ -66,13 +66,29 @@ def list_waiting(
             console.print(f"\n{each.command_type} {each.command_id}:\n{each.error}", markup=False, soft_wrap=True)
 
 
-def retry(base: BaseArgument, command_id: IdArgument, *, url: UrlOption = None) -> None:
-    """Schedule a parked command for now, with all its attempts before it."""
+def retry(
+    base: BaseArgument,
+    command_id: Annotated[UUID | None, typer.Argument(metavar="[ID]", show_default=False, help="The command's id.")] = None,
+    *,
+    url: UrlOption = None,
+    command_type: Annotated[
+        str | None,
+        typer.Option("--type", metavar="NAME", show_default=False, help="All that are parked of a type, by its stored name."),
+    ] = None,
+) -> None:
+    """Schedule a parked command for now, or all of a type, with all attempts before it."""
+    if (command_id is None) == (command_type is None):
+        raise UsageError("name one command by its id, or a type: --type NAME")
     with open_target(base, url) as target, Session(target.engine) as session:
-        if not retry_command(session, target.base, command_id):
-            raise UsageError(f"there is no parked command {command_id}")
+        parked = {each.command_id: each.command_type for each in waiting_commands(session, target.base, only_parked=True)}
+        wanted = [each for each, its_type in parked.items() if each == command_id or its_type == command_type]
+        if not wanted:
+            raise UsageError(f"there is no parked command {command_id or f'of type {command_type!r}'}")
+        for each in wanted:
+            retry_command(session, target.base, each)
         session.commit()
-    typer.echo(f"{command_id} is scheduled for now", err=True)
+    for each in wanted:
+        typer.echo(f"{each} is scheduled for now", err=True)
 
 
 def discard(base: BaseArgument, command_id: IdArgument, *, url: UrlOption = None) -> None:

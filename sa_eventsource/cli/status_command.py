@@ -31,34 +31,35 @@ def status(
     watch: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.1, help="Show it again and again, until Ctrl-C.")] = None,
     max_lag: Annotated[float | None, typer.Option(metavar="SECONDS", help="A lag above this is a problem.")] = None,
 ) -> None:
-    """Show each model's, subscription's and reader's version, state, position, lag and last error.
+    """Show each model's, subscription's and reader's version, state, position, lag and last error, and how many commands wait.
 
     The exit status is 1 if one does not follow or has rows that are not right, as its state says, has parked events, or lags
-    more than allowed: for a health check.
+    more than allowed, or if commands are parked, or have been due for longer than that, or than a minute: for a health check.
     """
     if watch is not None and (as_json or max_lag is not None):
         ignored = "--json" if as_json else "--max-lag"
         raise UsageError(f"--watch shows a table until Ctrl-C; {ignored} has no meaning with it. Leave one of them out")
     with open_target(base, url) as target:
         manager = ReadModelManager(target.engine, target.base)
-        found = manager.status()
-        if not found:
+        found, backlog = manager.status(), manager.commands()
+        if not found and backlog is None:
             raise UsageError(f"{base} has no read model and no subscription; {IMPORT_THEM}")
         if watch is not None:
             _watch(target, manager, watch)
             return
         oldest = _oldest(target)
-        wrong = problems(found, max_lag_seconds=max_lag)
+        wrong = problems(found, backlog, max_lag_seconds=max_lag)
         if as_json:
             document = {
                 "consumers": [_as_json(each) for each in found],
+                "commands": None if backlog is None else dataclasses.asdict(backlog),
                 "oldest_transaction": None if oldest is None else dataclasses.asdict(oldest),
                 "problems": wrong,
             }
             typer.echo(json.dumps(document, indent=2))
         else:
             console = console_for_tables()
-            console.print(status_view(console, found, oldest, {}))
+            console.print(status_view(console, found, backlog, oldest, {}))
             for each in wrong:
                 console.print(each, style="red", markup=False, highlight=False)
         if wrong:
@@ -76,7 +77,8 @@ def _watch(target: Target, manager: ReadModelManager, seconds: float) -> None:
                 rates = {
                     each.name: (each.position - positions[each.name]) / (now - before) for each in found if each.name in positions
                 }
-                live.update(status_view(live.console, found, _oldest(target), rates), refresh=True)
+                view = status_view(live.console, found, manager.commands(), _oldest(target), rates)
+                live.update(view, refresh=True)
                 positions, before = {each.name: each.position for each in found}, now
                 time.sleep(seconds)
     except KeyboardInterrupt:

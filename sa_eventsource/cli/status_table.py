@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from sa_eventsource.projections import ConsumerStatus, OldestTransaction
+    from sa_eventsource.projections import CommandBacklog, ConsumerStatus, OldestTransaction
 
 _COLUMNS = ("name", "kind", "version", "state", "position", "lag", "since", "positions/s", "parked")
 _TEXTS = ("name", "kind", "state")
@@ -26,13 +26,18 @@ _ANY_WIDTH = 10_000
 
 
 def status_view(
-    console: Console, statuses: Sequence[ConsumerStatus], oldest: OldestTransaction | None, rates: Mapping[str, float]
+    console: Console,
+    statuses: Sequence[ConsumerStatus],
+    backlog: CommandBacklog | None,
+    oldest: OldestTransaction | None,
+    rates: Mapping[str, float],
 ) -> RenderableType:
     """Lay out what there is to say of all followers; every name is whole, whatever the width of the terminal.
 
     Args:
         console: Where it is to be shown.
         statuses: The followers.
+        backlog: The commands that wait; None if there is no table of them.
         oldest: The oldest open transaction.
         rates: How many positions a second each has taken, by name, where that is known.
     """
@@ -45,12 +50,21 @@ def status_view(
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     lines = [Text(f"{each.name}: {in_short(each.error)}", style="dim") for each in statuses if each.error is not None]
+    if backlog is not None:
+        lines.append(Text(_in_words(backlog)))
     if oldest is not None:
         who = f"process {oldest.process_id} ({oldest.application or 'unnamed'})"
         lines.append(Text(f"oldest open transaction: {who}, {oldest.seconds:.0f} s", style="dim"))
+    if not rows:
+        return Group(*lines)
     if console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum <= console.width:
         return Group(table, *lines)
     return Group(*(_block(row, columns) for row in rows), *lines)
+
+
+def _in_words(backlog: CommandBacklog) -> str:
+    numbers = f"{backlog.scheduled} scheduled, {backlog.due} due, {backlog.overdue} overdue, {backlog.parked} parked"
+    return f"commands: {numbers}" + (f"; the oldest has been due for {backlog.lag_seconds:.1f} s" if backlog.due else "")
 
 
 def _block(row: Mapping[str, Text], columns: Sequence[str]) -> Text:

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
-from sa_eventsource.commands.command_rows import CommandRows, Outcome, result_of
-from sa_eventsource.consumers import keeping_transaction
+from sa_eventsource.commands.command_rows import CommandRows, result_of
+from sa_eventsource.consumers import keeping_transaction, within_transaction
 from sa_eventsource.events import EventContext, current_context, difference, within_context
-from sa_eventsource.exceptions import (
-    CommandDiscardedError,
-    CommandIdConflictError,
-    CommandPayloadError,
-    HandlerTransactionError,
-)
+from sa_eventsource.exceptions import CommandDiscardedError, CommandIdConflictError, CommandPayloadError
 from sa_eventsource.mapping import DISCARDED, DONE
 from sa_eventsource.session import last_event_written
 from sa_eventsource.store import CONTEXT_KEY, database_of
@@ -27,7 +22,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
     from sqlalchemy.ext.asyncio import AsyncSession
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import Session
 
     from sa_eventsource.commands.command_handlers import CommandHandler
     from sa_eventsource.commands.command_rows import CommandRow
@@ -36,7 +31,8 @@ if TYPE_CHECKING:
 R = TypeVar("R", default=Any)
 
 TABLES = "sa_eventsource.commands"
-"""Key in a session's ``info``: the tables of the base whose command is handled in it."""
+_ATTEMPT = "sa_eventsource.attempt"
+"""Keys in a session's ``info``: the tables of the base whose command is handled in it, and the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +64,7 @@ class Attempt:
         is_kept: Whether it has a row, so that it is done once.
         given_with: The context that it was scheduled with; None to take that in force.
         data: The command as JSON text, if it is kept.
+        is_committed: Whether what it has done is committed: whatever is raised since, it is not to be done again.
     """
 
     handler: CommandHandler
@@ -77,9 +74,8 @@ class Attempt:
     is_kept: bool
     given_with: EventContext | None = None
     data: str = field(init=False)
+    is_committed: bool = field(default=False, init=False)
     _outer: EventContext = field(default_factory=EventContext, init=False)
-    _earlier: UUID | None = field(default=None, init=False)
-    _begun: SessionTransaction | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Write the command.
@@ -97,14 +93,9 @@ class Attempt:
         """
         self._outer = context_of(session) if self.given_with is None else self.given_with
         cause = self.command_id if self.is_kept or self._outer.causation_id is None else self._outer.causation_id
-        session.info[TABLES] = self.tables
+        session.info[TABLES], session.info[_ATTEMPT] = self.tables, self
         with within_context(EventContext(self._outer.correlation_id or self.command_id, cause, self._outer.metadata)):
             yield
-
-    def take_over(self, session: Session) -> None:
-        """Go on in the transaction in which the command was claimed, perhaps together with others."""
-        self._begun = session.get_transaction()
-        self._earlier = last_event_written(session)
 
     def begin(self, session: Session) -> Handled[Any] | None:
         """Begin the transaction; give what the command gave, if it is done already.
@@ -114,7 +105,6 @@ class Attempt:
         """
         if not session.in_transaction():
             session.begin()
-        self._begun = session.get_transaction()
         if not self.is_kept:
             become_writer(session, self.tables)
             return None
@@ -132,10 +122,9 @@ class Attempt:
         Raises:
             HandlerTransactionError: The handler has committed or rolled back.
         """
-        with keeping_transaction(session):
+        connection = session.connection(bind_arguments=self.tables.bind_arguments)
+        with keeping_transaction(session), within_transaction(session, connection):
             yield
-        if session.get_transaction() is not self._begun:
-            raise HandlerTransactionError("rolled the transaction back, or ended it otherwise")
 
     async def call(self, session: AsyncSession) -> Any:
         """Call the handler, whichever kind it is."""
@@ -150,23 +139,14 @@ class Attempt:
             CommandPayloadError: The result would not come back exactly.
         """
         session.flush()
+        while (savepoint := session.get_nested_transaction()) is not None:  # that the handler has left open
+            savepoint.commit()
         token = last_event_written(session)
         if self.is_kept:
-            outcome = Outcome(self.command_id, self.handler.results_as_json.write(result), token)
-            CommandRows.within(session, self.tables).note_done([outcome])
+            text = self.handler.results_as_json.write(result)
+            CommandRows.within(session, self.tables).note_done(self.command_id, text, token)
         session.commit()
         return Handled(self.command_id, result, token)
-
-    def outcome(self, session: Session, result: Any) -> Outcome:
-        """Write what the handler has done, and let go of all that it has loaded; whoever has claimed the command goes on.
-
-        Raises:
-            CommandPayloadError: The result would not come back exactly.
-        """
-        session.flush()
-        last = last_event_written(session)
-        session.expunge_all()
-        return Outcome(self.command_id, self.handler.results_as_json.write(result), None if last == self._earlier else last)
 
     def _first_outcome(self, row: CommandRow) -> Handled[Any] | None:
         refuse_another(self.command_id, row, self.handler, self.command)
@@ -176,6 +156,13 @@ class Attempt:
             return None
         result = None if row.outcome is None else self.handler.results_as_json.read(result_of(row.outcome))
         return Handled(self.command_id, result, row.token, is_repetition=True)
+
+
+def after_commit(session: Session) -> None:
+    """Note that what a handler has done is committed, before anybody is told of it, who may fail."""
+    attempt: Attempt | None = session.info.get(_ATTEMPT)
+    if attempt is not None and session.get_nested_transaction() is None:
+        attempt.is_committed = True
 
 
 def become_writer(session: Session, tables: EventSourceTables) -> None:

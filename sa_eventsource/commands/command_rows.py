@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Text, Uuid, bindparam, cast, literal, select, update
+from sqlalchemy import update
 
+from sa_eventsource.commands.command_statements import command_statements
 from sa_eventsource.events import EventContext, decode_metadata, encode_metadata
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping import DONE, PARKED, SCHEDULED, database_clock, is_scheduled, statement_clock
-from sa_eventsource.store import database_of, require_transaction
+from sa_eventsource.mapping import PARKED, is_scheduled
+from sa_eventsource.store import database_of, milliseconds, require_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
     from sqlalchemy.orm import Session
 
+    from sa_eventsource.commands.command_statements import CommandStatements
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.store import Database
 
@@ -41,20 +44,6 @@ class CommandRow(NamedTuple):
     data: str
     status: str
     outcome: str | None
-    token: UUID | None
-
-
-class Outcome(NamedTuple):
-    """What handling a command gave.
-
-    Attributes:
-        command_id: Its id.
-        result: The result, as JSON text.
-        token: The id of the last event that it wrote; None if it wrote none.
-    """
-
-    command_id: UUID
-    result: str
     token: UUID | None
 
 
@@ -93,6 +82,11 @@ class CommandRows:
         """The database's door."""
         return database_of(self.connection.dialect)
 
+    @property
+    def statements(self) -> CommandStatements:
+        """The statements on the table."""
+        return command_statements(self.table, type(self.connection.dialect))  # type: ignore[arg-type]  # a class is hashable
+
     @classmethod
     def within(cls, session: Session, tables: EventSourceTables) -> CommandRows:
         """Open the table in the transaction of a session.
@@ -108,105 +102,100 @@ class CommandRows:
 
     def insert_done(self, command_id: UUID, command_type: str, data: str, context: EventContext) -> bool:
         """Note a command as done, if there is none of its id; wait for whoever is about to do the same."""
-        statement = self._insert(command_id, command_type, data, context).values(status=DONE, handled_at=database_clock())
-        found = self.connection.execute(
-            statement.on_conflict_do_nothing(index_elements=[self.table.c.command_id]).returning(self.table.c.command_id)
-        )
-        return found.first() is not None
+        values = _values(command_id, command_type, data, context)
+        return self.statements.insert_done.execute(self.connection, values).rowcount > 0
 
     def lock(self, command_id: UUID) -> CommandRow | None:
         """Read the row of a command, and keep others from it until the transaction ends; None if there is none."""
-        c = self.table.c
-        columns = (c.command_type, cast(c.command_data, Text), c.status, cast(c.outcome, Text), c.commit_token)
-        found = self.connection.execute(select(*columns).where(c.command_id == command_id).with_for_update()).first()
-        return None if found is None else CommandRow(*found)
+        found = self.statements.lock.execute(self.connection, {"id": command_id}).first()
+        return None if found is None else CommandRow._make(found)
 
-    def insert_scheduled(self, command_id: UUID, command_type: str, data: str, context: EventContext, due_at: Any) -> bool:
-        """Schedule a command, if there is none of its id."""
-        statement = self._insert(command_id, command_type, data, context).values(status=SCHEDULED, due_at=due_at)
-        found = self.connection.execute(
-            statement.on_conflict_do_nothing(index_elements=[self.table.c.command_id]).returning(self.table.c.command_id)
-        )
-        return found.first() is not None
-
-    def put_scheduled(  # noqa: PLR0913, PLR0917 - what a row is made of
-        self, command_id: UUID, command_type: str, data: str, context: EventContext, due_at: Any, key: str
-    ) -> None:
-        """Schedule a command under a key, in the place of the one that is scheduled there."""
-        statement = self._insert(command_id, command_type, data, context).values(status=SCHEDULED, due_at=due_at, schedule_key=key)
-        replaced = {each.name: statement.excluded[each.name] for each in self.table.c}
-        self.connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[self.table.c.schedule_key], index_where=is_scheduled(self.table), set_=replaced
-            )
-        )
-
-    def seconds_until_due(self, command_types: Sequence[str]) -> float | None:
-        """Tell how long it is until the next command of some types is due, 0 or less if one is; None if none is scheduled."""
-        c = self.table.c
-        mine = select(c.due_at).where(is_scheduled(self.table), c.command_type.in_(command_types))
-        next_due = mine.order_by(c.due_at).limit(1).subquery()
-        found = self.connection.execute(select(next_due.c.due_at, statement_clock())).first()
-        return None if found is None else float((found[0] - found[1]).total_seconds())
-
-    def claim_due(self, command_types: Sequence[str], limit: int, command_id: UUID | None = None) -> list[DueCommand]:
-        """Take the scheduled commands that have been due for longest and that nobody else is at.
+    def insert_scheduled(  # noqa: PLR0913, PLR0917 - what a row is made of
+        self, command_id: UUID, command_type: str, data: str, context: EventContext, due: datetime | timedelta, key: str | None
+    ) -> bool:
+        """Schedule a command, if there is none of its id, and none that is scheduled under its key.
 
         Args:
-            command_types: The stored names.
-            limit: How many at most.
-            command_id: Take this one only.
+            command_id: Its id.
+            command_type: Its stored name.
+            data: Its values, as JSON text.
+            context: What it is scheduled with.
+            due: When it is due, or how long from now, by the database's clock.
+            key: The key of its place.
         """
-        c = self.table.c
+        values: dict[str, Any] = _values(command_id, command_type, data, context) | {"key": key}
+        if self.database.is_server:
+            at, delay = (due, None) if isinstance(due, datetime) else (None, due)
+            values |= {"at": at, "delay": delay}
+        else:
+            values["at"] = due if isinstance(due, datetime) else datetime.now(UTC) + due
+        return self.statements.insert_scheduled.execute(self.connection, values).rowcount > 0
+
+    def make_room(self, key: str) -> None:
+        """Discard what is scheduled under a key; wait for whoever is at it. Its row stays, so that its id is known."""
+        self.statements.make_room.execute(self.connection, {"key": key})
+
+    def next_due(self, command_types: Sequence[str], limit: int) -> tuple[list[UUID], float | None]:
+        """Look for commands of some types that are due, the longest first; they may be somebody else's by now.
+
+        Returns:
+            The ids; and how many seconds it is until the next one is due, 0 or less if one is, None if none is scheduled.
+        """
+        found = self.connection.execute(self.statements.next_due, {"types": command_types, "limit": limit}).all()
+        due = [command_id for command_id, due_at, now in found if due_at <= now]
+        return due, (found[0][1] - found[0][2]).total_seconds() if found else None
+
+    def begin_writing(self) -> None:
+        """Begin the transaction, in which commands are to be claimed."""
         self.database.begin(self.connection)
         self.database.become_writer(self.connection, self.table)
-        context = (c.correlation_id, c.causation_id, cast(c.metadata, Text))
-        is_mine = c.command_type.in_(command_types) if command_id is None else c.command_id == command_id
-        statement = (
-            select(c.command_id, c.command_type, cast(c.command_data, Text), c.attempts, *context)
-            .where(is_scheduled(self.table), c.due_at <= statement_clock(), is_mine)
-            .order_by(c.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        return [
-            DueCommand(found_id, command_type, data, attempts, EventContext(correlation_id, cause, decode_metadata(metadata)))
-            for found_id, command_type, data, attempts, correlation_id, cause, metadata in self.connection.execute(statement)
-        ]
 
-    def note_failure(self, command_id: UUID, error: str, *, is_attempt: bool, pause: timedelta | None) -> None:
-        """Store why a scheduled command failed, and when it is tried again; None parks it."""
+    def claim(self, command_id: UUID, *, longest_idle: float) -> DueCommand | None:
+        """Take a scheduled command; None if it is not due, or somebody else is at it, or done with it.
+
+        Args:
+            command_id: Its id.
+            longest_idle: Seconds for which the transaction may stand idle then.
+        """
+        found = self.statements.claim.execute(self.connection, {"id": command_id, "idle": milliseconds(longest_idle)}).first()
+        if found is None:
+            return None
+        found_id, command_type, data, attempts, correlation_id, cause, metadata = tuple(found)[:7]
+        return DueCommand(found_id, command_type, data, attempts, EventContext(correlation_id, cause, decode_metadata(metadata)))
+
+    def note_failure(self, command_id: UUID, error: str, *, is_attempt: bool, pause: timedelta | None) -> bool:
+        """Store why a scheduled command failed, and when it is tried again; None parks it.
+
+        Returns:
+            Whether it is scheduled still: the commit of what failed may have reached the database.
+        """
         c = self.table.c
         again = {"status": PARKED} if pause is None else {"due_at": self.database.moment_after(pause)}
         values = {"error": error, "attempts": c.attempts + int(is_attempt), **again}
-        self.connection.execute(update(self.table).where(c.command_id == command_id, is_scheduled(self.table)).values(values))
+        statement = update(self.table).where(c.command_id == command_id, is_scheduled(self.table)).values(values)
+        return bool(self.connection.execute(statement).rowcount)
 
-    def note_done(self, outcomes: Sequence[Outcome]) -> None:
-        """Store what handling commands gave."""
-        values = {
-            "status": DONE,
-            "outcome": self.database.document(bindparam("result", type_=Text)),
-            "commit_token": bindparam("token", type_=Uuid),
-            "handled_at": database_clock(),
-            "error": None,
-        }
-        statement = update(self.table).where(self.table.c.command_id == bindparam("id")).values(values)
-        rows = [{"id": each.command_id, "result": f"{_RESULT}{each.result}}}", "token": each.token} for each in outcomes]
-        self.connection.execute(statement, rows)
+    def note_done(self, command_id: UUID, result: str, token: UUID | None) -> None:
+        """Store what handling a command gave.
 
-    def _insert(self, command_id: UUID, command_type: str, data: str, context: EventContext) -> Any:
-        return self.database.insert(self.table).values(
-            command_id=command_id,
-            command_type=command_type,
-            command_data=self._document(data),
-            correlation_id=context.correlation_id,
-            causation_id=context.causation_id,
-            metadata=self._document(encode_metadata(context.metadata)),
-        )
+        Args:
+            command_id: Its id.
+            result: The result, as JSON text.
+            token: The id of the last event that it wrote; None if it wrote none.
+        """
+        values = {"id": command_id, "result": f"{_RESULT}{result}}}", "token": token}
+        self.statements.note_done.execute(self.connection, values)
 
-    def _document(self, text: str | None) -> Any:
-        """Give a JSON text to a column of documents as it is."""
-        return self.database.document(literal(text, Text))
+
+def _values(command_id: UUID, command_type: str, data: str, context: EventContext) -> dict[str, Any]:
+    return {
+        "id": command_id,
+        "type": command_type,
+        "data": data,
+        "correlation": context.correlation_id,
+        "causation": context.causation_id,
+        "context": encode_metadata(context.metadata),
+    }
 
 
 def result_of(outcome: str) -> str:

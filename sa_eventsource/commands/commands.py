@@ -88,6 +88,7 @@ class Commands(_Prepared):
         Its events have the command's id as their causation id, and as their correlation id where none is in force; who and why come
         from ``event_context`` around the call, or from the session's ``info``. Where another transaction was faster
         (``ConcurrencyError``, serialization failures, deadlocks), the handler is run again in another session, after a pause.
+        What is raised once all is committed, as by a listener to ``after_commit``, is raised, and nothing is run again.
 
         With an id, the command is done once, however often and by however many it is handled: a row of the table of commands is
         committed with what the handler does, and whoever comes later, or waits meanwhile, gets the outcome. A handler that raises
@@ -119,7 +120,7 @@ class Commands(_Prepared):
             try:
                 return self._run(attempt, models, timeout)
             except Exception as error:
-                if not is_conflict(error):
+                if attempt.is_committed or not is_conflict(error):
                     raise
             time.sleep(pause)
         return self._run(attempt, models, timeout)
@@ -203,7 +204,7 @@ class AsyncCommands(_Prepared):
             try:
                 return await self._run(attempt, models, timeout)
             except Exception as error:
-                if not is_conflict(error):
+                if attempt.is_committed or not is_conflict(error):
                     raise
             await asyncio.sleep(pause)
         return await self._run(attempt, models, timeout)

@@ -1,10 +1,10 @@
 """Running scheduled commands: what a worker does about them, in a thread or a task beside following the log.
 
-Commands are claimed, handled and marked as done in one transaction: whoever dies meanwhile has done nothing, and another worker
-takes them at once. Those that are due together share a transaction, for a turn; if one of them fails, all is rolled back and they
-go on one by one, so that a failure is noted where it belongs. Workers share the commands by ``SKIP LOCKED``; on SQLite, the one
-that writes is alone. Which time it is, the database says. When nothing is due, it is asked again when the next command is, or
-sooner: one that is due before may be scheduled elsewhere.
+A worker looks for the commands that are due, and goes through them. Each is claimed, handled and marked as done in one transaction
+of its own: whoever dies meanwhile has done nothing, another worker takes it at once, and nothing that a handler sets for its
+transaction reaches the next. Workers share the commands by ``SKIP LOCKED``; on SQLite, the one that writes is alone. Which time it
+is, the database says. When nothing is due, it is asked again when the next command is, or sooner: one that is due before may be
+scheduled elsewhere.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.commands.attempt import Attempt
 from sa_eventsource.commands.command_handlers import handlers_on
@@ -30,13 +33,13 @@ from sa_eventsource.store import Meaning, meaning_of, message_of
 from sa_eventsource.workers import AsyncCompanion, Companion, Companionship
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.commands.command_rows import DueCommand, Outcome
+    from sa_eventsource.commands.command_rows import DueCommand
 
 log = logging.getLogger("sa_eventsource.worker")
 
@@ -48,9 +51,8 @@ _LOOK_UP = 0.1
 _QUIET_SHARE = 10
 """The pause is this part of the time for which nothing was due."""
 
-_MOST = 100
-_GROWTH = 4
-"""How many commands share a transaction at most, and by which factor one may take more than the one before."""
+_AT_A_LOOK = 100
+"""How many commands that are due one look finds."""
 
 _RACES = 5
 _FIRST_OUTAGE = 0.1
@@ -69,7 +71,6 @@ class _Turns:
     awaits: bool
     _last_news: float = field(default_factory=time.monotonic, init=False)
     _outage: float = field(default=0.0, init=False)
-    _limit: int = field(default=1, init=False)
     _said: set[str] = field(default_factory=set, init=False)
 
     def types(self) -> list[str]:
@@ -81,41 +82,38 @@ class _Turns:
                 log.warning("scheduled commands %s are left alone: their handler is a coroutine function, for an AsyncWorker", name)
         return sorted(name for name, each in handlers.items() if self.awaits or not each.is_coroutine_function)
 
-    def pause(self, session: Session) -> float:
-        """Ask for how many seconds there is nothing to do; 0 if there is."""
-        until_due = CommandRows.within(session, self.worker.tables).seconds_until_due(self.types())
+    def look(self, session: Session) -> tuple[deque[UUID], float]:
+        """Look for commands that are due, and tell after how many seconds to look again where none is, or all are others'."""
+        rows = CommandRows.within(session, self.worker.tables)
+        due, until_due = rows.next_due(self.types(), _AT_A_LOOK)
         session.rollback()
         self._outage = 0.0
         pace = self.worker.pace
         quiet = max(pace.shortest, min(pace.longest, (time.monotonic() - self._last_news) / _QUIET_SHARE))
-        return quiet if until_due is None else max(0.0, min(quiet, until_due))
+        return deque(due), quiet if due or until_due is None else max(0.0, min(quiet, until_due))
 
-    def claim(self, session: Session, command_id: UUID | None) -> list[DueCommand]:
-        """Take commands that are due, in a transaction that stays open."""
-        session.begin()
-        rows = CommandRows.within(session, self.worker.tables)
-        due = rows.claim_due(self.types(), self._limit, command_id)
-        if due:
-            rows.database.limit_waits(rows.connection, for_locks=None, idle=self.worker.pace.longest_call)
-            self._last_news = time.monotonic()
-        return due
+    def claim(self, session: Session, due: deque[UUID]) -> DueCommand | None:
+        """Take the first of some commands that is due still and that nobody else is at, in a transaction that stays open."""
+        while due:
+            command_id = due.popleft()
+            try:
+                if not session.in_transaction():
+                    session.begin()
+                    CommandRows.within(session, self.worker.tables).begin_writing()
+                rows = CommandRows.within(session, self.worker.tables)
+                claimed = rows.claim(command_id, longest_idle=self.worker.pace.longest_call)
+            except DBAPIError as error:
+                if not is_conflict(error):  # above READ COMMITTED, what another worker has done meanwhile is one
+                    raise
+                session.rollback()
+                continue
+            if claimed is not None:
+                self._last_news = time.monotonic()
+                return claimed
+        session.rollback()
+        return None
 
-    def is_over(self) -> bool:
-        """Whether those that were claimed last have had their turn; the others are left for the next time."""
-        return time.monotonic() - self._last_news > self.worker.pace.turn
-
-    def finish(self, session: Session, outcomes: Sequence[Outcome]) -> None:
-        """Store what came of those that were claimed, and commit."""
-        CommandRows.within(session, self.worker.tables).note_done(outcomes)
-        session.commit()
-        self._limit = min(self._limit * _GROWTH, _MOST)
-
-    def go_on_singly(self, due: Sequence[DueCommand]) -> bool:
-        """Take one at a time from now on, if there were more; it is not known which of them has failed."""
-        self._limit = 1
-        return len(due) > 1
-
-    def attempt(self, session: Session, due: DueCommand) -> Attempt:
+    def attempt(self, due: DueCommand) -> Attempt:
         """Read a command that was claimed.
 
         Raises:
@@ -123,29 +121,25 @@ class _Turns:
         """
         handler = handlers_on(self.worker.tables)[due.command_type]
         command = handler.commands_as_json.read(due.data)
-        attempt = Attempt(handler, command, due.command_id, self.worker.tables, is_kept=True, given_with=due.context)
-        attempt.take_over(session)
-        return attempt
+        return Attempt(handler, command, due.command_id, self.worker.tables, is_kept=True, given_with=due.context)
 
     def note_failure(self, session: Session, due: DueCommand, error: Exception) -> None:
         """Store that a command failed, and commit: it is tried again, or parked.
 
-        Raises:
-            Exception: *error* itself, where it says nothing of the command.
+        Where the database cannot be reached, that is what this raises, and nothing is held against the command. An error that only
+        looks like that, as of another database that the handler works with, is the handler's.
         """
-        meaning = meaning_of(error)
-        if meaning in (Meaning.SERVER_AWAY, Meaning.GIVE_UP):
-            raise error
-        is_attempt = meaning is not Meaning.TRY_LATER
+        is_attempt = meaning_of(error) is not Meaning.TRY_LATER
         attempts = due.attempts + int(is_attempt)
         retries = self.worker.retries
         is_final = is_attempt and (isinstance(error, DomainRuleError | CommandPayloadError) or attempts >= retries.attempts)
         pause = retries.pause(attempts) if is_attempt else timedelta(seconds=self.worker.pace.longest_wait)
         rows = CommandRows.within(session, self.worker.tables)
-        rows.note_failure(due.command_id, error_text(error), is_attempt=is_attempt, pause=None if is_final else pause)
+        is_noted = rows.note_failure(due.command_id, error_text(error), is_attempt=is_attempt, pause=None if is_final else pause)
         session.commit()
-        what = "is parked" if is_final else f"is tried again in {pause.total_seconds():.1f} s"
-        log.error("the %s %s has failed and %s: %s", due.command_type, due.command_id, what, message_of(error))
+        if is_noted:
+            what = "is parked" if is_final else f"is tried again in {pause.total_seconds():.1f} s"
+            log.error("the %s %s has failed and %s: %s", due.command_type, due.command_id, what, message_of(error))
 
     def after_outage(self, error: Exception) -> float:
         """Give the seconds until the next attempt to work with the database.
@@ -183,7 +177,7 @@ class DueCommands(Companion):
 
     def run_once(self) -> None:
         """Run the commands that are due."""
-        while self._take():
+        while self._run_some(lambda: False) is None:
             pass
 
     def wake(self) -> None:
@@ -194,50 +188,48 @@ class DueCommands(Companion):
         """Run what is due; give the seconds until something may be."""
         try:
             while not is_stopping():
-                with self._sessions() as session:
-                    pause = self._turns.pause(session)
-                if pause > 0:
+                pause = self._run_some(is_stopping)
+                if pause is not None:
                     return pause
-                while not is_stopping() and self._take():
-                    pass
         except Exception as error:  # noqa: BLE001 - raised again, unless the database is away
             return self._turns.after_outage(error)
         return 0.0
 
-    def _take(self) -> bool:
-        """Run a command that is due; False if there is none."""
-        command_id = None
+    def _run_some(self, is_stopping: Callable[[], bool]) -> float | None:
+        """Run some commands that are due; give the seconds until there may be one, or None if there may be more."""
+        with self._sessions() as session:
+            due, pause = self._turns.look(session)
+        has_run = False
+        while not is_stopping() and self._take(due):
+            has_run = True
+        return None if has_run else pause
+
+    def _take(self, due: deque[UUID]) -> bool:
+        """Run the first of some commands that nobody else is at; False if there is none."""
         for pause in (*pauses_between(_RACES), None):
             with self._sessions() as session:
-                due = self._turns.claim(session, command_id)
-                if not due:
-                    return command_id is not None
+                claimed = self._turns.claim(session, due)
+                if claimed is None:
+                    return False
                 try:
-                    self._handle(session, due)
+                    self._handle(session, claimed)
                 except Exception as error:  # noqa: BLE001 - whatever a handler raises
                     session.rollback()
-                    if self._turns.go_on_singly(due):
-                        return True
                     if pause is None or not is_conflict(error):
-                        self._turns.note_failure(session, due[0], error)
+                        self._turns.note_failure(session, claimed, error)
                         return True
                 else:
                     return True
-            command_id = due[0].command_id
+            due.appendleft(claimed.command_id)
             time.sleep(pause)
         return True
 
-    def _handle(self, session: Session, due: Sequence[DueCommand]) -> None:
-        outcomes: list[Outcome] = []
-        for each in due:
-            attempt = self._turns.attempt(session, each)
-            with attempt.context(session):
-                with attempt.at_work(session):
-                    result = attempt.handler.call(attempt.command, session)
-                outcomes.append(attempt.outcome(session, result))
-            if self._turns.is_over():
-                break
-        self._turns.finish(session, outcomes)
+    def _handle(self, session: Session, claimed: DueCommand) -> None:
+        attempt = self._turns.attempt(claimed)
+        with attempt.context(session):
+            with attempt.at_work(session):
+                result = attempt.handler.call(attempt.command, session)
+            attempt.finish(session, result)
 
     def _wait(self, pause: float, is_stopping: Callable[[], bool]) -> None:
         end = time.monotonic() + pause
@@ -281,48 +273,56 @@ class AsyncDueCommands(AsyncCompanion):
         try:
             while not stop.is_set():
                 async with self._sessions() as session:
-                    pause: float = await session.run_sync(self._turns.pause)
-                if pause > 0:
-                    return pause
-                while not stop.is_set() and await self._take():
-                    pass
+                    due, pause = await session.run_sync(self._turns.look)
+                has_run = False
+                while not stop.is_set() and await self._take(due):
+                    has_run = True
+                if not has_run:
+                    return float(pause)
         except Exception as error:  # noqa: BLE001 - raised again, unless the database is away
             return self._turns.after_outage(error)
         return 0.0
 
-    async def _take(self) -> bool:
-        command_id = None
+    async def _take(self, due: deque[UUID]) -> bool:
         for pause in (*pauses_between(_RACES), None):
             async with self._sessions() as session:
-                due: list[DueCommand] = await session.run_sync(self._turns.claim, command_id)
-                if not due:
-                    return command_id is not None
+                claimed: DueCommand | None = await session.run_sync(self._turns.claim, due)
+                if claimed is None:
+                    return False
                 try:
-                    await self._handle(session, due)
+                    await self._handle(session, claimed)
                 except Exception as error:  # noqa: BLE001 - whatever a handler raises
                     await session.rollback()
-                    if self._turns.go_on_singly(due):
-                        return True
                     if pause is None or not is_conflict(error):
-                        await session.run_sync(self._turns.note_failure, due[0], error)
+                        await session.run_sync(self._turns.note_failure, claimed, error)
                         return True
                 else:
                     return True
-            command_id = due[0].command_id
+            due.appendleft(claimed.command_id)
             await asyncio.sleep(pause)
         return True
 
-    async def _handle(self, session: AsyncSession, due: Sequence[DueCommand]) -> None:
-        outcomes: list[Outcome] = []
-        for each in due:
-            attempt = self._turns.attempt(session.sync_session, each)
-            with attempt.context(session.sync_session):
-                with attempt.at_work(session.sync_session):
-                    result = await attempt.call(session)
-                outcomes.append(await session.run_sync(attempt.outcome, result))
-            if self._turns.is_over():
-                break
-        await session.run_sync(self._turns.finish, outcomes)
+    async def _handle(self, session: AsyncSession, claimed: DueCommand) -> None:
+        attempt = self._turns.attempt(claimed)
+        with attempt.context(session.sync_session):
+            with attempt.at_work(session.sync_session):
+                result = await self._result(attempt, session)
+            await session.run_sync(attempt.finish, result)
+
+    @staticmethod
+    async def _result(attempt: Attempt, session: AsyncSession) -> Any:
+        """Call the handler; a task of its own that was cancelled is its failure, not the end of this one.
+
+        Raises:
+            RuntimeError: It waited for a task that was cancelled.
+        """
+        try:
+            return await attempt.call(session)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("the handler waited for a task that was cancelled") from error
 
 
 def due_commands(worker: Companionship) -> DueCommands | None:

@@ -73,7 +73,7 @@ def problem_details(error: BaseException) -> ProblemDetails:
     that was discarded                                                              409
     an aggregate or a row that is not there (``get_one``, ``repository.get``)       404
     a rule broken (:class:`~sa_eventsource.DomainRuleError`), a command whose id is
-    another's, a value that cannot be stored exactly                                422
+    another's, or has a value that cannot be stored exactly                         422
     a read model that is late (the command is done)                                 503
     all others, without a word about them                                           500
     ==============================================================================  ======
@@ -91,6 +91,8 @@ def problem_details(error: BaseException) -> ProblemDetails:
 def _status(error: BaseException) -> HTTPStatus:
     if is_conflict(error):
         return HTTPStatus.CONFLICT
+    if isinstance(error, CommandPayloadError) and error.part == "result":  # which is nobody's fault outside
+        return HTTPStatus.INTERNAL_SERVER_ERROR
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

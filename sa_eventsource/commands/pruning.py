@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
 
 AT_A_TIME = 10_000
+
+_AGES = timedelta(days=365_000)
+"""Longer ago than anything; what lies much further back, no database can compute."""
 
 
 def check_age(older_than: timedelta) -> None:
@@ -39,7 +42,7 @@ def prune_some(session: Session, tables: EventSourceTables, older_than: timedelt
     """
     rows = CommandRows.within(session, tables)
     table = rows.table
-    before = datetime.now(UTC) - older_than
+    before = rows.database.moment_after(-min(older_than, _AGES))
     some = select(table.c.command_id).where(table.c.status.in_((DONE, DISCARDED)), table.c.handled_at <= before).limit(AT_A_TIME)
     number = rows.connection.execute(delete(table).where(table.c.command_id.in_(some))).rowcount
     session.commit()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.arguments import check_moment_of_event, check_uuid
+from sa_eventsource.arguments import LATEST, check_moment_of_event, check_uuid
 from sa_eventsource.commands.attempt import TABLES, context_of, refuse_another
 from sa_eventsource.commands.command_handlers import handler_of
 from sa_eventsource.commands.command_rows import CommandRows
@@ -68,7 +68,7 @@ def schedule(  # noqa: PLR0913 - most of them are options
         command: The command. A handler must be declared.
         at: When, with a time zone.
         after: How long from now, by the database's clock. Without *at* and *after*: as soon as a worker comes to it.
-        key: A name for its place: what is scheduled under the same key, and not yet begun, is replaced.
+        key: A name for its place: what is scheduled under the same key, and not yet begun, is replaced, and never done.
         command_id: Its id, where the caller may schedule it again: under an id it is there once. None for a new one.
         base: The declarative base; None for that of the command being handled in the session, or the only one that has a table of
             commands.
@@ -82,7 +82,8 @@ def schedule(  # noqa: PLR0913 - most of them are options
         CommandIdConflictError: The id is another command's.
         DeclarationError: There is no table of commands, or several, and *base* is not given.
         TypeError: An argument is of the wrong type, or both *at* and *after* are given.
-        ValueError: *at* has no time zone, *after* is negative, or *key* is empty or longer than 255 characters.
+        ValueError: *at* has no time zone, *after* is negative, either lies beyond the year 9999, or *key* is empty or longer than
+            255 characters.
     """
     check_session("schedule()", session, instead="async_schedule")
     _check_time(at, after)
@@ -91,21 +92,18 @@ def schedule(  # noqa: PLR0913 - most of them are options
     tables = _tables(session, base)
     handler = handler_of(command, tables)
     data = handler.commands_as_json.write(command)
-    rows = CommandRows.within(session, tables)
-    due_at = rows.database.moment_after(after or timedelta(0)) if at is None else at
-    context = context_of(session)
+    rows, context = CommandRows.within(session, tables), context_of(session)
     if command_id is not None:
         check_uuid("command_id", command_id)
-        if key is not None and (earlier := rows.lock(command_id)) is not None:
-            refuse_another(command_id, earlier, handler, command)
-            return command_id
     new_id = command_id or uuid7()
-    if key is not None:
-        rows.put_scheduled(new_id, handler.command_type, data, context, due_at, key)
-    elif not rows.insert_scheduled(new_id, handler.command_type, data, context, due_at):
+    due = (after or timedelta(0)) if at is None else at
+    while not rows.insert_scheduled(new_id, handler.command_type, data, context, due, key):
         earlier = rows.lock(new_id)
         if earlier is not None:
             refuse_another(new_id, earlier, handler, command)
+            return new_id
+        if key is not None:  # else it was pruned just now
+            rows.make_room(key)
     session.info[_SCHEDULED] = True
     return new_id
 
@@ -165,6 +163,8 @@ def _check_time(at: Any, after: Any) -> None:
         raise TypeError(f"after must be a timedelta, such as timedelta(minutes=30), not {after!r}")
     if after is not None and after < timedelta(0):
         raise ValueError(f"after must be 0 or more, not {after}")
+    if after is not None and after >= LATEST - datetime.now(UTC):
+        raise ValueError(f"after={after!r} cannot be read back from a database: it would end later than {LATEST}")
 
 
 def _check_key(key: Any) -> None:

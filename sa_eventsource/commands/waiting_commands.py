@@ -9,7 +9,17 @@ from sqlalchemy import Text, cast, null, select, update
 
 from sa_eventsource.arguments import check_uuid
 from sa_eventsource.commands.command_rows import CommandRows
-from sa_eventsource.mapping import DISCARDED, PARKED, SCHEDULED, check_session, database_clock, statement_clock, tables_of_base
+from sa_eventsource.mapping import (
+    DISCARDED,
+    PARKED,
+    SCHEDULED,
+    check_session,
+    database_clock,
+    is_parked_command,
+    is_scheduled,
+    statement_clock,
+    tables_of_base,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,8 +67,10 @@ def waiting_commands(session: Session, base: Any, *, only_parked: bool = False) 
     table = _rows("waiting_commands()", session, base)
     c = table.table.c
     columns = (c.command_id, c.command_type, cast(c.command_data, Text), c.status, c.due_at, c.schedule_key, c.attempts, c.error)
-    wanted = (PARKED,) if only_parked else (SCHEDULED, PARKED)
-    found = table.connection.execute(select(*columns).where(c.status.in_(wanted)).order_by(c.due_at, c.command_id))
+    wanted = is_parked_command(table.table)
+    if not only_parked:
+        wanted |= is_scheduled(table.table)
+    found = table.connection.execute(select(*columns).where(wanted).order_by(c.due_at, c.command_id))
     return [WaitingCommand(*row) for row in found]
 
 

@@ -12,6 +12,7 @@ from sa_eventsource.consumers.handling import (
     is_handling,
     keeping_transaction,
     refuse_commit,
+    within_transaction,
 )
 from sa_eventsource.consumers.named_subscriptions import NamedSubscription, check_subscription, declare, subscriptions_on
 from sa_eventsource.consumers.reader import READER, Reader
@@ -55,4 +56,5 @@ __all__ = [
     "refuse_commit",
     "subscribe",
     "subscriptions_on",
+    "within_transaction",
 ]

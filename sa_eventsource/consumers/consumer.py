@@ -16,7 +16,7 @@ from sa_eventsource.store import is_refusal, meaning_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, FromClause
+    from sqlalchemy import ColumnElement, Connection, FromClause
     from sqlalchemy.orm import Session
 
     from sa_eventsource.consumers.handling import HandlerMethod
@@ -141,6 +141,10 @@ class Consumer(ABC):
             if meaning_of(error) is not None and not is_refusal(error):
                 raise
             raise self.refused([recorded], error) from error
+
+    def parks_under(self, connection: Connection, position: int) -> tuple[str, str] | None:  # noqa: ARG002 - that of others
+        """Say behind which stream an event is parked that cannot be taken: type and id; None for its own."""
+        return None
 
     def named(self, events: Sequence[RecordedEvent[Any]]) -> list[str]:
         """Name the events, for a message."""

@@ -84,8 +84,8 @@ def _marked(session: Session, mark: str) -> Iterator[None]:
 def within_transaction(session: Session, connection: Connection) -> Iterator[None]:
     """Have what a handler does stay in the transaction that it is called in.
 
-    A commit is refused before it happens, that of the session by :func:`refuse_commit`. That a transaction was rolled back is found
-    when the handler is done.
+    A commit is refused before it happens: that of the session by :func:`refuse_commit`, that of the connection, also by an SQL
+    text, here. Those of other connections are the handler's own affair. A rollback is found when the handler is done.
 
     Raises:
         HandlerTransactionError: The transaction has ended. Roll back what was begun since.
@@ -95,12 +95,20 @@ def within_transaction(session: Session, connection: Connection) -> Iterator[Non
         event.listen(connection, "commit", _refuse_commit_of_connection)
         event.listen(connection, "before_cursor_execute", _refuse_statement)
     begun, begun_there = session.get_transaction(), connection.get_transaction()
-    yield
+    is_outermost = connection not in _kept
+    _kept.add(connection)
+    try:
+        yield
+    finally:
+        if is_outermost:
+            _kept.discard(connection)
     if session.get_transaction() is not begun or connection.get_transaction() is not begun_there:
         raise HandlerTransactionError("rolled the transaction back, or ended it otherwise")
 
 
 _guarded: WeakSet[Connection] = WeakSet()
+_kept: WeakSet[Connection] = WeakSet()
+"""Those that are listened to, and those among them in whose transaction a handler is at work."""
 _ENDS_TRANSACTION = re.compile(
     r"\s*(commit|end|abort|prepare\s+transaction|rollback(?!\s+(work\s+|transaction\s+)?to\b))\b", re.IGNORECASE
 )
@@ -116,13 +124,15 @@ def refuse_commit(session: Session) -> None:
         raise HandlerTransactionError("called session.commit()")
 
 
-def _refuse_commit_of_connection(_connection: Connection) -> None:
-    if is_any_handling():
+def _refuse_commit_of_connection(connection: Connection) -> None:
+    if connection in _kept:
+        # SQLAlchemy takes the transaction for ended, whatever comes of this, and would leave it open for the pool's next user.
+        connection.dialect.do_rollback(connection.connection)
         raise HandlerTransactionError("committed on the session's connection")
 
 
-def _refuse_statement(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
-    if is_any_handling() and _ENDS_TRANSACTION.match(statement):
+def _refuse_statement(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+    if connection in _kept and _ENDS_TRANSACTION.match(statement):
         raise HandlerTransactionError(f"executed {statement.strip().upper()}")
 
 

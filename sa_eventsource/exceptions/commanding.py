@@ -73,7 +73,9 @@ class CommandIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
 
 
 class CommandDiscardedError(EventSourceError, sa_exc.InvalidRequestError):
-    """A command was scheduled under the id, and somebody has discarded it. Nothing was done; give a new one an id of its own.
+    """A command was scheduled under the id, and it was discarded: by somebody, or as another one took its key.
+
+    Nothing was done; give a new one an id of its own.
 
     Attributes:
         command_id: The id.
@@ -85,8 +87,8 @@ class CommandDiscardedError(EventSourceError, sa_exc.InvalidRequestError):
         self.command_id = command_id
         self.command_type = command_type
         super().__init__(
-            f"the {command_type} with the id {command_id} was discarded, so that it is never done. Is it wanted after all, "
-            "schedule it, or have it handled, under an id of its own."
+            f"the {command_type} with the id {command_id} was discarded, by somebody or as another one was scheduled under its "
+            "key, so that it is never done. Is it wanted after all, schedule it, or have it handled, under an id of its own."
         )
 
 

@@ -11,7 +11,7 @@ from sa_eventsource.mapping.column_types import (
     database_clock,
     statement_clock,
 )
-from sa_eventsource.mapping.commands_table import DISCARDED, DONE, PARKED, SCHEDULED, is_scheduled
+from sa_eventsource.mapping.commands_table import DISCARDED, DONE, PARKED, SCHEDULED, is_parked_command, is_scheduled
 from sa_eventsource.mapping.event_columns import (
     APPENDED,
     DOCUMENTS,
@@ -95,6 +95,7 @@ __all__ = [
     "find_tables",
     "id_as_text",
     "is_events_table",
+    "is_parked_command",
     "is_scheduled",
     "json_members",
     "json_object",

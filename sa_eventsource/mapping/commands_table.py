@@ -50,6 +50,8 @@ def commands_table(name: str, metadata: MetaData, **where: Any) -> Table:
     )
     waits = is_scheduled(commands)
     add_index(commands.c.due_at, postgresql_where=waits, sqlite_where=waits)
+    failed = is_parked_command(commands)
+    add_index(commands.c.status, postgresql_where=failed, sqlite_where=failed)  # few, among many that are done
     add_index(commands.c.schedule_key, unique=True, postgresql_where=waits, sqlite_where=waits)
     return commands
 
@@ -57,3 +59,8 @@ def commands_table(name: str, metadata: MetaData, **where: Any) -> Table:
 def is_scheduled(commands: Table) -> ColumnElement[bool]:
     """Select the commands that wait for their time, in words that PostgreSQL finds again in the partial indexes."""
     return commands.c.status == literal_column(f"'{SCHEDULED}'", String)
+
+
+def is_parked_command(commands: Table) -> ColumnElement[bool]:
+    """Select the commands that failed and are parked, in words that PostgreSQL finds again in the partial index."""
+    return commands.c.status == literal_column(f"'{PARKED}'", String)

@@ -15,6 +15,7 @@ from sa_eventsource.plain_functions import check_plain, check_ran, takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from sa_eventsource.events import RecordedEvent
 
@@ -44,11 +45,28 @@ class After:
 
         Raises:
             TypeError: *delay* is no ``timedelta``, or *command* no Pydantic model.
+            ValueError: *delay* is negative.
         """
         if not isinstance(self.delay, timedelta):
             raise TypeError(f"After() takes a timedelta, such as timedelta(minutes=30), not {self.delay!r}")
+        if self.delay < timedelta(0):
+            raise ValueError(f"After() takes a timedelta of 0 or more, not {self.delay!r}")
         if not isinstance(self.command, BaseModel) or isinstance(self.command, DomainEvent):
             raise TypeError(f"After() takes a command, such as CancelOrder(...), not {self.command!r}")
+
+    def due(self, recorded: RecordedEvent[Any]) -> datetime:
+        """Say when the command is due.
+
+        Args:
+            recorded: The event that it follows from.
+
+        Raises:
+            ValueError: It is later than the last moment that Python has.
+        """
+        try:
+            return recorded.occurred_at + self.delay
+        except OverflowError:
+            raise ValueError(f"{self.delay!r} after {recorded.occurred_at} is later than the year 9999") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +83,8 @@ class Reaction:
     by: str | None
     name: str
 
-    def process_id(self, recorded: RecordedEvent[Any]) -> Any:
-        """Get the id of the process that an event is for; None if it is for none."""
+    def given_id(self, recorded: RecordedEvent[Any]) -> Any:
+        """Get the id of the process that an event is for, as the event has it; None if it is for none."""
         if self.by is None:
             return recorded.aggregate_id
         value: Any = recorded.event

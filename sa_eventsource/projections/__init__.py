@@ -1,9 +1,10 @@
 """Following the log: step by step, after failures, once more from its beginning; and the status of those who do."""
 
+from sa_eventsource.projections.command_backlog import CommandBacklog
 from sa_eventsource.projections.failures import RetryPolicy, culprit, error_text, record_failure, record_wait
 from sa_eventsource.projections.manager import ReadModelManager
 from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
-from sa_eventsource.projections.parking import has_parked
+from sa_eventsource.projections.parking import has_parked, park_behind
 from sa_eventsource.projections.plans import Step
 from sa_eventsource.projections.readers import next_events
 from sa_eventsource.projections.replayer import EventReplayer
@@ -14,6 +15,7 @@ from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting
 
 __all__ = [
     "WELL",
+    "CommandBacklog",
     "ConsumerStatus",
     "EventReplayer",
     "OldestTransaction",
@@ -31,6 +33,7 @@ __all__ = [
     "in_short",
     "next_events",
     "oldest_transaction",
+    "park_behind",
     "parked_streams",
     "problems",
     "record_failure",

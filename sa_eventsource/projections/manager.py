@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sa_eventsource.consumers import subscriptions_on
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.catching_up import catch_up
+from sa_eventsource.projections.command_backlog import CommandBacklog, command_backlog
 from sa_eventsource.projections.readers import readers_on
 from sa_eventsource.projections.status import ConsumerStatus, problems, status_of
 from sa_eventsource.read_models import definition_of
@@ -82,16 +83,22 @@ class ReadModelManager:
                 consumers += [*subscriptions_on(self._tables), *readers_on(session, self._tables)]
             return [status_of(session, each) for each in consumers]
 
+    def commands(self) -> CommandBacklog | None:
+        """Count the commands that wait for their time, for a worker, or for somebody to decide; None where no table holds any."""
+        with self._sessions() as session:
+            return command_backlog(session, self._tables)
+
     def problems(self, *, max_lag_seconds: float | None = None) -> list[str]:
         """List what is wrong, for a health check; empty if all is well.
 
-        What does not follow or has rows that are not right, as its state says, events that are parked, and, if asked for, who
-        is too far behind.
+        What does not follow or has rows that are not right, as its state says, events and commands that are parked, commands that
+        have been due for longer than a minute, and, if asked for, who is too far behind.
 
         Args:
-            max_lag_seconds: How long ago the oldest event may have been recorded that one has yet to take; None for any time.
+            max_lag_seconds: How long ago the oldest event may have been recorded that one has yet to take, and for how long a
+                command may have been due; None for any time, and for a minute.
         """
-        return problems(self.status(), max_lag_seconds=max_lag_seconds)
+        return problems(self.status(), self.commands(), max_lag_seconds=max_lag_seconds)
 
     def _chosen(self, model: type[Any] | None) -> list[ReadModelDefinition]:
         return [definition_of(each) for each in (self.models if model is None else (model,))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, exists, insert, literal, select
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.checkpoints import Batch
     from sa_eventsource.consumers import Consumer, Follower
+    from sa_eventsource.events import RecordedEvent
 
 
 def has_parked(connection: Connection, consumer: Consumer) -> bool:
@@ -27,16 +28,39 @@ def has_parked(connection: Connection, consumer: Consumer) -> bool:
 def park(connection: Connection, consumer: Consumer, position: int, error: str) -> None:
     """Park an event, with what went wrong; later ones of its stream follow as their batches come."""
     events, parked = consumer.tables.events, consumer.tables.parked_events
-    reference = select(
-        literal(consumer.name),
-        events.c.position,
-        events.c.event_id,
-        events.c.aggregate_type,
-        events.c.aggregate_id,
-        literal(error),
-    ).where(events.c.position == position)
+    under = consumer.parks_under(connection, position)
+    stream = (events.c.aggregate_type, events.c.aggregate_id) if under is None else map(literal, under)
+    reference = select(literal(consumer.name), events.c.position, events.c.event_id, *stream, literal(error)).where(
+        events.c.position == position
+    )
     columns = ["projection_name", "position", "event_id", "aggregate_type", "aggregate_id", "error"]
     connection.execute(insert(parked).from_select(columns, reference, include_defaults=False))
+
+
+def park_behind(connection: Connection, consumer: Consumer, stream: tuple[str, str], recorded: RecordedEvent[Any]) -> bool:
+    """Park an event if an earlier one is parked under a stream that is not its own.
+
+    Args:
+        connection: In the transaction that the checkpoint is written in.
+        consumer: Whose event it is.
+        stream: Type and id of the stream.
+        recorded: The event.
+
+    Returns:
+        Whether it is parked.
+    """
+    parked = consumer.tables.parked_events
+    of_consumer = {"projection_name": consumer.name, "aggregate_type": stream[0], "aggregate_id": stream[1]}
+    is_behind = exists().where(
+        *(parked.c[name] == value for name, value in of_consumer.items()), parked.c.position <= recorded.position
+    )
+    if not connection.scalar(select(is_behind)):
+        return False
+    reference = (
+        database_of(connection.dialect).insert(parked).values(**of_consumer, position=recorded.position, event_id=recorded.event_id)
+    )
+    connection.execute(reference.on_conflict_do_nothing())  # as where it was sent back
+    return True
 
 
 def park_behind_others(connection: Connection, follower: Follower, batch: Batch) -> None:

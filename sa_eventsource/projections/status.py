@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from sa_eventsource.consumers import Consumer
+    from sa_eventsource.projections.command_backlog import CommandBacklog
 
 Kind: TypeAlias = Literal["strong model", "eventual model", "subscription", "reader"]
 State: TypeAlias = Literal["running", "new", "retrying", "waiting", "stopped", "unbuilt", "outdated", "moved", "unreadable"]
@@ -133,14 +134,17 @@ def oldest_transaction(connection: Connection) -> OldestTransaction | None:
     return None if oldest is None else OldestTransaction(*oldest)
 
 
-def problems(statuses: list[ConsumerStatus], *, max_lag_seconds: float | None = None) -> list[str]:
+def problems(
+    statuses: list[ConsumerStatus], backlog: CommandBacklog | None = None, *, max_lag_seconds: float | None = None
+) -> list[str]:
     """List what is wrong, for a health check; empty if all is well.
 
     Args:
         statuses: What :meth:`ReadModelManager.status` gave.
-        max_lag_seconds: How far behind one may be; None for any.
+        backlog: What :meth:`ReadModelManager.commands` gave.
+        max_lag_seconds: How far behind one may be; None for any, and a minute for commands.
     """
-    found = []
+    found = [] if backlog is None else backlog.problems(max_lag_seconds=max_lag_seconds)
     for each in statuses:
         if each.state not in WELL:
             reason = _REASONS.get(each.state) or (None if each.error is None else in_short(each.error))

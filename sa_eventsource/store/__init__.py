@@ -34,7 +34,7 @@ from sa_eventsource.store.database_errors import (
     message_of,
     said_by_database,
 )
-from sa_eventsource.store.databases import Database, database_of
+from sa_eventsource.store.databases import Database, database_of, milliseconds
 from sa_eventsource.store.driver_statement import DriverStatement, is_execution_heard
 from sa_eventsource.store.event_conditions import recorded, select_events, stored_names
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
@@ -86,6 +86,7 @@ __all__ = [
     "known_at",
     "meaning_of",
     "message_of",
+    "milliseconds",
     "not_json",
     "on_appended",
     "raise_explained",

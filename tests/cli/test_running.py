@@ -199,7 +199,7 @@ def test_what_is_watched_is_a_table(banked: Engine) -> None:
 def test_names_are_whole_however_narrow_the_terminal(sqlite_engine: Engine, columns: int) -> None:
     Wide.metadata.create_all(sqlite_engine)
     console = Console(width=columns, force_terminal=True, color_system=None, file=StringIO())
-    console.print(status_view(console, ReadModelManager(sqlite_engine, Wide).status(), None, {}))
+    console.print(status_view(console, ReadModelManager(sqlite_engine, Wide).status(), None, None, {}))
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue()
     lines = shown.splitlines()

@@ -75,3 +75,17 @@ def test_run_picks_scheduled_commands_up(engine: Engine) -> None:
 def _notes(engine: Engine) -> list[str]:
     with Session(engine) as session:
         return list(session.scalars(select(Note.text)))
+
+
+def test_all_that_are_parked_of_a_type_are_retried_at_once(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        parked = {schedule(session, WriteNote(text="x", fails=True), base=Base) for _ in range(3)}
+        session.commit()
+    Worker(engine, Base, only=["commands"], retries=RetryPolicy(attempts=1)).run_once()
+    assert "of type 'bakery.OrderCake'" in fail("commands", "retry", BAKERY, "--type", "bakery.OrderCake", engine=engine, status=2)
+    assert "--type NAME" in fail("commands", "retry", BAKERY, engine=engine, status=2)
+    said = succeed("commands", "retry", BAKERY, "--type", "bakery.WriteNote", engine=engine).stderr
+    assert set(said.splitlines()) == {f"{each} is scheduled for now" for each in parked}
+    with engine.connect() as connection:
+        assert set(connection.scalars(select(TABLE.c.status))) == {"scheduled"}

@@ -92,6 +92,13 @@ class Database(ABC):
         """Wait until no other transaction holds a stream's advisory lock, and hold it until the transaction ends."""
 
     @abstractmethod
+    def idle_limit(self) -> list[ColumnElement[Any]]:
+        """Give columns for a SELECT that also limits how long its transaction may stand idle: to the parameter ``idle``, in ms.
+
+        None where no server ends a connection.
+        """
+
+    @abstractmethod
     def limit_waits(self, connection: Connection, *, for_locks: float | None, idle: float | None) -> None:
         """Limit, until the transaction ends, how many seconds it waits for a lock and stands idle between two statements.
 
@@ -124,3 +131,8 @@ class Database(ABC):
     @abstractmethod
     def unique_indexes(self, connection: Connection, table: Table) -> set[str]:
         """List a table's unique indexes by name, those on expressions too, which SQLAlchemy leaves out."""
+
+
+def milliseconds(seconds: float | None) -> str | None:
+    """Write a limit as PostgreSQL's settings have it; None if there is none."""
+    return None if seconds is None else str(max(1, round(seconds * 1000)))  # 0 would be no limit

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     Integer,
     Interval,
     Text,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -27,13 +29,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, JSONB, OID, REGCLASS, insert
 
 from sa_eventsource.mapping import DOCUMENTS, KINDS, lock_table, regclass_name, statement_clock
-from sa_eventsource.store.databases.database import Database
+from sa_eventsource.store.databases.database import Database, milliseconds
 from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, is_stored, parameters_of
+from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.windows import current_snapshot, visible_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from sqlalchemy import Connection, FromClause, Table
     from sqlalchemy.dialects.postgresql import Insert
@@ -126,17 +129,15 @@ class PostgreSQL(Database):
         key = func.hashtextextended(log + f"/{aggregate_type}/{aggregate_id}", cast(0, BigInteger))
         connection.execute(select(func.pg_advisory_xact_lock(key)))
 
+    def idle_limit(self) -> list[ColumnElement[Any]]:
+        """Set ``idle_in_transaction_session_timeout``, unless it is shorter."""
+        return [_idle_limit()]
+
     def limit_waits(self, connection: Connection, *, for_locks: float | None, idle: float | None) -> None:
         """Set ``lock_timeout`` and ``idle_in_transaction_session_timeout``, in one statement."""
-        settings = []
-        if for_locks is not None:
-            settings.append(_setting("lock_timeout", for_locks, when=func.current_setting("lock_timeout") == "0"))
-        if idle is not None:
-            own = cast(func.current_setting("idle_in_transaction_session_timeout"), Interval)
-            is_shorter = and_(own > timedelta(0), own < timedelta(seconds=idle))
-            settings.append(_setting("idle_in_transaction_session_timeout", idle, when=not_(is_shorter)))
-        if settings:
-            connection.execute(select(*settings))
+        if for_locks is not None or idle is not None:
+            values = {"locks": milliseconds(for_locks), "idle": milliseconds(idle)}
+            _limits(for_locks=for_locks is not None, idle=idle is not None).execute(connection, values)
 
     def check_constraints(self, connection: Connection) -> None:
         """Check the deferred ones."""
@@ -183,6 +184,28 @@ class PostgreSQL(Database):
         return set(connection.scalars(statement, {"name": regclass_name(connection, table)}))
 
 
-def _setting(name: str, seconds: float, *, when: ColumnElement[bool]) -> ColumnElement[str]:
-    value = str(max(1, round(seconds * 1000)))  # 0 would be no limit
-    return case((when, func.set_config(name, value, True)))  # noqa: FBT003 - until the transaction ends
+@cache
+def _limits(*, for_locks: bool, idle: bool) -> DriverStatement:
+    """Build the statement that limits waits; the limits are parameters, in milliseconds."""
+    settings = []
+    if for_locks:
+        settings.append(_setting("lock_timeout", "locks", when=_word("current_setting('lock_timeout') = '0'", Boolean)))
+    if idle:
+        settings.append(_idle_limit())
+    return DriverStatement(select(*settings))
+
+
+def _idle_limit() -> ColumnElement[str]:
+    own = _word("current_setting('idle_in_transaction_session_timeout')::interval", Interval)
+    limit = cast(bindparam("idle", type_=Text) + _word("'ms'", Text), Interval)
+    is_shorter = and_(own > _word("interval '0'", Interval), own < limit)
+    return _setting("idle_in_transaction_session_timeout", "idle", when=not_(is_shorter))
+
+
+def _setting(name: str, parameter: str, *, when: ColumnElement[bool]) -> ColumnElement[str]:
+    until_the_transaction_ends = _word("true", Boolean)
+    return case((when, func.set_config(_word(f"'{name}'", Text), bindparam(parameter, type_=Text), until_the_transaction_ends)))
+
+
+def _word(text: str, type_: Any) -> ColumnElement[Any]:
+    return literal_column(text, type_)

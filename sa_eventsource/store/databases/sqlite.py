@@ -104,6 +104,10 @@ class SQLite(Database):
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
         """Do nothing: writers are alone."""
 
+    def idle_limit(self) -> list[ColumnElement[Any]]:
+        """None: no server ends a connection."""
+        return []
+
     def limit_waits(self, connection: Connection, *, for_locks: float | None, idle: float | None) -> None:
         """Do nothing: a wait has the limit that the driver was given, and no server ends a connection."""
 

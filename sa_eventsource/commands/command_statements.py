@@ -1,0 +1,111 @@
+"""The statements on each table of commands, built once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Integer, Interval, String, Text, Uuid, bindparam, cast, func, literal_column, null, select, update
+
+from sa_eventsource.mapping import (
+    DISCARDED,
+    DONE,
+    SCHEDULED,
+    UtcDateTime,
+    database_clock,
+    is_scheduled,
+    statement_clock,
+)
+from sa_eventsource.store import DriverStatement, database_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy.engine import Dialect
+
+    from sa_eventsource.store import Database
+
+REPLACED = "replaced: another command was scheduled under its key"
+"""What the row of a command says that has lost its place to another one."""
+
+
+class CommandStatements:
+    """The statements on one table, in the words of one database.
+
+    Attributes:
+        insert_done: Note a command as done, if there is none of its id.
+        insert_scheduled: Schedule a command, if there is none of its id and none under its key.
+        make_room: Discard what is scheduled under a key.
+        lock: Read a row by its id, and keep others from it.
+        claim: Take a command that is due, by its id, unless somebody else is at it; and limit, by the same statement, how long the
+            transaction may stand idle.
+        note_done: Store what handling a command gave.
+    """
+
+    def __init__(self, table: Table, database: Database) -> None:
+        """Build them."""
+        c = table.c
+        command_id = bindparam("id", type_=Uuid)
+        values: dict[str, Any] = {
+            "command_id": command_id,
+            "command_type": bindparam("type", type_=String),
+            "command_data": database.document(bindparam("data", type_=Text)),
+            "correlation_id": bindparam("correlation", type_=Uuid),
+            "causation_id": bindparam("causation", type_=Uuid),
+            "metadata": database.document(bindparam("context", type_=Text)),
+        }
+        insert = database.insert(table)
+        done = insert.values(**values, status=_word(DONE), handled_at=database_clock())
+        self.insert_done = _counted(done.on_conflict_do_nothing(index_elements=[c.command_id]))
+        due_at: Any = bindparam("at", type_=UtcDateTime)
+        if database.is_server:  # elsewhere its clock is this machine's
+            due_at = func.coalesce(due_at, statement_clock() + bindparam("delay", type_=Interval))
+        of_schedule = {"due_at": due_at, "schedule_key": bindparam("key", type_=String)}
+        scheduled = insert.values(**values, **of_schedule, status=_word(SCHEDULED))
+        self.insert_scheduled = _counted(scheduled.on_conflict_do_nothing())
+        replaced = {"status": _word(DISCARDED), "handled_at": database_clock(), "error": _word(REPLACED)}
+        is_there = c.schedule_key == bindparam("key", type_=String)
+        self.make_room = DriverStatement(update(table).where(is_there, is_scheduled(table)).values(replaced))
+        stored = (c.command_type, cast(c.command_data, Text), c.status, cast(c.outcome, Text), c.commit_token)
+        self.lock = DriverStatement(select(*stored).where(c.command_id == command_id).with_for_update())
+        context = (c.correlation_id, c.causation_id, cast(c.metadata, Text))
+        is_due = (is_scheduled(table), c.due_at <= statement_clock())
+        self.claim = DriverStatement(
+            select(c.command_id, c.command_type, cast(c.command_data, Text), c.attempts, *context, *database.idle_limit())
+            .where(c.command_id == command_id, *is_due)
+            .with_for_update(skip_locked=True)
+        )
+        outcome = {
+            "status": _word(DONE),
+            "outcome": database.document(bindparam("result", type_=Text)),
+            "commit_token": bindparam("token", type_=Uuid),
+            "handled_at": database_clock(),
+            "error": null(),
+        }
+        self.note_done = DriverStatement(update(table).where(c.command_id == command_id).values(outcome))
+        self.next_due = (
+            select(c.command_id, c.due_at, statement_clock())
+            .where(is_scheduled(table), c.command_type.in_(bindparam("types", type_=String, expanding=True)))
+            .order_by(c.due_at)
+            .limit(bindparam("limit", type_=Integer))
+        )
+
+
+def _word(text: str) -> ColumnElement[str]:
+    """Write one of our own words into a statement, whose parameters are all given by whoever executes it."""
+    return literal_column(f"'{text}'", String)
+
+
+def _counted(insert: Any) -> DriverStatement:
+    """Have an INSERT count the rows that it has inserted."""
+    return DriverStatement(insert.execution_options(preserve_rowcount=True))
+
+
+@lru_cache(maxsize=256)  # the tables of a process: as many as it has declarative bases
+def command_statements(table: Table, dialect: type[Dialect]) -> CommandStatements:
+    """Get the statements on a table.
+
+    Args:
+        table: The table of commands.
+        dialect: The class of the dialect of the connection that they are executed on.
+    """
+    return CommandStatements(table, database_of(dialect))

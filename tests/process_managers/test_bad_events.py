@@ -1,0 +1,296 @@
+"""Events that a process cannot take, that come once more, or while others change the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Engine, select, text, update
+from sqlalchemy.orm import Session
+
+from sa_eventsource import (
+    After,
+    Commands,
+    DeclarationError,
+    EventReplayer,
+    EventStore,
+    ProcessManager,
+    ReadModelManager,
+    RetryPolicy,
+    Worker,
+    reacts,
+)
+from sa_eventsource.consumers import consumers_on
+from sa_eventsource.mapping import tables_on
+from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
+from tests.process_managers.rental import (
+    Base,
+    Bike,
+    BikeReturned,
+    BikeTaken,
+    Customer,
+    DepositPaid,
+    Extend,
+    Remind,
+    Rental,
+    broken,
+    charged,
+    meanwhile,
+)
+
+COMMANDS = Base.metadata.tables["commands"]
+NAME = "rental.Rental"
+ONE, OTHER = UUID(int=1), UUID(int=2)
+
+
+@pytest.fixture(autouse=True)
+def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    for name in ("engine", "postgres_engine"):
+        if name in request.fixturenames:
+            Base.metadata.create_all(request.getfixturevalue(name))
+    yield
+    charged.clear()
+    broken.clear()
+    meanwhile.clear()
+
+
+def record(engine: Engine, aggregate_class: type[Any], aggregate_id: str, event: Any) -> None:
+    with Session(engine) as session:
+        found = session.get(aggregate_class, aggregate_id)
+        if found is None:
+            found = aggregate_class(id=aggregate_id)
+        found.apply_event(event)
+        session.add(found)
+        session.commit()
+
+
+def take(engine: Engine, rental_id: UUID, **values: Any) -> None:
+    record(engine, Bike, f"bike of {rental_id}", BikeTaken(rental_id=str(rental_id), **values))
+
+
+def pay(engine: Engine, rental_id: UUID) -> None:
+    record(engine, Customer, f"customer of {rental_id}", DepositPaid(rental_id=str(rental_id)))
+
+
+def bring_back(engine: Engine, rental_id: UUID) -> None:
+    record(engine, Bike, f"bike of {rental_id}", BikeReturned(rental_id=str(rental_id)))
+
+
+def work(engine: Engine) -> None:
+    for _ in range(3):
+        Worker(engine, Base, retries=RetryPolicy(attempts=1)).run_once()
+
+
+def rental(engine: Engine, rental_id: UUID) -> tuple[bool, int] | None:
+    with Session(engine) as session:
+        found = session.get(Rental, rental_id)
+        return None if found is None else (found.has_begun, found.paid_for)
+
+
+def problems(engine: Engine) -> list[str]:
+    return ReadModelManager(engine, Base).problems()
+
+
+def consumer() -> Any:
+    return next(each for each in consumers_on(tables_on(Base.metadata)) if each.name == NAME)
+
+
+def parked(engine: Engine) -> list[tuple[str, str, int]]:
+    with Session(engine) as session:
+        return [(each.aggregate_type, each.aggregate_id, each.events) for each in parked_streams(session, consumer())]
+
+
+class TestParking:
+    def test_a_bad_event_parks_its_process_and_what_comes_behind_from_any_stream(self, engine: Engine) -> None:
+        broken.add("taken")
+        take(engine, ONE)
+        pay(engine, ONE)  # of another stream; taken now, it would find nothing to do, and be lost
+        work(engine)
+        broken.clear()
+        take(engine, OTHER)
+        pay(engine, OTHER)
+        bring_back(engine, ONE)
+        work(engine)
+        assert parked(engine) == [(NAME, str(ONE), 3)]
+        assert problems(engine) == [f"{NAME} has parked 3 events"]
+        assert (rental(engine, ONE), rental(engine, OTHER), charged) == (None, (True, 1), [])
+        with Session(engine) as session:
+            (stream,) = parked_streams(session, consumer())
+            assert stream.error is not None
+            assert "no taken today" in stream.error
+            assert retry_stream(session, consumer(), stream) == 3
+        work(engine)
+        assert (rental(engine, ONE), charged, problems(engine)) == ((True, 1), [ONE], [])
+
+    def test_what_cannot_be_taken_yet_stays_parked(self, engine: Engine) -> None:
+        broken.add("taken")
+        take(engine, ONE)
+        work(engine)
+        with Session(engine) as session:
+            (stream,) = parked_streams(session, consumer())
+            with pytest.raises(Exception, match="no taken today"):
+                retry_stream(session, consumer(), stream)
+        assert parked(engine) == [(NAME, str(ONE), 1)]
+
+    def test_dropped_events_are_left_out_and_later_ones_are_taken(self, engine: Engine) -> None:
+        broken.add("taken")
+        take(engine, ONE)
+        work(engine)
+        with Session(engine) as session:
+            (stream,) = parked_streams(session, consumer())
+            assert drop_stream(session, consumer(), stream) == 1
+        bring_back(engine, ONE)
+        work(engine)
+        assert (charged, problems(engine)) == ([ONE], [])
+
+    def test_sent_back_it_does_not_overtake_what_is_parked(self, engine: Engine) -> None:
+        take(engine, ONE)
+        work(engine)
+        broken.add("paid")
+        pay(engine, ONE)
+        bring_back(engine, ONE)
+        work(engine)
+        broken.clear()
+        EventReplayer(engine, Base).rewind(NAME, to="beginning")
+        work(engine)
+        assert (parked(engine), rental(engine, ONE), charged) == ([(NAME, str(ONE), 2)], (True, 0), [])
+
+    def test_a_command_without_handler_is_a_bad_event(self, engine: Engine) -> None:
+        take(engine, ONE, weight=-1)
+        work(engine)
+        with Session(engine) as session:
+            (stream,) = parked_streams(session, consumer())
+        assert stream.error is not None
+        assert "no handler is declared for the command 'rental.Unhandled'" in stream.error
+
+    def test_an_id_that_is_none_is_named(self, engine: Engine) -> None:
+        record(engine, Bike, "b-1", BikeTaken(rental_id="first floor"))
+        work(engine)
+        with Session(engine) as session:
+            (stream,) = parked_streams(session, consumer())
+        assert (stream.aggregate_type, stream.aggregate_id) == ("rental.Bike", "b-1")  # for which process it is, nobody knows
+        assert stream.error is not None
+        assert "BikeTaken.rental_id is 'first floor', which is no id of Rental, a UUID" in stream.error
+
+    def test_an_event_that_cannot_be_read_parks_its_own_stream(self, postgres_engine: Engine) -> None:
+        take(postgres_engine, ONE)
+        with postgres_engine.begin() as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            connection.execute(text('UPDATE events SET event_data = \'{"weight": "heavy"}\''))
+        work(postgres_engine)
+        assert parked(postgres_engine) == [("rental.Bike", f"bike of {ONE}", 1)]
+
+
+class TestStopping:
+    def test_it_stops_goes_on_and_skips(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Rental, "__on_error__", "stop")
+        broken.add("taken")
+        take(engine, ONE)
+        take(engine, OTHER)
+        work(engine)
+        (problem,) = problems(engine)
+        assert problem.startswith(f"{NAME} is stopped: ")
+        assert "no taken today" in problem
+        broken.clear()
+        with Session(engine) as session:
+            assert resume(session, consumer(), skip=True)
+        work(engine)
+        assert (rental(engine, ONE), rental(engine, OTHER), problems(engine)) == (None, (True, 0), [])
+
+
+class TestRaces:
+    def test_a_handler_that_was_faster_is_no_failure(self, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+        take(engine, ONE)
+        work(engine)
+        pay(engine, ONE)
+        extensions = [1, 2]
+
+        def extend() -> None:
+            if extensions:
+                extensions.pop()
+                Commands(engine, Base).handle(Extend(rental_id=ONE))
+
+        if engine.dialect.name == "postgresql":  # on SQLite nobody else writes meanwhile
+            meanwhile.append(extend)
+        else:
+            extend()
+            extend()
+        work(engine)
+        assert rental(engine, ONE) == (True, 3)
+        assert problems(engine) == []
+        assert "ConcurrencyError" not in caplog.text
+
+
+class TestOnceMore:
+    def test_old_commands_may_be_forgotten(self, engine: Engine) -> None:
+        take(engine, ONE)
+        pay(engine, ONE)
+        work(engine)
+        with engine.begin() as connection:
+            connection.execute(update(COMMANDS).values(status="done", handled_at=datetime.now(UTC) - timedelta(days=9)))
+        assert Commands(engine, Base).prune(older_than=timedelta(days=1)) == 1
+        before = _events(engine)
+        EventReplayer(engine, Base).rewind(NAME, to="beginning")
+        work(engine)
+        assert _events(engine) == before
+        with engine.connect() as connection:
+            assert connection.execute(select(COMMANDS)).all() == []
+
+    def test_a_deadline_that_was_moved_stays_moved(self, engine: Engine) -> None:
+        take(engine, ONE)
+        take(engine, ONE)  # moves the reminder
+        work(engine)
+        assert _reminders(engine) == ["discarded", "scheduled"]
+        with engine.begin() as connection:
+            connection.execute(update(COMMANDS).where(COMMANDS.c.status == "scheduled").values(due_at=datetime.now(UTC)))
+        work(engine)
+        EventReplayer(engine, Base).rewind(NAME, to="beginning")
+        work(engine)
+        assert _reminders(engine) == ["discarded", "done"]
+
+    def test_keys_belong_to_one_process_and_may_be_long(self, engine: Engine) -> None:
+        for rental_id in (ONE, OTHER):
+            take(engine, rental_id)
+        work(engine)
+        assert _reminders(engine) == ["scheduled", "scheduled"]
+
+
+def _events(engine: Engine) -> list[UUID]:
+    with Session(engine) as session:
+        return [each.event_id for each in EventStore(session, Base).events.all()]
+
+
+def _reminders(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return sorted(connection.scalars(select(COMMANDS.c.status).where(COMMANDS.c.command_type == "rental.Remind")))
+
+
+class TestDeclarations:
+    def test_options_are_checked(self) -> None:
+        for option, value, message in (
+            ("__on_error__", "ignore", 'must be "stop" or "park"'),
+            ("__start__", "yesterday", "start"),
+            ("__onerror__", "park", "Write __on_error__"),
+            ("__version__", 2, "which is an option of read models"),
+        ):
+            with pytest.raises(DeclarationError, match=message):
+                type(f"Odd{option}", (ProcessManager, Base), {"__module__": __name__, option: value, "on": reacts(BikeTaken)(_on)})
+
+    def test_it_may_begin_now(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Rental, "__start__", "now")
+        take(engine, ONE)
+        work(engine)
+        take(engine, OTHER)
+        work(engine)
+        assert (rental(engine, ONE), rental(engine, OTHER)) == (None, (True, 0))
+
+    def test_time_goes_forward(self) -> None:
+        with pytest.raises(ValueError, match="0 or more"):
+            After(timedelta(-1), Remind(rental_id=uuid4()))
+
+
+def _on(self: object, event: BikeTaken) -> None:
+    """Nothing follows."""
