@@ -55,6 +55,15 @@ def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, part
     assert f"needs {module}, which is not installed: pip install 'sa_eventsource[{extra}]'" in said
 
 
+@pytest.mark.parametrize("program", ["-m", "/usr/bin/sa-eventsource"])
+def test_who_runs_the_command_line_without_its_extra_reads_one_line(program: str) -> None:
+    """As `python -m sa_eventsource.cli` and the script do: they import the package first."""
+    code = _WITHOUT.format(modules=("typer",), statement="import sa_eventsource.cli")
+    done = finish([sys.executable, "-c", f"import sys; sys.argv[0] = {program!r}\n{code}"])
+    assert done.returncode == 1
+    assert done.stderr.strip() == ("error: the command line needs typer, which is not installed: pip install 'sa_eventsource[cli]'")
+
+
 def test_the_core_needs_no_extra() -> None:
     modules = ("tenacity", "alembic", "mako", "typer", "rich", "opentelemetry", "greenlet", "psycopg", "pyarrow")
     assert _without(*modules, statement="import sa_eventsource") == "imported"

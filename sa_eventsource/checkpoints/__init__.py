@@ -14,6 +14,7 @@ from sa_eventsource.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier, is_moved
+from sa_eventsource.checkpoints.held import held_by
 from sa_eventsource.checkpoints.lag import Lag, lag
 from sa_eventsource.checkpoints.new_events import NewEvents
 from sa_eventsource.checkpoints.places import at_end, begin, go_back, position_of
@@ -36,6 +37,7 @@ __all__ = [
     "check_cluster",
     "cluster_identifier",
     "go_back",
+    "held_by",
     "is_moved",
     "is_replicated",
     "lag",

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sa_eventsource.checkpoints import of_consumer
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import EventReplayer
 
 if TYPE_CHECKING:
@@ -49,11 +50,16 @@ def rebuild(
         definition = _definition(target, name)
         replayer = EventReplayer(target.engine, target.base)
         if key or positions:
-            number = (
-                replayer.rebuild_rows(definition.model, key)
-                if key
-                else replayer.rebuild_between(definition.model, positions=positions)
-            )
+            try:
+                number = (
+                    replayer.rebuild_rows(definition.model, key)
+                    if key
+                    else replayer.rebuild_between(definition.model, positions=positions)
+                )
+            except EventSourceError:
+                raise
+            except (TypeError, ValueError) as error:
+                raise UsageError(str(error)) from error
             typer.echo(f"rebuilt {number} rows of {name}", err=True)
             return
         console = Console(stderr=True)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, UrlOption, make_engine, open_target
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Pace, Worker
@@ -60,6 +60,8 @@ def run(  # noqa: PLR0913 - each is an option of the command
     """Keep eventual read models and subscriptions up with the log, and run scheduled commands, until SIGTERM or SIGINT.
 
     Any number may run, on any machines. The batch under way is finished, or rolled back as a whole.
+
+    With --once, the exit status is 1 if one could not go on: its log was moved, something stands in its way, or it has stopped.
     """
     with open_target(base, url) as target, _listening_engine(listen_url) as listening_engine:
         retries = RetryPolicy(attempts=attempts)
@@ -82,6 +84,10 @@ def follow(worker: Worker, *, once: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True))])
     if once:
         typer.echo(f"took {worker.run_once()} events", err=True)
+        for name, why in worker.hindered.items():
+            typer.echo(f"{name} does not go on: {why}", err=True)
+        if worker.hindered:
+            raise typer.Exit(FAILED)
         return
     log.info("following the log for %s", ", ".join(worker.names))
     stop = threading.Event()

@@ -41,6 +41,7 @@ IMPORT_THEM = "name a module that imports all that declare them, such as app.mod
 """What to do where a base has nothing that a command could work on: the module of the base alone is a common mistake."""
 
 _THRESHOLD = "prepare_threshold"
+_OUR_DRIVER = "postgresql+psycopg"
 _POSTGRESQL = ("postgresql", "postgres")
 _DIALECTS = ("postgresql", "sqlite")
 
@@ -169,12 +170,15 @@ def make_engine(url: str | None) -> Engine:
     try:
         engine = create_engine(parsed, connect_args=connect_args)
     except (NoSuchModuleError, ImportError) as error:
-        advice = "install it, such as by pip install 'sa_eventsource[postgresql]'"
+        advice = "install it: pip install 'sa_eventsource[postgresql]'"
+        if parsed.drivername != _OUR_DRIVER:
+            advice = f"this library's driver is psycopg: write {_OUR_DRIVER}://"
         raise UsageError(f"the driver of {parsed.drivername} is not there ({describe(error)}); {advice}") from error
     except ArgumentError as error:
         raise UsageError(f"the URL cannot be used: {describe(error)}") from error
     if engine.dialect.is_async:
-        raise UsageError(f"{parsed.drivername} is asynchronous; name a driver that is not, such as postgresql+psycopg or sqlite")
+        instead = "sqlite" if dialect == "sqlite" else _OUR_DRIVER
+        raise UsageError(f"{parsed.drivername} is asynchronous, and the command line is not; write {instead}://")
     if dialect == "sqlite":
         _begin_transactions(engine)
     return engine
@@ -182,7 +186,7 @@ def make_engine(url: str | None) -> Engine:
 
 def _with_driver(url: URL) -> URL:
     if url.drivername in _POSTGRESQL:
-        url = url.set(drivername="postgresql+psycopg")
+        url = url.set(drivername=_OUR_DRIVER)
     if url.get_backend_name() == "postgresql" and "application_name" not in url.query and url.get_driver_name() == "psycopg":
         url = url.update_query_dict({"application_name": "sa-eventsource"})
     return url

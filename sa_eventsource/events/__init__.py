@@ -1,6 +1,6 @@
 """Events: their base class, names and versions, the way to JSON and back, their context. Knows no database."""
 
-from sa_eventsource.events.codec import as_read, decode, decoder, encode
+from sa_eventsource.events.codec import as_read, decode, decoder, encode, own_copy
 from sa_eventsource.events.comparison import Difference, difference, shown
 from sa_eventsource.events.context import EventContext, current_context, event_context, within_context
 from sa_eventsource.events.domain_event import EVENT_CLASSES, DomainEvent
@@ -49,6 +49,7 @@ __all__ = [
     "is_stored_plainly",
     "members",
     "on_join",
+    "own_copy",
     "parsed",
     "place",
     "reading_steps",

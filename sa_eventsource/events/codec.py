@@ -200,8 +200,17 @@ def as_read(event: DomainEvent, payload: str) -> DomainEvent:
         EventPayloadError: A validator of the class takes it no longer.
     """
     event_class = type(event)
-    if len(event.__pydantic_fields_set__) == _immutable.get(event_class):
+    if _is_immutable(event):
         return event
     name = event_class.__event_type__
     again: DomainEvent = _read_back(name, decoder(name, event_class.__event_version__), payload)
     return again
+
+
+def own_copy(event: DomainEvent) -> DomainEvent:
+    """Get an event that shares nothing with another one that could be changed; where nothing can, that one itself."""
+    return event if _is_immutable(event) else event.model_copy(deep=True)
+
+
+def _is_immutable(event: DomainEvent) -> bool:
+    return len(event.__pydantic_fields_set__) == _immutable.get(type(event))

@@ -106,6 +106,7 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
     policy: RetryPolicy,
     *,
     tried_from: Checkpoint | None,
+    lock_wait: float,
     longest_idle: float,
 ) -> Failure:
     """Write down that an event could not be taken, and decide what becomes of it; commit.
@@ -120,9 +121,10 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
         error: What was raised. If it does not name the event, it is the next one.
         tried_from: The checkpoint that the attempt began with.
         policy: How often the event is tried.
+        lock_wait: Seconds to wait for a lock, at most, where the connection has no ``lock_timeout`` of its own.
         longest_idle: Seconds for which the transaction may stand idle.
     """
-    with following(session, follower.consumer, longest_idle=longest_idle) as connection:
+    with following(session, follower.consumer, lock_wait=lock_wait, longest_idle=longest_idle) as connection:
         checkpoint = lock_checkpoint(connection, follower)
         if tried_from is None or checkpoint.progress != tried_from.progress:
             return Failure("overtaken", error)
@@ -163,16 +165,17 @@ def blamed(session: Session, follower: Follower, error: Exception) -> Exception:
         return with_event(connection, follower.consumer, position, error)
 
 
-def record_wait(session: Session, follower: Follower, error: Exception, *, longest_idle: float) -> None:
+def record_wait(session: Session, follower: Follower, error: Exception, *, lock_wait: float, longest_idle: float) -> None:
     """Write down that a follower waits, and for what; commit. Leaves it to another transaction that works on the follower.
 
     Args:
         session: A session without a transaction in progress.
         follower: The follower.
         error: What stands in its way.
+        lock_wait: Seconds to wait for a lock, at most, where the connection has no ``lock_timeout`` of its own.
         longest_idle: Seconds for which the transaction may stand idle.
     """
-    with following(session, follower.consumer, longest_idle=longest_idle) as connection:
+    with following(session, follower.consumer, lock_wait=lock_wait, longest_idle=longest_idle) as connection:
         checkpoint = lock_if_free(connection, follower)
         if checkpoint is not None:
             save_checkpoint(connection, follower, replace(checkpoint, status=WAITING, error=error_text(error)), made_progress=False)

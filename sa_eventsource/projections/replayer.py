@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, delete, select, text
 
-from sa_eventsource.arguments import check_moment
 from sa_eventsource.checkpoints import any_bind, remove_checkpoints
 from sa_eventsource.consumers import consumers_on
 from sa_eventsource.exceptions import DeclarationError, UnknownNameError
@@ -16,6 +15,7 @@ from sa_eventsource.projections.forgotten_events import warn_of_forgotten_types
 from sa_eventsource.projections.rebuild import rebuild
 from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows
 from sa_eventsource.projections.rewind import rewind
+from sa_eventsource.projections.stretches import check_stretch, keys_of_rows
 from sa_eventsource.projections.transaction import reading
 from sa_eventsource.read_models import definition_of, versioned_name
 
@@ -93,11 +93,10 @@ class EventReplayer:
         Raises:
             DeclarationError: *model* is no mapped read model, or has ``@handles`` methods.
             ReadModelChangedError: The rows were made under another declaration.
+            TypeError: *keys* are no keys of the model.
         """
         definition = definition_of(model)
-        if isinstance(keys, str):
-            raise TypeError(f"rebuild_rows() takes the keys of the rows, such as [{keys!r}], not one text")
-        identities = [key if isinstance(key, tuple) else (key,) for key in keys]
+        identities = keys_of_rows(definition, keys)
         with self._sessions() as session:
             return rebuild_rows(session, definition, identities)
 
@@ -122,13 +121,11 @@ class EventReplayer:
 
         Raises:
             DeclarationError: *model* is no mapped read model, or has ``@handles`` methods.
-            ValueError: Neither positions nor times are given, or a time is naive.
+            TypeError: *positions* are not two whole numbers, or *times* not two times.
+            ValueError: Neither positions nor times are given, a position is negative, or a time is naive.
             ReadModelChangedError: The rows were made under another declaration.
         """
-        if positions is None and times is None:
-            raise ValueError("rebuild_between() needs positions=(first, last) or times=(begin, end)")
-        for moment in times or ():
-            check_moment("rebuild_between(times=...)", moment)
+        positions, times = check_stretch(positions, times)
         definition = definition_of(model)
         with self._sessions() as session:
             keys = keys_between(session, definition, positions=positions, times=times)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import exists, func, select
 
-from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, is_moved, lag, of_consumer, read_checkpoint
+from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, held_by, is_moved, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import Reader, Subscription, followers_of
 from sa_eventsource.projections.transaction import begin
 from sa_eventsource.store import database_of
@@ -25,8 +25,8 @@ Kind: TypeAlias = Literal["strong model", "eventual model", "subscription", "rea
 State: TypeAlias = Literal["running", "new", "retrying", "waiting", "stopped", "unbuilt", "outdated", "moved", "unreadable"]
 """What holds of a consumer; the later in this list, the more there is to be done.
 
-It takes events as they come (or, a strong model, has them); it has not taken any yet; it waits to try an event again; it waits
-for something other than an event, such as a lock or a missing column; it has stopped at an event. A strong model was declared
+Nothing is known to stand in its way (a strong model has its events); it has not taken any yet; it waits to try an event again; it
+waits for something other than an event, such as a lock or a missing column; it has stopped at an event. A strong model was declared
 when the log had events already, which its rows may lack until it is rebuilt; rows were made under another declaration, so that
 the model must be rebuilt or given a new version; the checkpoint, or the log, is of another database cluster; the checkpoint
 cannot be read.
@@ -41,6 +41,10 @@ _REASONS: dict[State, str] = {
     "moved": "the log came from another database cluster; a worker puts that right, or says why not (sa-eventsource adopt)",
     "unreadable": "its row in the table of checkpoints is damaged; rebuild the model, or restore the row",
 }
+
+
+_LONG_BATCH, _LONG_CALL = 5.0, 60.0
+"""Seconds after which a checkpoint is said to be held: of a model, and of what may wait for other systems meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
     connection = begin(session, consumer)
     kind = _kind(consumer)
     parts = [(follower, read_checkpoint(connection, follower)) for follower in followers_of(consumer, connection.dialect)]
-    found = [checkpoint for _, checkpoint in parts]
+    checkpoints = [checkpoint for _, checkpoint in parts]
     behind = Lag()
     if kind != "strong model":
         for follower, checkpoint in parts:
@@ -106,7 +110,12 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
             behind += lag(connection, follower, checkpoint if checkpoint.is_readable else Checkpoint(declaration="unreadable"))
     parked = consumer.tables.parked_events
     number = connection.scalar(select(func.count()).select_from(parked).where(parked.c.projection_name == consumer.name))
-    state = _state(connection, consumer, kind, found)
+    state = _state(connection, consumer, kind, checkpoints)
+    error = next((each.error for each in checkpoints if each.error is not None), None)
+    if state in WELL and behind.events:
+        limit = _LONG_CALL if isinstance(consumer, Subscription) else _LONG_BATCH
+        held = held_by(connection, consumer.tables, [follower.name for follower, _ in parts], seconds=limit)
+        state, error = ("waiting", held) if held is not None else (state, error)
     session.rollback()
     model: type[Any] | None = getattr(consumer, "model", None)
     return ConsumerStatus(
@@ -116,12 +125,12 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
         version=getattr(model, "__version__", 1),
         event_types=tuple(consumer.event_classes),
         state=state,
-        position=max(each.position for each in found),
+        position=max(each.position for each in checkpoints),
         lag_events=behind.events,
         lag_seconds=behind.seconds,
-        processed_at=max((each.processed_at for each in found if each.processed_at is not None), default=None),
+        processed_at=max((each.processed_at for each in checkpoints if each.processed_at is not None), default=None),
         parked_events=number or 0,
-        error=next((each.error for each in found if each.error is not None), None),
+        error=error,
     )
 
 
@@ -144,16 +153,16 @@ def problems(
         backlog: What :meth:`ReadModelManager.commands` gave.
         max_lag_seconds: How far behind one may be; None for any, and a minute for commands.
     """
-    found = [] if backlog is None else backlog.problems(max_lag_seconds=max_lag_seconds)
-    for each in statuses:
-        if each.state not in WELL:
-            reason = _REASONS.get(each.state) or (None if each.error is None else in_short(each.error))
-            found.append(f"{each.name} is {each.state}{f': {reason}' if reason else ''}")
-        if each.parked_events:
-            found.append(f"{each.name} has parked {each.parked_events} event{'s' if each.parked_events > 1 else ''}")
-        if max_lag_seconds is not None and each.lag_seconds > max_lag_seconds:
-            found.append(f"{each.name} is {each.lag_seconds:.1f} s behind ({each.lag_events} events)")
-    return found
+    wrong = [] if backlog is None else backlog.problems(max_lag_seconds=max_lag_seconds)
+    for status in statuses:
+        if status.state not in WELL:
+            reason = _REASONS.get(status.state) or (None if status.error is None else in_short(status.error))
+            wrong.append(f"{status.name} is {status.state}{f': {reason}' if reason else ''}")
+        if status.parked_events:
+            wrong.append(f"{status.name} has parked {status.parked_events} event{'s' if status.parked_events > 1 else ''}")
+        if max_lag_seconds is not None and status.lag_seconds > max_lag_seconds:
+            wrong.append(f"{status.name} is {status.lag_seconds:.1f} s behind ({status.lag_events} events)")
+    return wrong
 
 
 def _kind(consumer: Consumer) -> Kind:
@@ -164,21 +173,21 @@ def _kind(consumer: Consumer) -> Kind:
     return "strong model" if getattr(consumer, "is_strong", False) else "eventual model"
 
 
-def _state(connection: Connection, consumer: Consumer, kind: Kind, found: list[Checkpoint]) -> State:
+def _state(connection: Connection, consumer: Consumer, kind: Kind, checkpoints: list[Checkpoint]) -> State:
     state: State = "running"
-    if not all(each.is_readable for each in found):
+    if not all(each.is_readable for each in checkpoints):
         state = "unreadable"
-    elif kind != "strong model" and any(is_moved(connection, consumer.tables, each) for each in found):
+    elif kind != "strong model" and any(is_moved(connection, consumer.tables, each) for each in checkpoints):
         state = "moved"
-    elif any(each.declaration not in (None, consumer.fingerprint) for each in found):
+    elif any(each.declaration not in (None, consumer.fingerprint) for each in checkpoints):
         state = "outdated"
-    elif any(each.status == STOPPED for each in found):
+    elif any(each.status == STOPPED for each in checkpoints):
         state = "stopped"
-    elif any(each.status == WAITING for each in found):
+    elif any(each.status == WAITING for each in checkpoints):
         state = "waiting"
-    elif any(each.failed_position is not None for each in found):
+    elif any(each.failed_position is not None for each in checkpoints):
         state = "retrying"
-    elif any(each.declaration is None for each in found):
+    elif any(each.declaration is None for each in checkpoints):
         state = "new" if kind != "strong model" else _state_without_checkpoint(connection, consumer)
     return state
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.events import RecordedEvent
+from sa_eventsource.events import RecordedEvent, own_copy
 from sa_eventsource.read_models.evolving import evolve
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.value_types import EXACT
@@ -63,8 +64,9 @@ def fold(model: type[Any], events: Iterable[RecordedEvent[Any]]) -> dict[Any, di
     for each in events:
         if not isinstance(each, RecordedEvent):
             raise TypeError(f"fold() takes events as read from the log, such as EventStore(session).events, not {each!r}")
-    for recorded in sorted(events, key=lambda each: each.position):
-        step(definition, rows, recorded)
+    for recorded in sorted(events, key=lambda recorded: recorded.position):
+        # A method may change what it gets, which is the caller's.
+        step(definition, rows, _own(recorded) if definition.evolvers else recorded)
     return {
         next(iter(key)) if len(key) == 1 else key: {
             **{part.name: value for part, value in zip(definition.key, key, strict=True)},
@@ -75,6 +77,10 @@ def fold(model: type[Any], events: Iterable[RecordedEvent[Any]]) -> dict[Any, di
         }
         for key, row in rows.items()
     }
+
+
+def _own(recorded: RecordedEvent[Any]) -> RecordedEvent[Any]:
+    return replace(recorded, event=own_copy(recorded.event), metadata=deepcopy(recorded.metadata))
 
 
 def step(definition: ReadModelDefinition, rows: MutableMapping[tuple[Any, ...], Row], recorded: RecordedEvent[Any]) -> None:

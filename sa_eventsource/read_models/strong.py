@@ -82,16 +82,17 @@ def _write_by_statement(appended: Appended, definition: ReadModelDefinition, typ
     if not types.isdisjoint(definition.events):
         statements.write.execute(appended.connection, parameters)
     else:
-        beginning_statement(definition, own).execute(appended.connection, parameters)
+        beginning_statement(definition, own, database_of(appended.connection.dialect)).execute(appended.connection, parameters)
 
 
 def _begin(appended: Appended, definition: ReadModelDefinition, events: list[RecordedEvent[Any]]) -> None:
     """Begin the model's checkpoint, by a statement of its own where that of the rows does not do it."""
-    if database_of(appended.connection.dialect).has_one_writer:
-        beginning_statement(definition, "position").execute(appended.connection, {"first": events[0].position})
+    database = database_of(appended.connection.dialect)
+    if database.has_one_writer:
+        beginning_statement(definition, "position", database).execute(appended.connection, {"first": events[0].position})
     else:
         parameters = {"event_ids": _as_array([str(each.event_id) for each in events])}
-        beginning_statement(definition, "ids").execute(appended.connection, parameters)
+        beginning_statement(definition, "ids", database).execute(appended.connection, parameters)
 
 
 def _as_array(ids: list[str]) -> str:

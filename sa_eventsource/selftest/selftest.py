@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import URL, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from sa_eventsource.exceptions import SelftestError
@@ -32,7 +34,7 @@ from sa_eventsource.selftest.writers import Writer
 from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from multiprocessing.connection import Connection
     from typing import TypeAlias
@@ -116,7 +118,10 @@ def run_selftest(  # noqa: PLR0913 - each has a default
 
     Raises:
         SelftestError: It could not run; the message says why.
+        TypeError: An argument is of another type than is wanted.
+        ValueError: *seconds* is not above 0.
     """
+    _check(url, seed, seconds, connect_args)
     plan = Plan.draw(secrets.randbits(32) if seed is None else seed, seconds)
     schema = OwnSchema.of_a_new_name(url, connect_args or {})
     with _folder(keep=keep) as folder, own_schema(schema, keep=keep) as engine:
@@ -125,6 +130,25 @@ def run_selftest(  # noqa: PLR0913 - each has a default
             return run.report(kept=keep)
         except SQLAlchemyError as error:
             raise SelftestError(message_of(error)) from error
+
+
+def _check(url: object, seed: object, seconds: object, connect_args: object) -> None:
+    if not isinstance(url, str):
+        advice = "; of a URL, url.render_as_string(hide_password=False)" if isinstance(url, URL) else ""
+        raise TypeError(f"run_selftest() takes the database's URL as text, such as {_EXAMPLE!r}, not {url!r}{advice}")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        raise TypeError(f"run_selftest(seed=...) takes a whole number or None, not {seed!r}")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"run_selftest(seconds=...) takes a number of seconds, not {seconds!r}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"run_selftest(seconds={seconds!r}): seconds are above 0, and not without end")
+    if connect_args is not None and not isinstance(connect_args, Mapping):
+        raise TypeError(
+            f"run_selftest(connect_args=...) takes a mapping, such as {{'prepare_threshold': None}}, not {connect_args!r}"
+        )
+
+
+_EXAMPLE = "postgresql+psycopg://user@host/name"
 
 
 def judge(engine: Engine, evidence: Evidence) -> tuple[Verdict, ...]:

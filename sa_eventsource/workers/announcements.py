@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
 
-    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
 log = logging.getLogger("sa_eventsource.worker")
@@ -54,7 +53,17 @@ class Announcer:
 
         Args:
             engine: An engine for PostgreSQL.
+
+        Raises:
+            TypeError: *engine* is no synchronous engine.
+            ValueError: It is one for another database.
         """
+        given: object = engine
+        if not isinstance(given, Engine):
+            advice = "; of an AsyncEngine, pass create_engine(url)" if hasattr(given, "sync_engine") else ""
+            raise TypeError(f"Announcer() takes an engine, such as create_engine(url), not {given!r}{advice}")
+        if engine.dialect.name != "postgresql":
+            raise ValueError(f"Announcer() announces by PostgreSQL's NOTIFY; {engine.dialect.name} has nothing of that kind")
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._news = threading.Event()
         self._stopping = False

@@ -60,6 +60,11 @@ class Polling:
         """How many events have been taken."""
         return sum(turns.taken for turns in self._all.values())
 
+    @property
+    def hindered(self) -> dict[str, str]:
+        """Who did not go on at the last turn, and why, where that is no event's time."""
+        return {name: turns.hindrance for name, turns in self._all.items() if turns.hindrance is not None}
+
     def wake(self, session: Session) -> float:
         """Ask, and let followers work until it is time to ask again.
 

@@ -48,6 +48,7 @@ class Turns:
         seconds: For how long it has worked, to share time and not batches; more where it was idle while others worked.
         taken: How many events it has taken.
         not_before: When it may go on, on the monotonic clock; None if it does not wait.
+        hindrance: Why it did not go on at the last turn, where that is no event's time; None if nothing stood in the way.
     """
 
     follower: Follower
@@ -57,6 +58,7 @@ class Turns:
     seconds: float = 0.0
     taken: int = 0
     not_before: float | None = field(default=None, init=False)
+    hindrance: str | None = field(default=None, init=False)
     _limit: int = field(init=False)
     _pause: float = field(default=0.0, init=False)
     _said: str | None = field(default=None, init=False)
@@ -77,7 +79,7 @@ class Turns:
         Raises:
             DBAPIError: The database cannot be reached, or the library's own tables are not there.
         """
-        begun = time.monotonic()
+        begun, self.hindrance = time.monotonic(), None
         try:
             step = self._attempt(session)
             if step.outcome == "failed" and step.error is not None:
@@ -87,6 +89,8 @@ class Turns:
         finally:
             took = time.monotonic() - begun
             self.seconds += took
+        if step.outcome == "stopped" and self.hindrance is None:
+            self.hindrance = "it has stopped at an event that it cannot take"
         self.taken += step.events
         self.not_before = None
         if step.retry_at is not None:
@@ -132,9 +136,20 @@ class Turns:
             return Step("taken")
         self._limit = 1
         name = self.follower.name
-        failure = record_failure(
-            session, self.follower, error, self.retries, tried_from=step.tried_from, longest_idle=self._longest_idle
-        )
+        try:
+            failure = record_failure(
+                session,
+                self.follower,
+                error,
+                self.retries,
+                tried_from=step.tried_from,
+                lock_wait=self.pace.lock_wait,
+                longest_idle=self._longest_idle,
+            )
+        except DBAPIError as unwritten:
+            if meaning_of(unwritten) is not Meaning.TRY_LATER:
+                raise
+            return self._wait(session, unwritten)
         if failure.verdict == "overtaken":
             log.warning("%s: another worker has gone on with it: %s", name, message_of(error))
             return Step("taken")
@@ -154,7 +169,7 @@ class Turns:
         self._say_once("waits", message_of(error), logging.WARNING)
         if not is_first:
             try:
-                record_wait(session, self.follower, error, longest_idle=self._longest_idle)
+                record_wait(session, self.follower, error, lock_wait=self.pace.lock_wait, longest_idle=self._longest_idle)
             except (DBAPIError, PoolTimeoutError) as unwritten:
                 log.warning("%s: that it waits could not be written: %s", self.follower.name, message_of(unwritten))
         return Step("waiting")
@@ -165,7 +180,8 @@ class Turns:
         self.not_before = time.monotonic() + self._pause
 
     def _say_once(self, what: str, why: str, level: int) -> None:
-        """Log why the follower does not go on, unless that was the last thing said of it."""
+        """Log why the follower does not go on, unless that was the last thing said of it, and keep it."""
+        self.hindrance = f"it {what}: {why}"
         if self._said != why:
             log.log(level, "%s %s: %s", self.follower.name, what, why)
         self._said = why

@@ -19,7 +19,7 @@ from sa_eventsource.workers.pace import Pace, check_pace
 from sa_eventsource.workers.polling import Polling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from typing import Self
 
     from sqlalchemy.orm import Session, sessionmaker
@@ -89,6 +89,7 @@ class Worker:
         self._is_stopping = False
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._hindered: Mapping[str, str] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,6 +100,14 @@ class Worker:
     def error(self) -> BaseException | None:
         """What ended the thread of ``with Worker(...)`` before its time, for a health check; None while it runs."""
         return self._error
+
+    @property
+    def hindered(self) -> Mapping[str, str]:
+        """Who could not go on at the last :meth:`run_once`, and why: a moved log, a lock or the like, an event that it stopped at.
+
+        Not those that wait to try an event again, nor those that another worker is at.
+        """
+        return self._hindered
 
     def run(self, stop: threading.Event | None = None) -> int:
         """Follow the log until *stop* is set.
@@ -135,7 +144,8 @@ class Worker:
     def run_once(self) -> int:
         """Take what there is to take, for a scheduler such as cron.
 
-        Models that another worker is at, that have stopped, or that wait to try an event again are left alone.
+        Models that another worker is at, that have stopped, or that wait to try an event again are left alone. Who could not go on
+        is in :attr:`hindered` then.
 
         Returns:
             The number of events taken.
@@ -147,6 +157,7 @@ class Worker:
         polling = self._polling(lambda: False)
         with self._sessions() as session:
             polling.run(session)
+        self._hindered = polling.hindered
         for each in self._companions:
             each.run_once()
         return polling.taken

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import event_context
 from tests.databases import DatabasePool
 from tests.orders import Account, Base, NoteAdded, Order, OrderPaid, OrderPlaced
+from tests.session.helpers import stored_events
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 CORRELATION = UUID("11111111-2222-4333-8444-555555555555")
@@ -58,6 +59,13 @@ def other_postgres(postgres_databases: DatabasePool) -> Iterator[Engine]:
         Base.metadata.create_all(engine)
         yield engine
         engine.dispose()
+
+
+@pytest.fixture
+def forgetful(other_postgres: Engine) -> Iterator[Engine]:
+    """An empty log on PostgreSQL that must be empty in the end."""
+    yield other_postgres
+    assert stored_events(other_postgres) == []
 
 
 def fill(engine: Engine) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from sa_eventsource import ImportedLog, LogImportError, event_record, export_events, import_events
+from tests.cli.exported_lines import exactly
 from tests.orders import Base
 from tests.session.helpers import stored_events
 
@@ -31,3 +35,27 @@ def refused(engine: Engine, *lines: str, batch_size: int = 1000) -> tuple[int, s
         imported(engine, list(lines), batch_size=batch_size)
     assert stored_events(engine) == before
     return caught.value.line, caught.value.field, caught.value.reason
+
+
+Outcome: TypeAlias = "tuple[object, list[object]]"
+"""What was done or refused, and what the log has then."""
+
+
+def without_and_by_copy(engine: Engine, imports: Callable[[Connection], ImportedLog]) -> tuple[Outcome, Outcome]:
+    """What comes of an import, which is undone, where COPY cannot be used, and where it can."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sa_eventsource.transfer.import_target.can_copy", lambda _connection: False)
+        meant = _outcome(engine, imports)
+    return meant, _outcome(engine, imports)
+
+
+def _outcome(engine: Engine, imports: Callable[[Connection], ImportedLog]) -> Outcome:
+    with engine.connect() as connection:
+        try:
+            done: object = imports(connection)
+            log = [exactly(each) for each in list(export_events(connection, EVENTS))[1:]]
+        except LogImportError as error:
+            done, log = (error.line, error.field, error.reason), []
+        finally:
+            connection.rollback()
+    return done, log

@@ -75,7 +75,10 @@ def test_an_aggregate_stands_for_its_base(log: Engine) -> None:
         ("secret-word", "the URL cannot be read"),
         ("mysql://host/name", "events are stored in PostgreSQL or SQLite, not in mysql"),
         ("postgresql+nonsense://host/name", "the driver of postgresql+nonsense is not there"),
-        ("sqlite+aiosqlite:///:memory:", "sqlite+aiosqlite is asynchronous"),
+        ("postgresql+psycopg2://host/name", "this library's driver is psycopg: write postgresql+psycopg://"),
+        ("postgresql+asyncpg://host/name", "write postgresql+psycopg://"),
+        ("postgresql+psycopg_async://host/name", "is asynchronous, and the command line is not; write postgresql+psycopg://"),
+        ("sqlite+aiosqlite:///:memory:", "sqlite+aiosqlite is asynchronous, and the command line is not; write sqlite://"),
         ("sqlite:////no/such/file.db", "there is no file '/no/such/file.db'"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
@@ -10,11 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, text
 
-from sa_eventsource import ImportedLog, LogImportError, export_events, import_events
+from sa_eventsource import ImportedLog, LogImportError, import_events
 from sa_eventsource.transfer.copy_in import PlainBatch
 from sa_eventsource.transfer.plain_lines import PlainEvent, plain_event
 from tests.cli.exported_lines import HEADER, OLD_HEADER, exactly, line
-from tests.cli.logs import EVENTS, exported, imported
+from tests.cli.logs import EVENTS, exported, imported, without_and_by_copy
 from tests.orders import Base
 from tests.session.helpers import stored_events
 
@@ -184,36 +183,14 @@ def _changed_lines(draw: st.DrawFn) -> str:
     return made[:place] + inserted + made[place + draw(st.integers(0, 1)) :]
 
 
-def _outcome(engine: Engine, changed: str) -> tuple[object, list[object]]:
-    """What comes of importing a line: what was done or refused, and what the log has then."""
-    with engine.connect() as connection:
-        try:
-            done: object = import_events(connection, EVENTS, [HEADER, changed])
-            log = [exactly(each) for each in list(export_events(connection, EVENTS))[1:]]
-        except LogImportError as error:
-            done, log = (error.line, error.field, error.reason), []
-        finally:
-            connection.rollback()
-    return done, log
-
-
-@pytest.fixture
-def forgetful(postgres_empty: Engine) -> Iterator[Engine]:
-    """Engine on an empty log on PostgreSQL."""
-    yield postgres_empty
-    assert stored_events(postgres_empty) == []
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(changed=_changed_lines())
 @example(changed=line(1, event_data='{"a":1},"metadata":{"b":2}'))
 @example(changed=line(1, aggregate_id='"\ud800"'))
 @example(changed=line(1, version='"1"'))
 def test_by_copy_or_not_the_outcome_is_the_same(forgetful: Engine, changed: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sa_eventsource.transfer.import_target.can_copy", lambda _connection: False)
-        meant = _outcome(forgetful, changed)
-    assert _outcome(forgetful, changed) == meant
+    meant, by_copy = without_and_by_copy(forgetful, lambda connection: import_events(connection, EVENTS, [HEADER, changed]))
+    assert by_copy == meant
 
 
 def test_lines_of_an_export_are_plain_and_others_are_not() -> None:

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -24,7 +23,7 @@ from sa_eventsource.transfer.copy_in import PlainBatch
 from sa_eventsource.transfer.parquet import export_parquet, import_parquet, parquet_export, parquet_import
 from tests.cli.exported_lines import HEADER, exactly, in_lines, line
 from tests.cli.generated_logs import logs
-from tests.cli.logs import EVENTS, exported, imported
+from tests.cli.logs import EVENTS, exported, imported, without_and_by_copy
 from tests.cli.parquet_files import KEY, TYPES, exported_file, imported_file, made, row
 from tests.cli.test_events import insert_raw
 from tests.loan_log import real_log
@@ -291,36 +290,14 @@ _VALUES = {
 }
 
 
-def _outcome(engine: Engine, file: io.BytesIO) -> tuple[object, list[object]]:
-    """What comes of importing a file: what was done or refused, and what the log has then."""
-    with engine.connect() as connection:
-        try:
-            done: object = import_parquet(connection, EVENTS, file)
-            log = [exactly(each) for each in list(export_events(connection, EVENTS))[1:]]
-        except LogImportError as error:
-            done, log = (error.line, error.field, error.reason), []
-        finally:
-            connection.rollback()
-    return done, log
-
-
-@pytest.fixture
-def forgetful(other_postgres: Engine) -> Iterator[Engine]:
-    """Engine on an empty log on PostgreSQL."""
-    yield other_postgres
-    assert stored_events(other_postgres) == []
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(changes=st.fixed_dictionaries({}, optional=_VALUES))
 @example(changes={"event_data": '{"a":1},"metadata":{"b":2', "metadata": '"c"}'})
 @example(changes={"occurred_at": 2_070_056_714_400_000_000})  # the year 67567, which is 2031 in 16 bits
 def test_by_copy_or_not_the_outcome_is_the_same(forgetful: Engine, changes: dict[str, object]) -> None:
     file = made(row(1, **changes))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sa_eventsource.transfer.import_target.can_copy", lambda _connection: False)
-        meant = _outcome(forgetful, file)
-    assert _outcome(forgetful, file) == meant
+    meant, by_copy = without_and_by_copy(forgetful, lambda connection: import_parquet(connection, EVENTS, file))
+    assert by_copy == meant
     (done, log) = meant
     if isinstance(done, ImportedLog):
         values = json.loads(json.dumps(log[0]))

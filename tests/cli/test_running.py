@@ -88,6 +88,41 @@ def test_once_takes_what_is_there(banked: Engine) -> None:
     assert "took 0 events" in succeed("run", BANK, "--once", "--only", "balance", engine=banked).stderr
 
 
+def test_once_says_by_its_exit_status_who_could_not_go_on(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    deposit(postgres_engine, "a", 1)
+    run_once = ("run", BANK, "--once", "--only", "balance", "--only", "branch_total")
+    with postgres_engine.begin() as connection:
+        connection.execute(text("UPDATE projection_positions SET cluster = '4711' WHERE projection_name = 'balance'"))
+        connection.execute(
+            text("INSERT INTO projection_positions (projection_name, snapshot_cursor, cluster) VALUES ('balance', '9:9:', '4711')")
+        )
+    moved = call(*run_once, engine=postgres_engine)
+    assert (moved.exit_code, "took 1 events" in moved.stderr) == (1, True)
+    assert "balance does not go on: it does not follow: the log was written in another database cluster" in moved.stderr
+    with postgres_engine.begin() as connection:
+        connection.execute(text("DELETE FROM projection_positions WHERE projection_name = 'balance'"))
+    deposit(postgres_engine, "a", 1)
+    with postgres_engine.connect() as holder:
+        holder.execute(text("LOCK TABLE projections"))
+        waiting = call(*run_once, engine=postgres_engine)
+    assert waiting.exit_code == 1
+    assert "balance does not go on: it waits: LockNotAvailable" in waiting.stderr
+    assert "took " in succeed(*run_once, engine=postgres_engine).stderr
+
+
+def test_once_says_so_of_one_that_has_stopped_and_not_of_one_that_tries_again(banked: Engine) -> None:
+    deposit(banked, "b", -5)
+    command = ("run", BANK, "--once", "--only", "stopping")
+    succeed(*command, engine=banked)
+    stopped = call(*command, "--attempts", "1", engine=banked)
+    with banked.begin() as connection:
+        connection.execute(text("UPDATE projection_positions SET retry_at = NULL"))
+    stopped = call(*command, "--attempts", "1", engine=banked)
+    assert stopped.exit_code == 1
+    assert "stopping does not go on: it has stopped at an event that it cannot take" in stopped.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_follows_until_a_signal_stops_it(postgres_engine: Engine, number: signal.Signals) -> None:
     Base.metadata.create_all(postgres_engine)

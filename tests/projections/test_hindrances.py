@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 import threading
 import time
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import ReadModelError, ReadModelManager
 from sa_eventsource.projections import RetryPolicy, resume
+from sa_eventsource.projections import status as projection_status
 from sa_eventsource.workers import Pace, Worker
 from tests import waiting
 from tests.projections import hindrances
@@ -307,3 +309,78 @@ def test_a_running_worker_goes_on_when_the_way_is_free(pg_notes: Engine) -> None
         wait_until(lambda: ids(pg_notes, Declared) == ["a", "b"])
         wait_until(lambda: problems(pg_notes) == "")
     assert not [thread for thread in threading.enumerate() if "sa_eventsource" in thread.name]
+
+
+def test_a_checkpoint_that_somebody_holds_is_no_running_follower(pg_notes: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can note there that the follower waits."""
+    monkeypatch.setattr(projection_status, "_LONG_BATCH", 0.05)
+    write(pg_notes, a="x")
+    run(pg_notes, "declared")
+    for lock in (
+        "SELECT * FROM projection_positions WHERE projection_name = 'declared' FOR UPDATE",
+        "LOCK projection_positions IN EXCLUSIVE MODE",
+    ):
+        with pg_notes.connect() as holder:
+            holder.execute(text("SAVEPOINT inner_one"))
+            holder.execute(text(lock))
+            assert states(pg_notes)["declared"] == "running"  # it has all
+            write(pg_notes, **{lock[:4]: "x"})
+            run(pg_notes, "declared", times=2, lock_wait=0.02)
+            assert states(pg_notes)["declared"] == "waiting"
+            (problem,) = [line for line in problems(pg_notes).splitlines() if line.startswith("declared")]
+            assert re.fullmatch(r"declared is waiting: process \d+ \(.*\) has held its checkpoint for \d+ s, and .*", problem)
+        run(pg_notes, "declared")
+        assert states(pg_notes)["declared"] == "running"
+
+
+def test_a_checkpoint_that_a_prepared_transaction_holds_is_found_too(
+    preparing_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection_status, "_LONG_BATCH", 0.05)
+    Base.metadata.create_all(preparing_engine)
+    write(preparing_engine, a="x")
+    run(preparing_engine, "declared")
+    write(preparing_engine, b="x")
+    execute(preparing_engine, "SELECT * FROM projection_positions FOR UPDATE", "PREPARE TRANSACTION 'held'")
+    time.sleep(0.1)
+    found = problems(preparing_engine)
+    with preparing_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ROLLBACK PREPARED 'held'"))
+    assert "declared is waiting: prepared transaction held has held its checkpoint for" in found
+    assert "waiting" not in problems(preparing_engine)
+
+
+def test_a_database_that_takes_no_writes_has_no_running_follower(pg_notes: Engine) -> None:
+    write(pg_notes, a="x")
+    with pg_notes.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"ALTER DATABASE {pg_notes.url.database} SET default_transaction_read_only = on"))
+    pg_notes.dispose()
+    run(pg_notes, "declared", times=3)
+    assert states(pg_notes)["declared"] == "waiting"
+    assert "declared is waiting: the database takes no writes: default_transaction_read_only is on" in problems(pg_notes)
+    mine = create_engine(pg_notes.url, connect_args={"options": "-c default_transaction_read_only=off"})
+    with mine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"ALTER DATABASE {pg_notes.url.database} RESET default_transaction_read_only"))
+    mine.dispose()
+    pg_notes.dispose()
+    readers_own = create_engine(pg_notes.url, connect_args={"options": "-c default_transaction_read_only=on"})
+    assert states(readers_own)["declared"] == "new"
+    readers_own.dispose()
+
+
+def test_what_went_wrong_is_noted_or_the_others_go_on(pg_notes: Engine) -> None:
+    """The row of the one is held by somebody while the worker, which was at it, wants to write down its failure."""
+    holder = pg_notes.connect()
+
+    def hold(event: Any, session: Session) -> None:
+        session.rollback()
+        holder.execute(text("SELECT * FROM projection_positions WHERE projection_name = 'handled' FOR UPDATE"))
+        raise RuntimeError("too bad")
+
+    write(pg_notes, a="x")
+    hindrances.hindering.append(hold)
+    begun = time.monotonic()
+    run(pg_notes, "handled", "innocent", times=1, lock_wait=0.05)
+    assert time.monotonic() - begun < 10
+    assert ids(pg_notes, Innocent) == ["a"]
+    holder.close()

@@ -150,6 +150,35 @@ def test_what_cannot_be_rebuilt_in_part_is_refused(filled: Engine) -> None:
         replayer.rebuild_rows(Balance, ["a-03"])
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("a-03", r"takes the keys of the rows, such as \['a-03'\], not 'a-03' alone"),
+        (5, r"takes the keys of the rows, such as \[5\], not 5 alone"),
+        ([5], "id in a key of Balance is of type str, not 5, which is of type int"),
+        ([None], "id in a key of Balance is of type str, not None"),
+        ([("a-03", 1)], r"takes a value each, of id as keys of Balance, not \('a-03', 1\)"),
+    ],
+)
+def test_what_is_no_key_is_refused(filled: Engine, keys: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        EventReplayer(filled, Base).rebuild_rows(Balance, keys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"positions": 5}, r"takes positions=\(first, last\), not 5"),
+        ({"positions": (1, "2")}, "must be two positions, 0 or more, not '2', which is of type str"),
+        ({"times": "2026"}, r"takes times=\(begin, end\), not '2026'"),
+        ({"times": (1, 2)}, "must be a datetime with a time zone"),
+    ],
+)
+def test_what_is_no_stretch_is_refused(filled: Engine, wrong: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        EventReplayer(filled, Base).rebuild_between(Balance, **wrong)
+
+
 def test_retiring_drops_what_a_version_has_left(filled: Engine) -> None:
     with filled.begin() as connection:
         connection.execute(text("UPDATE projections SET projection_name = 'gone@2' WHERE projection_name = 'balance'"))

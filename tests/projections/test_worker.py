@@ -430,6 +430,22 @@ def test_a_listener_that_is_cut_off_asks_until_it_hears_again(postgres_bank: Eng
         wait_until(lambda: totals(postgres_bank, Balance) == {"a": 3})
 
 
+@pytest.mark.parametrize("wrong", ["postgresql://host/name", None, 5])
+def test_an_announcer_takes_an_engine(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"Announcer\(\) takes an engine, such as create_engine\(url\), not "):
+        Announcer(wrong)
+
+
+async def test_an_announcer_takes_no_asynchronous_engine(async_engine: AsyncEngine) -> None:
+    with pytest.raises(TypeError, match=r"of an AsyncEngine, pass create_engine\(url\)"):
+        Announcer(async_engine)  # type: ignore[arg-type]
+
+
+def test_only_postgresql_announces(sqlite_engine: Engine) -> None:
+    with pytest.raises(ValueError, match="PostgreSQL's NOTIFY; sqlite has nothing of that kind"):
+        Announcer(sqlite_engine)
+
+
 def test_only_psycopg_can_listen(sqlite_engine: Engine) -> None:
     Base.metadata.create_all(sqlite_engine)
     with pytest.raises(ValueError, match=r"through psycopg only, not through sqlite\+pysqlite"):

@@ -29,12 +29,6 @@ def bus(request: pytest.FixtureRequest) -> Iterator[Bus]:
     found.publisher.close()
 
 
-@pytest.fixture
-def shop(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
-    return postgres_engine
-
-
 async def test_each_event_arrives_once_and_each_stream_in_order(shop: Engine, bus: Bus) -> None:
     sell(shop, *TILLS, times=10)
     async with bus.open():

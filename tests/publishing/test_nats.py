@@ -30,12 +30,6 @@ def nats_server() -> Iterator[None]:
     publisher.close()
 
 
-@pytest.fixture
-def shop(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
-    return postgres_engine
-
-
 async def test_an_event_arrives_as_a_cloud_event(shop: Engine) -> None:
     sell(shop, "ü", what="ink")
     async with bus.open():

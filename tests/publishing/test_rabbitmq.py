@@ -34,12 +34,6 @@ def rabbit() -> Iterator[None]:
     publisher.close()
 
 
-@pytest.fixture
-def shop(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
-    return postgres_engine
-
-
 async def test_an_event_arrives_as_a_cloud_event(shop: Engine) -> None:
     correlation, cause = uuid4(), uuid4()
     with event_context(correlation_id=correlation, causation_id=cause):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -72,6 +73,13 @@ class Put(DomainEvent):
     __event_version__ = 2
     article: str
     number: int
+
+
+class Listed(DomainEvent):
+    """What lies on a shelf; a list can be changed."""
+
+    __event_type__ = "evolving.Listed"
+    articles: list[str]
 
 
 @upcast(Put, from_version=1)
@@ -441,6 +449,33 @@ def _sets(name: str, value: object) -> Any:
 
 
 async def _coroutine(_self: Any, _recorded: Any) -> None: ...
+
+
+def test_a_method_that_changes_its_event_changes_none_of_the_callers() -> None:
+    """A worker gives each model events of its own."""
+
+    def spend(_self: Any, recorded: RecordedEvent[Listed]) -> None:
+        recorded.event.articles.append("more")
+        recorded.metadata.clear()  # type: ignore[attr-defined]
+
+    class Local(DeclarativeBase):
+        pass
+
+    class Shelf(AggregateRoot[str], Local):
+        __aggregate_type__ = "evolving.Shelf"
+        __ignored_events__ = (Listed,)
+
+    class Spending(ReadModel, Local):
+        __projection_name__ = "evolving_spending"
+        id: Mapped[str]
+        number: Mapped[int] = mapped_column(default=0)
+        take = evolves(Listed)(spend)
+
+    (given,) = _recorded(Listed(articles=["pen"]))
+    given = replace(given, metadata={"user": "ann"})
+    for _ in range(2):
+        assert fold(Spending, [given])["s"]["version"] == 1
+    assert (given.event.articles, given.metadata) == (["pen"], {"user": "ann"})
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from sa_eventsource import SelftestError
 from sa_eventsource.selftest import run_selftest
@@ -74,6 +75,31 @@ def test_a_role_without_the_privilege_is_told_which(postgres_database_url: str) 
         with engine.begin() as connection:
             connection.execute(text(f"DROP ROLE {role}"))
         engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        (
+            [make_url("postgresql://ann:secret@host/name")],
+            {},
+            TypeError,
+            "takes the database's URL as text, .*; of a URL, url.render",
+        ),
+        ([None], {}, TypeError, "takes the database's URL as text, such as 'postgresql"),
+        (["postgresql://host/name"], {"seed": "7"}, TypeError, "takes a whole number or None, not '7'"),
+        (["postgresql://host/name"], {"seconds": "5"}, TypeError, "takes a number of seconds, not '5'"),
+        (["postgresql://host/name"], {"seconds": 0}, ValueError, "seconds are above 0"),
+        (["postgresql://host/name"], {"connect_args": ["x"]}, TypeError, r"takes a mapping, such as .*, not \['x'\]"),
+    ],
+    ids=["url object", "none", "seed", "seconds", "no seconds", "connect_args"],
+)
+def test_wrong_arguments_are_refused_before_anything_is_done(
+    arguments: Any, options: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        run_selftest(*arguments, **options)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_database_that_is_away_is_told() -> None:

@@ -32,7 +32,6 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import OID
 
 from sa_eventsource.mapping import quoted
@@ -48,20 +47,25 @@ Own: TypeAlias = Literal["id", "ids", "position"]
 position ``first`` on, on SQLite."""
 
 
-def beginning(definition: ReadModelDefinition, own: Own) -> Any:
-    """Build the INSERT of a strong model's checkpoint; it does nothing where there is one, or where the log has earlier events."""
+def beginning(definition: ReadModelDefinition, own: Own, insert: Any) -> Any:
+    """Build the INSERT of a strong model's checkpoint; it does nothing where there is one, or where the log has earlier events.
+
+    Args:
+        definition: The read model.
+        own: Which events the flush has appended itself.
+        insert: An INSERT into the table of checkpoints, as the database begins it.
+    """
     events, positions = definition.tables.events, definition.tables.projection_positions
     name, types = quoted(definition.name), [quoted(each) for each in definition.stored_types]
     has_begun = exists().where(positions.c.projection_name == name, positions.c.declaration.is_not(None))
     taken = (events.c.event_type.in_(types), *definition.of_aggregates(events))
     has_earlier = exists().where(*taken, _is_of_others(definition, own))
-    insert = sqlite.insert if own == "position" else postgresql.insert
     begins = and_(~has_begun, ~has_earlier)
     if own != "position":
         # In a CASE, so that only who would write it asks for the lock.
         begins = case((begins, _is_first_to_try(definition, own)), else_=false())
     values = select(name, quoted(definition.fingerprint)).where(begins)
-    statement: Any = insert(positions).from_select(["projection_name", "declaration"], values, include_defaults=False)
+    statement: Any = insert.from_select(["projection_name", "declaration"], values, include_defaults=False)
     return statement.on_conflict_do_update(
         index_elements=[positions.c.projection_name],
         set_={"declaration": statement.excluded.declaration},
