@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Numeric, Text, and_, cast, column, extract, func, literal_column, or_, select, table
 
@@ -41,7 +41,7 @@ def held_by(connection: Connection, tables: EventSourceTables, names: Collection
     prepared = table("pg_prepared_xacts", *map(column, ("transaction", "gid", "prepared")))
     holder: str = "held.xmax"  # system columns, which no table declares
     on_row = and_(locks.c.locktype == "transactionid", locks.c.transactionid == literal_column(holder))
-    here = select(literal_column("oid")).select_from(table("pg_database")).where(column("datname") == func.current_database())
+    here: Any = select(literal_column("oid")).select_from(table("pg_database")).where(column("datname") == func.current_database())
     on_table = and_(
         locks.c.locktype == "relation",
         locks.c.mode == "ExclusiveLock",
