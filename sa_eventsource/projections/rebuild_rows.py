@@ -38,6 +38,18 @@ _DELETED_AT_A_TIME = 200
 _READ_AT_A_TIME = 1_000
 
 
+def refuse_handlers(definition: ReadModelDefinition) -> None:
+    """Refuse a model that cannot be rebuilt in part.
+
+    Raises:
+        DeclarationError: It has handlers, which cannot be run for one row.
+    """
+    if definition.handlers:
+        raise DeclarationError(
+            f"{definition.name} has @handles methods, which may write any row: rebuild it as a whole with EventReplayer.rebuild()"
+        )
+
+
 def rebuild_rows(session: Session, definition: ReadModelDefinition, keys: Collection[_Key]) -> int:
     """Rebuild the rows of some keys, from all events that the model has taken, in one transaction.
 
@@ -52,13 +64,8 @@ def rebuild_rows(session: Session, definition: ReadModelDefinition, keys: Collec
         The number of rows that there are of these keys now.
 
     Raises:
-        DeclarationError: The model has handlers, which cannot be run for one row.
         ReadModelChangedError: The rows were made under another declaration.
     """
-    if definition.handlers:
-        raise DeclarationError(
-            f"{definition.name} has @handles methods, which may write any row: rebuild it as a whole with EventReplayer.rebuild()"
-        )
     normal = {tuple(part.type.normalise(value) for part, value in zip(definition.key, key, strict=True)) for key in keys}
     in_order = sorted(normal, key=repr)
     with following(session, definition) as connection:

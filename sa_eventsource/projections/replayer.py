@@ -13,7 +13,7 @@ from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.projections.catching_up import catch_up
 from sa_eventsource.projections.forgotten_events import warn_of_forgotten_types
 from sa_eventsource.projections.rebuild import rebuild
-from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows
+from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows, refuse_handlers
 from sa_eventsource.projections.rewind import rewind
 from sa_eventsource.projections.stretches import check_stretch, keys_of_rows
 from sa_eventsource.projections.transaction import reading
@@ -96,6 +96,7 @@ class EventReplayer:
             TypeError: *keys* are no keys of the model.
         """
         definition = definition_of(model)
+        refuse_handlers(definition)
         identities = keys_of_rows(definition, keys)
         with self._sessions() as session:
             return rebuild_rows(session, definition, identities)
@@ -127,6 +128,7 @@ class EventReplayer:
         """
         positions, times = check_stretch(positions, times)
         definition = definition_of(model)
+        refuse_handlers(definition)
         with self._sessions() as session:
             keys = keys_between(session, definition, positions=positions, times=times)
             return rebuild_rows(session, definition, keys)
