@@ -16,6 +16,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sa_eventsource.store import database_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
@@ -62,7 +64,7 @@ class Announcer:
         if not isinstance(given, Engine):
             advice = "; of an AsyncEngine, pass create_engine(url)" if hasattr(given, "sync_engine") else ""
             raise TypeError(f"Announcer() takes an engine, such as create_engine(url), not {given!r}{advice}")
-        if engine.dialect.name != "postgresql":
+        if not database_of(engine.dialect).is_server:
             raise ValueError(f"Announcer() announces by PostgreSQL's NOTIFY; {engine.dialect.name} has nothing of that kind")
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._news = threading.Event()
