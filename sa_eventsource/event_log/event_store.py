@@ -19,7 +19,7 @@ from sa_eventsource.mapping import (
     tables_on,
 )
 from sa_eventsource.projections import next_events
-from sa_eventsource.store import AsyncEventQuery, EventQuery, stored_names
+from sa_eventsource.store import AsyncEventQuery, EventQuery, autoflush, stored_names
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -76,8 +76,7 @@ class EventStore:
     def last_position(self) -> int:
         """Read the highest position that this transaction can see; 0 for an empty log. Lower ones may yet become visible."""
         statement = select(func.max(self._table.c.position))
-        if self._session.autoflush:
-            self._session.flush()  # SQLAlchemy 2.0 does not by itself for a statement without entities
+        autoflush(self._session)
         position: int | None = self._session.scalar(statement, bind_arguments=self.events.bind_arguments)
         return position or 0
 

@@ -40,7 +40,7 @@ class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
 
 
 class DuplicateAggregateError(EventSourceError, sa_exc.InvalidRequestError):
-    """Two instances of one aggregate have new events in one flush. Nothing was written, and nobody else was faster.
+    """Two instances of one aggregate have new events in one transaction. Nothing was written, and nobody else was faster.
 
     Running the same again has the same end, so ``retry_on_conflict`` does not. Get the instance that the session has, with
     ``session.get()``, and apply the events to that one; or give the new aggregate an id of its own.
@@ -55,8 +55,8 @@ class DuplicateAggregateError(EventSourceError, sa_exc.InvalidRequestError):
         self.aggregate_type = aggregate_type
         self.aggregate_id = aggregate_id
         super().__init__(
-            f"two instances of {aggregate_type} {aggregate_id!r} have new events in one flush, and nothing was written. Apply the "
-            "events to one instance, the one that session.get() gives, or give the other an id of its own."
+            f"two instances of {aggregate_type} {aggregate_id!r} have new events in one transaction, and nothing was written. "
+            "Apply the events to one instance, the one that session.get() gives, or give the other an id of its own."
         )
 
 
@@ -108,7 +108,7 @@ class EventAlreadyAppendedError(EventSourceError, sa_exc.InvalidRequestError):
 
 
 class EventIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
-    """An event id is stored already, with other content or at another place, or was given to two events at once.
+    """An event id is stored already, with other content or at another place, or was given to two events of one transaction.
 
     Nothing was written. Use a new id.
 
@@ -118,7 +118,7 @@ class EventIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
         aggregate_id: Id of the stream that holds it.
         version: Its version there.
         differences: Names of the columns that differ.
-        is_stored: Whether that event is in the log; otherwise it was to be written with the other one.
+        is_stored: Whether that event is in the log; otherwise it was to be written in the same transaction as the other one.
     """
 
     def __init__(  # noqa: PLR0913 - an error carries what it is about
@@ -138,7 +138,7 @@ class EventIdConflictError(EventSourceError, sa_exc.InvalidRequestError):
         self.version = version
         self.differences = tuple(differences)
         self.is_stored = is_stored
-        found = "is already stored as" if is_stored else "was given to two events that were to be written together, and so to"
+        found = "is already stored as" if is_stored else "was given to two events of one transaction, and so to"
         other = (
             f", with another {', '.join(differences)}. Give the new event"
             if is_stored

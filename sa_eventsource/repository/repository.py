@@ -11,7 +11,7 @@ from sqlalchemy import insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
-from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view, session_side
+from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, past_view, session_side
 from sa_eventsource.arguments import check_axis, check_moment, check_moment_of_event, check_uuid, version_number
 from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
 from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
@@ -22,6 +22,7 @@ from sa_eventsource.store import (
     LogAppend,
     StreamAppend,
     append,
+    autoflush,
     current_version,
     database_of,
     flush_first,
@@ -146,16 +147,14 @@ class EventSourcedRepository(Generic[A]):
         """
         check_moment("moment", moment)
         check_axis(axis)
+        text_id = self._to_view(aggregate_id, moment=moment, axis=axis)
         if axis == "occurred":
-            return self._view(aggregate_id, moment=moment)
-        text_id = self._definition.text_id(aggregate_id)
-        flush_first(self._session)
+            return self._view(text_id, moment=moment)
         events, aggregate_type = self._definition.tables.events, self._definition.aggregate_type
-        self._check_visible(aggregate_id, moment=moment, axis=axis)
         version = version_recorded_at(self._connection(), events, aggregate_type, text_id, moment)
         if version == 0:
             raise AggregateNotFoundError(aggregate_type, text_id, moment=moment, axis=axis)
-        return self._view(aggregate_id, version=version)
+        return self._view(text_id, version=version)
 
     def load_at_version(self, aggregate_id: Any, version: int) -> A:
         """Rebuild an aggregate as it stood after its first *version* events.
@@ -168,9 +167,10 @@ class EventSourcedRepository(Generic[A]):
             ValueError: *version* is less than 1.
         """
         version = version_number("version", version, minimum=1, meaning="a version; versions count from 1")
-        view = self._view(aggregate_id, version=version)
+        text_id = self._to_view(aggregate_id, version=version)
+        view = self._view(text_id, version=version)
         if view.version != version:
-            raise AggregateNotFoundError(self._definition.aggregate_type, self._definition.text_id(aggregate_id), version=version)
+            raise AggregateNotFoundError(self._definition.aggregate_type, text_id, version=version)
         return view
 
     def history(self, aggregate_id: Any, moment: datetime | None = None, *, axis: TimeAxis = "occurred") -> EventQuery:
@@ -239,7 +239,7 @@ class EventSourcedRepository(Generic[A]):
         if not isinstance(expected_version, ExpectedVersion):
             expected_version = version_number("expected_version", expected_version, minimum=0, meaning=_EXPECTED)
         text_id = self._definition.text_id(aggregate_id)
-        self._session.flush()
+        flush_first(self._session)
         connection = self._connection(writing=True)
         require_transaction(connection)  # else the savepoint would be refused, with less to say
         ids = event_ids or [uuid7() for _ in events]
@@ -265,7 +265,7 @@ class EventSourcedRepository(Generic[A]):
                 break
         # Only now: the flush may have made a new instance persistent, and what listens to the append may have loaded one.
         present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
-        if present is not None:
+        if present is not None and not books_of(present).pending:
             self._session.expire(present)
         return start + len(events)
 
@@ -321,21 +321,28 @@ class EventSourcedRepository(Generic[A]):
                 time_given=moment is not None,
             )
 
-    def _view(self, aggregate_id: Any, *, moment: datetime | None = None, version: int | None = None) -> A:
+    def _to_view(self, aggregate_id: Any, **asked: Any) -> str:
+        """Get ready to view the past of an aggregate.
+
+        Returns:
+            Its id as stored.
+
+        Raises:
+            AggregateNotFoundError: A hook of the application keeps it from the session's statements, as another tenant's.
+        """
         text_id = self._definition.text_id(aggregate_id)
-        flush_first(self._session)
-        self._check_visible(aggregate_id, moment=moment, version=version)
+        autoflush(self._session)
+        if session_side().has_statement_hooks(self._session):
+            aggregate_class: Any = self._aggregate_class
+            if self._session.scalar(select(aggregate_class.id).where(aggregate_class.id == aggregate_id)) is None:
+                raise AggregateNotFoundError(self._definition.aggregate_type, text_id, **asked)
+        return text_id
+
+    def _view(self, text_id: str, *, moment: datetime | None = None, version: int | None = None) -> A:
         stream = read_stream(self._connection(), self._definition, text_id, version=version, moment=moment)
         if stream is None:
             raise AggregateNotFoundError(self._definition.aggregate_type, text_id, moment=moment, version=version)
         return past_view(self._aggregate_class, text_id, stream.rows, snapshot=stream.snapshot, contiguous=moment is None)
-
-    def _check_visible(self, aggregate_id: Any, **asked: Any) -> None:
-        """Refuse what a hook of the application keeps from the session's statements, such as another tenant's aggregate."""
-        if session_side().has_statement_hooks(self._session):
-            aggregate_class: Any = self._aggregate_class
-            if self._session.scalar(select(aggregate_class.id).where(aggregate_class.id == aggregate_id)) is None:
-                raise AggregateNotFoundError(self._definition.aggregate_type, self._definition.text_id(aggregate_id), **asked)
 
 
 def _check_stamps(occurred_at: datetime | None, event_ids: Sequence[UUID] | None) -> None:

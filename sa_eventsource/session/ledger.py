@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import InstanceState, Session, SessionTransaction
 
     from sa_eventsource.events import PendingEvent
+    from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.store import Appended, StreamAppend
 
 
@@ -37,12 +39,14 @@ class Written:
 
     Attributes:
         last_event: Id of the last event.
+        first_events: Id of the first event in each log.
         streams: Identity keys of aggregates that were appended to without their instance; only in a savepoint, since the rollback
             of a transaction expires all instances.
         new: The instances that are new in the transaction and had events flushed; likewise, and None until there is one.
     """
 
     last_event: UUID | None = None
+    first_events: dict[tuple[Connection, EventSourceTables], UUID] = field(default_factory=dict)
     streams: set[Any] = field(default_factory=set)
     new: WeakSet[InstanceState[Any]] | None = None
 
@@ -185,6 +189,7 @@ def record_appended(appended: Appended) -> None:
     ledger = ledger_of(session)
     written = ledger.written.setdefault(transaction, Written())
     written.last_event = streams[-1].events[-1].event_id
+    written.first_events.setdefault((appended.connection, appended.tables), streams[0].events[0].event_id)
     if transaction.nested:
         written.streams.update(stream.identity_key for stream in streams if stream.identity_key is not None)
     if ledger.flushed:
@@ -214,6 +219,18 @@ def last_event_written(session: Session) -> UUID | None:
     return None if written is None else written.last_event
 
 
+def first_event_written(session: Session, connection: Connection, tables: EventSourceTables) -> UUID | None:
+    """Get the id of the first event that a transaction, with its open savepoints, has written to a log; None if it wrote none."""
+    ledger = _find(session)
+    first: UUID | None = None
+    level = None if ledger is None or not ledger.written else innermost(session)
+    while ledger is not None and level is not None:
+        written = ledger.written.get(level)
+        first = first if written is None else written.first_events.get((connection, tables), first)
+        level = level.parent
+    return first
+
+
 def _keep_flushed(ledger: Ledger, transaction: SessionTransaction, state: InstanceState[Any], stream: StreamAppend) -> None:
     ledger.flushed.setdefault(state, []).append(Flushed(transaction, stream.aggregate_id, stream.applied))
     if transaction.nested:
@@ -240,6 +257,7 @@ def settle(session: Session) -> UUID | None:
     outer = _boundary(transaction.parent)
     into = ledger.written.setdefault(outer, Written())
     into.last_event = written.last_event or into.last_event
+    into.first_events = written.first_events | into.first_events
     if outer.nested:
         into.streams |= written.streams
         if written.new is not None:

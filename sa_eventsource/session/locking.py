@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, inspect
 
-from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of
 from sa_eventsource.mapping import check_class, check_session
-from sa_eventsource.store import database_of, require_transaction
+from sa_eventsource.store import autoflush, database_of, flush_first, require_transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -20,7 +20,8 @@ def lock_aggregate(session: Session, aggregate_class: type[AggregateRoot[Any]], 
     The lock is a transaction-level advisory lock (PostgreSQL's ``pg_advisory_xact_lock``): it keeps out others who ask for it, and
     no one else; a writer that does not ask meets the version check as ever. It works for aggregates that do not exist yet. Call it
     before ``session.get``, as the transaction's first statement: at REPEATABLE READ and above a later one sees nothing new. An
-    instance that the session has already is expired. On SQLite, where writers are alone anyway, nothing is locked.
+    instance that the session has already is flushed, under the lock, and expired; not one whose new events a flush is about to
+    write, where a hook of that flush locks. On SQLite, where writers are alone anyway, nothing is locked.
 
     Args:
         session: The session; a transaction begins if there is none.
@@ -42,7 +43,9 @@ def lock_aggregate(session: Session, aggregate_class: type[AggregateRoot[Any]], 
     connection = session.connection(bind_arguments={"mapper": inspect(aggregate_class), "clause": insert(events)})
     require_transaction(connection)
     database_of(connection.dialect).lock_stream(connection, events, definition.aggregate_type, text_id)
+    autoflush(session)  # before the look: it may make a new instance persistent, or a hook of it bring one
     present = session.identity_map.get(session.identity_key(aggregate_class, aggregate_id))
     if present is not None:
-        session.flush()
-        session.expire(present)
+        flush_first(session)
+        if not books_of(present).pending:
+            session.expire(present)

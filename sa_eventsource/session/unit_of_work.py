@@ -41,6 +41,7 @@ from sa_eventsource.store import (
     insert_events,
     raise_explained,
     tell_listeners,
+    written_earlier,
 )
 
 if TYPE_CHECKING:
@@ -206,13 +207,24 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
         for state, is_new in heard:
             call_row_hooks(connection_for(session, state), state, "after_insert" if is_new else "after_update")
     except BaseException as error:
-        fail_flush(session)
-        if isinstance(error, AppendRefusedError | DBAPIError):  # what went wrong can be asked for, after the rollback
-            raise_explained(error, appends, appends[len(appended)] if len(appended) < len(appends) else None)
+        _undo(session, error, appends, appends[len(appended)] if len(appended) < len(appends) else None)
         raise
     transaction = innermost(session)
     for state, stream, is_new in written:
         ledger.record_flushed(owed, transaction, state, stream, is_new=is_new)
+
+
+def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], refused: LogAppend | None) -> None:
+    """Roll back, and raise what explains the error; a part of that is asked before the rollback, a part after it."""
+    earlier: Sequence[Any] = ()
+    try:
+        if isinstance(error, AppendRefusedError) and refused is not None:
+            first = ledger.first_event_written(session, refused.connection, refused.tables)
+            earlier = () if first is None else written_earlier(refused, error, first)
+    finally:
+        fail_flush(session)
+    if isinstance(error, AppendRefusedError | DBAPIError):
+        raise_explained(error, appends, refused, earlier=earlier)
 
 
 def _in_order(logs: Mapping[tuple[Connection, EventSourceTables], Sequence[StreamAppend]]) -> list[LogAppend]:

@@ -14,6 +14,7 @@ from sa_eventsource.store.append import (
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
 from sa_eventsource.store.connections import (
+    autoflush,
     flush_first,
     is_in_autocommit,
     require_own_transaction,
@@ -40,6 +41,7 @@ from sa_eventsource.store.event_conditions import recorded, select_events, store
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
+from sa_eventsource.store.own_events import written_earlier
 from sa_eventsource.store.raw_events import event_members, not_json, select_raw_events, stored_members
 from sa_eventsource.store.reading_events import read_events
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
@@ -67,6 +69,7 @@ __all__ = [
     "StreamAppend",
     "advice_on",
     "append",
+    "autoflush",
     "between_positions",
     "code_of",
     "current_snapshot",
@@ -107,4 +110,5 @@ __all__ = [
     "version_recorded_at",
     "visible_in",
     "write_snapshots",
+    "written_earlier",
 ]

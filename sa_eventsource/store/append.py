@@ -86,10 +86,14 @@ class AppendRefusedError(EventSourceError):
 
     SQLAlchemy shows its message to a caller who goes on with the session without a rollback. Until then the session keeps it: it
     holds no aggregates.
+
+    Attributes:
+        written: How many rows went in.
     """
 
-    def __init__(self, streams: Sequence[StreamAppend]) -> None:
+    def __init__(self, streams: Sequence[StreamAppend], written: int) -> None:
         """Build the message from the streams."""
+        self.written = written
         named = ", ".join(f"{each.aggregate_type} {each.aggregate_id!r}" for each in streams[:_NAMED])
         more = f" and {len(streams) - _NAMED} more" if len(streams) > _NAMED else ""
         super().__init__(
@@ -186,7 +190,7 @@ def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence
     else:
         result = statements.many.execute(connection, {"rows": _as_json(streams, rows)})
     if result.rowcount != len(rows):
-        raise AppendRefusedError(streams)
+        raise AppendRefusedError(streams, result.rowcount)
     return len(rows)
 
 

@@ -32,17 +32,20 @@ if TYPE_CHECKING:
     from sa_eventsource.store.append import StreamAppend
 
 
-def raise_explained(error: AppendRefusedError | DBAPIError, appends: Sequence[LogAppend], refused: LogAppend | None) -> NoReturn:
+def raise_explained(
+    error: AppendRefusedError | DBAPIError, appends: Sequence[LogAppend], refused: LogAppend | None, *, earlier: Sequence[Any] = ()
+) -> NoReturn:
     """Raise what the caller of a refused append should see. Call it after the rollback.
 
     Args:
         error: What the append raised.
         appends: All that was to be appended together, one for each log.
         refused: The one of them whose INSERT raised the error; None where another statement did, behind the last of them.
+        earlier: What :func:`~sa_eventsource.store.own_events.written_earlier` has found, before the rollback.
 
     Raises:
         ConcurrencyError: A stream has moved on.
-        DuplicateAggregateError: Two instances of one aggregate were to be written together.
+        DuplicateAggregateError: Two instances of one aggregate were to be written in one transaction.
         EventAlreadyAppendedError: The events of a stream are stored already.
         EventIdConflictError: An event id is taken, or was given to two events.
         DBAPIError: None of these; the database's own error.
@@ -54,7 +57,7 @@ def raise_explained(error: AppendRefusedError | DBAPIError, appends: Sequence[Lo
         connections = dict.fromkeys(each.connection for each in appends)
         usable = {each: stack.enter_context(after_rollback(each)) for each in connections}
         asked = [each._replace(connection=asking) for each in appends if (asking := usable[each.connection]) is not None]
-        found = explain(asked, refused=refused.streams if refused is not None and was_refused else ())
+        found = explain(asked, refused=refused.streams if refused is not None and was_refused else (), earlier=earlier)
     if found is None and refused is not None:
         sees_all = usable[refused.connection] not in {None, refused.connection}
         if was_refused or (len(refused.streams) == 1 and not sees_all):
@@ -67,17 +70,20 @@ def raise_explained(error: AppendRefusedError | DBAPIError, appends: Sequence[Lo
     raise error
 
 
-def explain(appends: Sequence[LogAppend], *, refused: Sequence[StreamAppend]) -> EventSourceError | None:
+def explain(
+    appends: Sequence[LogAppend], *, refused: Sequence[StreamAppend], earlier: Sequence[Any] = ()
+) -> EventSourceError | None:
     """Find out, after the rollback, why an append was refused.
 
     Args:
         appends: What was to be appended together, each with a connection that sees what others have committed.
         refused: Streams of them of which one that has fewer events than expected may be the reason. It is named only where no
             stream has more: one with fewer may just have been flushed before, in what is now rolled back.
+        earlier: Events that the same transaction had written under the ids or in the places of the refused streams.
 
     Returns:
-        The error to raise: an event id that is taken, a stream that has moved on, or events that are already stored; None when
-        nothing stands in the way (any more).
+        The error to raise: an event id that is taken, two instances of one aggregate, a stream that has moved on, or events that
+        are already stored; None when nothing stands in the way (any more).
     """
     repeated: list[StreamAppend] = []
     unseen: list[tuple[LogAppend, StreamAppend]] = []
@@ -86,6 +92,9 @@ def explain(appends: Sequence[LogAppend], *, refused: Sequence[StreamAppend]) ->
         if found is not None:
             return found
         stored = _stored(append.connection, append.tables.events, append.streams)
+        own = _own_clash(append.streams, earlier, stored) if append.streams is refused else None
+        if own is not None:
+            return own
         for stream in append.streams:
             taken = _taken_id(stream, stored)
             if taken is not None:
@@ -107,8 +116,8 @@ def explain(appends: Sequence[LogAppend], *, refused: Sequence[StreamAppend]) ->
     return None
 
 
-def _taken_id(stream: StreamAppend, stored: Mapping[Any, Any]) -> EventIdConflictError | None:
-    """Find an event whose id is stored with other contents."""
+def _taken_id(stream: StreamAppend, stored: Mapping[Any, Any], *, is_stored: bool = True) -> EventIdConflictError | None:
+    """Find an event whose id is stored, or was until the rollback, with other contents."""
     for event in stream.events:
         row = stored.get(event.event_id)
         if row is not None and (differences := _differences(stream, event, row)):
@@ -118,7 +127,23 @@ def _taken_id(stream: StreamAppend, stored: Mapping[Any, Any]) -> EventIdConflic
                 aggregate_id=row.aggregate_id,
                 version=row.version,
                 differences=differences,
+                is_stored=is_stored,
             )
+    return None
+
+
+def _own_clash(streams: Sequence[StreamAppend], earlier: Sequence[Any], stored: Mapping[Any, Any]) -> EventSourceError | None:
+    """Find what the transaction itself had written before. What is still stored after a savepoint's rollback is found there."""
+    undone = {row.event_id: row for row in earlier if row.event_id not in stored}
+    places = {(row.aggregate_type, row.aggregate_id, row.version): row.event_id for row in earlier}
+    for stream in streams:
+        taken = _taken_id(stream, undone, is_stored=False)
+        if taken is not None:
+            return taken
+        for event in stream.events:
+            holder = places.get((stream.aggregate_type, stream.aggregate_id, event.version))
+            if holder is not None and (holder != event.event_id or holder in undone):
+                return DuplicateAggregateError(stream.aggregate_type, stream.aggregate_id)
     return None
 
 

@@ -42,8 +42,13 @@ def require_transaction(connection: Connection) -> None:
         raise AutocommitError(repr(connection.engine.url))
 
 
+def autoflush(session: Session) -> None:
+    """Flush before something is read, as a query does: not where autoflush is off, and not where a hook of a flush reads."""
+    session._autoflush()  # noqa: SLF001 - SQLAlchemy 2.0 does not by itself for a statement without entities
+
+
 def flush_first(session: Session) -> None:
-    """Flush before something is read, as any query does; not where a hook of a flush reads, which sees what is written so far."""
+    """Flush before something is written or locked; not where a hook of a flush does that, which sees what is written so far."""
     if not session._flushing:  # noqa: SLF001 - what SQLAlchemy's own autoflush asks; nothing public tells
         session.flush()
 

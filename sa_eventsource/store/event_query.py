@@ -10,7 +10,7 @@ from typing_extensions import TypeVar
 
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent
-from sa_eventsource.store.connections import flush_first
+from sa_eventsource.store.connections import autoflush
 from sa_eventsource.store.event_conditions import EventConditions, of_types, recorded
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class EventQuery(EventConditions["Session"], Generic[E]):
             result.close()
 
     def _execute(self, statement: Any, **options: Any) -> Any:
-        if self.session.autoflush:
-            flush_first(self.session)  # SQLAlchemy 2.0 does not by itself for a statement without entities
+        autoflush(self.session)
         return self.session.execute(statement, execution_options=options, bind_arguments=self.bind_arguments)
 
 
@@ -114,8 +113,7 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
     async def stream(self, batch_size: int = 1000) -> AsyncIterator[RecordedEvent[E]]:
         """Read them one after the other in bounded memory. As :meth:`EventQuery.stream`."""
         batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many rows to fetch at a time, 1 or more")
-        if self.session.autoflush:
-            await self.session.flush()
+        await self.session.run_sync(autoflush)
         options = {"yield_per": batch_size}
         result = await self.session.stream(self.statement(), execution_options=options, bind_arguments=self.bind_arguments)
         try:

@@ -10,8 +10,8 @@ from sqlalchemy import Engine, ForeignKey, event, inspect
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
-from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventStore, InactiveTransactionError
-from tests.orders import Account, Base, Customer, Order, OrderPlaced
+from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventStore, InactiveTransactionError, lock_aggregate
+from tests.orders import Account, Base, Customer, NoteAdded, Order, OrderPlaced
 from tests.session.helpers import place_order, stored_types
 
 HOOKS = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
@@ -449,6 +449,7 @@ READS: dict[str, Any] = {
     "history": lambda session, order_id: EventSourcedRepository(session, Order).history(order_id).all(),
     "stream": lambda session, order_id: list(EventStore(session).events.of_type(OrderPlaced).stream()),
     "count": lambda session, _order_id: EventStore(session).events.count(),
+    "last_position": lambda session, _order_id: EventStore(session).last_position(),
     "load_at_version": lambda session, order_id: EventSourcedRepository(session, Order).load_at_version(order_id, 1),
     "load_at_time": lambda session, order_id: EventSourcedRepository(session, Order).load_at_time(order_id, datetime.now(UTC)),
     "known then": lambda session, order_id: EventSourcedRepository(session, Order).load_at_time(
@@ -468,6 +469,32 @@ def test_a_hook_of_a_flush_may_read_the_log(database: Engine, hook: str, read: A
         session.commit()
     assert found and found[0]
     assert stored_types(database) == ["OrderPlaced", "OrderPlaced"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_of_a_flush_may_append_and_lock(database: Engine, hook: str) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+
+        def append() -> None:
+            lock_aggregate(session, Order, order_id)
+            EventSourcedRepository(session, Order).append(order_id, [NoteAdded(text="in a hook")], expected_version=1)
+
+        once(session, hook, append)
+        order = session.get_one(Order, order_id)
+        session.add(Order.place())
+        session.commit()
+        assert order.notes == ["in a hook"]
+    assert sorted(stored_types(database)) == ["NoteAdded", "OrderPlaced", "OrderPlaced"]
+
+
+def test_a_lock_in_a_hook_of_a_flush_keeps_what_the_flush_is_about_to_write(database: Engine) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        once(session, "before_flush", lambda: lock_aggregate(session, Order, order_id))
+        session.get_one(Order, order_id).note("mine")
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
 
 
 def test_a_hook_of_a_flush_may_save_an_aggregate(database: Engine) -> None:

@@ -7,14 +7,14 @@ import time
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from sa_eventsource import AggregateIdError, UnitOfWorkBypassError, lock_aggregate
 from tests.databases import WAITING
 from tests.orders import Account, Order, OrderStatus
-from tests.session.helpers import note_elsewhere, place_order, stored_types
+from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_types
 
 
 def test_for_update_is_refused_with_advice(database: Engine) -> None:
@@ -110,6 +110,59 @@ def test_locking_keeps_pending_events_by_writing_them(database: Engine) -> None:
         assert (order.version, order.status) == (2, OrderStatus.PAID)
         session.commit()
     assert stored_types(database) == ["OrderPlaced", "OrderPaid"]
+
+
+@pytest.mark.parametrize("autoflush", [True, False])
+def test_locking_writes_what_the_session_has_of_the_aggregate_under_the_lock(database: Engine, *, autoflush: bool) -> None:
+    order_id = place_order(database)
+    with Session(database, autoflush=autoflush) as session:
+        new = Order.place(order_id="new")
+        session.add(new)
+        order = session.get_one(Order, order_id)
+        order.pay()
+        with kinds_of_statements(database) as kinds:
+            lock_aggregate(session, Order, order_id)
+        assert kinds[-1] == "INSERT"
+        assert [each for each in (order, new) if "version" in vars(each)] == [new]
+        lock_aggregate(session, Order, "new")
+        assert (new.version, new.status) == (1, OrderStatus.PLACED)
+        session.commit()
+    assert sorted(stored_types(database)) == ["OrderPaid", "OrderPlaced", "OrderPlaced"]
+
+
+def test_locking_expires_an_instance_that_its_flush_makes_persistent(database: Engine) -> None:
+    with Session(database) as session:
+        order = Order.place(order_id="o-1")
+        session.add(order)
+        lock_aggregate(session, Order, "o-1")
+        assert inspect(order).persistent
+        assert "version" not in vars(order)
+        order.pay()
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPaid"]
+
+
+def test_locking_expires_an_instance_that_a_hook_of_its_flush_brings(database: Engine) -> None:
+    order_id = place_order(database)
+    held: list[Order] = []
+    with Session(database) as session:
+        event.listen(session, "before_flush", lambda *_: held.append(session.get_one(Order, order_id)))
+        session.add(Order.place())
+        lock_aggregate(session, Order, order_id)
+        assert "version" not in vars(held[0])
+        assert held[0].version == 1
+
+
+@pytest.mark.parametrize("hook", ["after_flush", "after_flush_postexec"])
+def test_locking_keeps_what_a_hook_of_its_flush_applies(database: Engine, hook: str) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = session.get_one(Order, order_id)
+        event.listen(session, hook, lambda *_: order.note("in a hook"), once=True)
+        order.pay()
+        lock_aggregate(session, Order, order_id)
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "OrderPaid", "NoteAdded"]
 
 
 def test_a_writer_that_does_not_ask_for_the_lock_is_not_held_up(postgres: Engine) -> None:

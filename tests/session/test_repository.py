@@ -235,6 +235,21 @@ def test_reading_the_past_sees_the_sessions_own_events(database: Engine) -> None
         assert [each.version for each in repository.history(order_id)] == [1, 2]
 
 
+@pytest.mark.parametrize("read", ["load_at_version", "load_at_time", "known then"])
+def test_reading_the_past_flushes_as_a_query_does_not_where_autoflush_is_off(database: Engine, read: str) -> None:
+    order_id = place_order(database)
+    with Session(database, autoflush=False) as session:
+        repository = EventSourcedRepository(session, Order)
+        order = repository.get(order_id)
+        order.pay()
+        session.add(Order())  # a flush would refuse it
+        if read == "load_at_version":
+            view = repository.load_at_version(order_id, 1)
+        else:
+            view = repository.load_at_time(order_id, datetime.now(UTC), axis="occurred" if read == "load_at_time" else "recorded")
+        assert (view.version, view.status, len(order.pending_events)) == (1, OrderStatus.PLACED, 1)
+
+
 def test_a_view_of_the_past_is_not_saved(database: Engine) -> None:
     order_id = place_order(database)
     with Session(database) as session:

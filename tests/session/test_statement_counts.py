@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, event, select
+from sqlalchemy.orm import ORMExecuteState, Session
 
+from sa_eventsource import EventSourcedRepository
 from tests.orders import Account, Customer, Order, OrderStatus, Warehouse
 from tests.session.helpers import kinds_of_statements, place_order, selects, stored_events
 
@@ -75,6 +78,29 @@ def test_get(postgres: Engine, notes: int) -> None:
         assert session.get_one(Order, order_id).version == notes + 1
         assert session.get_one(Order, order_id).status is OrderStatus.PLACED
     assert selects(kinds) <= SELECTS_OF_A_GET
+
+
+def _views(repository: EventSourcedRepository[Order], order_id: str) -> dict[str, Callable[[], Order]]:
+    return {
+        "version": lambda: repository.load_at_version(order_id, 1),
+        "occurred": lambda: repository.load_at_time(order_id, datetime.now(UTC)),
+        "recorded": lambda: repository.load_at_time(order_id, datetime.now(UTC), axis="recorded"),
+    }
+
+
+@pytest.mark.parametrize("view", ["version", "occurred", "recorded"])
+def test_a_view_of_the_past_asks_once_whether_a_hook_of_the_application_shows_it(database: Engine, view: str) -> None:
+    order_id = place_order(database)
+    counts = []
+    for is_heard in (False, True):
+        with Session(database) as session, kinds_of_statements(database) as kinds:
+            asked: list[ORMExecuteState] = []
+            if is_heard:
+                event.listen(session, "do_orm_execute", asked.append)
+            assert _views(EventSourcedRepository(session, Order), order_id)[view]().version == 1
+        assert len(asked) == int(is_heard)
+        counts.append(selects(kinds))
+    assert counts[1] == counts[0] + 1
 
 
 def test_get_of_an_aggregate_with_a_snapshot(postgres: Engine) -> None:

@@ -64,8 +64,10 @@ def test_a_view_of_the_past_passes_an_application_s_hook(database: Engine, axis:
             return repository.load_at_time(order_id, datetime.now(UTC), axis=axis)
 
         assert view("mine").customer_id == "c-1"
-        with pytest.raises(AggregateNotFoundError):
+        with pytest.raises(AggregateNotFoundError) as caught:
             view("theirs")
+        assert caught.value.version == (1 if axis == "version" else None)
+        assert (caught.value.moment is None, caught.value.axis) == (axis == "version", axis if axis == "recorded" else "occurred")
 
 
 def test_a_hook_sees_each_load_of_an_aggregate(database: Engine) -> None:

@@ -121,6 +121,10 @@ class Database(ABC):
         """Select the events that were committed together with another one, or, where that cannot be known, not after it."""
 
     @abstractmethod
+    def written_with(self, events: FromClause, first: FromClause) -> ColumnElement[bool]:
+        """Select, in the transaction itself, what it has written, by the first event that it wrote."""
+
+    @abstractmethod
     def taken(self, events: Table, positions: Table) -> ColumnElement[bool]:
         """Select the events that a follower has taken, by its row of ``projection_positions``."""
 

@@ -152,6 +152,10 @@ class PostgreSQL(Database):
         """Compare the transactions that wrote them."""
         return events.c.transaction_id == other.c.transaction_id
 
+    def written_with(self, events: FromClause, first: FromClause) -> ColumnElement[bool]:
+        """Compare the transactions; a savepoint has that of its transaction."""
+        return events.c.transaction_id == first.c.transaction_id
+
     def taken(self, events: Table, positions: Table) -> ColumnElement[bool]:
         """Take what the cursor sees and, of the window that is being worked off, what lies before the position."""
         seen = func.coalesce(visible_in(events, positions.c.snapshot_cursor), false())

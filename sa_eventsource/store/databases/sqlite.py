@@ -122,6 +122,10 @@ class SQLite(Database):
         """Compare positions: what was committed earlier has the lower one."""
         return events.c.position <= other.c.position
 
+    def written_with(self, events: FromClause, first: FromClause) -> ColumnElement[bool]:
+        """Compare positions: nobody else writes meanwhile."""
+        return events.c.position >= first.c.position
+
     def taken(self, events: Table, positions: Table) -> ColumnElement[bool]:
         """Take what lies before the position."""
         return events.c.position <= positions.c.last_processed_position
