@@ -17,7 +17,6 @@ from sa_eventsource.aggregates.instance import (
     rewind,
     session_side,
     set_session_side,
-    take_written,
 )
 from sa_eventsource.aggregates.state_field import StateField
 
@@ -40,5 +39,4 @@ __all__ = [
     "rewind",
     "session_side",
     "set_session_side",
-    "take_written",
 ]

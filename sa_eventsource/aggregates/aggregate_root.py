@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 from uuid import UUID
 
-from sqlalchemy.orm import InstrumentedAttribute, Mapped, declared_attr
+from sqlalchemy.orm import NO_VALUE, InstrumentedAttribute, Mapped, declared_attr
 from sqlalchemy.orm.attributes import flag_modified, instance_state, opt_manager_of_class
 from typing_extensions import TypeVar
 
@@ -119,6 +119,10 @@ class AggregateRoot(Generic[IdT]):
         values["version"] = 0
         values[BOOKS] = Books(is_loaded=True)
         definition.state.reset(values)
+        # As an entity's whose constructor sets them: there is nothing that they were before.
+        state = instance_state(self)
+        state.modified = True
+        state.committed_state["id"] = state.committed_state["version"] = NO_VALUE
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Collect state fields and ``@applies`` methods, and map the class.
@@ -253,8 +257,8 @@ class AggregateRoot(Generic[IdT]):
         self.__dict__["version"] = pending.version
         if is_attached:
             session_side().keep(self)
-        elif not state.modified:
-            flag_modified(self, "version")  # as a change of an entity in no session does
+        elif not state.modified:  # one that is detached, and unchanged so far
+            flag_modified(self, "version")
 
     def __getstate__(self) -> object:
         """Give what a pickle holds: state and pending events.

@@ -20,7 +20,7 @@ from sa_eventsource.events import as_read
 from sa_eventsource.exceptions import CorruptStreamError, UninitializedAggregateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy.orm import Session
 
@@ -335,14 +335,3 @@ def _compare_fields(aggregate: AggregateRoot[Any], pickled: frozenset[str]) -> N
     for dropped in pickled - names:
         vars(aggregate).pop(dropped, None)
     books.is_loaded, books.pickled_fields = names <= pickled, None
-
-
-def take_written(aggregate: AggregateRoot[Any], written: Sequence[PendingEvent]) -> bool:
-    """Take the events that are in the log now off the pending ones. Those applied while they were written stay.
-
-    Returns:
-        Whether there are any.
-    """
-    pending = books_of(aggregate).pending
-    del pending[: len(written)]
-    return bool(pending)

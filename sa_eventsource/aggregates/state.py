@@ -63,11 +63,12 @@ class StateFields:
                 self._constants[name] = field.default.default
             else:
                 self._factories[name] = _copier(field.default.default)
+        self._without_default = tuple(self.names - self._constants.keys() - self._factories.keys())
         self._adapter: TypeAdapter[dict[str, Any]] | None = None
 
     def reset(self, values: dict[str, Any]) -> None:
         """Give every field in *values* (an instance's ``__dict__``) its default, and drop those without one."""
-        for name in self.names:
+        for name in self._without_default:
             values.pop(name, None)
         values.update(self._constants)
         for name, factory in self._factories.items():

@@ -125,7 +125,7 @@ async def async_schedule(  # noqa: PLR0913 - as schedule
 
 def after_commit(session: Session) -> None:
     """Wake those who run what was scheduled, here and by announcement elsewhere."""
-    if session.get_nested_transaction() is None and session.info.pop(_SCHEDULED, False):
+    if _SCHEDULED in session.info and session.get_nested_transaction() is None and session.info.pop(_SCHEDULED):
         for wake in list(_listeners):
             wake()
         announce_commit()

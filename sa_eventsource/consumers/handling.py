@@ -120,7 +120,7 @@ def refuse_commit(session: Session) -> None:
     Raises:
         HandlerTransactionError: It is no savepoint.
     """
-    if session.info.get(_KEEPING, False) and session.get_nested_transaction() is None:
+    if _KEEPING in session.info and session.info[_KEEPING] and session.get_nested_transaction() is None:
         raise HandlerTransactionError("called session.commit()")
 
 

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from sqlalchemy.orm.attributes import flag_modified, instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, books_of, make_state_again, rewind, take_written
+from sa_eventsource.aggregates import AggregateRoot, books_of, make_state_again, rewind
 from sa_eventsource.exceptions import InactiveTransactionError
 from sa_eventsource.session.sqlalchemy_internals import innermost
 
@@ -39,14 +39,14 @@ class Written:
 
     Attributes:
         last_event: Id of the last event.
-        first_events: Id of the first event in each log.
+        first_events: Id of the first event in each log; None before there is one.
         streams: Identity keys of aggregates that were appended to without their instance; only in a savepoint, since the rollback
             of a transaction expires all instances.
         new: The instances that are new in the transaction and had events flushed; likewise, and None until there is one.
     """
 
     last_event: UUID | None = None
-    first_events: dict[tuple[Connection, EventSourceTables], UUID] = field(default_factory=dict)
+    first_events: dict[tuple[Connection, EventSourceTables], UUID] | None = None
     streams: set[Any] = field(default_factory=set)
     new: WeakSet[InstanceState[Any]] | None = None
 
@@ -99,7 +99,7 @@ _undone: list[Callable[[Session], None]] = []
 
 def ledger_of(session: Session) -> Ledger:
     """Get a session's ledger."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is None:
         ledger = session.__dict__[_LEDGER] = Ledger()
     return ledger
@@ -147,7 +147,7 @@ def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:
 
 def discard(session: Session, state: InstanceState[Any]) -> None:
     """Let go of an aggregate that has left the session, or whose pending events are discarded."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is not None:
         ledger.pending.pop(state, None)
 
@@ -159,10 +159,11 @@ def begin_flush(session: Session) -> None:
 
 def end_flush(session: Session, _context: object = None) -> None:
     """Flag what was applied while a flush was at work, for the next one."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is not None:
         ledger.is_flushing = False
-        flag_pending(session)
+        if ledger.pending:
+            flag_pending(session)
 
 
 def flag_pending(session: Session) -> None:
@@ -189,7 +190,11 @@ def record_appended(appended: Appended) -> None:
     ledger = ledger_of(session)
     written = ledger.written.setdefault(transaction, Written())
     written.last_event = streams[-1].events[-1].event_id
-    written.first_events.setdefault((appended.connection, appended.tables), streams[0].events[0].event_id)
+    log = appended.connection, appended.tables
+    if written.first_events is None:
+        written.first_events = {log: streams[0].events[0].event_id}
+    else:
+        written.first_events.setdefault(log, streams[0].events[0].event_id)
     if transaction.nested:
         written.streams.update(stream.identity_key for stream in streams if stream.identity_key is not None)
     if ledger.flushed:
@@ -208,7 +213,9 @@ def record_flushed(
         if len(ledger.flushed) > ledger.sweep_at:
             ledger.flushed = {each: flushed for each, flushed in ledger.flushed.items() if each.obj() is not None}
             ledger.sweep_at = max(_FIRST_SWEEP, 2 * len(ledger.flushed))
-    if not take_written(stream.aggregate, stream.applied):
+    pending = books_of(stream.aggregate).pending
+    del pending[: len(stream.applied)]  # what was applied while they were written stays
+    if not pending and ledger.pending:
         ledger.pending.pop(state, None)
 
 
@@ -226,7 +233,8 @@ def first_event_written(session: Session, connection: Connection, tables: EventS
     level = None if ledger is None or not ledger.written else innermost(session)
     while ledger is not None and level is not None:
         written = ledger.written.get(level)
-        first = first if written is None else written.first_events.get((connection, tables), first)
+        if written is not None and written.first_events is not None:
+            first = written.first_events.get((connection, tables), first)
         level = level.parent
     return first
 
@@ -245,7 +253,7 @@ def settle(session: Session) -> UUID | None:
     Returns:
         The id of the transaction's last event; None if it wrote none, and for a savepoint.
     """
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is None:
         return None
     transaction = innermost(session)
@@ -257,7 +265,7 @@ def settle(session: Session) -> UUID | None:
     outer = _boundary(transaction.parent)
     into = ledger.written.setdefault(outer, Written())
     into.last_event = written.last_event or into.last_event
-    into.first_events = written.first_events | into.first_events
+    into.first_events = {**(written.first_events or {}), **(into.first_events or {})}
     if outer.nested:
         into.streams |= written.streams
         if written.new is not None:
@@ -336,10 +344,11 @@ def after_rollback(session: Session) -> None:
 
 def after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
     """Forget what a transaction or savepoint has written, when it is over."""
-    ledger = _find(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)
     if ledger is not None:
         ledger.written.pop(transaction, None)
         if transaction.parent is None:
-            ledger.leaving.clear()
+            if ledger.leaving:
+                ledger.leaving.clear()
             ledger.flushed.clear()
             ledger.sweep_at = _FIRST_SWEEP

@@ -45,7 +45,7 @@ from sa_eventsource.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from sqlalchemy import Connection
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.store import Appended
 
-    Registering: TypeAlias = Callable[[Session, set[InstanceState[Any]]], Callable[[], None]]
+    Registering: TypeAlias = Callable[[Session, set[InstanceState[Any]]], Callable[[], None] | None]
 
 
 def before_flush(session: Session, context: UOWTransaction, instances: Sequence[Any] | None) -> None:
@@ -158,7 +158,8 @@ def _write(session: Session, aggregates: Sequence[AggregateRoot[Any]], register:
     known = set(new_states(session))
     for _ in range(_ROUNDS):
         _write_once(session, aggregates, register, with_row_hooks=with_row_hooks)
-        added = [state for state in new_states(session) if state not in known]
+        new = new_states(session)
+        added = [state for state in new if state not in known] if new else ()
         if not added:
             return
         known.update(added)
@@ -194,7 +195,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
             if stream is not None:
                 logs.setdefault((connection, definition.tables), []).append(stream)
                 written.append((state, stream, state.key is None))
-        appends = _in_order(logs)
+        appends = _in_order([LogAppend(*log, streams) for log, streams in logs.items()])
         for append in appends:
             appended.append(insert_events(session, *append))  # noqa: PERF401 - how far it comes tells which is refused
         expire_read_only(states)
@@ -203,7 +204,8 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
             for each in appended:
                 tell_listeners(each)
         finally:
-            forget()
+            if forget is not None:
+                forget()
         for state, is_new in heard:
             call_row_hooks(connection_for(session, state), state, "after_insert" if is_new else "after_update")
     except BaseException as error:
@@ -227,9 +229,8 @@ def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], 
         raise_explained(error, appends, refused, earlier=earlier)
 
 
-def _in_order(logs: Mapping[tuple[Connection, EventSourceTables], Sequence[StreamAppend]]) -> list[LogAppend]:
+def _in_order(appends: list[LogAppend]) -> list[LogAppend]:
     """Sort by log and database: two transactions that write the same ones wait for each other instead of deadlocking."""
-    appends = [LogAppend(connection, tables, streams) for (connection, tables), streams in logs.items()]
     if len(appends) > 1:
         appends.sort(key=lambda each: (each.tables.events.fullname, each.connection.engine.url.render_as_string()))
     return appends

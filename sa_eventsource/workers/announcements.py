@@ -107,7 +107,8 @@ class Announcer:
 
 def announce(_session: Session, _token: UUID) -> None:
     """Have all announcers of this process announce a commit of events."""
-    announce_commit()
+    if _announcers:
+        announce_commit()
 
 
 def announce_commit() -> None:

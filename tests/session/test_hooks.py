@@ -426,9 +426,11 @@ def test_what_is_applied_while_a_row_is_written_behind_the_events_is_kept(databa
 
 def test_a_new_aggregate_with_an_event_is_modified_as_a_new_entity_is(database: Engine) -> None:
     new: list[Any] = [Order.place(order_id="o-1"), Customer(id="c-9", email="ann@example.org")]
+    assert inspect(Order(id="o-3")).modified
     with Session(database) as session:
         for instance in new:
             assert inspect(instance).modified
+            assert inspect(instance).attrs.id.history.added == [instance.id]
             session.add(instance)
             assert inspect(instance).modified
             assert session.is_modified(instance)
@@ -438,6 +440,7 @@ def test_a_new_aggregate_with_an_event_is_modified_as_a_new_entity_is(database: 
         for instance in new:
             assert not inspect(instance).modified
             assert not session.is_modified(instance)
+            assert not inspect(instance).attrs.id.history.has_changes()
         later = Order(id="o-2")
         session.add(later)
         later.note("first")

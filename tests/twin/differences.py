@@ -145,8 +145,9 @@ DIFFERENCES = (
     Difference(
         "A method that raises in the middle of a change",
         "what it had changed stays, and may be flushed",
-        "the event is refused, and the state is read again when it is next asked for; for a detached aggregate, that is a "
-        "`DetachedInstanceError`",
+        "the event is refused, and the state is read again when it is next asked for, which fails as any statement may; for a "
+        "detached aggregate, that is a `DetachedInstanceError`. A part that was expired before, such as the id, is loaded by a "
+        "statement of its own",
         "What an `@applies` method leaves half done belongs to no version.",
     ),
     Difference(

@@ -216,7 +216,8 @@ class TwinMachine(RuleBasedStateMachine):
     def change_refused(self, data: st.DataObject) -> None:
         slot = self.slot(data)
         assert self.pair is not None
-        if not inspect(self.pair.twins.slots[slot]).detached:  # the state of a detached one cannot be loaded again: see the table
+        # The state of a detached one cannot be loaded again, nor can any be where no statement runs: see the table.
+        if not inspect(self.pair.twins.slots[slot]).detached and self.pair.twins.has_connection:
             self.do(v.ChangeRefused(slot))
 
     @precondition(lambda self: self.filled())

@@ -108,9 +108,13 @@ class Change(OnInstance):
 
 @dataclass(frozen=True)
 class ChangeRefused(OnInstance):
-    """Make a mark that the handler of the event, or the twin's own code, does not accept; then look at what is left."""
+    """Make a mark that the handler of the event, or the twin's own code, does not accept; then look at what is left.
+
+    An id that was expired alone is read before: the state that is lost is loaded by itself, see the table.
+    """
 
     def on(self, world: World, account: Any) -> Any:
+        _ = account.id
         try:
             account.change(REFUSED)
         finally:

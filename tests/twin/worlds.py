@@ -105,6 +105,12 @@ class World:
         """The isolation level of other sessions, which write also where this one cannot."""
         return "SERIALIZABLE" if self.engine.dialect.name == "sqlite" else "READ COMMITTED"
 
+    @property
+    def has_connection(self) -> bool:
+        """Whether the session's statements run: in autocommit mode none does within a savepoint, which cannot be set."""
+        is_autocommitting = getattr(self.observer.connection.dbapi_connection, "autocommit", False) is True
+        return not (is_autocommitting and self.session.in_nested_transaction())
+
     def open(self) -> None:
         """Open the session."""
         bind: Engine | Connection = self.engine

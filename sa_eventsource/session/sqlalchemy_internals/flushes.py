@@ -18,28 +18,20 @@ def is_heard_elsewhere(session: Session) -> bool:
 
     The library has one listener for two of the events, and two for the end of transactions.
     """
-    dispatch = session.dispatch
-    for name, own in _FLUSH_EVENTS:
-        count = _count(getattr(dispatch, name))
-        if count > own:
+    dispatch: Any = session.dispatch
+    listeners: Any
+    for listeners, own in (  # attributes, not names: each commit of aggregates comes by here
+        (dispatch.before_flush, 1),
+        (dispatch.after_flush, 0),
+        (dispatch.after_flush_postexec, 1),
+        (dispatch.pending_to_persistent, 0),
+        (dispatch.after_transaction_create, 0),
+        (dispatch.after_transaction_end, 2),
+    ):
+        # Where an object has none of its own, as a rule, those of its class are counted with less work.
+        if len(listeners.parent_listeners if type(listeners) is _EmptyListener else listeners) > own:
             return True
     return False
-
-
-def _count(listeners: Any) -> int:
-    """Count listeners. Where an object has none of its own, as a rule, those of its class are counted with less work."""
-    return len(listeners.parent_listeners if type(listeners) is _EmptyListener else listeners)
-
-
-_FLUSH_EVENTS = (
-    ("before_flush", 1),
-    ("after_flush", 0),
-    ("after_flush_postexec", 1),
-    ("pending_to_persistent", 0),
-    ("after_transaction_create", 0),
-    ("after_transaction_end", 2),
-)
-"""Each with the number of this library's own listeners."""
 
 
 def has_work(session: Session) -> bool:
@@ -56,7 +48,8 @@ def unflushed(session: Session) -> tuple[Iterable[Any], Iterable[Any], Iterable[
     """Get the instances that a flush would insert, update and delete, as ``session.new``, ``dirty`` and ``deleted`` list them."""
     deleted = session._deleted  # noqa: SLF001
     dirty = session._dirty_states  # noqa: SLF001
-    return session._new.values(), [each.obj() for each in dirty if each not in deleted], deleted.values()  # noqa: SLF001
+    changed = [each.obj() for each in dirty if each not in deleted] if dirty else ()
+    return session._new.values(), changed, deleted.values()  # noqa: SLF001
 
 
 def innermost(session: Session) -> SessionTransaction:
@@ -78,22 +71,14 @@ def fail_flush(session: Session) -> None:
     session._autobegin_t()._begin().rollback(_capture_exception=True)  # noqa: SLF001
 
 
-def register_persistent(session: Session, states: set[InstanceState[Any]]) -> Callable[[], None]:
+def register_persistent(session: Session, states: set[InstanceState[Any]]) -> None:
     """Do what a flush does after its statements: new and changed instances become persistent and clean.
 
     Before other rows are written, so that what follows from the events finds the instances in the session. Sending them through
     the unit of work as well, which has no table to write for them, would take a quarter of a commit's time: that is only done
     where somebody else listens.
-
-    Returns:
-        What is to be called when that has been written: here there is nothing to do.
     """
     session._register_persistent(states)  # noqa: SLF001
-    return _do_nothing
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def register_findable(session: Session, states: set[InstanceState[Any]]) -> Callable[[], None]:
@@ -103,7 +88,7 @@ def register_findable(session: Session, states: set[InstanceState[Any]]) -> Call
     was never stored: the flush drops it, with a warning.
 
     Returns:
-        What makes them new again.
+        What makes them new again, to be called when that has been written.
     """
     new = [state for state in states if state.key is None]
     replaced: list[InstanceState[Any]] = []
@@ -130,14 +115,12 @@ def expire_read_only(states: Iterable[InstanceState[Any]]) -> None:
     Those are ``column_property()`` and the like; the version, which SQLAlchemy takes for one of them, is known.
     """
     for state in states:
-        keys = [
-            each.key
-            for each in state.mapper._readonly_props  # noqa: SLF001
-            if each.key != "version" and _is_outdated(each, is_loaded=each.key in state.dict)
-        ]
-        unmodified = state.unmodified_intersection(keys) if keys else ()
-        if unmodified:
-            state._expire_attributes(state.dict, unmodified)  # noqa: SLF001
+        computed: Any = state.mapper._readonly_props  # noqa: SLF001
+        if len(computed) > 1:
+            keys = [each.key for each in computed if each.key != "version" and _is_outdated(each, is_loaded=each.key in state.dict)]
+            unmodified = state.unmodified_intersection(keys) if keys else ()
+            if unmodified:
+                state._expire_attributes(state.dict, unmodified)  # noqa: SLF001
 
 
 def _is_outdated(column: Any, *, is_loaded: bool) -> bool:
@@ -146,9 +129,12 @@ def _is_outdated(column: Any, *, is_loaded: bool) -> bool:
 
 def has_row_hooks(mapper: Mapper[Any]) -> bool:
     """Check whether anyone listens to a mapper's rows (``before_insert`` and the like)."""
-    dispatch = mapper.dispatch
-    count = _count(dispatch.before_insert) + _count(dispatch.before_update)
-    return bool(count + _count(dispatch.after_insert) + _count(dispatch.after_update))
+    dispatch: Any = mapper.dispatch
+    listeners: Any
+    for listeners in (dispatch.before_insert, dispatch.before_update, dispatch.after_insert, dispatch.after_update):
+        if listeners.parent_listeners if type(listeners) is _EmptyListener else listeners:
+            return True
+    return False
 
 
 def call_row_hooks(connection: Connection, state: InstanceState[Any], name: str) -> None:
