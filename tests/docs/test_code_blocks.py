@@ -2,7 +2,8 @@
 
 The blocks of a page share one namespace and run from top to bottom, in a process of their own. They find their database in the
 environment variable ``DATABASE_URL``. A page for one database says so in a comment, ``<!-- runs on: postgresql -->``, and one whose
-blocks cannot run as they stand says ``<!-- runs on: nothing -->``.
+blocks cannot run as they stand says ``<!-- runs on: nothing -->``. One that is about a package beside the library says
+``<!-- needs: dbos -->``: it runs with the slow tests, where the package is installed, as in CI.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,16 +25,23 @@ DATABASES = ("postgresql", "sqlite")
 
 _FENCE = re.compile(r"^ *```(\S*)", re.MULTILINE)
 _RUNS_ON = re.compile(r"<!-- runs on: (\w+) -->")
+_NEEDS = re.compile(r"<!-- needs: (\w+) -->")
 
 
 def cases() -> Iterator[object]:
     """List each page with code once for each of its databases."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        chosen = _RUNS_ON.search(text)
+        chosen, needed = _RUNS_ON.search(text), _NEEDS.search(text)
+        marks = [] if needed is None else [pytest.mark.slow, _if_installed(needed[1])]
         for database in DATABASES if chosen is None else (chosen[1],) if chosen[1] != "nothing" else ():
             if BLOCK.search(text):
-                yield pytest.param(page, database, id=f"{page.relative_to(ROOT)}-{database}")
+                yield pytest.param(page, database, id=f"{page.relative_to(ROOT)}-{database}", marks=marks)
+
+
+def _if_installed(package: str) -> pytest.MarkDecorator:
+    is_missing = find_spec(package) is None and not os.environ.get("CI")
+    return pytest.mark.skipif(is_missing, reason=f"{package} is not installed")
 
 
 @pytest.mark.parametrize(("page", "database"), list(cases()))
