@@ -241,6 +241,7 @@ class AggregateRoot(Generic[IdT]):
             causation_id=context.causation_id,
             metadata=context.metadata,
             time_given=occurred_at is not None,
+            id_given=event_id is not None,
         )
         books.is_applying = True
         try:

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
 
 _subscribed = table("pg_subscription_rel", column("srrelid"))
+_inherits = table("pg_inherits", column("inhrelid"), column("inhparent"))
 
 
 def is_subscribed(connection: Connection, tables: EventSourceTables) -> ColumnElement[bool]:
-    """Check, on PostgreSQL, whether the events come by logical replication (``CREATE SUBSCRIPTION``)."""
+    """Check, on PostgreSQL, whether the events come by logical replication (``CREATE SUBSCRIPTION``).
+
+    Those of a partitioned log come to its partitions, unless they are published as those of one table.
+    """
     events: Any = func.to_regclass(regclass_name(connection, tables.events))
-    return exists().select_from(_subscribed).where(_subscribed.c.srrelid == events)
+    partitions = select(_inherits.c.inhrelid).where(_inherits.c.inhparent == events)
+    comes_here = or_(_subscribed.c.srrelid == events, _subscribed.c.srrelid.in_(partitions))
+    return exists().select_from(_subscribed).where(comes_here)
 
 
 def is_replicated(connection: Connection, tables: EventSourceTables) -> bool:

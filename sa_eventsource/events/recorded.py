@@ -69,6 +69,7 @@ class PendingEvent:
         metadata: Who, why, and whatever else was set.
         time_given: Whether the application said when it happened; a time that was filled in does not tell a repetition from another
             event.
+        id_given: Whether the application said which id it has, which may be that of another event.
     """
 
     event: DomainEvent
@@ -80,3 +81,4 @@ class PendingEvent:
     causation_id: UUID | None
     metadata: Mapping[str, JsonValue]
     time_given: bool
+    id_given: bool

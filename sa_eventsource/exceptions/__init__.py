@@ -38,7 +38,13 @@ from sa_eventsource.exceptions.commanding import (
     UnknownCommandError,
 )
 from sa_eventsource.exceptions.declaring import DeclarationError, DuplicateEventTypeError, UnknownNameError
-from sa_eventsource.exceptions.environment import EventContextLostError, JoinedTransactionError, MissingExtraError, SelftestError
+from sa_eventsource.exceptions.environment import (
+    EventContextLostError,
+    JoinedTransactionError,
+    MissingExtraError,
+    RepartitionError,
+    SelftestError,
+)
 from sa_eventsource.exceptions.publishing import DeliveryDelayedError, MessageIdError, MessageRefusedError
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
@@ -102,6 +108,7 @@ __all__ = [
     "ReadModelWriteError",
     "ReadOnlyAggregateError",
     "RedeclaredEventError",
+    "RepartitionError",
     "SelftestError",
     "SnapshotError",
     "SnapshotWarning",

@@ -73,6 +73,26 @@ class JoinedTransactionError(EventSourceError, sa_exc.InvalidRequestError):
         )
 
 
+class RepartitionError(EventSourceError, RuntimeError):
+    """A migration would move the events into another table, and something of the application's would go with the old one.
+
+    Nothing was done. Drop it in the migration, before the move, and put it back behind.
+
+    Attributes:
+        table: Name of the events table.
+        lost: What would be lost: triggers, rules, policies and publications, by kind and name.
+    """
+
+    def __init__(self, table: str, lost: Iterable[str]) -> None:
+        """Build the message from what is on the table."""
+        self.table = table
+        self.lost = tuple(lost)
+        super().__init__(
+            f"the events cannot be moved into another table while {table} has {', '.join(self.lost)}, which would go with it. Drop "
+            "that in the migration before op.repartition_events, and create it again behind"
+        )
+
+
 class SelftestError(EventSourceError, RuntimeError):
     """The self-test could not run, or could not remove what it made. It says nothing about the guarantees.
 

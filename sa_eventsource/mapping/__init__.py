@@ -27,6 +27,13 @@ from sa_eventsource.mapping.event_columns import (
 )
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.mapping.named_indexes import add_index
+from sa_eventsource.mapping.partitions import (
+    FoundPartitions,
+    create_partitions,
+    draw_positions,
+    found_partitions,
+    partition_name,
+)
 from sa_eventsource.mapping.records import EventRecord, event_record
 from sa_eventsource.mapping.schemas import regclass_name, schema_of
 from sa_eventsource.mapping.session_arguments import (
@@ -40,7 +47,7 @@ from sa_eventsource.mapping.session_arguments import (
     session_maker,
     tables_of_base,
 )
-from sa_eventsource.mapping.statements import TableStatement, lock_table, quoted
+from sa_eventsource.mapping.statements import Rendering, TableStatement, lock_table, quoted
 from sa_eventsource.mapping.streams import streams_of
 from sa_eventsource.mapping.tables import (
     EventSourceOptions,
@@ -74,6 +81,8 @@ __all__ = [
     "EventRecord",
     "EventSourceOptions",
     "EventSourceTables",
+    "FoundPartitions",
+    "Rendering",
     "TableStatement",
     "TransactionId",
     "UtcDateTime",
@@ -87,12 +96,15 @@ __all__ = [
     "check_connection",
     "check_session",
     "compared_as_text",
+    "create_partitions",
     "create_statements",
     "current_transaction_id",
     "database_clock",
+    "draw_positions",
     "drop_statements",
     "event_record",
     "find_tables",
+    "found_partitions",
     "id_as_text",
     "is_events_table",
     "is_parked_command",
@@ -101,6 +113,7 @@ __all__ = [
     "json_object",
     "json_row",
     "lock_table",
+    "partition_name",
     "present_session",
     "quoted",
     "regclass_name",

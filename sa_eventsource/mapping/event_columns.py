@@ -24,6 +24,7 @@ from sa_eventsource.mapping.column_types import (
     current_transaction_id,
     database_clock,
 )
+from sa_eventsource.mapping.partitions import PARTITION_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -85,11 +86,11 @@ class EventColumn:
     is_nullable: bool = False
     default: Callable[[], Any] | None = None
 
-    def column(self) -> Column[Any]:
-        """Make the column of a table."""
-        if self.name == "event_id":
+    def column(self, *, is_partitioned: bool = False) -> Column[Any]:
+        """Make the column of a table; in a partitioned one, the key by which it is contains what is unique."""
+        if self.name == "event_id" or (is_partitioned and self.name == PARTITION_KEY):
             return Column(self.name, self.kind.type, primary_key=True)
-        if self.name == "position":
+        if self.name == "position" and not is_partitioned:
             return Column(self.name, self.kind.type, Identity(always=False), nullable=False)
         default = None if self.default is None else self.default()
         return Column(self.name, self.kind.type, nullable=self.is_nullable, server_default=default)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import event
 
-from sa_eventsource.mapping.statements import TableNames, TableStatement
+from sa_eventsource.mapping.statements import TableNames, TableStatement, literal_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +112,25 @@ def _truncate_trigger(names: TableNames) -> str:
     )
 
 
+def _on_partitions(names: TableNames, before: str, behind: str) -> str:
+    """Execute a statement on each partition that a table has: it has no name that is known before."""
+    return (
+        "DO $do$ DECLARE part text; BEGIN "
+        f"FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = {literal_name(names.table)}::regclass "
+        f"LOOP EXECUTE $sql${before} $sql$ || part || $sql${behind}$sql$; END LOOP; END $do$"
+    )
+
+
+def _truncate_triggers_of_partitions(names: TableNames) -> str:
+    """Put on each partition what a table's trigger for statements does not do there; triggers for rows come by themselves."""
+    call = f" FOR EACH STATEMENT EXECUTE FUNCTION {names.in_schema(_FUNCTION)}()"
+    return _on_partitions(names, f"CREATE OR REPLACE TRIGGER {TRUNCATE_TRIGGER} BEFORE TRUNCATE ON", call)
+
+
+def _drop_truncate_triggers_of_partitions(names: TableNames) -> str:
+    return _on_partitions(names, f"DROP TRIGGER IF EXISTS {TRUNCATE_TRIGGER} ON", "")
+
+
 def _drop_function(names: TableNames) -> str:
     return f"DROP FUNCTION IF EXISTS {names.in_schema(_FUNCTION)}()"
 
@@ -160,10 +179,11 @@ def _drop_sqlite(operation: str) -> Rendering:
     return lambda names: f"DROP TRIGGER IF EXISTS {_sqlite_name(names, operation)}"
 
 
-_POSTGRESQL = (_function, _row_trigger, _truncate_trigger)
+_POSTGRESQL = (_function, _row_trigger, _truncate_trigger, _truncate_triggers_of_partitions)
 _POSTGRESQL_DROPS = (
     lambda names: f"DROP TRIGGER IF EXISTS {TRIGGER} ON {names.table}",
     lambda names: f"DROP TRIGGER IF EXISTS {TRUNCATE_TRIGGER} ON {names.table}",
+    _drop_truncate_triggers_of_partitions,
     _drop_function,
 )
 _SQLITE = tuple(_create_sqlite(each) for each in SQLITE_OPERATIONS)

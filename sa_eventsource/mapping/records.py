@@ -50,7 +50,14 @@ class EventRecord:
 
 _registry = registry()
 _records: WeakKeyDictionary[Table, type[EventRecord]] = WeakKeyDictionary()
-_registry.map_imperatively(EventRecord, tables_on(MetaData()).events)
+
+
+def _map(record: type[EventRecord], by: registry, events: Table) -> None:
+    # By the event's id alone, also where it is one of two columns of the table's primary key.
+    by.map_imperatively(record, events, primary_key=[events.c.event_id])
+
+
+_map(EventRecord, _registry, tables_on(MetaData()).events)
 
 
 def event_record(base: Any) -> type[EventRecord]:
@@ -65,6 +72,6 @@ def event_record(base: Any) -> type[EventRecord]:
     tables = tables_of_base("event_record()", base)
     if tables.events not in _records:
         record = type("EventRecord", (EventRecord,), {"__doc__": EventRecord.__doc__})
-        registry().map_imperatively(record, tables.events)  # one of its own: a registry warns of a name that comes twice
+        _map(record, registry(), tables.events)  # one of its own: a registry warns of a name that comes twice
         _records[tables.events] = record
     return _records[tables.events]

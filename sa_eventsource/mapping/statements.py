@@ -32,10 +32,18 @@ class TableNames:
         """The table, with its schema if it has one."""
         return self._preparer.format_table(self._table)
 
+    def of(self, other: Table) -> str:
+        """Another table, with its schema if it has one."""
+        return self._preparer.format_table(other)
+
+    def bare(self, name: str) -> str:
+        """A name without a schema."""
+        return self._preparer.quote(name)
+
     @property
     def bare_table(self) -> str:
         """The table without its schema, as triggers in SQLite, which lie in their table's, name it."""
-        return self._preparer.quote(self._table.name)
+        return self.bare(self._table.name)
 
     def in_schema(self, template: str, *, default_schema: str | None = None) -> str:
         """Something in the table's schema: the template with the table's name in the place of ``{}``.
@@ -64,6 +72,14 @@ class TableStatement(ExecutableDDLElement):
 @compiles(TableStatement)
 def _text(element: TableStatement, compiler: DDLCompiler, **_: object) -> str:
     return element.render(TableNames(element.table, compiler.preparer))
+
+
+def literal_name(rendered: str) -> str:
+    """Write a rendered name as a literal, for what takes a table's or sequence's name as text.
+
+    Quoted by dollars, so that it need not be known what the name holds: ``schema_translate_map`` puts schemas in afterwards.
+    """
+    return f"$name${rendered}$name$"
 
 
 def lock_table(table: Table, mode: str) -> TableStatement:

@@ -32,6 +32,7 @@ from sa_eventsource.mapping.commands_table import commands_table
 from sa_eventsource.mapping.event_columns import EVENT_COLUMNS
 from sa_eventsource.mapping.immutability import guard_events, is_guarded
 from sa_eventsource.mapping.named_indexes import add_index
+from sa_eventsource.mapping.partitions import PARTITION_BY, check_partitions, partition_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,9 @@ class EventSourceOptions:
         projections_gin: Whether the shared table has a GIN index on ``data``, for queries that ask with ``@>`` or ``?``. Without it
             rows are written faster. Where the table is there, the next ``alembic revision --autogenerate`` drops or adds it.
         commands: Name of the table of commands that have an id or are scheduled, such as ``"commands"``; None for no such table.
+        partitions: How many hash partitions the event log has on PostgreSQL, such as 8, each with a share of the streams; None for
+            a table without. On SQLite, which has no partitions, it is one table, with the same primary key. "Outgrow one machine"
+            says when it pays, what it costs, and how a log that is there is moved.
     """
 
     schema: str | None = None
@@ -66,9 +70,18 @@ class EventSourceOptions:
     parked_events: str = "parked_events"
     projections_gin: bool = True
     commands: str | None = None
+    partitions: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what PostgreSQL would refuse, or misunderstand.
+
+        Raises:
+            DeclarationError: The number of partitions cannot be.
+        """
+        check_partitions(self.partitions, self.events)
 
 
-_NAMES = tuple(each.name for each in fields(EventSourceOptions) if each.name not in ("schema", "projections_gin"))
+_NAMES = tuple(each.name for each in fields(EventSourceOptions) if each.name not in ("schema", "projections_gin", "partitions"))
 """The options that name a table."""
 
 
@@ -188,18 +201,13 @@ def is_events_table(table: object) -> bool:
 def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTables:
     _refuse_taken_names(metadata, options)
     where: dict[str, Any] = {} if options.schema is None else {"schema": options.schema}
-    events = Table(
-        options.events,
-        metadata,
-        *(each.column() for each in EVENT_COLUMNS),
-        UniqueConstraint("aggregate_type", "aggregate_id", "version"),
-        UniqueConstraint("position"),
-        **where,
-    )
+    events = _events_table(metadata, options, where)
     for name in ("event_type", "occurred_at", "transaction_id"):
         add_index(events.c[name])
     correlated = events.c.correlation_id.is_not(None)
     add_index(events.c.correlation_id, postgresql_where=correlated, sqlite_where=correlated)
+    if options.partitions is not None:
+        partition_events(events, options.partitions)
     guard_events(events)
     projections = Table(
         options.projections,
@@ -264,6 +272,17 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     if commands is not None:
         _with_commands.add(tables)
     return tables
+
+
+def _events_table(metadata: MetaData, options: EventSourceOptions, where: dict[str, Any]) -> Table:
+    is_partitioned = options.partitions is not None
+    columns = [each.column(is_partitioned=is_partitioned) for each in EVENT_COLUMNS]
+    place = UniqueConstraint("aggregate_type", "aggregate_id", "version")
+    if not is_partitioned:
+        return Table(options.events, metadata, *columns, place, UniqueConstraint("position"), **where)
+    events = Table(options.events, metadata, *columns, place, postgresql_partition_by=PARTITION_BY, **where)
+    add_index(events.c.position)
+    return events
 
 
 def _refuse_taken_names(metadata: MetaData, options: EventSourceOptions) -> None:

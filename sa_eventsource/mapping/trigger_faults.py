@@ -35,24 +35,39 @@ def trigger_faults(connection: Connection, events: Table) -> list[str]:
 
 def _postgresql_faults(connection: Connection, events: Table) -> Iterator[str]:
     catalogue = text("""
-        SELECT t.tgname, t.tgenabled::text AS enabled, t.tgtype AS kind, p.prosrc AS body, p.oid::regprocedure::text AS function,
+        SELECT t.tgrelid::regclass::text AS relation,
+               t.tgname, t.tgenabled::text AS enabled, t.tgtype AS kind, p.prosrc AS body, p.oid::regprocedure::text AS function,
                t.tgqual IS NULL AND t.tgnargs = 0 AND t.tgattr::text = ''
                    AND p.proconfig IS NULL AND l.lanname = 'plpgsql' AS is_plain
         FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_language AS l ON l.oid = p.prolang
-        WHERE t.tgrelid = to_regclass(:events) AND t.tgname IN (:rows, :truncate)
+        WHERE t.tgname IN (:rows, :truncate) AND t.tgrelid IN (
+            SELECT to_regclass(:events) UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(:events)
+        )
     """)
-    parameters = {"events": regclass_name(connection, events), "rows": TRIGGER, "truncate": TRUNCATE_TRIGGER}
-    found = {row.tgname: row for row in connection.execute(catalogue, parameters)}
-    for name, (refused, kind) in _POSTGRESQL_TRIGGERS.items():
-        row: Any = found.get(name)
-        if row is None:
-            yield f"trigger {name}, which refuses {refused}, is missing"
-        elif row.enabled not in _ENABLED:
-            yield f"trigger {name}, which refuses {refused}, is disabled"
-        elif row.kind != kind or not row.is_plain:
-            yield f"trigger {name}, which refuses {refused}, was changed"
-        elif row.body.split() != FUNCTION_BODY.split():
-            yield f"function {row.function}, by which trigger {name} refuses {refused}, was changed"
+    relations = text("""
+        SELECT to_regclass(:events)::text AS relation, '' AS place
+        UNION ALL
+        SELECT inhrelid::regclass::text, ' on the partition ' || inhrelid::regclass FROM pg_inherits
+        WHERE inhparent = to_regclass(:events)
+        ORDER BY place
+    """)
+    where = {"events": regclass_name(connection, events)}
+    parameters = {**where, "rows": TRIGGER, "truncate": TRUNCATE_TRIGGER}
+    found = {(row.relation, row.tgname): row for row in connection.execute(catalogue, parameters)}
+    for relation, place in connection.execute(relations, where):
+        for name, (refused, kind) in _POSTGRESQL_TRIGGERS.items():
+            yield from _fault(found.get((relation, name)), f"trigger {name}{place}", refused, kind)
+
+
+def _fault(row: Any, name: str, refused: str, kind: int) -> Iterator[str]:
+    if row is None:
+        yield f"{name}, which refuses {refused}, is missing"
+    elif row.enabled not in _ENABLED:
+        yield f"{name}, which refuses {refused}, is disabled"
+    elif row.kind != kind or not row.is_plain:
+        yield f"{name}, which refuses {refused}, was changed"
+    elif row.body.split() != FUNCTION_BODY.split():
+        yield f"function {row.function}, by which {name} refuses {refused}, was changed"
 
 
 def _sqlite_faults(connection: Connection, events: Table) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What ``alembic revision --autogenerate`` has to know: the triggers, and how to write the library's column types."""
+"""What ``alembic revision --autogenerate`` has to know: triggers, partitions, and how to write the library's column types."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sa_eventsource.mapping import (
     trigger_faults,
 )
 from sa_eventsource.migrations.operations import CreateEventImmutability
+from sa_eventsource.migrations.partition_comparison import compare_partitions
 from sa_eventsource.read_models import StoredList, StoredNumber
 
 if TYPE_CHECKING:
@@ -47,15 +48,18 @@ def _render_types(context: AutogenContext, _upgrade_ops: UpgradeOps, _schemas: s
 
 
 @comparators.dispatch_for("schema", priority=DispatchPriority.LAST)
-def _compare_triggers(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: set[str | None]) -> None:
-    """Put the triggers on an events table that is about to be created, and right where they are missing, disabled or changed."""
+def _compare_partitions_and_triggers(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: set[str | None]) -> None:
+    """Put partitions and triggers on an events table that is about to be created, and right where they are not as declared."""
     connection = context.connection
     if connection is None:
         return
     metadatas = context.metadata if isinstance(context.metadata, list | tuple) else [context.metadata]
     for metadata in metadatas:
         tables = find_tables(metadata) if isinstance(metadata, MetaData) else None
-        if tables is not None and trigger_faults(connection, tables.events):
+        if tables is None:
+            continue
+        compare_partitions(connection, tables, upgrade_ops)
+        if trigger_faults(connection, tables.events):
             events = tables.events
             is_there = inspect(connection).has_table(events.name, schema=schema_of(connection, events))
             upgrade_ops.ops.append(CreateEventImmutability(events.name, schema=events.schema, is_repair=is_there))

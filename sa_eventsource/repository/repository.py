@@ -246,7 +246,7 @@ class EventSourcedRepository(Generic[A]):
         start = -1
         for attempt in range(1, _ATTEMPTS + 1):
             previous, start = start, self._start(connection, text_id, ids, expected_version)
-            pending = list(self._pending(events, ids, start, occurred_at))
+            pending = list(self._pending(events, ids, start, occurred_at, ids_given=event_ids is not None))
             stream = StreamAppend(
                 self._definition.aggregate_type,
                 text_id,
@@ -303,7 +303,7 @@ class EventSourcedRepository(Generic[A]):
         return current_version(connection, events, self._definition.aggregate_type, text_id)
 
     def _pending(
-        self, events: Sequence[DomainEvent], ids: Sequence[UUID], start: int, moment: datetime | None
+        self, events: Sequence[DomainEvent], ids: Sequence[UUID], start: int, moment: datetime | None, *, ids_given: bool
     ) -> Iterator[PendingEvent]:
         context = current_context()
         now = datetime.now(UTC)
@@ -319,6 +319,7 @@ class EventSourcedRepository(Generic[A]):
                 causation_id=context.causation_id,
                 metadata=context.metadata,
                 time_given=moment is not None,
+                id_given=ids_given,
             )
 
     def _to_view(self, aggregate_id: Any, **asked: Any) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sqlalchemy import exists, select
+
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.mapping import APPENDED, json_row
 from sa_eventsource.observation import observed
 from sa_eventsource.store.connections import require_transaction
+from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.insert_statements import insert_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
     from sqlalchemy.orm import Session
 
     from sa_eventsource.events import PendingEvent
@@ -180,6 +183,8 @@ def tell_listeners(appended: Appended) -> None:
 
 
 def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> int:
+    if tables.options.partitions is not None:
+        _refuse_taken_ids(connection, tables.events, streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
     statements = insert_statements(tables.events, type(connection.dialect))  # type: ignore[arg-type]  # a class is hashable
     if len(rows) == 1:
@@ -192,6 +197,31 @@ def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence
     if result.rowcount != len(rows):
         raise AppendRefusedError(streams, result.rowcount)
     return len(rows)
+
+
+def _refuse_taken_ids(connection: Connection, events: Table, streams: Sequence[StreamAppend]) -> None:
+    """Look for the ids that the application gave: no constraint of a partitioned log refuses one that another stream has.
+
+    Of two transactions that give one id to two streams at the same moment, neither sees the other's; ``verify`` finds it then. Ids
+    that the library makes are not looked for, so that what most appends cost does not grow with the number of partitions.
+
+    Raises:
+        AppendRefusedError: One is stored already, or was given twice.
+    """
+    given = [event.event_id for stream in streams for event in stream.events if event.id_given]
+    if not given:
+        return
+    database_of(connection.dialect).become_writer(connection, events)
+    is_taken = len(set(given)) < len(given)
+    for start in range(0, len(given), _IDS_AT_ONCE):
+        which = exists().where(events.c.event_id.in_(given[start : start + _IDS_AT_ONCE]))
+        is_taken = is_taken or bool(connection.scalar(select(which)))
+    if is_taken:
+        raise AppendRefusedError(streams)
+
+
+_IDS_AT_ONCE = 500
+"""SQLite's oldest limit on parameters is 999."""
 
 
 def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, cast, func, select
+
 from sa_eventsource.mapping import MOVED, regclass_name
 from sa_eventsource.store import is_execution_heard, is_in_autocommit
 from sa_eventsource.transfer.plain_lines import copy_row
@@ -48,18 +50,24 @@ class PlainBatch:
         versions: The versions that streams have come to by this batch.
     """
 
-    def __init__(self, rows: Sequence[ExportedRow], *, last: int, versions: Mapping[tuple[str, str], int]) -> None:
+    def __init__(
+        self, rows: Sequence[ExportedRow], *, last: int, versions: Mapping[tuple[str, str], int], checks_ids: bool
+    ) -> None:
         """Choose the rows.
 
         Args:
             rows: The rows of the export.
             last: The position of the event before.
             versions: The versions that streams have come to before. One that is not among them begins in this batch.
+            checks_ids: Whether to look if an event's id is there twice: in a partitioned log, no constraint refuses one that
+                another stream has.
         """
         self.last = last
         self.versions: dict[tuple[str, str], int] = {}
         self._exported = rows
         self._before = versions
+        self._checks_ids = checks_ids
+        self._event_ids: list[str] = []
 
     def insert(self, connection: Connection, events: Table) -> None:
         """Insert all of them within a savepoint, or none.
@@ -77,8 +85,14 @@ class PlainBatch:
                         copy.write(rows)
                 if cursor.rowcount != len(self._exported):  # a trigger of the application left some out
                     raise NotCopiedError
+                if self._checks_ids and self._number_stored(connection, events) != len(self._exported):
+                    raise NotCopiedError
         except (refused, UnicodeEncodeError) as error:
             raise NotCopiedError from error
+
+    def _number_stored(self, connection: Connection, events: Table) -> int:
+        ids = cast(bindparam("ids", self._event_ids, type_=ARRAY(Text)), ARRAY(Uuid))
+        return connection.execute(select(func.count()).select_from(events).where(events.c.event_id == any_(ids))).scalar_one()
 
     def _rows(self) -> Iterator[str]:
         rows = self._checked_rows()
@@ -99,5 +113,6 @@ class PlainBatch:
             if (place := int(event.position)) <= last:
                 raise NotCopiedError
             last = place
+            self._event_ids.append(event.event_id)
             yield copy_row(event)
         self.last = last

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.mapping import APPENDED, MOVED, json_row
+from sa_eventsource.mapping import APPENDED, MOVED, found_partitions, json_row
 from sa_eventsource.store import database_of, insert_statements, select_raw_events
 from sa_eventsource.transfer.copy_in import NotCopiedError, PlainBatch, UnknownStreamError, can_copy
 from sa_eventsource.transfer.export_format import FORMAT_VERSION, read_event
@@ -63,6 +63,7 @@ class ImportTarget:
         self._versions: dict[tuple[str, str], int] = {}
         self._last = -1
         self._can_copy = format_version == FORMAT_VERSION and can_copy(connection)
+        self._checks_ids = self._can_copy and found_partitions(connection, events).is_partitioned
         self._is_repeated = False
 
     def take(self, rows: Sequence[ExportedRow]) -> None:
@@ -102,7 +103,7 @@ class ImportTarget:
         return True
 
     def _copied(self, rows: Sequence[ExportedRow]) -> PlainBatch:
-        batch = PlainBatch(rows, last=self._last, versions=self._versions)
+        batch = PlainBatch(rows, last=self._last, versions=self._versions, checks_ids=self._checks_ids)
         batch.insert(self._connection, self._events)
         return batch
 

@@ -32,8 +32,10 @@ def _check_what_rewrites(connection: Connection, tables: EventSourceTables) -> I
     """Find what may change or leave out the events of an INSERT. The append notices what is left out, and not what is changed."""
     found = connection.execute(
         text("""
-            SELECT 'trigger' AS kind, tgname AS name FROM pg_trigger
-            WHERE tgrelid = to_regclass(:events) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7
+            SELECT DISTINCT 'trigger' AS kind, tgname AS name FROM pg_trigger
+            WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7 AND tgrelid IN (
+                SELECT to_regclass(:events) UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(:events)
+            )
             UNION ALL
             SELECT 'rule', rulename FROM pg_rewrite WHERE ev_class = to_regclass(:events) AND ev_enabled <> 'D'
             ORDER BY kind, name
