@@ -7,7 +7,8 @@ TEST_ARGS ?=
 BENCH_ARGS ?=
 SHOP_ARGS ?=
 
-.PHONY: help demo shop test coverage test-slow test-sqlalchemy-2.0 lint format docs bench bench-peers bench-sizes ci clean
+.PHONY: help demo shop test coverage test-partitions test-slow test-sqlalchemy-2.0 lint format docs bench bench-peers bench-partitions \
+	bench-sizes ci clean
 help:  ## show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 24
 
@@ -29,6 +30,9 @@ test: $(VENV)/.installed  ## run the tests, but for the slow ones
 
 coverage: $(VENV)/.installed  ## run the tests, but for the slow ones, with coverage by branch
 	$(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow' --cov --cov-report=term $(TEST_ARGS)
+
+test-partitions: $(VENV)/.installed  ## run the tests on a log with four hash partitions
+	SA_EVENTSOURCE_TEST_PARTITIONS=4 $(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow' $(TEST_ARGS)
 
 test-slow: $(VENV)/.installed  ## run the slow tests
 	$(BIN)/python -m pytest -n 2 --dist=worksteal -m slow $(TEST_ARGS)
@@ -59,6 +63,9 @@ bench-peers:  ## measure beside other event sourcing libraries, in an environmen
 		EXTRA_REQUIREMENT="'eventsourcing[postgres]==9.5.*' 'python-event-sourcery[sqlalchemy]==0.6.*' 'sqlalchemy<2.1'"
 	$(VENV)-peers/bin/python -m pytest -q tests/benchmarks/test_peers.py
 	$(VENV)-peers/bin/python -m benchmarks.peers $(BENCH_ARGS)
+
+bench-partitions: $(VENV)/.installed  ## measure 5 million events with hash partitions and without
+	$(BIN)/python -m benchmarks.partitions --events 5000000 $(BENCH_ARGS)
 
 bench-sizes: $(VENV)/.installed  ## measure in logs of 10 thousand, 1 million and 5 million events
 	$(BIN)/python -m benchmarks.sizes --events 10000 1000000 5000000 $(BENCH_ARGS)

@@ -43,7 +43,7 @@ SELECT aggregate_type, aggregate_id, version, event_type, event_data, occurred_a
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of a table.
+    """Bytes of a table, of all partitions together where it has some.
 
     Attributes:
         rows: The rows themselves, with what PostgreSQL keeps of free space and visibility.
@@ -66,15 +66,17 @@ def sizes_of(engine: Engine, table: str) -> Sizes:
     with engine.connect() as connection:
         rows, toast = connection.execute(
             text("""
-                SELECT pg_table_size(oid) - coalesce(pg_total_relation_size(nullif(reltoastrelid, 0)), 0),
-                    coalesce(pg_total_relation_size(nullif(reltoastrelid, 0)), 0)
-                FROM pg_class WHERE oid = to_regclass(:table)
+                SELECT sum(pg_table_size(oid) - coalesce(pg_total_relation_size(nullif(reltoastrelid, 0)), 0))::bigint,
+                    sum(coalesce(pg_total_relation_size(nullif(reltoastrelid, 0)), 0))::bigint
+                FROM pg_class WHERE oid = to_regclass(:table) OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass(:table)))
             """),
             {"table": table},
         ).one()
         indexes = connection.execute(
             text(
-                "SELECT indexrelid::regclass::text, pg_relation_size(indexrelid) FROM pg_index WHERE indrelid = to_regclass(:table)"
+                "SELECT indexrelid::regclass::text, pg_relation_size(indexrelid) + coalesce((SELECT sum(pg_relation_size(relid)) "
+                "FROM pg_partition_tree(indexrelid) WHERE relid <> indexrelid), 0)::bigint "
+                "FROM pg_index WHERE indrelid = to_regclass(:table)"
             ),
             {"table": table},
         )
