@@ -85,14 +85,15 @@ class PlainBatch:
                         copy.write(rows)
                 if cursor.rowcount != len(self._exported):  # a trigger of the application left some out
                     raise NotCopiedError
-                if self._checks_ids and self._number_stored(connection, events) != len(self._exported):
+                if self._checks_ids and not self._are_ids_unique(connection, events):
                     raise NotCopiedError
         except (refused, UnicodeEncodeError) as error:
             raise NotCopiedError from error
 
-    def _number_stored(self, connection: Connection, events: Table) -> int:
+    def _are_ids_unique(self, connection: Connection, events: Table) -> bool:
         ids = cast(bindparam("ids", self._event_ids, type_=ARRAY(Text)), ARRAY(Uuid))
-        return connection.execute(select(func.count()).select_from(events).where(events.c.event_id == any_(ids))).scalar_one()
+        number = select(func.count()).select_from(events).where(events.c.event_id == any_(ids))
+        return len(set(self._event_ids)) == len(self._event_ids) == connection.scalar(number)
 
     def _rows(self) -> Iterator[str]:
         rows = self._checked_rows()

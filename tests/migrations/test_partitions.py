@@ -30,6 +30,12 @@ PARTITIONED = "__eventsource__ = EventSourceOptions(partitions={})"
 OTHER_NAMES = """metadata = MetaData(naming_convention={
         "ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"})
     __eventsource__ = EventSourceOptions(schema="history", events="domain_events", partitions=3)"""
+# Alembic says that it cannot compare indexes on expressions on SQLite, and leaves them alone.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
+]
+
 ROWS = "SELECT *, tableoid::regclass::text <> 'events' AS is_partitioned FROM events ORDER BY position"
 
 
@@ -147,7 +153,8 @@ def test_a_log_that_is_there_is_moved_into_partitions_and_out_of_them(
     append_some(postgres_engine, first=10)
     after, _ = rows(postgres_engine)
     assert after[:10] == before
-    assert [row.position for row in after] == list(range(1, 21))
+    with postgres_engine.connect() as connection:
+        assert connection.scalars(text("SELECT position FROM events ORDER BY position")).all() == list(range(1, 21))
     command.downgrade(environment.config, "-2")
     assert rows(postgres_engine) == (after, {False})
     environment.config.set_main_option("metadata", f"{modules[0]}:Base.metadata")
@@ -164,6 +171,7 @@ def test_the_migration_runs_on_sqlite_and_changes_nothing_there(tmp_path: Path, 
     environment.revise()
     environment.upgrade()
     declare(environment, modules[1], 4)
+    assert "pass" in environment.revise("nothing")
     assert environment.difference() == []
 
 
@@ -206,6 +214,7 @@ def load(engine: Engine, barge_id: str, *marks: str) -> None:
 
 def move(engine: Engine, partitions: int | None) -> None:
     with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE events DROP CONSTRAINT IF EXISTS events_position_key"))
         repartition(connection, Table("events", MetaData()), partitions)
 
 
