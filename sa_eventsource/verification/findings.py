@@ -16,6 +16,7 @@ Check: TypeAlias = Literal[
     "event types",
     "transactions",
     "constraints",
+    "partitions",
     "immutability",
     "checkpoints",
     "parked events",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -130,7 +131,8 @@ def test_schema_names_and_naming_convention_are_followed(tmp_path: Path, postgre
     assert "op.create_event_immutability('domain_events', schema='history')" in script
     environment.upgrade()
     inspector = inspect(postgres_engine)
-    assert set(inspector.get_table_names("history")) == {
+    names = set(inspector.get_table_names("history"))
+    assert {each for each in names if not re.search(r"_p\d$", each)} == {
         "domain_events",
         "states",
         "projections",

@@ -51,6 +51,11 @@ def found(engine: Engine) -> list[str]:
     return [str(each) for each in verify(engine, Base).findings]
 
 
+def booked(engine: Engine) -> dict[str, list[int]]:
+    with Session(engine) as session:
+        return {each.id: list(each.booked) for each in session.scalars(select(Passengers))}
+
+
 def test_streams_are_dealt_out_and_each_lies_in_one_partition(ferries: Engine) -> None:
     for number in range(40):
         book(ferries, f"f-{number}", 1, 2)
@@ -164,14 +169,11 @@ def test_writers_in_many_threads_are_followed_in_order(ferries: Engine) -> None:
             each.start()
         for each in threads:
             each.join(60)
-        with Session(ferries) as session:
-            wait_until(lambda: session.rollback() or sum(len(each.booked) for each in session.scalars(select(Passengers))) == 150)
+        wait_until(lambda: sum(map(len, booked(ferries).values())) == 150)
     assert found(ferries) == []
-    with Session(ferries) as session:
-        followed = {each.id: list(each.booked) for each in session.scalars(select(Passengers))}
+    followed = booked(ferries)
     EventReplayer(ferries, Base).rebuild(Passengers)
-    with Session(ferries) as session:
-        assert {each.id: list(each.booked) for each in session.scalars(select(Passengers))} == followed
+    assert booked(ferries) == followed
 
 
 def test_a_log_is_moved_into_partitions_by_export_and_import(ferries: Engine, postgres_databases: DatabasePool) -> None:
