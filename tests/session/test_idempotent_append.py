@@ -24,6 +24,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.session.retry import retry_on_conflict
 from sa_eventsource.time_ordered_ids import uuid7
+from tests import PARTITIONS
 from tests.orders import Base, NoteAdded, Order, OrderPaid, ParcelScanned
 from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
 
@@ -270,7 +271,10 @@ def test_a_refused_append_is_undone_alone(database: Engine) -> None:
                 event_ids=[first, uuid7()],
                 occurred_at=MOMENT,
             )
-        assert [kind for kind in kinds if kind != "SELECT"] == ["SAVEPOINT", "INSERT", "ROLLBACK TO SAVEPOINT"]
+        written = [kind for kind in kinds if kind != "SELECT"]
+        assert (written[0], written[-1]) == ("SAVEPOINT", "ROLLBACK TO SAVEPOINT")
+        if PARTITIONS is None:  # else the ids are looked for first
+            assert written[1:-1] == ["INSERT"]
         session.commit()
     assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
 
