@@ -7,6 +7,9 @@ from sqlalchemy import Engine, inspect, text
 
 from benchmarks.accounts import Base, fill
 from benchmarks.storage import append_times, copy_without, definitions_of_indexes, sizes_of
+from tests import PARTITIONS
+
+pytestmark = pytest.mark.skipif(PARTITIONS is not None, reason="its copies are made of a log without partitions")
 
 EVENTS = 400
 

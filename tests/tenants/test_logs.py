@@ -152,7 +152,7 @@ def _locks_of_rebuilding(engine: Engine) -> set[tuple[str | None, str]]:
             text(
                 "SELECT nspname, relname FROM pg_locks JOIN pg_class c ON c.oid = relation "
                 "JOIN pg_namespace n ON n.oid = relnamespace "
-                "WHERE pid = pg_backend_pid() AND mode = 'ShareLock' AND relkind = 'r'"
+                "WHERE pid = pg_backend_pid() AND mode = 'ShareLock' AND relkind IN ('r', 'p') AND NOT relispartition"
             )
         )
         found.update((schema, name) for schema, name in held)

@@ -151,7 +151,7 @@ def test_a_tenants_missing_trigger_is_not_mistaken_for_anothers(postgres_engine:
     events = tables_on(base.metadata).events
     with ours.begin() as connection:
         connection.execute(text("DROP TRIGGER sa_eventsource_immutable ON tenant.events"))
-        assert trigger_faults(connection, events) == [
+        assert [each for each in trigger_faults(connection, events) if " on the partition " not in each] == [
             "trigger sa_eventsource_immutable, which refuses UPDATE and DELETE, is missing"
         ]
     with postgres_engine.begin() as connection:
