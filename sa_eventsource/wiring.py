@@ -3,7 +3,7 @@
 Read this first. Each line says when, and whom. It is done once, when ``sa_eventsource`` is imported; within one event, listeners
 are called in the order of these lines. Nothing else in the package listens, but for what belongs to one thing alone:
 
-- a table: triggers are made behind ``CREATE TABLE`` (``mapping.immutability``);
+- a table: partitions and triggers are made behind ``CREATE TABLE`` (``mapping.partitions``, ``mapping.immutability``);
 - a mapped class: attributes of an aggregate refuse assignments (``session.guards``, ``session.declarations``);
 - a connection, while a handler uses it: it is not to commit (``consumers.handling``);
 - an engine that the command line or the self-test has made for itself;

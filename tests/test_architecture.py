@@ -20,6 +20,7 @@ WIRING = ROOT / "wiring.py"
 MAY_LISTEN = {
     "wiring.py",
     "mapping/immutability.py",
+    "mapping/partitions.py",
     "session/guards.py",
     "session/declarations.py",
     "consumers/handling.py",
