@@ -9,5 +9,5 @@ PARTITIONS = int(os.environ.get("SA_EVENTSOURCE_TEST_PARTITIONS", "0")) or None
 
 if PARTITIONS is not None:
     # Bases are declared while modules are imported, in processes that tests start too: a fixture would come too late for them.
-    *others, _ = EventSourceOptions.__init__.__defaults__ or ()
-    EventSourceOptions.__init__.__defaults__ = (*others, PARTITIONS)
+    defaults = EventSourceOptions.__init__.__defaults__ or ()
+    EventSourceOptions.__init__.__defaults__ = (*defaults[:-1], PARTITIONS)
