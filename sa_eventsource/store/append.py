@@ -217,7 +217,7 @@ def _refuse_taken_ids(connection: Connection, events: Table, streams: Sequence[S
         which = exists().where(events.c.event_id.in_(given[start : start + _IDS_AT_ONCE]))
         is_taken = is_taken or bool(connection.scalar(select(which)))
     if is_taken:
-        raise AppendRefusedError(streams)
+        raise AppendRefusedError(streams, 0)
 
 
 _IDS_AT_ONCE = 500
