@@ -120,3 +120,16 @@ def check_axis(value: Any) -> None:
         raise ValueError(
             f'axis must be "occurred" (when it happened) or "recorded" (when it was written to the log), not {value!r}'
         )
+
+
+def check_age(value: Any) -> None:
+    """Refuse what is no age of rows that are to be deleted.
+
+    Raises:
+        TypeError: *value* is no ``timedelta``.
+        ValueError: It is negative.
+    """
+    if not isinstance(value, timedelta):
+        raise TypeError(f"older_than must be a timedelta, such as timedelta(days=30), not {value!r}")
+    if value < timedelta(0):
+        raise ValueError(f"older_than must be 0 or more, not {value}")

@@ -48,7 +48,7 @@ from sa_eventsource.session import (
 from sa_eventsource.session.instances import SessionSide
 from sa_eventsource.session.sqlalchemy_internals import refuse_inspection
 from sa_eventsource.store import on_appended, snapshots
-from sa_eventsource.workers import announcements, on_working
+from sa_eventsource.workers import announcements, on_working, pruning
 
 
 def wire() -> None:
@@ -111,6 +111,7 @@ def _appended_events() -> None:
 def _commands() -> None:
     listen(Session, "after_commit", scheduling.after_commit)
     on_working(due_commands.due_commands, due_commands.async_due_commands)
+    on_working(pruning.pruning, pruning.async_pruning)
     on_mapped(ProcessManager, process_manager.follow)
 
 

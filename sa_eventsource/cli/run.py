@@ -38,7 +38,8 @@ def run(  # noqa: PLR0913 - each is an option of the command
     *,
     url: UrlOption = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A model or subscription to look after, or commands; all if none.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A model or subscription to look after, commands, or pruning; all if none."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Take what is there, and end: for cron.")] = False,
     longest_pause: Annotated[

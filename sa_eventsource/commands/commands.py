@@ -6,17 +6,17 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-from sa_eventsource.arguments import check_uuid, whole_number
+from sa_eventsource.arguments import check_age, check_uuid, whole_number
 from sa_eventsource.commands.attempt import Attempt
 from sa_eventsource.commands.command_handlers import handler_of
 from sa_eventsource.commands.command_rows import require_table
 from sa_eventsource.commands.pauses import pauses_between
-from sa_eventsource.commands.pruning import check_age, prune_some
-from sa_eventsource.mapping import async_session_maker, session_maker, tables_of_base
+from sa_eventsource.mapping import async_session_maker, old_commands, session_maker, tables_of_base
 from sa_eventsource.projections import async_wait_for, wait_for
 from sa_eventsource.read_models import definition_of
 from sa_eventsource.session import is_conflict
 from sa_eventsource.time_ordered_ids import uuid7
+from sa_eventsource.workers import delete_some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +129,7 @@ class Commands(_Prepared):
         """Forget commands that were done long ago: under its id, such a command would be done again.
 
         Keep them for longer than anybody may repeat one. Each ten thousand rows are a transaction; scheduled and parked commands
-        stay.
+        stay. A worker does it by itself where ``EventSourceOptions(commands_kept=timedelta(days=30))`` says so.
 
         Args:
             older_than: For how long they have been done at least.
@@ -143,9 +143,9 @@ class Commands(_Prepared):
             ValueError: It is negative.
         """
         check_age(older_than)
-        deleted = 0
+        old, deleted = old_commands(require_table(self._tables), older_than), 0
         with self._sessions() as session:
-            while number := prune_some(session, self._tables, older_than):
+            while number := delete_some(session, old, older_than, self._tables.bind_arguments):
                 deleted += number
         return deleted
 
@@ -212,9 +212,9 @@ class AsyncCommands(_Prepared):
     async def prune(self, *, older_than: timedelta) -> int:
         """Forget commands that were done long ago. As :meth:`Commands.prune`."""
         check_age(older_than)
-        deleted = 0
+        old, deleted = old_commands(require_table(self._tables), older_than), 0
         async with self._sessions() as session:
-            while number := await session.run_sync(prune_some, self._tables, older_than):
+            while number := await session.run_sync(delete_some, old, older_than, self._tables.bind_arguments):
                 deleted += number
         return deleted
 

@@ -11,7 +11,7 @@ from sa_eventsource.mapping.column_types import (
     database_clock,
     statement_clock,
 )
-from sa_eventsource.mapping.commands_table import DISCARDED, DONE, PARKED, SCHEDULED, is_parked_command, is_scheduled
+from sa_eventsource.mapping.commands_table import DISCARDED, DONE, PARKED, SCHEDULED, is_parked_command, is_scheduled, old_commands
 from sa_eventsource.mapping.event_columns import (
     APPENDED,
     DOCUMENTS,
@@ -26,6 +26,7 @@ from sa_eventsource.mapping.event_columns import (
     json_row,
 )
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
+from sa_eventsource.mapping.kept_rows import KeptRows, check_keep, keep_rows, kept_rows
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import (
     FoundPartitions,
@@ -82,6 +83,7 @@ __all__ = [
     "EventSourceOptions",
     "EventSourceTables",
     "FoundPartitions",
+    "KeptRows",
     "Rendering",
     "TableStatement",
     "TransactionId",
@@ -94,6 +96,7 @@ __all__ = [
     "check_async_session",
     "check_class",
     "check_connection",
+    "check_keep",
     "check_session",
     "compared_as_text",
     "create_partitions",
@@ -112,7 +115,10 @@ __all__ = [
     "json_members",
     "json_object",
     "json_row",
+    "keep_rows",
+    "kept_rows",
     "lock_table",
+    "old_commands",
     "partition_name",
     "present_session",
     "quoted",

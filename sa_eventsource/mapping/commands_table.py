@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text, Uuid, func, literal_column, text
 
 from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, UtcDateTime
+from sa_eventsource.mapping.kept_rows import KeptRows
 from sa_eventsource.mapping.named_indexes import add_index
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from sqlalchemy import ColumnElement
 
 SCHEDULED, DONE, PARKED, DISCARDED = "scheduled", "done", "parked", "discarded"
@@ -64,3 +67,8 @@ def is_scheduled(commands: Table) -> ColumnElement[bool]:
 def is_parked_command(commands: Table) -> ColumnElement[bool]:
     """Select the commands that failed and are parked, in words that PostgreSQL finds again in the partial index."""
     return commands.c.status == literal_column(f"'{PARKED}'", String)
+
+
+def old_commands(commands: Table, keep: timedelta) -> KeptRows:
+    """Say which commands are not kept for ever: those that are done or discarded."""
+    return KeptRows(commands, commands.c.handled_at, commands.c.status.in_((DONE, DISCARDED)), keep)

@@ -28,14 +28,16 @@ from sa_eventsource.mapping.column_types import (
     MAX_NAME_LENGTH,
     UtcDateTime,
 )
-from sa_eventsource.mapping.commands_table import commands_table
+from sa_eventsource.mapping.commands_table import commands_table, old_commands
 from sa_eventsource.mapping.event_columns import EVENT_COLUMNS
 from sa_eventsource.mapping.immutability import guard_events, is_guarded
+from sa_eventsource.mapping.kept_rows import check_keep, keep_rows
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import PARTITION_BY, check_partitions, partition_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
 
 _INFO_KEY = "sa_eventsource"
@@ -60,6 +62,8 @@ class EventSourceOptions:
         partitions: How many hash partitions the event log has on PostgreSQL, such as 8, each with a share of the streams; None for
             a table without. On SQLite, which has no partitions, it is one table, with the same primary key. "Outgrow one machine"
             says when it pays, what it costs, and how a log that is there is moved.
+        commands_kept: For how long a worker keeps the rows of commands that are done or discarded: longer than anybody may send
+            one again under its id; None for ever, or until they are pruned by hand.
     """
 
     schema: str | None = None
@@ -71,17 +75,20 @@ class EventSourceOptions:
     projections_gin: bool = True
     commands: str | None = None
     partitions: int | None = None
+    commands_kept: timedelta | None = None
 
     def __post_init__(self) -> None:
         """Check what PostgreSQL would refuse, or misunderstand.
 
         Raises:
-            DeclarationError: The number of partitions cannot be.
+            DeclarationError: The number of partitions cannot be, or the time for which rows are kept.
         """
         check_partitions(self.partitions, self.events)
+        check_keep("EventSourceOptions(commands_kept=...)", self.commands_kept)
 
 
-_NAMES = tuple(each.name for each in fields(EventSourceOptions) if each.name not in ("schema", "projections_gin", "partitions"))
+_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept")
+_NAMES = tuple(each.name for each in fields(EventSourceOptions) if each.name not in _OTHERS)
 """The options that name a table."""
 
 
@@ -268,6 +275,8 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     )
     add_index(parked_events.c.projection_name, parked_events.c.aggregate_type, parked_events.c.aggregate_id)
     commands = None if options.commands is None else commands_table(options.commands, metadata, **where)
+    if commands is not None and options.commands_kept is not None:
+        keep_rows("commands", old_commands(commands, options.commands_kept))
     tables = EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, commands)
     if commands is not None:
         _with_commands.add(tables)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Column, MetaData, String, Table, delete
 
+from sa_eventsource.arguments import check_age
 from sa_eventsource.events import EventContext
 from sa_eventsource.exceptions import DeclarationError, MessageIdError
-from sa_eventsource.mapping import MAX_NAME_LENGTH, UtcDateTime, add_index, check_session, database_clock
+from sa_eventsource.mapping import (
+    MAX_NAME_LENGTH,
+    KeptRows,
+    UtcDateTime,
+    add_index,
+    check_keep,
+    check_session,
+    database_clock,
+    keep_rows,
+)
 from sa_eventsource.store import database_of, require_transaction
+from sa_eventsource.workers import is_old
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from sqlalchemy.orm import Session
 
 _INFO_KEY = "sa_eventsource.inbox"
@@ -36,7 +48,9 @@ class Inbox:
     The consumer may be an application without a log. With an ``AsyncSession``: ``await session.run_sync(inbox, message)``.
     """
 
-    def __init__(self, base: Any, *, consumer: str = "", table: str = "inbox", schema: str | None = None) -> None:
+    def __init__(
+        self, base: Any, *, consumer: str = "", table: str = "inbox", schema: str | None = None, keep: timedelta | None = None
+    ) -> None:
         """Put the table on the metadata, unless another inbox has done so.
 
         Args:
@@ -44,10 +58,12 @@ class Inbox:
             consumer: Who handles the messages, where several consumers in one database each handle them.
             table: The table's name.
             schema: The table's schema; None for the metadata's own.
+            keep: For how long a worker of the base keeps what it remembers: longer than a broker may repeat a message. None for
+                ever, or until :meth:`prune` is called, where no worker runs.
 
         Raises:
-            DeclarationError: The base has no metadata, or a table of that name that is another's; or the name of the consumer is
-                too long.
+            DeclarationError: The base has no metadata, or a table of that name that is another's; the name of the consumer is
+                too long; or *keep* is no ``timedelta`` above 0.
         """
         metadata = getattr(base, "metadata", None)
         if not isinstance(metadata, MetaData):
@@ -55,7 +71,10 @@ class Inbox:
         if len(consumer) > MAX_NAME_LENGTH:
             raise DeclarationError(f"Inbox(consumer={consumer!r}): a name has at most {MAX_NAME_LENGTH} characters")
         self.consumer = consumer
+        check_keep("Inbox(keep=...)", keep)
         self.table = _table(metadata, table, schema)
+        if keep is not None:
+            keep_rows(f"{self.table.key}/{consumer}", self._rows(keep))
 
     def __call__(self, session: Session, message: Any) -> bool:
         """Note that a message is being handled, in the session's transaction.
@@ -104,13 +123,12 @@ class Inbox:
             ValueError: It is negative.
         """
         check_session("Inbox.prune()", session)
-        if not isinstance(older_than, timedelta):
-            raise TypeError(f"older_than must be a timedelta, such as timedelta(days=30), not {older_than!r}")
-        if older_than < timedelta(0):
-            raise ValueError(f"older_than must be 0 or more, not {older_than}")
-        table = self.table
-        old = delete(table).where(table.c.consumer == self.consumer, table.c.handled_at <= datetime.now(UTC) - older_than)
-        return session.connection(bind_arguments={"clause": table}).execute(old).rowcount
+        check_age(older_than)
+        connection = session.connection(bind_arguments={"clause": self.table})
+        return connection.execute(delete(self.table).where(is_old(connection, self._rows(older_than), older_than))).rowcount
+
+    def _rows(self, keep: timedelta) -> KeptRows:
+        return KeptRows(self.table, self.table.c.handled_at, self.table.c.consumer == self.consumer, keep)
 
 
 def context_of(message: Any) -> EventContext:

@@ -4,6 +4,7 @@ from sa_eventsource.workers.announcements import Announcer, announce_commit
 from sa_eventsource.workers.async_worker import AsyncWorker
 from sa_eventsource.workers.companions import AsyncCompanion, Companion, Companionship, on_working
 from sa_eventsource.workers.pace import Pace
+from sa_eventsource.workers.pruning import delete_some, is_old
 from sa_eventsource.workers.worker import Worker
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "Pace",
     "Worker",
     "announce_commit",
+    "delete_some",
+    "is_old",
     "on_working",
 ]

@@ -241,7 +241,7 @@ class TestPruning:
         assert not commands.handle(OrderCake(flavour="lemon"), command_id=old).is_repetition
 
     def test_many_go_too(self, commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sa_eventsource.commands.pruning.AT_A_TIME", 2)
+        monkeypatch.setattr("sa_eventsource.workers.pruning.AT_A_TIME", 2)
         for _ in range(5):
             commands.handle(WriteNote(text="milk"), command_id=uuid4())
         assert commands.prune(older_than=timedelta(0)) == 5
