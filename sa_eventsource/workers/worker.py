@@ -65,7 +65,7 @@ class Worker:
         Args:
             sessions: An engine, or what makes sessions where these need more than that.
             base: The declarative base.
-            only: Names of read models and subscriptions, ``"commands"`` for scheduled commands, and ``"pruning"`` for old rows; None
+            only: Names of read models and subscriptions, ``"commands"`` for scheduled commands, ``"pruning"`` for old rows; None
                 for all.
             pace: How often to ask for news; None for every 2 milliseconds on a busy log up to 0.3 seconds on a quiet one.
             retries: How often an event is tried; None for five times within some 17 seconds.
