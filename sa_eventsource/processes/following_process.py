@@ -140,7 +140,7 @@ class ProcessSubscription(Subscription):
         if self.on_error == "park" and park_behind(self._connection(session), self, stream, recorded):
             return
         derived = _DerivedIds(_path(*stream, str(recorded.event_id)))
-        if self._has_reacted(session, derived):
+        if self._has_reacted(session, stream, derived):
             return
         for number in range(1, _RACES + 1):
             try:
@@ -188,11 +188,12 @@ class ProcessSubscription(Subscription):
         of_process = _path(self.name, self.process.definition.text_id(process.id), key)
         return of_process if len(of_process) <= MAX_NAME_LENGTH else str(uuid5(_NAMESPACE, of_process))
 
-    def _has_reacted(self, session: Session, derived: _DerivedIds) -> bool:
+    def _has_reacted(self, session: Session, stream: tuple[str, str], derived: _DerivedIds) -> bool:
         """Ask whether something that followed from an event is there already."""
         events, commands = self.tables.events, require_table(self.tables)
         ids = [derived[number] for number in range(_LOOKED_FOR)]
-        is_there = or_(exists().where(events.c.event_id.in_(ids)), exists().where(commands.c.command_id.in_(ids)))
+        of_process = (events.c.aggregate_type == stream[0], events.c.aggregate_id == stream[1])
+        is_there = or_(exists().where(*of_process, events.c.event_id.in_(ids)), exists().where(commands.c.command_id.in_(ids)))
         return bool(self._connection(session).scalar(select(is_there)))
 
     def _connection(self, session: Session) -> Connection:
