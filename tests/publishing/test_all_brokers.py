@@ -66,8 +66,8 @@ async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(shop: Engin
         assert numbers == sorted(numbers)
 
 
-async @pytest.mark.slow
-def test_a_publisher_that_is_killed_goes_on_where_it_was(shop: Engine, bus: Bus) -> None:
+@pytest.mark.slow
+async def test_a_publisher_that_is_killed_goes_on_where_it_was(shop: Engine, bus: Bus) -> None:
     times, kills = 30, 2
     await asyncio.to_thread(sell, shop, *TILLS, times=times)
     url = shop.url.render_as_string(hide_password=False)
