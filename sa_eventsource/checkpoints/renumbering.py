@@ -9,17 +9,19 @@ nothing comes twice, whoever follows the log.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Text, and_, case, cast, exists, false, func, literal, or_, select
+from sqlalchemy import Text, and_, case, cast, exists, false, func, literal, or_, select, true
 
-from sa_eventsource.checkpoints.checkpoint import Checkpoint
+from sa_eventsource.checkpoints.checkpoint import read_checkpoints
 from sa_eventsource.checkpoints.snapshot import Snapshot
 from sa_eventsource.mapping import SWITCH, XID8, lock_table
-from sa_eventsource.store import database_of, visible_in
+from sa_eventsource.store import visible_in
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import Connection, FromClause, Table
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.mapping import EventSourceTables
@@ -42,34 +44,46 @@ class _Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignCheckpoint:
-    """A checkpoint that is not of this cluster, or of none.
+class Cut:
+    """What a checkpoint says of the log in terms of transaction ids.
 
     Attributes:
         name: The name that it is kept under.
+        is_of_here: Whether the ids are those of this cluster.
         since: Its snapshot, as text; None if it has none.
         until: The end of its window, likewise.
     """
 
     name: str
+    is_of_here: bool
     since: str | None
     until: str | None
 
+    @property
+    def snapshots(self) -> set[str]:
+        """Those that it has."""
+        return {snapshot for snapshot in (self.since, self.until) if snapshot is not None}
 
-def foreign_checkpoints(connection: Connection, tables: EventSourceTables, here: str) -> list[ForeignCheckpoint]:
-    """Read the checkpoints that are not of this cluster.
+
+def read_cuts(connection: Connection, tables: EventSourceTables, here: str) -> list[Cut]:
+    """Read the checkpoints of a log, but for those of this cluster that nobody can read: they are to be rebuilt in any case.
 
     Raises:
-        ValueError: Nobody can read one.
+        ValueError: Nobody can read one of another cluster.
     """
-    positions = tables.projection_positions
-    columns = (positions.c.projection_name, positions.c.snapshot_cursor, positions.c.window_end)
-    rows = connection.execute(select(*columns).where(positions.c.cluster.is_distinct_from(here)))
-    found = [ForeignCheckpoint(*row) for row in rows]
-    for each in found:
-        if not Checkpoint(since=each.since, until=each.until).is_readable:
-            raise ValueError(f"the checkpoint of {each.name!r} cannot be read; retire or rebuild it, or restore the row")
-    return found
+    cuts = []
+    for name, checkpoint in read_checkpoints(connection, tables):
+        cut = Cut(name, checkpoint.cluster == here, checkpoint.since, checkpoint.until)
+        if checkpoint.is_readable:
+            cuts.append(cut)
+        elif not cut.is_of_here:
+            raise ValueError(f"the checkpoint of {name!r} cannot be read; retire or rebuild it, or restore the row")
+    return cuts
+
+
+def seen_by_one(events: FromClause, snapshots: Collection[str]) -> ColumnElement[bool]:
+    """Check whether one of some snapshots sees an event, by its present transaction id."""
+    return or_(false(), *(visible_in(events, literal(snapshot)) for snapshot in snapshots))
 
 
 def renumber(connection: Connection, tables: EventSourceTables, last_position: int, here: str) -> int:
@@ -82,7 +96,6 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
         connection: In a transaction, which the caller commits.
         tables: The tables.
         last_position: The last position that came with the old transaction ids; events behind it were written here.
-
         here: Identifier of this cluster.
 
     Returns:
@@ -94,45 +107,50 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
     """
     events, positions = tables.events, tables.projection_positions
     connection.execute(lock_table(positions, "EXCLUSIVE"))
-    rows = foreign_checkpoints(connection, tables, here)
-    slices = _in_order({snapshot for row in rows for snapshot in (row.since, row.until) if snapshot is not None})
-    behind_all: ColumnElement[Any] = literal(str(_FIRST + len(slices)))
-    # An event that a follower of this cluster has yet to take gets an id that is new to it, where one from long ago would count as
-    # taken: as all do that its cursor sees, and, in a window that begins with the log, all that lie before its position.
-    counts_as_taken = or_(
-        positions.c.snapshot_cursor.is_not(None),
-        and_(positions.c.window_end.is_not(None), events.c.position <= positions.c.last_processed_position),
-    )
-    is_awaited = exists().where(
-        positions.c.cluster == here, counts_as_taken, ~database_of(connection.dialect).taken(events, positions)
-    )
-    taken_elsewhere = or_(false(), *(visible_in(events, literal(each.snapshot)) for each in slices))
-    if connection.scalar(select(exists().where(events.c.position <= last_position, is_awaited, taken_elsewhere))):
+    cuts = read_cuts(connection, tables, here)
+    foreign = [cut for cut in cuts if not cut.is_of_here]
+    slices = _in_order({snapshot for cut in foreign for snapshot in cut.snapshots})
+    changed = _renumber_events(connection, events, last_position, slices, [cut for cut in cuts if cut.is_of_here])
+    translated: dict[str | None, str] = {each.snapshot: str(Snapshot(each.number + 1, each.number + 1)) for each in slices}
+    for cut in foreign:
+        connection.execute(
+            positions.update()
+            .where(positions.c.projection_name == cut.name)
+            .values(
+                snapshot_cursor=translated.get(cut.since),
+                window_end=translated.get(cut.until),
+                cluster=here if cut.snapshots else None,
+            )
+        )
+    return changed
+
+
+def _renumber_events(
+    connection: Connection, events: Table, last_position: int, slices: Sequence[_Slice], of_here: Sequence[Cut]
+) -> int:
+    """Give events new ids, as far as no follower of this cluster sees a difference: to each, an event stays taken or new."""
+    snapshots = {snapshot for cut in of_here for snapshot in cut.snapshots}
+    is_brought = events.c.position <= last_position
+    seen_by_all_here = and_(true(), *(visible_in(events, literal(snapshot)) for snapshot in snapshots))
+    seen_elsewhere = seen_by_one(events, {each.snapshot for each in slices})
+    if connection.scalar(select(exists().where(is_brought, seen_elsewhere, ~seen_by_all_here))):
         raise ValueError(
             "followers that began in this cluster have yet to take events that others have taken before the log was moved; "
             "let them catch up first, or rebuild them"
         )
-    this_transaction = cast(func.pg_current_xact_id(), Text)
-    number = case(
+    transaction_id = cast(events.c.transaction_id, XID8)
+    is_of_future = transaction_id >= func.pg_snapshot_xmax(func.pg_current_snapshot(), type_=XID8)
+    given = case(
         *((visible_in(events, literal(each.snapshot)), str(each.number)) for each in slices),
-        (is_awaited, this_transaction),
-        else_=behind_all,
+        (seen_by_all_here, str(_FIRST + len(slices))),
+        (is_of_future, cast(func.pg_current_xact_id(), Text)),
+        else_=cast(transaction_id, Text),
     )
-    renumbered = events.update().values(transaction_id=cast(number, XID8)).where(events.c.position <= last_position)
+    new = cast(given, XID8)
+    renumbered = events.update().values(transaction_id=new).where(is_brought, new != transaction_id)
     _let_events_change(connection, "on")
     changed = connection.execute(renumbered).rowcount
     _let_events_change(connection, "off")
-    translated: dict[str | None, str] = {each.snapshot: str(Snapshot(each.number + 1, each.number + 1)) for each in slices}
-    for row in rows:
-        connection.execute(
-            positions.update()
-            .where(positions.c.projection_name == row.name)
-            .values(
-                snapshot_cursor=translated.get(row.since),
-                window_end=translated.get(row.until),
-                cluster=here if row.since or row.until else None,
-            )
-        )
     return changed
 
 

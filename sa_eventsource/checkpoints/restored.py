@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, and_, cast, column, false, func, literal, literal_column, or_, select, table
 
-from sa_eventsource.checkpoints.renumbering import HIGHEST_GIVEN, foreign_checkpoints
+from sa_eventsource.checkpoints.renumbering import HIGHEST_GIVEN, read_cuts, seen_by_one
 from sa_eventsource.mapping import lock_table, regclass_name
-from sa_eventsource.store import visible_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -53,9 +52,8 @@ def last_restored(connection: Connection, tables: EventSourceTables, here: str) 
         ValueError: Nobody can read a checkpoint that came along.
     """
     connection.execute(lock_table(tables.events, "SHARE ROW EXCLUSIVE"))
-    checkpoints = foreign_checkpoints(connection, tables, here)
-    snapshots = {snapshot for each in checkpoints for snapshot in (each.since, each.until) if snapshot is not None}
-    log = _log(tables.events.alias("stored"), snapshots)
+    foreign = [cut for cut in read_cuts(connection, tables, here) if not cut.is_of_here]
+    log = _log(tables.events.alias("stored"), {snapshot for cut in foreign for snapshot in cut.snapshots})
     first = connection.scalar(select(log.c.written_by).order_by(log.c.position).limit(1))
     if first is None:
         return 0
@@ -165,12 +163,11 @@ def _others(connection: Connection, log: FromClause, landmarks: _Landmarks, brou
 
 def _log(events: NamedFromClause, snapshots: Collection[str]) -> FromClause:
     """Select the position of each event, both transactions, and whether one of the snapshots seems to see it."""
-    is_seen = or_(false(), *(visible_in(events, literal(snapshot)) for snapshot in snapshots))
     return select(
         events.c.position,
         cast(cast(events.c.transaction_id, Text), BigInteger).label("appended_by"),
         _whole(writer(events)).label("written_by"),
-        is_seen.label("is_seen"),
+        seen_by_one(events, snapshots).label("is_seen"),
     ).subquery("log")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -39,6 +40,17 @@ class Stamps(ReadModel, Base):
     number: Mapped[int] = map_from_event(Stamped, reduce=count())
 
 
+class Pages(ReadModel, Base):
+    """Counts them too, and comes differently far."""
+
+    __projection_name__ = "adopting_pages"
+    kind: Mapped[str] = map_from_event(Stamped, key=True, source="aggregate_id")
+    number: Mapped[int] = map_from_event(Stamped, reduce=count())
+
+
+MODELS: tuple[Any, ...] = (Stamps, Pages)
+
+
 def stamp(engine: Engine, times: int) -> None:
     with Session(engine) as session:
         passport = session.get(Passport, "p")
@@ -52,7 +64,9 @@ def stamp(engine: Engine, times: int) -> None:
 def follow(engine: Engine) -> int:
     Worker(engine, Base).run_once()
     with Session(engine) as session:
-        return session.get_one(Stamps, "p").number
+        numbers: set[int] = {session.get_one(model, "p").number for model in MODELS}
+    assert len(numbers) == 1
+    return numbers.pop()
 
 
 @pytest.fixture
@@ -75,6 +89,23 @@ def call(engine: Engine, last_position: int | None = None) -> None:
 def test_a_log_of_this_cluster_keeps_what_is_to_be_taken(log: Engine, last_position: int | None) -> None:
     call(log, last_position)
     assert follow(log) == 7
+
+
+@pytest.mark.parametrize("last_position", [None, 7, 6, 0])
+def test_followers_that_have_come_differently_far_take_nothing_twice(log: Engine, last_position: int | None) -> None:
+    assert Worker(log, Base, only=["adopting_pages"]).run_once() == 2
+    with Session(log) as late:
+        late.add(passport := Passport(id="late"))
+        passport.apply_event(Stamped())
+        late.flush()
+        stamp(log, 1)
+        assert Worker(log, Base, only=["adopting_pages"]).run_once() == 1
+        late.commit()
+    call(log, last_position)
+    stamp(log, 1)
+    assert follow(log) == 9
+    with Session(log) as session:
+        assert [session.get_one(model, "late").number for model in MODELS] == [1, 1]
 
 
 @pytest.mark.parametrize("last_position", [None, 5])
@@ -112,12 +143,12 @@ def test_the_command_says_what_is_known_and_which_choice_is_right_when(log: Engi
     result = run_command("adopt", "tests.checkpoints.test_adopting:Base", engine=log, stdin="n\n")
     assert result.exit_code == 1
     assert "The log has 7 events, the last of them at position 7, recorded 20" in result.stderr
-    assert "Checkpoints of cluster 4711: adopting_stamps (position 5)." in result.stderr
+    assert "Checkpoints of cluster 4711: adopting_pages (position 5), adopting_stamps (position 5)." in result.stderr
     for choice in ("without options", "--last-position N", "--keep"):
         assert choice in result.stderr
     assert "This will give the whole log transaction ids that hold here" in result.stderr
     with log.connect() as connection:
-        assert connection.scalar(text("SELECT cluster FROM projection_positions")) == "4711"
+        assert connection.scalar(text("SELECT min(cluster) FROM projection_positions")) == "4711"
     call(log)
     assert follow(log) == 7
 
