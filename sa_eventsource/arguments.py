@@ -133,3 +133,16 @@ def check_age(value: Any) -> None:
         raise TypeError(f"older_than must be a timedelta, such as timedelta(days=30), not {value!r}")
     if value < timedelta(0):
         raise ValueError(f"older_than must be 0 or more, not {value}")
+
+
+def check_timeout(value: Any) -> None:
+    """Refuse what is no number of seconds to wait, before anything is done that would be waited for.
+
+    Raises:
+        TypeError: *value* is no number.
+        ValueError: It is negative, or no number of seconds at all.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"timeout must be a number of seconds, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"timeout must be 0 or more seconds, not {value!r}")

@@ -6,11 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-from sa_eventsource.arguments import check_age, check_uuid, whole_number
+from sa_eventsource.arguments import check_age, check_timeout, check_uuid, whole_number
 from sa_eventsource.commands.attempt import Attempt
 from sa_eventsource.commands.command_handlers import handler_of
 from sa_eventsource.commands.command_rows import require_table
 from sa_eventsource.commands.pauses import pauses_between
+from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import async_session_maker, old_commands, session_maker, tables_of_base
 from sa_eventsource.projections import async_wait_for, wait_for
 from sa_eventsource.read_models import definition_of
@@ -48,6 +49,23 @@ class _Prepared:
         return Attempt(
             handler_of(command, self._tables), command, command_id or uuid7(), self._tables, is_kept=command_id is not None
         )
+
+    def _models(self, given: Models, timeout: float) -> Sequence[type[Any]]:
+        """Take the read models to wait for, one or several, and check all that could be wrong: nothing is done so far.
+
+        Raises:
+            DeclarationError: One is no mapped read model, or one of another log.
+            TypeError, ValueError: *timeout* is no number of seconds.
+        """
+        check_timeout(timeout)
+        models: Sequence[Any] = (given,) if isinstance(given, type | str) else tuple(given)
+        for model in models:
+            if definition_of(model).tables is not self._tables:
+                raise DeclarationError(
+                    f"{model.__name__} is a read model of another declarative base than that of the commands, and takes none of "
+                    "their events: there is nothing to wait for"
+                )
+        return models
 
 
 class Commands(_Prepared):
@@ -113,7 +131,7 @@ class Commands(_Prepared):
             DeclarationError: The base has no table of commands, and *command_id* is given.
             TypeError: The handler is a coroutine function, or an argument is of the wrong type.
         """
-        attempt, models = self._attempt(command, command_id), _checked_models(wait_for)
+        attempt, models = self._attempt(command, command_id), self._models(wait_for, timeout)
         if attempt.handler.is_coroutine_function:
             raise TypeError(f"the handler of {attempt.handler.command_type} is a coroutine function; use AsyncCommands")
         for pause in pauses_between(self._attempts):
@@ -199,7 +217,7 @@ class AsyncCommands(_Prepared):
         timeout: float = 5.0,  # noqa: ASYNC109 - as that of wait_for
     ) -> Handled[Any]:
         """Handle a command. As :meth:`Commands.handle`."""
-        attempt, models = self._attempt(command, command_id), _checked_models(wait_for)
+        attempt, models = self._attempt(command, command_id), self._models(wait_for, timeout)
         for pause in pauses_between(self._attempts):
             try:
                 return await self._run(attempt, models, timeout)
@@ -245,15 +263,3 @@ async def _act_asynchronously(attempt: Attempt, session: AsyncSession) -> Handle
     with attempt.at_work(session.sync_session):
         result = await attempt.call(session)
     return await session.run_sync(attempt.finish, result)
-
-
-def _checked_models(given: Models) -> Sequence[type[Any]]:
-    """Take one read model or several.
-
-    Raises:
-        DeclarationError: One is no mapped read model.
-    """
-    models = (given,) if isinstance(given, type) else tuple(given)
-    for model in models:
-        definition_of(model)
-    return models

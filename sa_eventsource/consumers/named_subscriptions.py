@@ -98,6 +98,8 @@ def subscriptions_on(tables: EventSourceTables) -> list[Subscription]:
     found = []
     for _, declared in sorted(_declared.items()):
         owners = owners_of(tables, declared.event_types)
+        if not owners and declared.base in tables.aggregate_classes.values():  # whose events a process hears of nobody has imported
+            owners = [declared.base]
         if owners and (declared.base is None or find_tables(declared.base.metadata) is tables):
             found.append(declared.on_log(tables, owners[0]))
     return found

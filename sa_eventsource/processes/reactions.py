@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="Callable[..., Any]")
 
 _MARK = "__reacts_to__"
+
+_WITHOUT_FIELDS = frozenset({"builtins", "datetime", "decimal", "uuid"})
+"""Modules of types whose attributes are known without an instance."""
 
 HOW_TO_REACT = "Write a plain method, def on_event(self, event), that returns commands, events, After(...), or a list of them."
 
@@ -136,9 +140,8 @@ def reacts(*event_classes: type[DomainEvent], by: str | None = None) -> Callable
     if not event_classes or not all(isinstance(each, type) and issubclass(each, DomainEvent) for each in event_classes):
         raise DeclarationError(f"@reacts takes event classes, such as @reacts(OrderPlaced), not {event_classes!r}")
     for each in event_classes:
-        if by is not None and by.partition(".")[0] not in each.model_fields:
-            fields = ", ".join(each.model_fields) or "none"
-            raise DeclarationError(f"@reacts({each.__name__}, by={by!r}): the event has no such field; it has: {fields}")
+        if by is not None:
+            _check_path(each, by)
 
     def mark(method: M) -> M:
         where = f"the @reacts method {getattr(method, '__qualname__', repr(method))}"
@@ -150,6 +153,32 @@ def reacts(*event_classes: type[DomainEvent], by: str | None = None) -> Callable
         return method
 
     return mark
+
+
+def _check_path(event_class: type[DomainEvent], by: Any) -> None:
+    """Check the way to the process's id, as far as it leads through models.
+
+    Raises:
+        DeclarationError: A field is not there.
+    """
+    where = f"@reacts({event_class.__name__}, by={by!r})"
+    if not isinstance(by, str):
+        raise DeclarationError(f'{where}: by is the name of a field, such as by="order_id"')
+    model: Any = event_class
+    for name in by.split("."):
+        if not issubclass(model, BaseModel):
+            if model.__module__ in _WITHOUT_FIELDS and not hasattr(model, name):
+                raise DeclarationError(f"{where}: a {model.__name__} has no {name}")
+            return
+        if name not in model.model_fields:
+            fields = ", ".join(model.model_fields) or "none"
+            owner = "the event" if model is event_class else model.__name__
+            raise DeclarationError(f"{where}: {owner} has no such field; it has: {fields}")
+        annotation = model.model_fields[name].annotation
+        of_it = [each for each in get_args(annotation) or (annotation,) if each is not type(None)]
+        if len(of_it) != 1 or not isinstance(of_it[0], type) or get_origin(annotation) not in (None, Union, UnionType):
+            return
+        (model,) = of_it
 
 
 def reactions_of(process_class: type[Any]) -> dict[type[DomainEvent], Reaction]:

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import exists, select
 from sqlalchemy.util import await_only
 
+from sa_eventsource.arguments import check_timeout
 from sa_eventsource.checkpoints import Lag, is_replicated, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import CommitTokenError, ReadModelLagError
@@ -60,6 +61,7 @@ def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: 
         TypeError: *session* is no ``Session``, or *after* no token.
     """
     check_session("wait_for()", session, instead="async_wait_for")
+    check_timeout(timeout)
     definition, after = definition_of(model), _token("wait_for()", after)
     pauses = _pauses(timeout)
     while not _has_taken(session, definition, after):
@@ -72,6 +74,7 @@ def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: 
 async def async_wait_for(session: AsyncSession, model: type[Any], *, after: UUID | str, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - as that of wait_for
     """Wait, without blocking the event loop, until a read model has taken the events of a commit. As :func:`wait_for`."""
     check_async_session("async_wait_for()", session, instead="wait_for")
+    check_timeout(timeout)
     definition, after = definition_of(model), _token("async_wait_for()", after)
     pauses = _pauses(timeout)
     while not await session.run_sync(_has_taken, definition, after):
@@ -103,6 +106,7 @@ def waiting_for(session: Any, *models: type[Any], timeout: float = 5.0) -> Itera
         DeclarationError: One is no mapped read model.
     """
     check_any_session("waiting_for()", session)
+    check_timeout(timeout)
     for model in models:
         definition_of(model)
     before = session.info.get(_WANTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine, Table, select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
 
 from sa_eventsource import (
     AsyncCommands,
@@ -22,12 +23,14 @@ from sa_eventsource import (
     EventContext,
     EventStore,
     HandlerTransactionError,
+    ReadModel,
     ReadModelLagError,
     RecordedEvent,
     UnknownCommandError,
     Worker,
     command_handler,
     event_context,
+    map_from_event,
     wait_for,
 )
 from tests.commands.bakery import (
@@ -46,6 +49,17 @@ from tests.commands.bakery import (
     add_candle,
     order_cake,
 )
+
+
+class OtherBase(DeclarativeBase):
+    pass
+
+
+class PieList(ReadModel, OtherBase):
+    __projection_name__ = "bakery_pie_list"
+
+    id: Mapped[UUID]
+    flavour: Mapped[str] = map_from_event(CakeOrdered)
 
 
 @pytest.fixture
@@ -240,6 +254,25 @@ class TestReadModels:
                 token = commands.handle(EatCake(cake_id=cake_id), wait_for=[CakeList], timeout=30).token
                 assert token is not None
                 wait_for(session, CakeList, after=token, timeout=30)
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"timeout": None}, TypeError, "timeout must be a number of seconds, not None"),
+            ({"timeout": -1}, ValueError, "timeout must be 0 or more seconds"),
+            ({"timeout": float("nan")}, ValueError, "timeout must be 0 or more seconds"),
+            ({"wait_for": "bakery_cake_list"}, TypeError, "not 'bakery_cake_list'"),
+            ({"wait_for": Cake}, DeclarationError, "not a mapped read model but an aggregate"),
+            ({"wait_for": [PieList]}, DeclarationError, "PieList is a read model of another declarative base"),
+        ],
+    )
+    def test_what_could_not_be_waited_for_is_refused_before_anything_is_done(
+        self, options: dict[str, Any], error: type[Exception], message: str, commands: Commands, engine: Engine
+    ) -> None:
+        with pytest.raises(error, match=message):
+            commands.handle(OrderCake(flavour="lemon"), **options)
+        with Session(engine) as session:
+            assert EventStore(session, Base).events.all() == []
 
     def test_a_late_model_is_told_and_the_outcome_is_there(self, commands: Commands) -> None:
         command, command_id = OrderCake(flavour="lemon"), uuid4()

@@ -9,13 +9,14 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Engine, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
     After,
     Commands,
     DeclarationError,
     EventReplayer,
+    EventSourceOptions,
     EventStore,
     ProcessManager,
     ReadModelManager,
@@ -278,6 +279,19 @@ class TestDeclarations:
         ):
             with pytest.raises(DeclarationError, match=message):
                 type(f"Odd{option}", (ProcessManager, Base), {"__module__": __name__, option: value, "on": reacts(BikeTaken)(_on)})
+
+    def test_it_hears_of_aggregates_that_nobody_has_imported(self) -> None:
+        class Elsewhere(DeclarativeBase):
+            __eventsource__ = EventSourceOptions(commands="commands")
+
+        class Hearing(ProcessManager, Elsewhere):
+            __aggregate_type__ = "rental.Hearing"
+
+            @reacts(BikeTaken)
+            def on_taken(self, event: BikeTaken) -> None:
+                """Nothing follows."""
+
+        assert [each.name for each in consumers_on(tables_on(Elsewhere.metadata))] == ["rental.Hearing"]
 
     def test_it_may_begin_now(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Rental, "__start__", "now")

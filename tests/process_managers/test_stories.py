@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine, func, select, update
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
     After,
     DeclarationError,
+    DomainEvent,
     EventReplayer,
     EventStore,
     ProcessManager,
@@ -255,6 +259,22 @@ def _ends(engine: Engine) -> bool:
     return [state(engine, f"o-{order}")[0] for order in (0, 2)] == ["fulfilled", "cancelled"]
 
 
+class Kind(Enum):
+    HOME = "home"
+
+
+class Address(BaseModel):
+    id: str
+    kind: Kind
+
+
+class Sent(DomainEvent):
+    __event_type__ = "fulfilment.Sent"
+    order: Address | None
+    reason: str
+    extra: dict[str, str] | list[str]
+
+
 class TestDeclarations:
     def test_it_must_react_to_something(self) -> None:
         with pytest.raises(DeclarationError, match="Idle reacts to no event"):
@@ -279,6 +299,23 @@ class TestDeclarations:
             @reacts(OrderPlaced, by="order_id")
             def on_placed(self: object, event: OrderPlaced) -> None:
                 """Nothing."""
+
+    @pytest.mark.parametrize(
+        ("by", "message"),
+        [
+            ("order.number", "Address has no such field; it has: id, kind"),
+            ("order.id.value", "a str has no value"),
+            (1, "by is the name of a field"),
+            ("reason.x", "a str has no x"),
+        ],
+    )
+    def test_a_way_that_leads_nowhere_is_refused(self, by: Any, message: str) -> None:
+        with pytest.raises(DeclarationError, match=message):
+            reacts(Sent, by=by)
+
+    @pytest.mark.parametrize("by", ["order.id", "order.kind.value", "order", "extra.anything"])
+    def test_a_way_that_may_lead_somewhere_is_taken(self, by: str) -> None:
+        reacts(Sent, by=by)
 
     def test_two_methods_for_one_event_are_refused(self) -> None:
         class Twice:
