@@ -17,7 +17,7 @@ from sa_eventsource.checkpoints.renumbering import renumber
 from sa_eventsource.checkpoints.replication import is_subscribed
 from sa_eventsource.checkpoints.restored import is_of_another, last_restored
 from sa_eventsource.exceptions import MovedLogError
-from sa_eventsource.mapping import XID8, lock_table, tables_of_base
+from sa_eventsource.mapping import XID8, draw_behind, lock_table, tables_of_base
 from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
@@ -165,6 +165,8 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
             if last_position is not None and not 0 <= last_position <= newest:
                 raise ValueError(f"last_position is {last_position}, and the log's last position is {newest}")
             changed = renumber(connection, tables, newest if last_position is None else last_position, cluster.identifier)
+            if tables.options.partitions is not None:
+                draw_behind(connection, tables.events, newest)
         session.commit()
     finally:
         session.rollback()

@@ -31,6 +31,7 @@ from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import (
     FoundPartitions,
     create_partitions,
+    draw_behind,
     draw_positions,
     found_partitions,
     partition_name,
@@ -103,6 +104,7 @@ __all__ = [
     "create_statements",
     "current_transaction_id",
     "database_clock",
+    "draw_behind",
     "draw_positions",
     "drop_statements",
     "event_record",

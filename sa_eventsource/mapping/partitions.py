@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import event, text
+from sqlalchemy import case, cast, event, func, select, text
+from sqlalchemy.dialects.postgresql import REGCLASS
 
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping.schemas import regclass_name
@@ -82,6 +83,16 @@ def draw_positions(table: Table) -> list[TableStatement]:
 def create_partitions(table: Table, partitions: int) -> list[TableStatement]:
     """List the statements that create those partitions of an events table that are not there."""
     return [TableStatement(table, _partition(number, partitions)) for number in range(partitions)]
+
+
+def draw_behind(connection: Connection, table: Table, position: int) -> None:
+    """Have positions go on behind one where their sequence stands before it, as it does after a replication.
+
+    No constraint of a partitioned log would refuse a position that is there already.
+    """
+    sequence = func.pg_get_serial_sequence(regclass_name(connection, table), "position")
+    at = func.coalesce(func.pg_sequence_last_value(cast(sequence, REGCLASS)), 0)
+    connection.execute(select(case((at < position, func.setval(cast(sequence, REGCLASS), position)))))
 
 
 def _sequence(names: TableNames) -> str:

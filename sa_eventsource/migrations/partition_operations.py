@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from alembic.autogenerate import renderers
 from alembic.operations import MigrateOperation, Operations
+from alembic.util import CommandError
 from sqlalchemy import MetaData, Table
 
 from sa_eventsource.mapping import create_partitions, draw_positions
@@ -104,6 +105,7 @@ class RepartitionEvents(_PartitionsOfEvents):
         Raises:
             RepartitionError: Something would be lost with the table that was there: triggers, rules or policies of the application,
                 or its place in a publication. Drop it in the migration before, and put it back behind.
+            CommandError: The migration is to be written as SQL.
         """
         operations.invoke(cls(table_name, partitions, schema=schema))
 
@@ -127,8 +129,15 @@ def _keep(_operations: Operations, _operation: KeepEventPartitions) -> None:
 
 @Operations.implementation_for(RepartitionEvents)
 def _repartition(operations: Operations, operation: RepartitionEvents) -> None:
-    if operations.get_context().dialect.name == "postgresql":
-        repartition(operations.get_bind(), operation.table(), operation.partitions)
+    context = operations.get_context()
+    if context.dialect.name != "postgresql":
+        return
+    if context.as_sql:
+        raise CommandError(
+            "op.repartition_events asks the database what the table has, and so cannot be written as SQL beforehand; run this "
+            "migration with a connection (alembic upgrade without --sql)"
+        )
+    repartition(operations.get_bind(), operation.table(), operation.partitions)
 
 
 @renderers.dispatch_for(CreateEventPartitions)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from alembic import command
+from alembic.util import CommandError
 from sqlalchemy import Engine, MetaData, Table, inspect, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
@@ -146,6 +147,8 @@ def test_a_log_that_is_there_is_moved_into_partitions_and_out_of_them(
         declare(environment, module, partitions)
         script = environment.revise(f"{partitions} partitions")
         assert f"op.repartition_events('events', {partitions})" in script
+        with pytest.raises(CommandError, match="with a connection"):
+            command.upgrade(environment.config, "head", sql=True)
         environment.upgrade()
         assert rows(postgres_engine) == (before, {True})
         assert environment.difference(compare_type=True, compare_server_default=True) == []
