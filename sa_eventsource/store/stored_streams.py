@@ -195,12 +195,11 @@ def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:
         cast(snapshots.c.state, Text),
         cast(snapshots.c.event_id, Text),
     ).where(usable)
-    covered = (
-        select(snapshots.c.version)
-        .where(usable, snapshots.c.aggregate_id == events.c.aggregate_id)
-        .correlate(events)
-        .scalar_subquery()
-    )
+    version = select(snapshots.c.version).where(usable)
+    if "aggregate_ids" in parameters:
+        version = version.where(snapshots.c.aggregate_id == events.c.aggregate_id).correlate(events)
+    # Of one aggregate it is worked out once, so that the index is read from there on, and not asked for each of its events.
+    covered = version.scalar_subquery()
     # The last event that the snapshot covers comes along: by its id it proves that the snapshot is of this stream.
     both = union_all(stored.where(events.c.version >= func.coalesce(covered, literal_column("0", Integer))), state)
     return both.order_by("aggregate_id", "version", "event_version")

@@ -286,3 +286,17 @@ def test_a_snapshot_does_not_go_back(database: Engine) -> None:
         session.commit()
     assert _snapshots(database) == [10]
     assert _rows_read(database, account_id)[0] == 0
+
+
+def test_the_database_goes_through_the_tail_only(postgres: Engine) -> None:
+    account_id = _deposit(postgres, 200)
+    seen: list[Any] = []
+    with Session(postgres) as session:
+        session.execute(text("SET LOCAL enable_seqscan = off"))  # the log is a small one
+        session.execute(text("SET LOCAL enable_bitmapscan = off"))
+        event.listen(session.connection(), "before_cursor_execute", lambda *given: seen.append(given[2:4]))
+        session.get_one(Account, account_id)
+        ((statement, parameters),) = seen
+        plan = session.connection().exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars().all()
+    (condition,) = [line for line in plan if "Index Cond" in line and "version" in line]
+    assert "aggregate_id" in condition, "\n".join(plan)
