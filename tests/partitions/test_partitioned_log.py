@@ -250,12 +250,16 @@ def test_a_log_of_another_cluster_is_adopted(ferries: Engine) -> None:
     with ferries.begin() as connection:
         connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
         connection.execute(text("UPDATE events SET transaction_id = (transaction_id::text::bigint + 1000000)::text::xid8"))
-        connection.execute(text("UPDATE projection_positions SET cluster = 'other', snapshot_cursor = '9000000:9000000:'"))
+        cursor: str = connection.execute(text("SELECT snapshot_cursor FROM projection_positions")).scalar_one()
+        end = int(cursor.split(":")[1]) + 1_000_000
+        connection.execute(
+            text("UPDATE projection_positions SET cluster = 'other', snapshot_cursor = :moved"), {"moved": f"{end}:{end}:"}
+        )
         connection.execute(text("SELECT setval('events_position_seq', 5)"))  # as where the events came by replication
     with Session(ferries) as session:
         assert adopt(session, Base) == 19
     book(ferries, "f-2", 4)
-    assert ReadModelManager(ferries, Base).catch_up() == 1
+    assert ReadModelManager(ferries, Base).catch_up() == 2
     with Session(ferries) as session:
         assert session.get_one(Passengers, "f-2").booked == [1, 2, 4]
     assert found(ferries) == []
