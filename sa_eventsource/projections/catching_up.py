@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import ReadModelError, SubscriptionError
-from sa_eventsource.projections.failures import blamed, culprit
+from sa_eventsource.projections.failures import culprit
 from sa_eventsource.projections.steps import take_step
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ def _catch_up(session: Session, follower: Follower, most: int) -> int:
         try:
             step = take_step(session, follower, limit)
         except (ReadModelError, SubscriptionError) as error:
-            if culprit(error) is not None:
+            if limit == 1 or culprit(error) is not None:
                 raise
-            if limit == 1:
-                raise blamed(session, follower, error) from error.__cause__
             limit = max(1, limit // _GROWTH)
             continue
         total += step.events

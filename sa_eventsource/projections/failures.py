@@ -16,7 +16,6 @@ from sa_eventsource.checkpoints import (
     lock_checkpoint,
     lock_if_free,
     next_batch,
-    read_checkpoint,
     save_checkpoint,
 )
 from sa_eventsource.exceptions import (
@@ -106,6 +105,7 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
     policy: RetryPolicy,
     *,
     tried_from: Checkpoint | None,
+    failed_at: int | None,
     lock_wait: float,
     longest_idle: float,
 ) -> Failure:
@@ -118,8 +118,9 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
     Args:
         session: A session without a transaction in progress.
         follower: The follower.
-        error: What was raised. If it does not name the event, it is the next one.
+        error: What was raised.
         tried_from: The checkpoint that the attempt began with.
+        failed_at: The position of the event, which the error may not name; None if it does, or for the next one.
         policy: How often the event is tried.
         lock_wait: Seconds to wait for a lock, at most, where the connection has no ``lock_timeout`` of its own.
         longest_idle: Seconds for which the transaction may stand idle.
@@ -128,7 +129,7 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
         checkpoint = lock_checkpoint(connection, follower)
         if tried_from is None or checkpoint.progress != tried_from.progress:
             return Failure("overtaken", error)
-        position = _position(connection, follower, checkpoint, error)
+        position = _position(connection, follower, checkpoint, error, failed_at)
         attempts = checkpoint.attempts + 1 if checkpoint.failed_position == position else 1
         is_last, is_nameless = attempts >= policy.attempts, culprit(error) is None
         fails_anyway = (is_last or is_nameless) and fails_whatever_the_event(session, follower.consumer, position, error)
@@ -150,16 +151,16 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
     return Failure(verdict, error)
 
 
-def blamed(session: Session, follower: Follower, error: Exception) -> Exception:
-    """Name the next event of a follower in an error that came for it alone, unless the same comes for other events.
+def blamed(session: Session, follower: Follower, position: int, error: Exception) -> Exception:
+    """Name an event in an error that came for it alone, unless the same comes for other events.
 
     Args:
         session: A session without a transaction in progress. It has none afterwards.
         follower: The follower.
+        position: The event's position.
         error: What was raised, and names no event.
     """
     with reading(session, follower.consumer) as connection:
-        position = next_batch(connection, follower, read_checkpoint(connection, follower), 1).upto
         if fails_whatever_the_event(session, follower.consumer, position, error):
             return error
         return with_event(connection, follower.consumer, position, error)
@@ -181,10 +182,11 @@ def record_wait(session: Session, follower: Follower, error: Exception, *, lock_
             save_checkpoint(connection, follower, replace(checkpoint, status=WAITING, error=error_text(error)), made_progress=False)
 
 
-def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint, error: Exception) -> int:
+def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint, error: Exception, failed_at: int | None) -> int:
     event_id = culprit(error)
     if event_id is None:
-        return next_batch(connection, follower, checkpoint, 1).upto
+        # Not simply the next one: what was committed in the meantime may lie before it.
+        return next_batch(connection, follower, checkpoint, 1).upto if failed_at is None else failed_at
     events = follower.tables.events
     position: int = connection.execute(select(events.c.position).where(events.c.event_id == event_id)).scalar_one()
     return position

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.consumers import Consumer
+    from sa_eventsource.consumers import Consumer, Follower
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,20 +148,25 @@ def resume(session: Session, consumer: Consumer, *, skip: bool = False) -> bool:
         ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: With *skip*, an event that lies before it
             cannot be taken either. Nothing is left out.
     """
-    had_failed = False
-    for follower in followers_of(consumer, session.get_bind(**consumer.bind_arguments).dialect):
-        if skip:
-            while take_before_failure(session, follower):
-                pass
-        with following(session, consumer) as connection:
+    followers = followers_of(consumer, session.get_bind(**consumer.bind_arguments).dialect)
+    had_failed = [_resume(session, follower, skip=skip) for follower in followers]
+    return any(had_failed)
+
+
+def _resume(session: Session, follower: Follower, *, skip: bool) -> bool:
+    """Have one follower go on; return whether it had stopped, or was waiting to try again."""
+    while True:
+        while skip and take_before_failure(session, follower):
+            pass
+        with following(session, follower.consumer) as connection:
             checkpoint = lock_checkpoint(connection, follower)
-            if checkpoint.failed_position is not None or checkpoint.status == WAITING:
-                had_failed = True
-                if skip and checkpoint.failed_position is not None:
-                    skip_failed(connection, follower, checkpoint)
-                else:
-                    save_checkpoint(connection, follower, checkpoint.without_failure(), made_progress=False)
-    return had_failed
+            if checkpoint.failed_position is None and checkpoint.status != WAITING:
+                return False
+            if not skip or checkpoint.failed_position is None:
+                save_checkpoint(connection, follower, checkpoint.without_failure(), made_progress=False)
+                return True
+            if skip_failed(connection, follower, checkpoint):
+                return True
 
 
 def _lock_all(connection: Connection, consumer: Consumer) -> None:

@@ -35,6 +35,7 @@ class Step:
         retry_at: When to try an event again that failed.
         error: What was raised, where it failed, or waits for something else than an event's time.
         tried_from: The checkpoint that the step began with, where it failed.
+        failed_at: The position of the event, where it failed alone. What becomes visible later may lie before it.
     """
 
     outcome: Outcome
@@ -43,6 +44,7 @@ class Step:
     retry_at: datetime | None = None
     error: Exception | None = None
     tried_from: Checkpoint | None = None
+    failed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Plan:
     batch: Batch | None
     reached: Checkpoint | None
     step: Step
+
+    @property
+    def only_position(self) -> int | None:
+        """The position of its event, if it is to take a single one."""
+        return self.batch.upto if self.batch is not None and self.batch.count == 1 else None
 
 
 def checked(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> Checkpoint:

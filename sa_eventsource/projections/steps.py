@@ -16,6 +16,7 @@ from sa_eventsource.exceptions import (
     UnknownEventTypeError,
 )
 from sa_eventsource.observation import observed
+from sa_eventsource.projections.failures import blamed, culprit
 from sa_eventsource.projections.parking import has_parked, park_behind_others
 from sa_eventsource.projections.plans import Plan, Step, after, after_failure, before_failure, checked, cut_short, plan_next
 from sa_eventsource.projections.processing import process_batch
@@ -51,6 +52,7 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
         ReadModelChangedError: The rows were made under another declaration.
         MovedLogError: The log came from another cluster, and it is not certain which of its events are new.
         ReadModelError, SubscriptionError, EventDecodeError, UnknownEventTypeError: An event cannot be taken. All is rolled back.
+            Of a single event, the error names it, unless others fail in the same way.
         DeliveryDelayedError: A broker cannot take the first event now. All is rolled back.
     """
     plan: Plan | None = None
@@ -63,9 +65,20 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
     except DBAPIError as error:
         if plan is None or not is_refusal(error):
             raise
-        raise follower.consumer.refused([], error) from error  # by the commit, which checks deferred constraints
+        refused = follower.consumer.refused([], error)  # by the commit, which checks deferred constraints
+        refused.__cause__ = error
+        raise _named(session, follower, plan, refused) from error
+    except (ReadModelError, SubscriptionError) as error:
+        raise _named(session, follower, plan, error) from error.__cause__
     _committed(follower, plan)
     return plan.step
+
+
+def _named(session: Session, follower: Follower, plan: Plan | None, error: Exception) -> Exception:
+    """Name the event in an error that names none, where the step was to take it alone."""
+    if plan is None or plan.only_position is None or culprit(error) is not None:
+        return error
+    return blamed(session, follower, plan.only_position, error)
 
 
 def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
@@ -112,12 +125,12 @@ def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
             step = _carry_out(session, follower, plan, seconds=seconds)
             observation.events = step.events
     except BAD_EVENT as error:
-        return Step("failed", _events(plan), error=error, tried_from=locked)
+        return _failed(plan, locked, error)
     except (DBAPIError, DeliveryDelayedError) as error:
         if isinstance(plan, Plan) and is_refusal(error):
             refused = follower.consumer.refused([], error)
             refused.__cause__ = error
-            return Step("failed", _events(plan), error=refused, tried_from=locked)
+            return _failed(plan, locked, refused)
         if meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) or is_schema_mismatch(error):
             raise
         return Step("waiting", error=error)
@@ -128,6 +141,11 @@ def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
 def _committed(follower: Follower, plan: Plan) -> None:
     if isinstance(follower.consumer, Relay):
         follower.consumer.committed(follower.name, plan.begun.progress)
+
+
+def _failed(plan: Plan | Step | None, locked: Checkpoint | None, error: Exception) -> Step:
+    position = plan.only_position if isinstance(plan, Plan) else None
+    return Step("failed", _events(plan), error=error, tried_from=locked, failed_at=position)
 
 
 def _events(plan: Plan | Step | None) -> int:
@@ -168,7 +186,15 @@ def _carry_out(session: Session, follower: Follower, plan: Plan, *, seconds: flo
     return plan.step
 
 
-def skip_failed(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> None:
-    """Pass over the event that a follower has failed at. All before it must have been taken."""
-    failed = next_batch(connection, follower, checkpoint, 1)
-    save_checkpoint(connection, follower, after(follower.consumer, checkpoint, failed, is_last=False))
+def skip_failed(connection: Connection, follower: Follower, checkpoint: Checkpoint) -> bool:
+    """Pass over the event that a follower has failed at; return whether that could be done.
+
+    It cannot while there is one before it, which may have been committed in the meantime: that one is to be taken first.
+    """
+    first = next_batch(connection, follower, checkpoint, 1)
+    if first.count and checkpoint.failed_position is not None and first.upto < checkpoint.failed_position:
+        return False
+    is_next = first.count > 0 and first.upto == checkpoint.failed_position
+    reached = after(follower.consumer, checkpoint, first, is_last=False) if is_next else checkpoint.without_failure()
+    save_checkpoint(connection, follower, reached, made_progress=is_next)
+    return True

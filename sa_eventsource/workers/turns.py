@@ -143,6 +143,7 @@ class Turns:
                 error,
                 self.retries,
                 tried_from=step.tried_from,
+                failed_at=step.failed_at,
                 lock_wait=self.pace.lock_wait,
                 longest_idle=self._longest_idle,
             )

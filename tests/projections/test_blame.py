@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import EventDecodeError, EventReplayer, EventStore, ReadModelError, ReadModelManager
-from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.projections import RetryPolicy, resume
 from sa_eventsource.workers import Worker
 from tests.projections import hindrances
-from tests.projections.hindrances import Base, Declared, Handled, ids, parked, write
+from tests.projections.hindrances import Base, Declared, Handled, Note, Written, ids, parked, write
 
 NOTES = {f"n{number:02}": "x" for number in range(30)}
 BAD = "n17"
 AT_ONCE = RetryPolicy(attempts=1)
+turns: Any = importlib.import_module("sa_eventsource.workers.turns")
+parked_streams: Any = importlib.import_module(
+    "sa_eventsource.projections.parked_streams"
+)  # the package has a function of that name
 
 
 @pytest.fixture
@@ -109,3 +115,59 @@ def test_where_others_fail_as_well_none_is_named(postgres_engine: Engine) -> Non
     Worker(postgres_engine, Base, only=["declared"], retries=AT_ONCE).run_once()
     (problem,) = [each for each in ReadModelManager(postgres_engine, Base).problems() if each.startswith("declared")]
     assert problem.startswith("declared is waiting: ReadModelError: read model 'declared' cannot take a batch of events: Undef")
+
+
+def _late_and_bad(engine: Engine) -> Session:
+    """Write a note that is committed later, and behind it one that the declared model does not take."""
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE hindered_declared ADD CHECK (text <> 'no')"))
+    write(engine, first="x")
+    Worker(engine, Base, only=["declared"]).run_once()
+    late = Session(engine)
+    late.add(note := Note(id="late"))
+    note.apply_event(Written(text="x"))
+    late.flush()
+    write(engine, bad="no")
+    return late
+
+
+def test_an_event_that_comes_late_is_not_blamed_for_the_one_behind_it(
+    postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It becomes visible when the batch has failed, and before anybody has written down at which event."""
+    late = _late_and_bad(postgres_engine)
+    record = turns.record_failure
+
+    def commit_and_record(*arguments: Any, **options: Any) -> Any:
+        late.commit()
+        return record(*arguments, **options)
+
+    monkeypatch.setattr(turns, "record_failure", commit_and_record)
+    Worker(postgres_engine, Base, only=["declared"], retries=AT_ONCE).run_once()
+    assert parked(postgres_engine) == [("declared", "bad")]
+    assert ids(postgres_engine, Declared) == ["first", "late"]
+    late.close()
+
+
+def test_an_event_that_comes_late_is_not_skipped_instead_of_the_one_behind_it(
+    postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Declared.__read_model_definition__, "on_error", "stop")
+    late = _late_and_bad(postgres_engine)
+    Worker(postgres_engine, Base, only=["declared"], retries=AT_ONCE).run_once()
+    take = parked_streams.take_before_failure
+
+    def take_and_commit(*arguments: Any) -> int:
+        taken: int = take(*arguments)
+        late.commit()
+        return taken
+
+    monkeypatch.setattr(parked_streams, "take_before_failure", take_and_commit)
+    with Session(postgres_engine) as session:
+        assert resume(session, Declared.__read_model_definition__, skip=True)
+    Worker(postgres_engine, Base, only=["declared"], retries=AT_ONCE).run_once()
+    assert ids(postgres_engine, Declared) == ["first", "late"]
+    (status,) = ReadModelManager(postgres_engine, Base).status(Declared)
+    assert (status.state, status.lag_events) == ("running", 0)
+    late.close()
