@@ -63,7 +63,6 @@ class Attempt:
         tables: The library's tables.
         is_kept: Whether it has a row, so that it is done once.
         given_with: The context that it was scheduled with; None to take that in force.
-        data: The command as JSON text, if it is kept.
         is_committed: Whether what it has done is committed: whatever is raised since, it is not to be done again.
     """
 
@@ -73,17 +72,8 @@ class Attempt:
     tables: EventSourceTables
     is_kept: bool
     given_with: EventContext | None = None
-    data: str = field(init=False)
     is_committed: bool = field(default=False, init=False)
     _outer: EventContext = field(default_factory=EventContext, init=False)
-
-    def __post_init__(self) -> None:
-        """Write the command.
-
-        Raises:
-            CommandPayloadError: It would not come back exactly.
-        """
-        self.data = self.handler.commands_as_json.write(self.command) if self.is_kept else ""
 
     @contextmanager
     def context(self, session: Session) -> Iterator[None]:
@@ -102,14 +92,16 @@ class Attempt:
 
         Raises:
             CommandIdConflictError: The id is another command's.
+            CommandPayloadError: The command would not come back exactly.
         """
         if not session.in_transaction():
             session.begin()
         if not self.is_kept:
             become_writer(session, self.tables)
             return None
+        data = self.handler.commands_as_json.write(self.command)
         rows = CommandRows.within(session, self.tables)
-        while not rows.insert_done(self.command_id, self.handler.command_type, self.data, self._outer):
+        while not rows.insert_done(self.command_id, self.handler.command_type, data, self._outer):
             row = rows.lock(self.command_id)
             if row is not None:  # else it was pruned just now
                 return self._first_outcome(row)

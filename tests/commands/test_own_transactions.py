@@ -325,6 +325,31 @@ class TestWorkers:
         run_once(engine, retries=ONCE)
         assert statuses(engine) == {away: "parked", here: "done"}
 
+    @pytest.mark.slow  # PostgreSQL looks for deadlocks after a second
+    def test_handlers_that_lock_each_other_out_are_run_again(
+        self, postgres_engine: Engine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        both_have_one = threading.Barrier(2)
+        runs: list[str] = []
+
+        def lock_both(session: Session, what: str) -> None:
+            runs.append(what)
+            for number, note in enumerate(what):
+                session.execute(update(Note).where(Note.id == int(note)).values(text=Note.text + what))
+                if number == 0 and len(runs) <= 2:
+                    both_have_one.wait(60)
+
+        with Session(postgres_engine) as session:
+            session.add_all([Note(id=1, text=""), Note(id=2, text="")])
+            session.commit()
+        deed.append(lock_both)
+        with Worker(postgres_engine, Base, retries=ONCE), Worker(postgres_engine, Base, retries=ONCE):
+            later(postgres_engine, Do(what="12"), Do(what="21"))
+            wait_until(lambda: set(statuses(postgres_engine).values()) == {"done"})
+        assert len(runs) == 3
+        assert {frozenset((each[:2], each[2:])) for each in notes(postgres_engine)} == {frozenset(("12", "21"))}
+        assert "has failed" not in caplog.text
+
     @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
     def test_several_share_what_is_due_at_higher_isolation(self, level: str, postgres_database_url: str) -> None:
         engine = create_engine(postgres_database_url, isolation_level=level, pool_size=20)
