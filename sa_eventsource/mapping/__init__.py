@@ -23,7 +23,7 @@ from sa_eventsource.mapping.event_columns import (
     as_json,
     json_members,
     json_object,
-    json_row,
+    json_rows,
 )
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.mapping.kept_rows import KeptRows, check_keep, keep_rows, kept_rows
@@ -116,7 +116,7 @@ __all__ = [
     "is_scheduled",
     "json_members",
     "json_object",
-    "json_row",
+    "json_rows",
     "keep_rows",
     "kept_rows",
     "lock_table",

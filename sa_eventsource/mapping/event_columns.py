@@ -28,6 +28,7 @@ from sa_eventsource.mapping.partitions import PARTITION_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from sqlalchemy.types import TypeEngine
 
@@ -41,6 +42,10 @@ as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 def _quoted(value: object) -> str:
     return f'"{value}"'
+
+
+def _quoted_moment(moment: datetime) -> str:
+    return f'"{(moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class ValueKind:
 
 _NAME = ValueKind(String(MAX_NAME_LENGTH), Text(), encode_basestring)  # what as_json does to a text, in C
 _UUID = ValueKind(Uuid(), Uuid(), _quoted)
-_MOMENT = ValueKind(UtcDateTime(), DateTime(timezone=True), lambda moment: f'"{moment.astimezone(UTC).isoformat()}"')
+_MOMENT = ValueKind(UtcDateTime(), DateTime(timezone=True), _quoted_moment)
 _DOCUMENT = ValueKind(DOCUMENT, JSONB(), str)  # the text that is stored
 _VERSION = ValueKind(Integer(), Integer(), str)
 _SMALL = ValueKind(SmallInteger(), SmallInteger(), str)
@@ -144,15 +149,22 @@ def json_object(members: Mapping[str, str]) -> str:
     return "{" + ",".join([f"{as_json(name)}:{text}" for name, text in members.items()]) + "}"
 
 
-def json_row(values: Mapping[str, Any], names: Iterable[str], follows: int | None = None) -> str:
-    """Write an event as an element of the JSON array that an INSERT reads.
+def json_rows(names: Iterable[str]) -> Callable[[Mapping[str, Any], int | None], str]:
+    """Make the function that writes an event as an element of the JSON array that an INSERT reads.
 
     Args:
-        values: The columns' values by name; payload and metadata as JSON text.
         names: The columns that are given.
-        follows: The version that must be stored already; None where nothing is checked.
+
+    Returns:
+        The function. It takes the columns' values by name, payload and metadata as JSON text; and the version that must be stored
+        already, or None where nothing is checked.
     """
-    members = [f'"{name}":{_as_json[name](values[name])}' for name in names if values[name] is not None]
-    if follows is not None:
-        members.append(f'"follows":{follows}')
-    return "{" + ",".join(members) + "}"
+    columns = [(name, f'"{name}":', _as_json[name]) for name in names]
+
+    def write(values: Mapping[str, Any], follows: int | None) -> str:
+        members = [begin + write_value(values[name]) for name, begin, write_value in columns if values[name] is not None]
+        if follows is not None:
+            members.append(f'"follows":{follows}')
+        return "{" + ",".join(members) + "}"
+
+    return write

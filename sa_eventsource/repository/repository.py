@@ -273,13 +273,13 @@ class EventSourcedRepository(Generic[A]):
         connection = self._connection(writing=True)
         database_of(connection.dialect).begin(connection)
         savepoint = self._session.begin_nested()
-        connection = self._connection(writing=True)  # asked for now: the savepoint is set when its connection is first used
+        # The connection is asked for now: the savepoint is set when it is first used.
+        log = LogAppend(self._connection(writing=True), self._definition.tables, [stream])
         try:
-            append(self._session, connection, self._definition.tables, [stream])
+            append(self._session, log)
         except (AppendRefusedError, DBAPIError) as error:
             savepoint.rollback()
-            refused = LogAppend(connection, self._definition.tables, [stream])
-            raise_explained(error, [refused], refused)
+            raise_explained(error, [log], log)
         except BaseException:
             savepoint.rollback()
             raise

@@ -132,8 +132,8 @@ def before_attach(session: Session, state: InstanceState[Any]) -> None:
         InactiveTransactionError: As :func:`check_active`.
     """
     instance = state.obj()
-    if isinstance(instance, AggregateRoot) and books_of(instance).pending:
-        check_active(session, instance)
+    if isinstance(instance, AggregateRoot) and books_of(instance).pending and not session.is_active:
+        raise InactiveTransactionError(repr(instance))
 
 
 def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:

@@ -197,7 +197,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
                 written.append((state, stream, state.key is None))
         appends = _in_order([LogAppend(*log, streams) for log, streams in logs.items()])
         for append in appends:
-            appended.append(insert_events(session, *append))  # noqa: PERF401 - how far it comes tells which is refused
+            appended.append(insert_events(session, append))  # noqa: PERF401 - how far it comes tells which is refused
         expire_read_only(states)
         forget = register(session, set(states))
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exists, select
 
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
-from sa_eventsource.mapping import APPENDED, json_row
+from sa_eventsource.mapping import APPENDED, json_rows
 from sa_eventsource.observation import observed
 from sa_eventsource.store.connections import require_transaction
 from sa_eventsource.store.databases import database_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.mapping import EventSourceTables
+
+_json_row = json_rows(APPENDED)
 
 CONTEXT_KEY = "event_context"
 """Key of ``Session.info`` under which an ``EventContext`` for all events of that session may lie."""
@@ -51,7 +53,8 @@ class StreamAppend:
     identity_key: Any = None
 
 
-class LogAppend(NamedTuple):
+@dataclass(slots=True)
+class LogAppend:
     """What one session appends to one log.
 
     Attributes:
@@ -140,7 +143,7 @@ def _in_context(event: PendingEvent, outer: EventContext) -> PendingEvent:
     return replace(event, correlation_id=merged.correlation_id, causation_id=merged.causation_id, metadata=merged.metadata)
 
 
-def append(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> None:
+def append(session: Session, log: LogAppend) -> None:
     """Write the events of one or more streams in one statement, and notify the listeners.
 
     On any error the caller must roll the transaction, or its savepoint, back: a part of the events may have been written. It then
@@ -148,28 +151,28 @@ def append(session: Session, connection: Connection, tables: EventSourceTables, 
 
     Args:
         session: The session whose transaction this is, for the listeners.
-        connection: Its connection.
-        tables: The tables to write to.
-        streams: The events. Streams are written in the order of type and id, so that two transactions that write the same ones
-            wait for each other instead of deadlocking.
+        log: The events, and where they go. Streams are written in the order of type and id, so that two transactions that write
+            the same ones wait for each other instead of deadlocking.
 
     Raises:
         AppendRefusedError: A stream is not at the version expected, or an event is stored already.
         AutocommitError: The connection is in autocommit mode.
         DBAPIError: The database refused the statement, at REPEATABLE READ and SERIALIZABLE also for a stream that has moved on.
     """
-    appended = insert_events(session, connection, tables, streams)
+    appended = insert_events(session, log)
     appended.is_in_flush = False
     tell_listeners(appended)
 
 
-def insert_events(session: Session, connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> Appended:
+def insert_events(session: Session, log: LogAppend) -> Appended:
     """Do the first half of :func:`append`: write the events.
 
     Returns:
         What :func:`tell_listeners` takes.
     """
-    streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id)) if len(streams) > 1 else streams
+    connection, tables, streams = log.connection, log.tables, log.streams
+    if len(streams) > 1:
+        streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id))
     require_transaction(connection)
     with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
         observation.events = _insert(connection, tables, streams)
@@ -246,4 +249,4 @@ def _as_json(streams: Sequence[StreamAppend], rows: Sequence[dict[str, Any]]) ->
     """Write rows as one JSON array. The first of a stream that exists names the version it follows, for the INSERT to check."""
     follows = {id(stream.events[0]): stream.expected_version for stream in streams if stream.expected_version > 0}
     events = (event for stream in streams for event in stream.events)
-    return "[" + ",".join([json_row(row, APPENDED, follows.get(id(event))) for event, row in zip(events, rows, strict=True)]) + "]"
+    return "[" + ",".join([_json_row(row, follows.get(id(event))) for event, row in zip(events, rows, strict=True)]) + "]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -56,7 +57,7 @@ def raise_explained(
     with ExitStack() as stack:
         connections = dict.fromkeys(each.connection for each in appends)
         usable = {each: stack.enter_context(after_rollback(each)) for each in connections}
-        asked = [each._replace(connection=asking) for each in appends if (asking := usable[each.connection]) is not None]
+        asked = [replace(each, connection=asking) for each in appends if (asking := usable[each.connection]) is not None]
         found = explain(asked, refused=refused.streams if refused is not None and was_refused else (), earlier=earlier)
     if found is None and refused is not None:
         sees_all = usable[refused.connection] not in {None, refused.connection}

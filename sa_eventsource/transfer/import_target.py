@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.mapping import APPENDED, MOVED, found_partitions, json_row
+from sa_eventsource.mapping import APPENDED, MOVED, found_partitions, json_rows
 from sa_eventsource.store import database_of, insert_statements, select_raw_events
 from sa_eventsource.transfer.copy_in import NotCopiedError, PlainBatch, UnknownStreamError, can_copy
 from sa_eventsource.transfer.export_format import FORMAT_VERSION, read_event
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from sa_eventsource.transfer.export_format import ImportedEvent
     from sa_eventsource.transfer.exported_rows import ExportedRow
+
+_json_row = json_rows(MOVED)
 
 _KNOWN_STREAMS = 100_000
 """How many streams' versions an import remembers before it asks the database for them again."""
@@ -200,5 +202,5 @@ def _as_recordset(new: Sequence[ImportedEvent]) -> str:
     for event in new:
         is_first = event.stream not in begun
         begun.add(event.stream)
-        rows.append(json_row(_parameters(event), MOVED, event.version - 1 if is_first and event.version > 1 else None))
+        rows.append(_json_row(_parameters(event), event.version - 1 if is_first and event.version > 1 else None))
     return "[" + ",".join(rows) + "]"

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import encode, encode_metadata
-from sa_eventsource.mapping import READ, json_row
+from sa_eventsource.mapping import READ, json_rows
 from sa_eventsource.read_models.sources import event_fields
 from sa_eventsource.read_models.value_types import without_decimals
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
+_json_row = json_rows(READ)
+
 
 def events_as_rows(definition: ReadModelDefinition, events: Iterable[RecordedEvent[Any]]) -> str:
     """Write events as Python has read them as rows of the log, a JSON array.
 
     Their payload is that of their present shape, or, where only the class can read one, the values that the model takes.
     """
-    return "[" + ",".join([json_row(_as_row(definition, recorded), READ) for recorded in events]) + "]"
+    return "[" + ",".join([_json_row(_as_row(definition, recorded), None) for recorded in events]) + "]"
 
 
 def _as_row(definition: ReadModelDefinition, recorded: RecordedEvent[Any]) -> dict[str, Any]:
