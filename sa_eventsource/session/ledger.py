@@ -79,7 +79,6 @@ class Ledger:
         sweep_at: How many of these there may be before those are dropped whose instance is gone: what the session and the
             application have let go is let go here.
         rewound: The instances that got their events back in the rollback that runs.
-        leaving: Instances that become transient, held until those who listen to that have been notified.
     """
 
     pending: dict[InstanceState[Any], AggregateRoot[Any]] = field(default_factory=dict)
@@ -88,7 +87,6 @@ class Ledger:
     flushed: dict[InstanceState[Any], list[Flushed]] = field(default_factory=dict)
     sweep_at: int = _FIRST_SWEEP
     rewound: list[tuple[AggregateRoot[Any], str, list[PendingEvent]]] = field(default_factory=list)
-    leaving: list[AggregateRoot[Any] | None] = field(default_factory=list)
 
 
 _LEDGER = "_sa_eventsource_ledger"
@@ -297,7 +295,7 @@ def became_transient(session: Session, state: InstanceState[Any]) -> None:
         return
     flushed = ledger.flushed.pop(state, [])
     aggregate = state.obj()
-    ledger.leaving.append(ledger.pending.pop(state, None))
+    ledger.pending.pop(state, None)
     if flushed and isinstance(aggregate, AggregateRoot):
         events = [one for each in flushed for one in each.events] + books_of(aggregate).pending
         rewind(aggregate, flushed[0].aggregate_id, events)
@@ -311,7 +309,6 @@ def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None
     """
     ledger = _find(session)
     if ledger is not None:
-        ledger.leaving.clear()
         rewound, ledger.rewound = ledger.rewound, []
         for aggregate, aggregate_id, events in rewound:
             if "id" not in vars(aggregate):
@@ -348,7 +345,5 @@ def after_transaction_end(session: Session, transaction: SessionTransaction) -> 
     if ledger is not None:
         ledger.written.pop(transaction, None)
         if transaction.parent is None:
-            if ledger.leaving:
-                ledger.leaving.clear()
             ledger.flushed.clear()
             ledger.sweep_at = _FIRST_SWEEP

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Engine, event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstanceState, Session, make_transient
 
 from tests.orders import Order
 from tests.session.helpers import place_order, stored_types
@@ -127,6 +127,53 @@ def test_listeners_hear_of_a_new_aggregate_that_only_the_session_held(database: 
         del order
         gc.collect()
         session.rollback()
+    assert heard == ["o-1"]
+
+
+LEAVE: dict[str, Callable[[Session, Order], object]] = {
+    "expunge": lambda session, order: session.expunge(order),
+    "expunge_all": lambda session, _order: session.expunge_all(),
+    "make_transient": lambda _session, order: make_transient(order),
+    "flush, expunge": lambda session, order: (session.flush(), order.note("more"), session.expunge(order)),
+}
+
+
+@pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
+def test_what_has_left_the_session_is_let_go_in_the_middle_of_a_transaction(
+    database: Engine, leave: Callable[[Session, Order], object]
+) -> None:
+    heard: list[str] = []
+    with Session(database) as session:
+        event.listen(session, "pending_to_transient", lambda _session, order: heard.append(order.id))
+        session.connection()
+        order = Order(id="o-1")
+        session.add(order)
+        order.note("pending")
+        gone = weakref.ref(order)
+        leave(session, order)
+        del order
+        gc.collect()
+        assert gone() is None
+    assert heard in (["o-1"], [])
+
+
+def test_an_aggregate_that_only_the_session_held_is_there_for_those_who_hear_that_it_leaves(database: Engine) -> None:
+    heard: list[str] = []
+
+    def fail(_session: Session, state: InstanceState[Order]) -> None:
+        found = state.obj()
+        assert found is not None
+        found.note("in the flush")
+        del found
+        raise OwnError
+
+    with Session(database) as session:
+        event.listen(session, "pending_to_persistent", fail, raw=True)
+        event.listen(session, "persistent_to_transient", lambda _session, order: heard.append(order.id))
+        session.add(Order.place(order_id="o-1"))
+        gc.collect()
+        with pytest.raises(OwnError):
+            session.flush()
     assert heard == ["o-1"]
 
 
