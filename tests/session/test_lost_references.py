@@ -130,11 +130,17 @@ def test_listeners_hear_of_a_new_aggregate_that_only_the_session_held(database: 
     assert heard == ["o-1"]
 
 
+def _flush_and_expunge(session: Session, order: Order) -> None:
+    session.flush()
+    order.note("more")
+    session.expunge(order)
+
+
 LEAVE: dict[str, Callable[[Session, Order], object]] = {
     "expunge": lambda session, order: session.expunge(order),
     "expunge_all": lambda session, _order: session.expunge_all(),
     "make_transient": lambda _session, order: make_transient(order),
-    "flush, expunge": lambda session, order: (session.flush(), order.note("more"), session.expunge(order)),
+    "flush, expunge": _flush_and_expunge,
 }
 
 
