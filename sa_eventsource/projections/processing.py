@@ -12,7 +12,7 @@ from sa_eventsource.checkpoints import read_batch
 from sa_eventsource.consumers import handling
 from sa_eventsource.read_models import ReadModelDefinition, apply_events, apply_in_order
 from sa_eventsource.read_models.sql import events_as_rows, is_outdated, write_statements
-from sa_eventsource.store import is_refusal, read_events
+from sa_eventsource.store import is_refusal, meaning_of, read_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,13 +120,23 @@ def _process(
                 write()
         else:
             left = _call_handlers(session, consumer, events, until)
-        with handling(session):
-            session.flush()
+        _flush(session, consumer, events)
     except DBAPIError as error:
         if not is_refusal(error):
             raise
         raise consumer.refused(events, error) from error
     return left
+
+
+def _flush(session: Session, consumer: Consumer, events: Sequence[RecordedEvent[Any]]) -> None:
+    """Write what handlers have left to be flushed; what they could have been refused before is theirs now, as a lost race is."""
+    try:
+        with handling(session):
+            session.flush()
+    except Exception as error:
+        if meaning_of(error) is not None:
+            raise
+        raise consumer.refused(events, error) from error
 
 
 def _call_handlers(

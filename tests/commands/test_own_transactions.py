@@ -486,6 +486,24 @@ class TestKeys:
             wait_until(lambda: len(notes(postgres_engine)) == 2)
         assert notes(postgres_engine) == ["first", "second"]
 
+    def test_many_who_schedule_the_same_have_it_once(self, postgres_engine: Engine) -> None:
+        options = {"key": "k", "command_id": UUID(int=1)}
+        errors: list[BaseException] = []
+
+        def schedule_and_run() -> None:
+            try:
+                later(postgres_engine, WriteNote(text="once"), **options)
+                run_once(postgres_engine)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=schedule_and_run) for _ in range(12)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert (errors, notes(postgres_engine), statuses(postgres_engine)) == ([], ["once"], {UUID(int=1): "done"})
+
     def test_many_who_replace_each_other_leave_one(self, postgres_engine: Engine) -> None:
         threads = [
             threading.Thread(target=later, args=(postgres_engine, WriteNote(text=str(number))), kwargs={"key": "k"})

@@ -12,7 +12,9 @@ from sqlalchemy.exc import NoResultFound, OperationalError
 
 from sa_eventsource import (
     AggregateNotFoundError,
+    CommandDiscardedError,
     CommandIdConflictError,
+    CommandPayloadError,
     Commands,
     ConcurrencyError,
     DomainRuleError,
@@ -40,6 +42,9 @@ class _Deadlock(Exception):
         (NoResultFound("none"), 404),
         (DomainRuleError("no"), 422),
         (CommandIdConflictError(UUID(int=1), command_type="A", given_type="B"), 422),
+        (CommandDiscardedError(UUID(int=1), "A"), 409),
+        (CommandPayloadError("A", "command", "x", "it is infinite"), 422),
+        (CommandPayloadError("A", "result", "", "it is an aggregate"), 500),
         (ReadModelLagError("cakes", 5.0, 1, 1.0), 503),
         (UnknownCommandError("A", []), 500),
         (EventSourceError("secret"), 500),

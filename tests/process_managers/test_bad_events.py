@@ -27,6 +27,7 @@ from sa_eventsource import (
 from sa_eventsource.consumers import consumers_on
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
+from tests.cli.commands import call, succeed
 from tests.process_managers.rental import (
     Base,
     Bike,
@@ -125,6 +126,20 @@ class TestParking:
             assert retry_stream(session, consumer(), stream) == 3
         work(engine)
         assert (rental(engine, ONE), charged, problems(engine)) == ((True, 1), [ONE], [])
+
+    def test_the_command_line_names_the_process(self, engine: Engine) -> None:
+        broken.add("taken")
+        take(engine, ONE)
+        bring_back(engine, ONE)
+        work(engine)
+        broken.clear()
+        base = "tests.process_managers.rental:Base"
+        assert str(ONE) in succeed("parked", "list", base, "--json", engine=engine).stdout
+        assert f"{NAME} has parked 2 events" in call("status", base, engine=engine).stdout
+        said = succeed("parked", "retry", base, NAME, "--id", str(ONE), engine=engine).stderr
+        assert said == f"{NAME} {ONE}: took 2 events\n"
+        work(engine)
+        assert charged == [ONE]
 
     def test_what_cannot_be_taken_yet_stays_parked(self, engine: Engine) -> None:
         broken.add("taken")
