@@ -71,27 +71,27 @@ def next_batch(
     if before is not None:
         wanted.append(events.c.position < before)
     outdated = is_outdated(follower.consumer, events) if isinstance(follower.consumer, ReadModelDefinition) else false()
-    found = select(events.c.position, outdated.label("outdated")).where(*wanted)
+    untaken = select(events.c.position, outdated.label("outdated")).where(*wanted)
     if is_new and since is not None:
-        first, upto, count, number_outdated = _extent(connection, found, window_parameters(since, until))
+        first, upto, count, number_outdated = _extent(connection, untaken, window_parameters(since, until))
         after = 0 if first is None else first - 1
         if limit is None or count <= limit:
             return Batch(since, until, after, upto or after, count, number_outdated)
-    found = found.where(events.c.position > after)
+    untaken = untaken.where(events.c.position > after)
     if limit is not None:
-        found = found.order_by(events.c.position).limit(limit)
-    _, upto, count, number_outdated = _extent(connection, found, window_parameters(since, until))
+        untaken = untaken.order_by(events.c.position).limit(limit)
+    _, upto, count, number_outdated = _extent(connection, untaken, window_parameters(since, until))
     return Batch(since, until, after, after if upto is None else upto, count, number_outdated)
 
 
-def _extent(connection: Connection, found: Any, parameters: dict[str, Any]) -> Any:
+def _extent(connection: Connection, selected: Any, parameters: dict[str, Any]) -> Any:
     """The first and last position, the number, and the number of outdated ones, of some events.
 
     A window that has just been opened is asked for as a whole before a part of it is. With ``ORDER BY position LIMIT``, or for
     ``min(position)`` alone, PostgreSQL would walk the index on positions through the whole log, in the belief that it meets an
     event of the window soon; what lies in the window, the index on transaction ids shows at once.
     """
-    rows = found.subquery()
+    rows = selected.subquery()
     position = rows.c.position + literal_column("0", BigInteger)
     bounds = select(func.min(position), func.max(position), func.count(), func.count().filter(rows.c.outdated))
     return connection.execute(bounds, parameters).one()

@@ -130,9 +130,9 @@ def save_checkpoint(connection: Connection, follower: Follower, checkpoint: Chec
     """Write how far a follower has come, in the transaction that brought it there."""
     table = follower.tables.projection_positions
     values: dict[str, Any] = {
-        _COLUMNS.get(each.name, each.name): getattr(checkpoint, each.name)
-        for each in fields(checkpoint)
-        if each.name != "processed_at"
+        _COLUMNS.get(attribute.name, attribute.name): getattr(checkpoint, attribute.name)
+        for attribute in fields(checkpoint)
+        if attribute.name != "processed_at"
     }
     if made_progress:
         values["last_processed_at"] = func.current_timestamp()
@@ -158,4 +158,4 @@ def _select(table: Table, follower: Follower) -> Any:
 
 
 def _columns(table: Table) -> list[Column[Any]]:
-    return [table.c[_COLUMNS.get(each.name, each.name)] for each in fields(Checkpoint)]
+    return [table.c[_COLUMNS.get(attribute.name, attribute.name)] for attribute in fields(Checkpoint)]

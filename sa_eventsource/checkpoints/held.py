@@ -59,14 +59,14 @@ def held_by(connection: Connection, tables: EventSourceTables, names: Collection
         .outerjoin(sessions, sessions.c.pid == locks.c.pid)
         .outerjoin(prepared, prepared.c.transaction == literal_column(holder))
     )
-    found = connection.execute(
+    longest = connection.execute(
         select(who, age)
         .select_from(holders)
         .where(held.c.projection_name.in_(names), age > seconds, locks.c.pid.is_distinct_from(func.pg_backend_pid()))
         .order_by(age.desc())
         .limit(1)
     ).one_or_none()
-    return None if found is None else f"{found[0]} has held its checkpoint for {found[1]:.0f} s, and keeps workers from it"
+    return None if longest is None else f"{longest[0]} has held its checkpoint for {longest[1]:.0f} s, and keeps workers from it"
 
 
 def _takes_no_writes(connection: Connection) -> bool:

@@ -111,7 +111,7 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
     foreign = [cut for cut in cuts if not cut.is_of_here]
     slices = _in_order({snapshot for cut in foreign for snapshot in cut.snapshots})
     changed = _renumber_events(connection, events, last_position, slices, [cut for cut in cuts if cut.is_of_here])
-    translated: dict[str | None, str] = {each.snapshot: str(Snapshot(each.number + 1, each.number + 1)) for each in slices}
+    translated: dict[str | None, str] = {part.snapshot: str(Snapshot(part.number + 1, part.number + 1)) for part in slices}
     for cut in foreign:
         connection.execute(
             positions.update()
@@ -132,7 +132,7 @@ def _renumber_events(
     snapshots = {snapshot for cut in of_here for snapshot in cut.snapshots}
     is_brought = events.c.position <= last_position
     seen_by_all_here = and_(true(), *(visible_in(events, literal(snapshot)) for snapshot in snapshots))
-    seen_elsewhere = seen_by_one(events, {each.snapshot for each in slices})
+    seen_elsewhere = seen_by_one(events, {part.snapshot for part in slices})
     if connection.scalar(select(exists().where(is_brought, seen_elsewhere, ~seen_by_all_here))):
         raise ValueError(
             "followers that began in this cluster have yet to take events that others have taken before the log was moved; "
@@ -141,7 +141,7 @@ def _renumber_events(
     transaction_id = cast(events.c.transaction_id, XID8)
     is_of_future = transaction_id >= func.pg_snapshot_xmax(func.pg_current_snapshot(), type_=XID8)
     given = case(
-        *((visible_in(events, literal(each.snapshot)), str(each.number)) for each in slices),
+        *((visible_in(events, literal(part.snapshot)), str(part.number)) for part in slices),
         (seen_by_all_here, str(_FIRST + len(slices))),
         (is_of_future, cast(func.pg_current_xact_id(), Text)),
         else_=cast(transaction_id, Text),

@@ -114,5 +114,5 @@ def _stop_on_signals(stop: threading.Event) -> None:
         os.write(sys.stderr.fileno(), f"{signal.Signals(number).name}: stopping after the batch under way\n".encode())
         stop.set()
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, ask)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)

@@ -20,7 +20,7 @@ def consumers_on(tables: EventSourceTables) -> list[Consumer]:
     Raises:
         DeclarationError: A subscription has the name of a read model.
     """
-    eventual = [each for _, each in sorted(tables.read_models.items()) if not each.is_strong]
+    eventual = [model for _, model in sorted(tables.read_models.items()) if not model.is_strong]
     return [*eventual, *subscriptions_on(tables)]
 
 
@@ -33,7 +33,7 @@ def chosen_consumers(tables: EventSourceTables, names: Collection[str] | None) -
     """
     if isinstance(names, str):
         raise TypeError(f"only={names!r}: pass a list of names, such as only=[{names!r}]")
-    known = {each.name: each for each in consumers_on(tables)}
+    known = {consumer.name: consumer for consumer in consumers_on(tables)}
     if names is None:
         return list(known.values())
     for name in names:

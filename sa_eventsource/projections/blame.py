@@ -106,8 +106,8 @@ def _others(connection: Connection, consumer: ReadModelDefinition, position: int
     if consumer.handlers or consumer.evolvers:
         wanted.append(events.c.event_type == type_here)
     before = select(events.c.event_id).where(*wanted, events.c.position < position).order_by(events.c.position.desc()).limit(_TRIED)
-    found = list(connection.scalars(before))
-    if len(found) < _TRIED:
+    others = list(connection.scalars(before))
+    if len(others) < _TRIED:
         behind = select(events.c.event_id).where(*wanted, events.c.position > position).order_by(events.c.position)
-        found += connection.scalars(behind.limit(_TRIED - len(found)))
-    return found
+        others += connection.scalars(behind.limit(_TRIED - len(others)))
+    return others

@@ -75,7 +75,7 @@ def readers_on(session: Session, tables: EventSourceTables) -> list[Reader]:
     require_own_transaction(session, any_bind(tables))
     checkpoints = read_checkpoints(session.connection(bind_arguments=any_bind(tables)), tables)
     session.rollback()
-    declared = {*tables.read_models, *(each.name for each in consumers_on(tables))}
+    declared = {*tables.read_models, *(consumer.name for consumer in consumers_on(tables))}
     mapper = any_bind(tables).get("mapper")
     return [
         Reader(name=name, tables=tables, start="beginning", events_at_a_time=1, mapper=mapper)

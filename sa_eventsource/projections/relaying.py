@@ -95,11 +95,11 @@ def refuse_other_shards(connection: Connection, follower: Follower) -> None:
         DeclarationError: There is a checkpoint of another number of shards.
     """
     name = follower.consumer.name
-    own = {each.name for each in followers_of(follower.consumer, connection.dialect)}
+    own = {shard.name for shard in followers_of(follower.consumer, connection.dialect)}
     others = [
-        each
-        for each, checkpoint in read_checkpoints(connection, follower.tables)
-        if (each == name or each.startswith(f"{name}#")) and each not in own and checkpoint.declaration is not None
+        kept
+        for kept, checkpoint in read_checkpoints(connection, follower.tables)
+        if (kept == name or kept.startswith(f"{name}#")) and kept not in own and checkpoint.declaration is not None
     ]
     if others:
         raise DeclarationError(

@@ -178,7 +178,7 @@ class EventReplayer:
         if not isinstance(name, str):
             raise TypeError(f"retire() takes the name that something is kept under, such as 'order_list', not {name!r}")
         stored = versioned_name("EventReplayer.retire()", name, version)
-        declared = {*self._tables.read_models, *(each.name for each in consumers_on(self._tables))}
+        declared = {*self._tables.read_models, *(consumer.name for consumer in consumers_on(self._tables))}
         if stored in declared:
             raise DeclarationError(
                 f"{name!r} version {version} is what the code declares; only what it no longer declares can be retired"

@@ -75,7 +75,7 @@ def _given_back(connection: Connection, follower: Follower, before: Checkpoint, 
 
 
 def _named(session: Session, tables: EventSourceTables, name: str) -> Subscription:
-    known = {each.name: each for each in (*subscriptions_on(tables), *readers_on(session, tables))}
+    known = {follower.name: follower for follower in (*subscriptions_on(tables), *readers_on(session, tables))}
     if name not in known:
         is_model = name in tables.read_models
         what = f"{name!r} is a read model; rebuild it" if is_model else f"there is no subscription and no reader {name!r}"

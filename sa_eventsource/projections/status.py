@@ -111,7 +111,7 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
     parked = consumer.tables.parked_events
     number = connection.scalar(select(func.count()).select_from(parked).where(parked.c.projection_name == consumer.name))
     state = _state(connection, consumer, kind, checkpoints)
-    error = next((each.error for each in checkpoints if each.error is not None), None)
+    error = next((checkpoint.error for checkpoint in checkpoints if checkpoint.error is not None), None)
     if state in WELL and behind.events:
         limit = _LONG_CALL if isinstance(consumer, Subscription) else _LONG_BATCH
         held = held_by(connection, consumer.tables, [follower.name for follower, _ in parts], seconds=limit)
@@ -125,10 +125,12 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
         version=getattr(model, "__version__", 1),
         event_types=tuple(consumer.event_classes),
         state=state,
-        position=max(each.position for each in checkpoints),
+        position=max(checkpoint.position for checkpoint in checkpoints),
         lag_events=behind.events,
         lag_seconds=behind.seconds,
-        processed_at=max((each.processed_at for each in checkpoints if each.processed_at is not None), default=None),
+        processed_at=max(
+            (checkpoint.processed_at for checkpoint in checkpoints if checkpoint.processed_at is not None), default=None
+        ),
         parked_events=number or 0,
         error=error,
     )
@@ -175,19 +177,19 @@ def _kind(consumer: Consumer) -> Kind:
 
 def _state(connection: Connection, consumer: Consumer, kind: Kind, checkpoints: list[Checkpoint]) -> State:
     state: State = "running"
-    if not all(each.is_readable for each in checkpoints):
+    if not all(checkpoint.is_readable for checkpoint in checkpoints):
         state = "unreadable"
-    elif kind != "strong model" and any(is_moved(connection, consumer.tables, each) for each in checkpoints):
+    elif kind != "strong model" and any(is_moved(connection, consumer.tables, checkpoint) for checkpoint in checkpoints):
         state = "moved"
-    elif any(each.declaration not in (None, consumer.fingerprint) for each in checkpoints):
+    elif any(checkpoint.declaration not in (None, consumer.fingerprint) for checkpoint in checkpoints):
         state = "outdated"
-    elif any(each.status == STOPPED for each in checkpoints):
+    elif any(checkpoint.status == STOPPED for checkpoint in checkpoints):
         state = "stopped"
-    elif any(each.status == WAITING for each in checkpoints):
+    elif any(checkpoint.status == WAITING for checkpoint in checkpoints):
         state = "waiting"
-    elif any(each.failed_position is not None for each in checkpoints):
+    elif any(checkpoint.failed_position is not None for checkpoint in checkpoints):
         state = "retrying"
-    elif any(each.declaration is None for each in checkpoints):
+    elif any(checkpoint.declaration is None for checkpoint in checkpoints):
         state = "new" if kind != "strong model" else _state_without_checkpoint(connection, consumer)
     return state
 

@@ -67,19 +67,19 @@ def check_stretch(positions: Any, times: Any) -> tuple[tuple[int, int] | None, t
     """
     if positions is None and times is None:
         raise ValueError("rebuild_between() needs positions=(first, last) or times=(begin, end)")
-    found = None
+    stretch = None
     if positions is not None:
         first, last = (
-            whole_number("rebuild_between(positions=...)", each, minimum=0, meaning="two positions, 0 or more")
-            for each in _pair("positions=(first, last)", positions)
+            whole_number("rebuild_between(positions=...)", position, minimum=0, meaning="two positions, 0 or more")
+            for position in _pair("positions=(first, last)", positions)
         )
-        found = first, last
+        stretch = first, last
     if times is None:
-        return found, None
+        return stretch, None
     begin, end = _pair("times=(begin, end)", times)
     for moment in (begin, end):
         check_moment("rebuild_between(times=...)", moment)
-    return found, (begin, end)
+    return stretch, (begin, end)
 
 
 def _pair(wanted: str, value: Any) -> tuple[Any, Any]:

@@ -113,8 +113,8 @@ def announce(_session: Session, _token: UUID) -> None:
 
 def announce_commit() -> None:
     """Have all announcers of this process announce a commit."""
-    for each in list(_announcers):
-        each.announce()
+    for announcer in list(_announcers):
+        announcer.announce()
 
 
 class Listener:

@@ -141,7 +141,7 @@ class Polling:
     def _let_work(self, session: Session, until: float) -> None:
         """Let the active followers work, always the one next that has worked for the shortest time."""
         while self._active and not self.stopping():
-            turns = min(self._active, key=lambda each: each.seconds)
+            turns = min(self._active, key=lambda active: active.seconds)
             step = turns.take(session)
             if step.events:
                 self._last_news = time.monotonic()

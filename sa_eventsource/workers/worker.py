@@ -95,7 +95,7 @@ class Worker:
     @property
     def names(self) -> tuple[str, ...]:
         """What it looks after."""
-        return (*(each.name for each in self._consumers), *(each.name for each in self._companions))
+        return (*(consumer.name for consumer in self._consumers), *(companion.name for companion in self._companions))
 
     @property
     def error(self) -> BaseException | None:
@@ -159,8 +159,8 @@ class Worker:
         with self._sessions() as session:
             polling.run(session)
         self._hindered = polling.hindered
-        for each in self._companions:
-            each.run_once()
+        for companion in self._companions:
+            companion.run_once()
         return polling.taken
 
     def stop(self) -> None:
@@ -202,9 +202,11 @@ class Worker:
 
     def _polling(self, stopping: Callable[[], bool]) -> Polling:
         with self._sessions() as session:
-            dialects = [session.get_bind(**each.bind_arguments).dialect for each in self._consumers]
+            dialects = [session.get_bind(**consumer.bind_arguments).dialect for consumer in self._consumers]
         followers = [
-            follower for each, dialect in zip(self._consumers, dialects, strict=True) for follower in followers_of(each, dialect)
+            follower
+            for consumer, dialect in zip(self._consumers, dialects, strict=True)
+            for follower in followers_of(consumer, dialect)
         ]
         return Polling(followers, self._pace, self._retries, stopping)
 
