@@ -267,7 +267,9 @@ def settle(session: Session) -> UUID | None:
     if outer.nested:
         into.streams |= written.streams
         if written.new is not None:
-            into.new = written.new if into.new is None else into.new | written.new
+            if into.new is None:
+                into.new = WeakSet()
+            into.new.update(written.new)  # not made again of all: a savepoint costs the same however many came before
             for state in written.new:
                 for flushed in ledger.flushed.get(state, ()):
                     flushed.by = outer if flushed.by is transaction else flushed.by

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -15,7 +17,7 @@ from tests.orders import Base, Customer, NoteAdded, Order, OrderPaid, OrderPlace
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def test_rollback_before_a_flush_leaves_a_new_aggregate_to_be_added_again(database: Engine) -> None:
@@ -192,6 +194,39 @@ def test_a_new_aggregate_changed_in_a_released_savepoint_keeps_all_events_when_a
         session.add(order)
         session.commit()
     assert stored_types(database) == ["OrderPlaced", "OrderPaid", "NoteAdded"]
+
+
+def _calls(work: Callable[[], object]) -> int:
+    """Count the functions that are called, Python's and C's: unlike the time, the same on every machine."""
+    calls = count()
+    sys.setprofile(lambda _frame, what, _argument: next(calls) if what in {"call", "c_call"} else None)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return next(calls)
+
+
+@pytest.mark.parametrize("within", ["transaction", "savepoint"])
+def test_a_savepoint_costs_the_same_however_many_came_before(sqlite_engine: Engine, within: str) -> None:
+    Base.metadata.create_all(sqlite_engine)
+    held: list[Order] = []
+
+    def savepoint(session: Session) -> None:
+        with session.begin_nested():
+            held.append(Order.place())
+            session.add(held[-1])
+
+    with Session(sqlite_engine) as session:
+        if within == "savepoint":
+            session.begin_nested()
+        for _ in range(3):
+            savepoint(session)
+        before = min(_calls(lambda: savepoint(session)) for _ in range(3))
+        for _ in range(300):
+            savepoint(session)
+        after = min(_calls(lambda: savepoint(session)) for _ in range(3))
+    assert after <= 1.1 * before
 
 
 def test_a_released_savepoint_within_one_rolled_back_is_undone(database: Engine) -> None:

@@ -300,6 +300,8 @@ class TwinMachine(RuleBasedStateMachine):
             deeds = ["collect", "forget"]
         if hook == "do_orm_execute":
             deeds.append("hide")
+        if hook == "after_soft_rollback" and self.is_armed(hook):
+            return  # it is called twice for a flush of aggregates that fails, see the table: where one raises, another would follow
         if hook == "loaded_as_persistent":
             if self.smudged:
                 return
@@ -307,6 +309,10 @@ class TwinMachine(RuleBasedStateMachine):
         deed = data.draw(st.sampled_from(deeds), label="deed")
         slot = data.draw(st.sampled_from(self.filled() or [0]), label="slot")
         self.do(v.Arm(hook, deed, slot, key, *self.marks()))
+
+    def is_armed(self, hook: str) -> bool:
+        assert self.pair is not None
+        return any(each.name == hook for world in (self.pair.ours, self.pair.twins) for each in world.armed)
 
     @precondition(lambda self: self.pair is not None and self.pair.twins.session.get_bind() is not None)
     @rule(data=st.data(), poison=st.booleans())
