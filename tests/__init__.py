@@ -1,6 +1,7 @@
 """The tests; where SA_EVENTSOURCE_TEST_PARTITIONS is set, all of them on a log with so many hash partitions."""
 
 import os
+from dataclasses import fields
 
 from sa_eventsource import EventSourceOptions
 
@@ -9,5 +10,5 @@ PARTITIONS = int(os.environ.get("SA_EVENTSOURCE_TEST_PARTITIONS", "0")) or None
 
 if PARTITIONS is not None:
     # Bases are declared while modules are imported, in processes that tests start too: a fixture would come too late for them.
-    defaults = EventSourceOptions.__init__.__defaults__ or ()
-    EventSourceOptions.__init__.__defaults__ = (*defaults[:-1], PARTITIONS)
+    defaults = {each.name: each.default for each in fields(EventSourceOptions)} | {"partitions": PARTITIONS}
+    EventSourceOptions.__init__.__defaults__ = tuple(defaults.values())

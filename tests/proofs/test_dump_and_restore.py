@@ -19,6 +19,7 @@ from sa_eventsource.consumers.shards import followers_of
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import sum_
+from tests import PARTITIONS
 from tests.cli.commands import fail, succeed
 from tests.databases import DatabasePool, EmbeddedServer
 from tests.processes import finish, guard
@@ -164,7 +165,8 @@ def fill(engine: Engine) -> None:
 def dump_and_restore(origin: Engine, target: Engine, *dump_options: str) -> None:
     with tempfile.TemporaryFile() as dumped:
         dump = [BINARIES / "pg_dump", "--no-owner", *dump_options, "--dbname", _uri(origin)]
-        restore = [BINARIES / "psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", _uri(target)]
+        at_once = [] if PARTITIONS is None else ["--single-transaction"]  # each partition has a COPY of its own
+        restore = [BINARIES / "psql", "--quiet", *at_once, "--set", "ON_ERROR_STOP=1", "--dbname", _uri(target)]
         done = [finish(dump, stdout=dumped)]
         dumped.seek(0)
         done.append(finish(restore, stdin=dumped))
