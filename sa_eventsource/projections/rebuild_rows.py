@@ -6,7 +6,7 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import BigInteger, delete, func, literal_column, or_, select
 
 from sa_eventsource.arguments import comparable_moment
 from sa_eventsource.checkpoints import at_end, lock_checkpoint, of_consumer, of_taken
@@ -184,7 +184,11 @@ def _read(
     parameters: dict[str, Any] | None = None,
 ) -> Iterator[RecordedEvent[Any]]:
     events = definition.tables.events
-    statement = select_events(events).where(*where).order_by(events.c.position)
+    by_position: ColumnElement[int] = events.c.position
+    if parameters and "stream_ids" in parameters:
+        # A cursor is planned for its first rows: it would walk the index on positions through the log, for those of a few streams.
+        by_position = by_position + literal_column("0", BigInteger)
+    statement = select_events(events).where(*where).order_by(by_position)
     rows = connection.execute(statement, parameters or {}, execution_options={"yield_per": _READ_AT_A_TIME})
     return (recorded(row) for row in rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -102,9 +103,10 @@ def plans(engine: Engine) -> Iterator[list[str]]:
     """Collect how PostgreSQL executes what reads the log."""
     found: list[str] = []
 
-    def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if "events" in statement and statement.startswith(("SELECT", "INSERT", "WITH")):
-            rows = connection.connection.cursor().execute(f"EXPLAIN {statement}", parameters).fetchall()
+            as_cursor = "DECLARE a CURSOR FOR " if getattr(cursor, "name", "") else ""  # is planned for its first rows
+            rows = connection.connection.cursor().execute(f"EXPLAIN {as_cursor}{statement}", parameters).fetchall()
             found.append("\n".join(line for (line,) in rows))
 
     event.listen(engine, "before_cursor_execute", explain)
@@ -124,7 +126,7 @@ def test_the_rest_of_the_log_is_not_read(filled: Engine, model: type[Any], keys:
         with plans(filled) as found:
             assert EventReplayer(filled, Base).rebuild_rows(model, keys) == 2
         assert found
-        assert not [each for each in found if "Seq Scan on events" in each]
+        assert not [each for each in found if re.search(r"Seq Scan on events|using \w*position", each)]
     assert {each.check for each in verify(filled, Base).findings} == {"aggregate types"}, "the rows are right"
 
 

@@ -165,7 +165,8 @@ def fill(engine: Engine) -> None:
 def dump_and_restore(origin: Engine, target: Engine, *dump_options: str) -> None:
     with tempfile.TemporaryFile() as dumped:
         dump = [BINARIES / "pg_dump", "--no-owner", *dump_options, "--dbname", _uri(origin)]
-        at_once = [] if PARTITIONS is None else ["--single-transaction"]  # each partition has a COPY of its own
+        # Each partition has a COPY of its own.
+        at_once = [] if PARTITIONS is None or "--inserts" in dump_options else ["--single-transaction"]
         restore = [BINARIES / "psql", "--quiet", *at_once, "--set", "ON_ERROR_STOP=1", "--dbname", _uri(target)]
         done = [finish(dump, stdout=dumped)]
         dumped.seek(0)
