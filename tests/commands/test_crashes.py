@@ -50,15 +50,16 @@ def _runs_out(engine: Engine) -> bool:
 STATEMENTS = [f"{when} {verb}" for verb in ("SELECT", "INSERT", "UPDATE") for when in ("before", "after")]
 
 
+@pytest.mark.parametrize("number", [2, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 5, 11))])
 @pytest.mark.parametrize("kind", [*STATEMENTS, "before COMMIT", "COMMIT sent"])
-def test_a_worker_that_is_killed_has_done_all_or_nothing(kind: str, postgres_engine: Engine) -> None:
+def test_a_worker_that_is_killed_has_done_all_or_nothing(kind: str, number: int, postgres_engine: Engine) -> None:
     Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         for number in range(COMMANDS):
             schedule(session, OrderCake(flavour=f"{number:02}"), base=Base)
         session.commit()
     url = postgres_engine.url.render_as_string(hide_password=False)
-    with Child(work, url, cuts=(Cut(2, kind),)) as worker:
+    with Child(work, url, cuts=(Cut(number, kind),)) as worker:
         assert worker.until_it_stops() == kind
         worker.kill()
     wait_until(lambda: _runs_out(postgres_engine))
