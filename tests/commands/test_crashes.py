@@ -55,8 +55,8 @@ STATEMENTS = [f"{when} {verb}" for verb in ("SELECT", "INSERT", "UPDATE") for wh
 def test_a_worker_that_is_killed_has_done_all_or_nothing(kind: str, number: int, postgres_engine: Engine) -> None:
     Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
-        for number in range(COMMANDS):
-            schedule(session, OrderCake(flavour=f"{number:02}"), base=Base)
+        for each in range(COMMANDS):
+            schedule(session, OrderCake(flavour=f"{each:02}"), base=Base)
         session.commit()
     url = postgres_engine.url.render_as_string(hide_password=False)
     with Child(work, url, cuts=(Cut(number, kind),)) as worker:
