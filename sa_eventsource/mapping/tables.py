@@ -54,7 +54,8 @@ class EventSourceOptions:
         events: Name of the event log.
         projections: Name of the read models' shared table.
         snapshots: Name of the snapshots' table.
-        projection_positions: Name of the checkpoints of read models and subscriptions.
+        projection_positions: Name of the checkpoints of read models and subscriptions. Two logs in one schema need two: those of a
+            log that was moved are translated with it.
         parked_events: Name of the table of events that one of them could not take.
         projections_gin: Whether the shared table has a GIN index on ``data``, for queries that ask with ``@>`` or ``?``. Without it
             rows are written faster. Where the table is there, the next ``alembic revision --autogenerate`` drops or adds it.
