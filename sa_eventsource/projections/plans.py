@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sa_eventsource.checkpoints import STOPPED, Snapshot, begin, check_cluster, next_batch
-from sa_eventsource.consumers import Relay
-from sa_eventsource.projections.relaying import refuse_other_shards
+from sa_eventsource.projections.other_shards import refuse_other_shards
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -117,8 +116,8 @@ def before_failure(connection: Connection, follower: Follower, checkpoint: Check
 
 def plan_next(connection: Connection, follower: Follower, checkpoint: Checkpoint, limit: int) -> Plan:
     """Plan to take the next events, or, for a consumer that does not begin with the log, to begin."""
-    if checkpoint.declaration is None and isinstance(follower.consumer, Relay):
-        refuse_other_shards(connection, follower)
+    if checkpoint.declaration is None:
+        refuse_other_shards(connection, follower.consumer)
     if checkpoint.declaration is None and follower.consumer.begins != "beginning":
         begun = begin(connection, follower, checkpoint, follower.consumer.begins)
         return Plan(checkpoint, None, begun, Step("idle" if begun is None else "taken"))

@@ -7,9 +7,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.checkpoints import read_batch, read_checkpoints
-from sa_eventsource.consumers import followers_of
-from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.checkpoints import read_batch
 from sa_eventsource.projections.failures import error_text
 from sa_eventsource.projections.parking import park, park_behind_others
 from sa_eventsource.store import read_events
@@ -82,30 +80,6 @@ def relay_stored(connection: Connection, relay: Relay, event_ids: Sequence[UUID]
     delivery = relay.deliver(read_events(connection, events, [events.c.event_id.in_(event_ids)]))
     taken = [event_id for event_id in event_ids if event_id in delivery.taken]
     return taken, next(iter(delivery.refused.values()), delivery.delayed)
-
-
-def refuse_other_shards(connection: Connection, follower: Follower) -> None:
-    """Refuse to begin anew with what other shards of a relay have handed over, which had another number of them.
-
-    Args:
-        connection: In a transaction that holds the follower's checkpoint.
-        follower: A follower that has not begun.
-
-    Raises:
-        DeclarationError: There is a checkpoint of another number of shards.
-    """
-    name = follower.consumer.name
-    own = {shard.name for shard in followers_of(follower.consumer, connection.dialect)}
-    others = [
-        kept
-        for kept, checkpoint in read_checkpoints(connection, follower.tables)
-        if (kept == name or kept.startswith(f"{name}#")) and kept not in own and checkpoint.declaration is not None
-    ]
-    if others:
-        raise DeclarationError(
-            f"publisher {name!r} has begun with another number of shards ({', '.join(others)}), and would publish all once more. "
-            "Declare that number, or give the publisher another name, with start=, when the old one has nothing left to take"
-        )
 
 
 def _settled(events: Sequence[RecordedEvent[Any]], delivery: Delivery, confirmed: AbstractSet[UUID]) -> list[RecordedEvent[Any]]:

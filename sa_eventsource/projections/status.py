@@ -9,6 +9,7 @@ from sqlalchemy import exists, func, select
 
 from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, held_by, is_moved, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import Reader, Subscription, followers_of
+from sa_eventsource.projections.other_shards import other_shards
 from sa_eventsource.projections.transaction import begin
 from sa_eventsource.store import database_of
 
@@ -189,6 +190,8 @@ def _state(connection: Connection, consumer: Consumer, kind: Kind, checkpoints: 
         state = "waiting"
     elif any(checkpoint.failed_position is not None for checkpoint in checkpoints):
         state = "retrying"
+    elif any(checkpoint.declaration is None for checkpoint in checkpoints) and other_shards(connection, consumer):
+        state = "outdated"
     elif any(checkpoint.declaration is None for checkpoint in checkpoints):
         state = "new" if kind != "strong model" else _state_without_checkpoint(connection, consumer)
     return state

@@ -439,3 +439,22 @@ def test_an_error_in_short() -> None:
     assert in_short("builtins") == "builtins"
     assert in_short("no traceback. At all: none") == "no traceback. At all: none"
     assert in_short("") == ""
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (3, 4)])
+def test_a_model_that_is_split_otherwise_is_outdated_and_takes_nothing_twice(
+    postgres_engine: Engine, before: int, after: int
+) -> None:
+    shop = Shop(postgres_engine, EVENTUAL)
+    definition = shop.model.__read_model_definition__
+    definition.shards = before
+    shop.place("1", "2", "3")
+    shop.manager.catch_up()
+    definition.shards = after
+    shop.place("4")
+    with pytest.raises(ReadModelChangedError):
+        shop.manager.catch_up()
+    assert Worker(postgres_engine, shop.base).run_once() == 0
+    assert (shop.state, orders(shop)) == ("outdated", 3)
+    shop.rebuild()
+    assert (shop.state, orders(shop)) == ("running", 4)
