@@ -32,7 +32,7 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy.dialects.postgresql import OID, REGCLASS
 
 from sa_eventsource.mapping import quoted
 
@@ -76,15 +76,13 @@ def beginning(definition: ReadModelDefinition, own: Own, insert: Any) -> Any:
 def _is_first_to_try(definition: ReadModelDefinition, own: Own) -> ColumnElement[bool]:
     """Take a lock until the transaction ends; false, without waiting, where another transaction has it.
 
-    The number of the table in the catalogue distinguishes the logs of tenants.
+    The number of the table in the catalogue distinguishes the logs of tenants. Of a partitioned log it is that of the whole table:
+    two transactions may write to different partitions.
     """
     events = definition.tables.events
-    log = (
-        select(cast(literal_column("tableoid", OID), Text))
-        .select_from(events)
-        .where(_is_own(events, own))
-        .limit(literal_column("1", Integer))
-    )
+    written_to = literal_column("tableoid", OID)
+    whole = func.coalesce(cast(func.pg_partition_root(cast(written_to, REGCLASS)), OID), written_to)
+    log = select(cast(whole, Text)).select_from(events).where(_is_own(events, own)).limit(literal_column("1", Integer))
     key = log.correlate(None).scalar_subquery() + quoted(f"/beginning/{definition.name}")
     return func.pg_try_advisory_xact_lock(func.hashtextextended(key, literal_column("0", BigInteger)), type_=Boolean())
 
