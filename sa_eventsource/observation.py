@@ -36,6 +36,11 @@ def observe(observer: Callable[[Observation], AbstractContextManager[object]]) -
     return lambda: _observers.remove(observer)
 
 
+def is_observed() -> bool:
+    """Check whether there are observers; without any, nothing need be said."""
+    return bool(_observers)
+
+
 def observed(operation: Operation, subject: str) -> AbstractContextManager[Observation]:
     """Run an operation before the eyes of the observers, if there are any."""
     return _before_all(Observation(operation, subject)) if _observers else _UNOBSERVED

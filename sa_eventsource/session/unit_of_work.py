@@ -16,7 +16,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, identity_of
 from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError, ReadOnlyAggregateError
-from sa_eventsource.mapping import EventRecord
+from sa_eventsource.mapping import EventRecord, id_as_text
 from sa_eventsource.session import ledger
 from sa_eventsource.session.routing import connection_for
 from sa_eventsource.session.sqlalchemy_internals import (
@@ -246,7 +246,7 @@ def _stream(
     session: Session, definition: AggregateDefinition, aggregate: AggregateRoot[Any], state: InstanceState[Any]
 ) -> StreamAppend | None:
     pending = tuple(books_of(aggregate).pending)
-    aggregate_id = definition.text_id(identity_of(aggregate))
+    aggregate_id = id_as_text(identity_of(aggregate), definition.id_type, definition.aggregate_type)
     if not pending:
         if books_of(aggregate).is_read_only:
             raise ReadOnlyAggregateError(definition.aggregate_type, aggregate_id, aggregate.version)

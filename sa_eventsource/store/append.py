@@ -10,7 +10,7 @@ from sqlalchemy import exists, select
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.mapping import APPENDED, json_rows
-from sa_eventsource.observation import observed
+from sa_eventsource.observation import is_observed, observed
 from sa_eventsource.store.connections import require_transaction
 from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.insert_statements import insert_statements
@@ -174,8 +174,11 @@ def insert_events(session: Session, log: LogAppend) -> Appended:
     if len(streams) > 1:
         streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id))
     require_transaction(connection)
-    with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
-        observation.events = _insert(connection, tables, streams)
+    if is_observed():
+        with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
+            observation.events = _insert(connection, tables, streams)
+    else:
+        _insert(connection, tables, streams)
     return Appended(session, connection, tables, streams)
 
 
