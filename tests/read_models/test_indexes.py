@@ -248,7 +248,9 @@ def test_the_shared_table_can_do_without_its_gin_index(postgres_engine: Engine) 
     assert gin_indexes() == ["ix_projections_data"]
     with postgres_engine.connect() as connection:
         changes = compare_metadata(MigrationContext.configure(connection), Lean.metadata)
-    assert [(each[0], each[1].name) for each in changes] == [("remove_index", "ix_projections_data")]
+    names = [(each[0], each[1].name) for each in changes]
+    # Of partitions, Alembic is taught by sa_eventsource.migrations.
+    assert [each for each in names if not each[1].startswith("events_p")] == [("remove_index", "ix_projections_data")]
     Full.metadata.drop_all(postgres_engine)
     Lean.metadata.create_all(postgres_engine)
     assert gin_indexes() == []
