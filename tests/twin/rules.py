@@ -84,12 +84,13 @@ def _id_of(account: Twin) -> str:
 
 
 def _restore(session: Session, instance: object) -> None:
-    """An aggregate that becomes transient has all its events back, also where it was expired before."""
-    if isinstance(instance, Twin) and "marks" not in vars(instance):
+    """An aggregate that becomes transient has its events and its id back, also where it, or the id alone, was expired before."""
+    if isinstance(instance, Twin) and not {"id", "marks"} <= vars(instance).keys():
         for _, each, id_, marks in reversed(session.info.get(_WRITTEN, [])):
             if each() is instance:
                 for name, value in (("id", id_), ("marks", marks), ("total", len(marks)), ("version", len(marks))):
-                    set_committed_value(instance, name, value)
+                    if name not in vars(instance):
+                        set_committed_value(instance, name, value)
                 break
 
 
