@@ -30,6 +30,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.checkpoints import adopt
 from sa_eventsource.read_models import append, count
+from tests import PARTITIONS
 from tests.databases import EmbeddedServer
 from tests.processes import finish, guard
 from tests.proofs.test_dump_and_restore import BINARIES
@@ -149,7 +150,8 @@ def subscribed(published: str) -> Iterator[tuple[Engine, Engine]]:
             note(source, f"i{number % 7}", str(number))
         uri = make_url(source.url)
         connection = f"host={uri.query['host']} user={uri.username} dbname={uri.database}"
-        execute(source, f"CREATE PUBLICATION log FOR {published}")
+        as_one = "" if PARTITIONS is None else " WITH (publish_via_partition_root = true)"
+        execute(source, f"CREATE PUBLICATION log FOR {published}{as_one}")
         execute(target, f"CREATE SUBSCRIPTION log CONNECTION '{connection}' PUBLICATION log")
         wait_until(lambda: number_of_events(target) == 20)
         yield source, target
