@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, text
 
+from sa_eventsource.checkpoints import is_replicated
 from sa_eventsource.mapping import found_partitions, regclass_name
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
@@ -55,6 +56,8 @@ def _check_positions(connection: Connection, tables: EventSourceTables) -> Itera
             f"position {position}",
             f"{times} events have it: the sequence that positions are drawn from was set back. Rebuild the read models",
         )
+    if is_replicated(connection, tables):
+        return  # the positions come with the events, and the sequence is set when the events no longer do
     drawn = text("""
         SELECT CASE WHEN has_sequence_privilege(sequence, 'USAGE, SELECT')
             THEN coalesce(pg_sequence_last_value(CAST(sequence AS regclass)), 0) END
