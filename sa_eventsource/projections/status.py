@@ -44,8 +44,8 @@ _REASONS: dict[State, str] = {
 }
 
 
-_LONG_BATCH, _LONG_CALL = 5.0, 60.0
-"""Seconds after which a checkpoint is said to be held: of a model, and of what may wait for other systems meanwhile."""
+_LONG = 60.0
+"""Seconds after which a checkpoint is said to be held: longer than a worker's own steps, unless they wait for something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,7 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
     state = _state(connection, consumer, kind, checkpoints)
     error = next((checkpoint.error for checkpoint in checkpoints if checkpoint.error is not None), None)
     if state in WELL and behind.events:
-        limit = _LONG_CALL if isinstance(consumer, Subscription) else _LONG_BATCH
-        held = held_by(connection, consumer.tables, [follower.name for follower, _ in parts], seconds=limit)
+        held = held_by(connection, consumer.tables, [follower.name for follower, _ in parts], seconds=_LONG)
         state, error = ("waiting", held) if held is not None else (state, error)
     session.rollback()
     model: type[Any] | None = getattr(consumer, "model", None)

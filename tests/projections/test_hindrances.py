@@ -313,7 +313,7 @@ def test_a_running_worker_goes_on_when_the_way_is_free(pg_notes: Engine) -> None
 
 def test_a_checkpoint_that_somebody_holds_is_no_running_follower(pg_notes: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can note there that the follower waits."""
-    monkeypatch.setattr(projection_status, "_LONG_BATCH", 0.05)
+    monkeypatch.setattr(projection_status, "_LONG", 0.05)
     write(pg_notes, a="x")
     run(pg_notes, "declared")
     for lock in (
@@ -336,7 +336,7 @@ def test_a_checkpoint_that_somebody_holds_is_no_running_follower(pg_notes: Engin
 def test_a_checkpoint_that_a_prepared_transaction_holds_is_found_too(
     preparing_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projection_status, "_LONG_BATCH", 0.05)
+    monkeypatch.setattr(projection_status, "_LONG", 0.05)
     Base.metadata.create_all(preparing_engine)
     write(preparing_engine, a="x")
     run(preparing_engine, "declared")
