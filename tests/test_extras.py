@@ -47,6 +47,7 @@ def _without(*modules: str, statement: str) -> str:
         ("rich", "cli", "sa_eventsource.cli"),
         ("opentelemetry", "telemetry", "sa_eventsource.telemetry"),
         ("pyarrow", "parquet", "sa_eventsource.transfer.parquet"),
+        ("faststream", "rabbitmq", "sa_eventsource.publishing.faststream_inbox"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, part: str) -> None:

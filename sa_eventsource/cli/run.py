@@ -82,7 +82,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
 
 def follow(worker: Worker, *, once: bool) -> None:
     """Have a worker follow the log in this process: until a signal, or once."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=Console(stderr=True))])
+    _log_to(Console(stderr=True))
     if once:
         typer.echo(f"took {worker.run_once()} events", err=True)
         for name, why in worker.hindered.items():
@@ -94,6 +94,14 @@ def follow(worker: Worker, *, once: bool) -> None:
     stop = threading.Event()
     _stop_on_signals(stop)
     log.info("stopped; took %d events", worker.run(stop))
+
+
+def _log_to(console: Console) -> None:
+    """Log for those who look on; for a file or a journal, each message whole in its line."""
+    if console.is_terminal:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console)])
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
-from faststream import Context, Depends
-from faststream.exceptions import AckMessage
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
+from sa_eventsource.extras import needs_extra
 from sa_eventsource.publishing.inbox import Inbox
+
+with needs_extra("rabbitmq", "sa_eventsource.publishing.faststream_inbox"):  # or that of another broker
+    from faststream import Context, Depends
+    from faststream.exceptions import AckMessage
 
 # FastStream reads the annotations of what it calls, so that they are no texts here.
 _Message = Annotated[Any, Context("message")]

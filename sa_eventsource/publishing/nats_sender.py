@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _FORMAT = JSONFormat()
 _ENCODED = frozenset(' "%')
 _SAFE = "!#$&'()*+,/:;<=>?@[\\]^`{|}~"
+_STREAM_MISMATCH = 10060
+"""JetStream's code for: another stream has the subject than the one that the publisher names."""
+_OTHER_STREAM = Refused("another stream of JetStream has the subject than the one that is named")
 _NOBODY_ANSWERS = Delayed("nobody takes the subject: the stream is not there, or JetStream is not ready")
 
 
@@ -45,8 +48,13 @@ class NatsSender(Sender):
             [self._send(stream, message) for message in messages],
             is_lost=lambda: not connection.is_connected or connection.stats["reconnects"] != connected,
         )
-        for index, message in enumerate(messages):
-            if outcomes[index] == _NOBODY_ANSWERS and not await self._has_stream(stream, message.subject):
+        doubtful = [index for index, outcome in enumerate(outcomes) if outcome in (_NOBODY_ANSWERS, _OTHER_STREAM)]
+        if doubtful and self.channel is not None and not await self._is_there(stream.stream_info(self.channel)):
+            missing = Delayed(f"the stream {self.channel} is not there")
+            return [missing if index in doubtful else outcome for index, outcome in enumerate(outcomes)]
+        for index in doubtful:
+            subject = messages[index].subject
+            if outcomes[index] == _NOBODY_ANSWERS and not await self._is_there(stream.find_stream_name_by_subject(subject)):
                 outcomes[index] = Refused("no stream of JetStream has the subject")
         return outcomes
 
@@ -68,14 +76,16 @@ class NatsSender(Sender):
         """Tell whether an error says that a message will never be taken."""
         if isinstance(error, NoStreamResponseError):
             return _NOBODY_ANSWERS
+        if isinstance(error, BadRequestError) and error.err_code == _STREAM_MISMATCH:
+            return _OTHER_STREAM
         if isinstance(error, MaxPayloadError | BadRequestError | BadSubjectError | BadHeaderError):
             return Refused(described(error))
         return Delayed(described(error))
 
     @staticmethod
-    async def _has_stream(stream: JetStreamContext, subject: str) -> bool:
+    async def _is_there(asked: Coroutine[Any, Any, object]) -> bool:
         try:
-            await stream.find_stream_name_by_subject(subject)
+            await asked
         except NotFoundError:
             return False
         return True
@@ -84,7 +94,12 @@ class NatsSender(Sender):
 def _headers(message: Message) -> dict[str, str]:
     binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
     headers = {name: _encoded(value) for name, value in binary.headers.items()}
-    return {**message.headers, **headers, "content-type": CONTENT_TYPE, Header.MSG_ID: str(message.event_id)}
+    return {**message.headers, **headers, "content-type": CONTENT_TYPE, Header.MSG_ID: _message_id(message)}
+
+
+def _message_id(message: Message) -> str:
+    """Make the id that JetStream knows repetitions by: what another publisher sends of the event, or elsewhere, is none."""
+    return _encoded(f"{message.event_id} {message.attributes['source']} {message.subject}")
 
 
 def _encoded(value: str) -> str:

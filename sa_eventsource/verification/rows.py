@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.checkpoints import Checkpoint
     from sa_eventsource.consumers import Follower
+    from sa_eventsource.events import RecordedEvent
     from sa_eventsource.read_models import ReadModelDefinition
     from sa_eventsource.verification.findings import Progress
     from sa_eventsource.verification.sample import Sample
@@ -67,7 +68,7 @@ class RowCheck:
         try:
             folded = self._fold(is_chosen, progress)
         except EventSourceError as error:
-            yield Finding("read models", definition.name, f"its events cannot be read: {error}")
+            yield Finding("read models", definition.name, f"its rows cannot be compared: {error}")
             return
         with self._connection.execute(select(*stored), execution_options={"yield_per": BY_THE_WAY}) as rows:
             for values in rows:
@@ -102,14 +103,22 @@ class RowCheck:
             taken = [results.enter_context(self._taken(*each)) for each in self._checkpoints()]
             for number, each in enumerate(merge(*taken, key=attrgetter("position")), 1):
                 if self._may_be_chosen(each, is_chosen):
-                    event = recorded(each)
-                    key = definition.key_of(event)
-                    if key is not None and is_chosen(definition.row_id(key)):
-                        step(definition, rows, event)
+                    self._add(recorded(each), rows, is_chosen)
                 if number % BY_THE_WAY == 0:
                     progress(definition.name, number, total)
         progress(definition.name, total or 0, total)
         return rows
+
+    def _add(self, event: RecordedEvent[Any], rows: dict[_Key, Row], is_chosen: Callable[[str], bool]) -> None:
+        definition = self._definition
+        try:
+            key = definition.key_of(event)
+            if key is not None and is_chosen(definition.row_id(key)):
+                step(definition, rows, event)
+        except EventSourceError:
+            raise
+        except Exception as error:  # an @evolves method of the application may raise anything
+            raise definition.refused([event], error) from error
 
     def _may_be_chosen(self, event: StoredEvent[Any], is_chosen: Callable[[str], bool]) -> bool:
         """Leave out, without reading its payload, an event of another stream where each stream has a row."""

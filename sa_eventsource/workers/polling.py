@@ -40,6 +40,7 @@ class Polling:
         pace: How often to ask.
         retries: How often an event is tried.
         stopping: Returns whether to come to an end; asked between two batches.
+        has_one_run: Whether there is one run and no further one.
         is_listening: Whether the worker hears of commits, so that it need not ask so often.
     """
 
@@ -47,6 +48,7 @@ class Polling:
     pace: Pace
     retries: RetryPolicy
     stopping: Callable[[], bool]
+    has_one_run: bool = False
     is_listening: bool = False
     _all: dict[str, Turns] = field(default_factory=dict, init=False)
     _logs: list[NewEvents] = field(default_factory=list, init=False)
@@ -108,7 +110,7 @@ class Polling:
             bind_arguments = follower.consumer.bind_arguments
             key = id(session.get_bind(**bind_arguments)), follower.tables.events.key
             new_events = logs.setdefault(key, NewEvents(follower.tables, bind_arguments))
-            self._all[follower.name] = Turns(follower, new_events, self.pace, self.retries)
+            self._all[follower.name] = Turns(follower, new_events, self.pace, self.retries, self.has_one_run)
         self._logs = list(logs.values())
 
     def _ask(self, session: Session) -> None:

@@ -45,6 +45,7 @@ class Turns:
         new_events: What is known of the log that it follows.
         pace: How long to wait.
         retries: How often an event is tried.
+        has_one_run: Whether there is no second time, as where cron starts the worker: what it waits for is written down at once.
         seconds: For how long it has worked, to share time and not batches; more where it was idle while others worked.
         taken: How many events it has taken.
         not_before: When it may go on, on the monotonic clock; None if it does not wait.
@@ -55,6 +56,7 @@ class Turns:
     new_events: NewEvents
     pace: Pace
     retries: RetryPolicy
+    has_one_run: bool = False
     seconds: float = 0.0
     taken: int = 0
     not_before: float | None = field(default=None, init=False)
@@ -165,7 +167,7 @@ class Turns:
 
     def _wait(self, session: Session, error: Exception) -> Step:
         """Begin a pause. It is written down the second time: a deadlock is over by then."""
-        is_first = not self._pause
+        is_first = not self._pause and not self.has_one_run
         self._begin_pause()
         self._say_once("waits", message_of(error), logging.WARNING)
         if not is_first:

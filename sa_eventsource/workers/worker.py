@@ -155,7 +155,7 @@ class Worker:
             OperationalError: The database cannot be reached.
             JoinedTransactionError: The sessions are bound to a connection that is in a transaction. Pass the engine.
         """
-        polling = self._polling(lambda: False)
+        polling = self._polling(lambda: False, has_one_run=True)
         with self._sessions() as session:
             polling.run(session)
         self._hindered = polling.hindered
@@ -200,7 +200,7 @@ class Worker:
         with self._sessions() as session:
             return Listener(session.get_bind(**self._tables.bind_arguments).engine, companions.wake)
 
-    def _polling(self, stopping: Callable[[], bool]) -> Polling:
+    def _polling(self, stopping: Callable[[], bool], *, has_one_run: bool = False) -> Polling:
         with self._sessions() as session:
             dialects = [session.get_bind(**consumer.bind_arguments).dialect for consumer in self._consumers]
         followers = [
@@ -208,7 +208,7 @@ class Worker:
             for consumer, dialect in zip(self._consumers, dialects, strict=True)
             for follower in followers_of(consumer, dialect)
         ]
-        return Polling(followers, self._pace, self._retries, stopping)
+        return Polling(followers, self._pace, self._retries, stopping, has_one_run)
 
 
 def _wait(pause: float, is_stopping: Callable[[], bool], listener: Listener | None) -> None:

@@ -136,6 +136,7 @@ def test_it_follows_until_a_signal_stops_it(postgres_engine: Engine, number: sig
     assert process.returncode == 0, errors
     assert f"{number.name}: stopping" in errors
     assert "took 2 events" in errors
+    assert re.search(r"^[\d-]+ [\d:,]+ INFO sa_eventsource\S*: following the log for balance$", errors, re.MULTILINE)
 
 
 def test_a_killed_workers_share_is_taken_over(postgres_engine: Engine) -> None:

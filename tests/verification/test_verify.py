@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, Worker, map_from_event, verify
+from sa_eventsource import (
+    AggregateRoot,
+    DomainEvent,
+    ReadModel,
+    RecordedEvent,
+    RetryPolicy,
+    Worker,
+    evolves,
+    map_from_event,
+    verify,
+)
 from sa_eventsource.consumers.shards import followers_of
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import definition_of
@@ -52,6 +62,39 @@ class SeatsByRow(ReadModel, Unmigrated):
     holder: Mapped[str] = map_from_event(Seated, unique=True)
 
 
+class Tallying(DeclarativeBase):
+    """Base of a model with a method that does not take every event."""
+
+
+class Tallied(DomainEvent):
+    """A number was written down."""
+
+    __event_type__ = "verified.Tallied"
+    number: int
+
+
+class Slate(AggregateRoot[str], Tallying):
+    """Where."""
+
+    __aggregate_type__ = "verified.Slate"
+    __ignored_events__ = (Tallied,)
+
+
+class Tally(ReadModel, Tallying):
+    """The numbers of a slate."""
+
+    __projection_name__ = "tally"
+    id: Mapped[str]
+    total: Mapped[int] = mapped_column(default=0)
+
+    @evolves(Tallied)
+    def _tallied(self, recorded: RecordedEvent[Tallied]) -> None:
+        if recorded.event.number == UNLUCKY:
+            raise ValueError("unlucky")
+        self.total += recorded.event.number
+
+
+UNLUCKY = 13
 ROW = "ix_seats_by_row_number"
 
 HERE = "tests.verification.damage:Base"
@@ -74,6 +117,23 @@ def test_nothing_is_found_where_nothing_is_wrong(log: Engine) -> None:
     assert verification.rows == {"articles": 3, "baskets": 4, "per_day": 4}
     assert verification.snapshots == 4
     assert verification.not_compared == {"by_hand": "it has @handles methods, which a fold leaves out"}
+
+
+def test_a_method_that_raises_for_an_event_that_was_skipped_is_a_finding(engine: Engine) -> None:
+    Tallying.metadata.create_all(engine)
+    with Session(engine) as session:
+        for name, number in (("a", 1), ("b", UNLUCKY), ("c", 2)):
+            slate = Slate(id=name)
+            slate.apply_event(Tallied(number=number))
+            session.add(slate)
+            session.commit()
+    worker = Worker(engine, Tallying, retries=RetryPolicy(attempts=1))
+    worker.run_once()
+    succeed("resume", "tests.verification.test_verify:Tallying", "tally", "--skip", engine=engine)
+    worker.run_once()
+    (found,) = map(str, verify(engine, Tallying).findings)
+    assert found.startswith("read models: tally: its rows cannot be compared: read model 'tally' cannot take verified.Tallied ")
+    assert found.endswith("(verified.Slate 'b' version 1) in row 'b': ValueError: unlucky")
 
 
 def test_an_empty_log_is_sound(engine: Engine) -> None:
