@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sa_eventsource.events import DomainEvent
     from sa_eventsource.mapping import EventSourceTables
 
-_DECLARE_ONCE = "Declare it once, where its module is imported, or give each a name of its own."
+_DECLARE_ONCE = (
+    "Declare it once, where its module is imported, or give each a name of its own (a process manager: an __aggregate_type__)."
+)
 
 
 class NamedSubscription(Protocol):

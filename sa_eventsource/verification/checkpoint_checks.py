@@ -55,7 +55,10 @@ def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Gene
         if checkpoint.declaration == READER and follower is None:
             pass  # nothing declares a reader
         elif follower is None:
-            message = "nothing of this name is declared: retire it, unless code that declares it is still running"
+            message = (
+                "nothing of this name is declared: retire it, unless code that declares it is still running. Where it was only "
+                "renamed, keep the former name, or what follows the log under the new one begins anew."
+            )
             yield Finding("checkpoints", name, message, is_warning=True)
         elif checkpoint.declaration not in (None, follower.consumer.fingerprint):
             message = "what was done so far was done under another declaration: rebuild it, or give it a new __version__"
