@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import renderers
 from alembic.operations import MigrateOperation, Operations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
 
 
-class _OnEventsTable(MigrateOperation):
-    """An operation on the triggers of one events table."""
+class OnEventsTable(MigrateOperation):
+    """An operation on what belongs to one events table."""
 
     name: str
 
@@ -24,7 +24,7 @@ class _OnEventsTable(MigrateOperation):
         self.table_name = table_name
         self.schema = schema
 
-    def to_diff_tuple(self) -> tuple[str, str, str | None]:
+    def to_diff_tuple(self) -> tuple[Any, ...]:
         """Say what differs, as ``alembic check`` reports it."""
         return self.name, self.table_name, self.schema
 
@@ -32,13 +32,14 @@ class _OnEventsTable(MigrateOperation):
         """Get the table, for its name and schema."""
         return Table(self.table_name, MetaData(), schema=self.schema)
 
-    def arguments(self) -> str:
-        """Write the arguments as they stand in a script."""
-        return repr(self.table_name) if self.schema is None else f"{self.table_name!r}, schema={self.schema!r}"
+    def arguments(self, *behind_table: object) -> str:
+        """Write the arguments as they stand in a script; those behind the table's name are the operation's own."""
+        schema = "" if self.schema is None else f", schema={self.schema!r}"
+        return ", ".join(map(repr, (self.table_name, *behind_table))) + schema
 
 
 @Operations.register_operation("create_event_immutability")
-class CreateEventImmutability(_OnEventsTable):
+class CreateEventImmutability(OnEventsTable):
     """Put the triggers on an events table, or put them right again."""
 
     name = "create_event_immutability"
@@ -68,7 +69,7 @@ class CreateEventImmutability(_OnEventsTable):
 
 
 @Operations.register_operation("drop_event_immutability")
-class DropEventImmutability(_OnEventsTable):
+class DropEventImmutability(OnEventsTable):
     """Take the triggers off an events table."""
 
     name = "drop_event_immutability"
@@ -83,7 +84,7 @@ class DropEventImmutability(_OnEventsTable):
         return CreateEventImmutability(self.table_name, schema=self.schema)
 
 
-class KeepEventImmutability(_OnEventsTable):
+class KeepEventImmutability(OnEventsTable):
     """Undoes a repair: does nothing, for what was broken is not to be broken again."""
 
     name = "keep_event_immutability"

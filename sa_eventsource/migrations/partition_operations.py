@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import renderers
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 from alembic.util import CommandError
-from sqlalchemy import MetaData, Table
 
 from sa_eventsource.mapping import create_partitions, draw_positions
+from sa_eventsource.migrations.operations import OnEventsTable
 from sa_eventsource.migrations.repartition import repartition
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
 
 
-class _PartitionsOfEvents(MigrateOperation):
+class _PartitionsOfEvents(OnEventsTable):
     """An operation on the partitions of one events table."""
-
-    name: str
 
     def __init__(self, table_name: str, partitions: int | None, *, schema: str | None = None) -> None:
         """Name the table, and say how many partitions it is to have."""
-        self.table_name = table_name
+        super().__init__(table_name, schema=schema)
         self.partitions = partitions
-        self.schema = schema
 
-    def to_diff_tuple(self) -> tuple[str, str, str | None, int | None]:
+    def to_diff_tuple(self) -> tuple[Any, ...]:
         """Say what differs, as ``alembic check`` reports it."""
-        return self.name, self.table_name, self.schema, self.partitions
-
-    def table(self) -> Table:
-        """Get the table, for its name and schema."""
-        return Table(self.table_name, MetaData(), schema=self.schema)
-
-    def arguments(self) -> str:
-        """Write the arguments as they stand in a script."""
-        schema = "" if self.schema is None else f", schema={self.schema!r}"
-        return f"{self.table_name!r}, {self.partitions!r}{schema}"
+        return *super().to_diff_tuple(), self.partitions
 
 
 @Operations.register_operation("create_event_partitions")
@@ -142,7 +130,7 @@ def _repartition(operations: Operations, operation: RepartitionEvents) -> None:
 
 @renderers.dispatch_for(CreateEventPartitions)
 def _render_create(_context: AutogenContext, operation: CreateEventPartitions) -> str:
-    return f"op.create_event_partitions({operation.arguments()})"
+    return f"op.create_event_partitions({operation.arguments(operation.partitions)})"
 
 
 @renderers.dispatch_for(KeepEventPartitions)
@@ -152,4 +140,4 @@ def _render_keep(_context: AutogenContext, operation: KeepEventPartitions) -> st
 
 @renderers.dispatch_for(RepartitionEvents)
 def _render_repartition(_context: AutogenContext, operation: RepartitionEvents) -> str:
-    return f"op.repartition_events({operation.arguments()})"
+    return f"op.repartition_events({operation.arguments(operation.partitions)})"
