@@ -2,7 +2,8 @@
 
 Events are written to a log first; then one process publishes them, which is timed from its first batch to its last. The brokers are
 those on this machine's usual ports. Beside the rate, the time that the process's own processor took is told: where a machine is
-shared, that is what can be compared.
+shared, that is what can be compared. The client alone, sending as many messages of the same kind by its cheapest call, as many of
+them in flight, shows what is left to the publisher.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import aiormq
 import nats
 import redis
+import redis.asyncio as async_redis
 from faststream.nats import NatsBroker
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
 from faststream.redis import RedisBroker
+from pamqp.commands import Basic
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import create_engine
@@ -29,7 +33,7 @@ from benchmarks.databases import chosen_server, circumstances, own_database
 from sa_eventsource import AggregateRoot, DomainEvent, Publisher, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from sqlalchemy import Engine
 
@@ -141,6 +145,82 @@ def measure(engine: Engine, broker: str, events: int) -> tuple[float, float]:
     return events / wall, 1e6 * (spent.user + spent.system - used.user - used.system) / events
 
 
+_BODY = b'{"customer_id":"c-12345","amount":12345,"lines":["lamp","bulb","shade"]}'
+
+
+def _headers(number: int) -> dict[str, str]:
+    """Write headers like those of a CloudEvent."""
+    return {
+        "ce-specversion": "1.0",
+        "ce-id": str(uuid4()),
+        "ce-source": "/bench",
+        "ce-type": "OrderPlaced",
+        "ce-subject": f"o-{number}",
+        "ce-time": "2026-01-01T00:00:00.000000Z",
+        "ce-dataschema": "urn:jsonschema:OrderPlaced:1",
+        "ce-partitionkey": f"o-{number}",
+        "ce-aggregatetype": "Order",
+        "ce-aggregateversion": "1",
+    }
+
+
+async def rabbitmq_alone(events: int, channel: str, _subject: Any) -> None:
+    """Send persistent messages with publisher confirms."""
+    connection = await aiormq.connect(_RABBITMQ)
+    opened: Any = await connection.channel(publisher_confirms=True, on_return_raises=True)
+    for start in range(0, events, _AT_ONCE):
+        sending = [
+            opened.basic_publish(
+                _BODY,
+                exchange=channel,
+                routing_key="Order.OrderPlaced",
+                properties=Basic.Properties(delivery_mode=2, headers=dict(_headers(number))),
+                mandatory=True,
+                wait=False,
+            )
+            for number in range(start, min(start + _AT_ONCE, events))
+        ]
+        await asyncio.gather(*sending)
+    await connection.close()
+
+
+async def jetstream_alone(events: int, channel: str, subject: str) -> None:
+    """Publish, and wait for JetStream's acknowledgements."""
+    client = await nats.connect(_NATS)
+    stream = client.jetstream()
+    for start in range(0, events, _AT_ONCE):
+        numbers = range(start, min(start + _AT_ONCE, events))
+        await asyncio.gather(*(stream.publish(subject, _BODY, stream=channel, headers=_headers(number)) for number in numbers))
+    await client.close()
+
+
+async def redis_alone(events: int, channel: str, _subject: Any) -> None:
+    """Add to a stream, as many as are in flight by one pipeline."""
+    async with async_redis.Redis.from_url(_REDIS) as client:
+        for start in range(0, events, _AT_ONCE):
+            pipeline = client.pipeline(transaction=False)
+            for number in range(start, min(start + _AT_ONCE, events)):
+                fields: dict[Any, Any] = {"body": _BODY, **_headers(number)}
+                pipeline.xadd(channel, fields)
+            await pipeline.execute()
+
+
+ALONE: dict[str, Callable[[int, str, Any], Coroutine[Any, Any, None]]] = {
+    "rabbitmq": rabbitmq_alone,
+    "nats": jetstream_alone,
+    "redis": redis_alone,
+}
+
+
+def measure_alone(broker: str, events: int) -> tuple[float, float]:
+    """Have the client alone send as many messages; give the same figures."""
+    with BROKERS[broker]() as (_, channel, subject):
+        wall, used = time.perf_counter(), os.times()
+        asyncio.run(ALONE[broker](events, channel, subject))
+        wall, spent = time.perf_counter() - wall, os.times()
+    return events / wall, 1e6 * (spent.user + spent.system - used.user - used.system) / events
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -156,6 +236,8 @@ def main() -> None:
         for broker in arguments.brokers or BROKERS:
             rate, processor = measure(engine, broker, arguments.events)
             table.add_row(broker, f"{rate:,.0f}", f"{processor:.0f}")
+            rate, processor = measure_alone(broker, arguments.events)
+            table.add_row(f"{broker}, the client alone", f"{rate:,.0f}", f"{processor:.0f}")
         engine.dispose()
         console = Console()
         console.print(circumstances(server))
