@@ -39,6 +39,7 @@ class Kind(enum.Enum):
             "__removed_by__",
             "__aggregates__",
             "__indexes__",
+            "__personal_data__",
         ),
     )
     COMMAND = ("a command", "commands", ("__command_type__",))

@@ -18,6 +18,7 @@ _MODULES = {
     "nats": {"cloudevents", "faststream", "nats"},
     "parquet": {"pyarrow"},
     "postgresql": {"psycopg"},
+    "privacy": {"cryptography"},
     "rabbitmq": {"aio_pika", "aiormq", "cloudevents", "faststream", "pamqp"},
     "redis": {"cloudevents", "faststream", "redis"},
     "retry": {"tenacity"},

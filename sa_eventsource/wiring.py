@@ -27,6 +27,7 @@ from sa_eventsource.commands import attempt, due_commands, scheduling
 from sa_eventsource.consumers import refuse_commit
 from sa_eventsource.events import on_join
 from sa_eventsource.mapping import EventRecord
+from sa_eventsource.privacy.sealing_by_subject import PersonalDataSealing
 from sa_eventsource.processes import ProcessManager, process_manager
 from sa_eventsource.projections import waiting
 from sa_eventsource.read_models import ReadModel, mapped_rows, read_model, row_guards, strong
@@ -47,7 +48,7 @@ from sa_eventsource.session import (
 )
 from sa_eventsource.session.instances import SessionSide
 from sa_eventsource.session.sqlalchemy_internals import refuse_inspection
-from sa_eventsource.store import on_appended, snapshots
+from sa_eventsource.store import on_appended, set_sealing, snapshots
 from sa_eventsource.workers import announcements, on_working, pruning
 
 
@@ -57,6 +58,7 @@ def wire() -> None:
     _loading()
     _flushes_and_transactions()
     _appended_events()
+    set_sealing(PersonalDataSealing())
     _commands()
     _read_models()
     _migrations()

@@ -129,7 +129,9 @@ def read_batch(
     """
     events = follower.tables.events
     where = [*of_batch(follower, batch), *streams.conditions(follower.tables), *conditions]
-    return read_events(connection, events, where, window_parameters(batch.since, batch.until))
+    return read_events(
+        connection, events, where, window_parameters(batch.since, batch.until), reading=follower.consumer.personal_data
+    )
 
 
 def of_batch(follower: Follower, batch: Batch) -> list[ColumnElement[bool]]:

@@ -16,7 +16,7 @@ from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import Axis, for_people, parse_time
 from sa_eventsource.exceptions import AggregateIdError, AggregateNotFoundError
 from sa_eventsource.mapping import as_json, json_object
-from sa_eventsource.store import event_members, known_at, select_raw_events
+from sa_eventsource.store import clear_payloads, event_members, known_at, select_raw_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,6 +82,7 @@ class History:
         definition: The aggregate's class.
         aggregate_id: Its id as stored.
         rows: Its events by version.
+        payloads: Their payloads in clear.
         whole: Whether each version must be there; what had happened by some time may have holes.
         state: The state fields after the events that :meth:`steps` has come to, as JSON texts by name.
     """
@@ -89,6 +90,7 @@ class History:
     definition: AggregateDefinition
     aggregate_id: str
     rows: Sequence[Row[Any]]
+    payloads: Sequence[str]
     whole: bool
     state: dict[str, str] = field(default_factory=dict)
 
@@ -100,8 +102,8 @@ class History:
         """
         view: Any = past_view(self.definition.aggregate_class, self.aggregate_id, ())
         self.state = self._texts(view)
-        for row in self.rows:
-            stored = (row.version, row.event_type, row.event_version, row.event_data, str(row.event_id))
+        for row, payload in zip(self.rows, self.payloads, strict=True):
+            stored = (row.version, row.event_type, row.event_version, payload, str(row.event_id))
             advance(view, self.aggregate_id, [stored], contiguous=self.whole)
             before, self.state = self.state, self._texts(view)
             changes = {
@@ -146,7 +148,8 @@ def read_history(  # noqa: PLR0913 - by keyword
     rows = connection.execute(statement.order_by(events.c.version)).all()
     if not rows or (version is not None and rows[-1].version != version):
         raise AggregateNotFoundError(definition.aggregate_type, aggregate_id, moment=moment, axis=axis, version=version)
-    return History(definition, aggregate_id, rows, whole=moment is None or axis == "recorded")
+    payloads = clear_payloads(connection, events, rows)
+    return History(definition, aggregate_id, rows, payloads, whole=moment is None or axis == "recorded")
 
 
 def _definition(tables: EventSourceTables, aggregate_type: str) -> AggregateDefinition:

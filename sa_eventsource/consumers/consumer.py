@@ -11,7 +11,7 @@ from sa_eventsource.consumers.handling import handling, within_transaction
 from sa_eventsource.events import stored_types
 from sa_eventsource.exceptions import DeclarationError, ReadModelChangedError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, quoted
-from sa_eventsource.store import is_refusal, meaning_of
+from sa_eventsource.store import Reading, is_refusal, meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,6 +90,11 @@ class Consumer(ABC):
     def first_batch_size(self) -> int:
         """Events in a transaction while it is not known how long one takes."""
         return 100
+
+    @property
+    def personal_data(self) -> Reading:
+        """How it reads personal data."""
+        return Reading.CLEAR
 
     @abstractmethod
     def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> EventSourceError:

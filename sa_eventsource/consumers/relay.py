@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sa_eventsource.consumers.subscription import Subscription
 from sa_eventsource.events import DomainEvent, members
+from sa_eventsource.store import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,16 +47,23 @@ class Relay(Subscription):
 
     Attributes:
         event_types: The event classes that it takes, with those that inherit from them.
+        in_clear: Whether personal data is handed over, and not its placeholders.
         deliver: Hands events over, given in the order of their positions, and waits for what comes of it.
     """
 
     event_types: tuple[type[DomainEvent], ...]
     deliver: Callable[[Sequence[RecordedEvent[Any]]], Delivery]
+    in_clear: bool = False
     _confirmed: dict[str, dict[Progress, AbstractSet[UUID]]] = field(default_factory=dict, init=False)
 
     def declared_classes(self) -> Mapping[str, type[DomainEvent]]:
         """All of them: there is no handler."""
         return {each.__event_type__: each for each in members(self.event_types)}
+
+    @property
+    def personal_data(self) -> Reading:
+        """Placeholders, unless it is to be handed over in clear."""
+        return Reading.CLEAR if self.in_clear else Reading.MASKED
 
     @property
     def first_batch_size(self) -> int:

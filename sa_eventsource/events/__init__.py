@@ -19,7 +19,9 @@ from sa_eventsource.events.event_types import (
 )
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
+from sa_eventsource.events.personal import Personal, holds_personal, is_personal, personal_fields, sealed_names
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
+from sa_eventsource.events.sealed_form import PersonalValue, SealedValue, personal_values, replaced, sealed_text, sealed_values
 from sa_eventsource.events.storable import refuse_unstorable
 from sa_eventsource.events.stored_form import is_stored_plainly
 from sa_eventsource.events.upcasting import reading_steps, upcast
@@ -30,7 +32,10 @@ __all__ = [
     "DomainEvent",
     "EventContext",
     "PendingEvent",
+    "Personal",
+    "PersonalValue",
     "RecordedEvent",
+    "SealedValue",
     "as_read",
     "as_text",
     "class_of",
@@ -45,16 +50,24 @@ __all__ = [
     "encode_metadata",
     "event_context",
     "family",
+    "holds_personal",
     "is_event",
+    "is_personal",
     "is_stored_plainly",
     "members",
     "on_join",
     "own_copy",
     "parsed",
+    "personal_fields",
+    "personal_values",
     "place",
     "reading_steps",
     "refuse_unstorable",
+    "replaced",
     "revision",
+    "sealed_names",
+    "sealed_text",
+    "sealed_values",
     "shown",
     "stored_types",
     "stored_types_of_family",

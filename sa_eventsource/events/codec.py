@@ -24,6 +24,7 @@ from sa_eventsource.events.comparison import difference, shown
 from sa_eventsource.events.exactness import proof_of
 from sa_eventsource.events.future_times import refuses_later
 from sa_eventsource.events.jsonb import as_text, parsed
+from sa_eventsource.events.personal import check_personal
 from sa_eventsource.events.storable import is_suspicious, refuse_unstorable
 from sa_eventsource.events.upcasting import in_present_shape, refuse_idle_steps
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError, EventPayloadError, UnknownEventTypeError
@@ -82,6 +83,7 @@ def _writing(event_class: type[DomainEvent]) -> ToLog:
 def _proving(event_class: type[DomainEvent]) -> ToLog:
     event_types.refuse_unreadable(event_class)
     refuse_idle_steps(event_class)
+    check_personal(event_class)
     field = refuses_later(event_class)
     if field is not None:
         raise DeclarationError(

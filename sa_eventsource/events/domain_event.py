@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sa_eventsource.class_options import NAMES, Kind, Members, check_options, several
 from sa_eventsource.events.event_types import is_event, register
+from sa_eventsource.events.personal import check_personal
 from sa_eventsource.exceptions import DeclarationError
 
 _MAX_TYPE_LENGTH = 255
@@ -64,6 +65,8 @@ class DomainEvent(BaseModel):
         version = cls.__event_version__
         if type(version) is not int or not 1 <= version <= _MAX_VERSION:
             raise DeclarationError(f"{cls.__name__}.__event_version__ is {version!r}; it must be an int from 1 to {_MAX_VERSION}")
+        if cls.__pydantic_complete__:  # else before the first one is written
+            check_personal(cls)
         if is_event(cls):
             register(cls, cls.__former_types__)
 

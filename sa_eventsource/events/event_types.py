@@ -173,6 +173,11 @@ def class_of(event_type: str, version: int) -> type[DomainEvent] | None:
     return _classes.get((event_type, version))
 
 
+def all_classes() -> tuple[type[DomainEvent], ...]:
+    """List the classes of all types and versions."""
+    return tuple(_classes.copy().values())
+
+
 def stored_types(event_class: type[DomainEvent]) -> tuple[str, ...]:
     """List the names under which events of just this class may be stored: the present one first, then its former ones."""
     event_type = event_class.__event_type__

@@ -45,6 +45,7 @@ from sa_eventsource.exceptions.environment import (
     RepartitionError,
     SelftestError,
 )
+from sa_eventsource.exceptions.privacy import MasterKeyError, SealedValueError, SubjectForgottenError
 from sa_eventsource.exceptions.publishing import DeliveryDelayedError, MessageIdError, MessageRefusedError
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
@@ -95,6 +96,7 @@ __all__ = [
     "JoinedTransactionError",
     "LogExportError",
     "LogImportError",
+    "MasterKeyError",
     "MessageIdError",
     "MessageRefusedError",
     "MissingExtraError",
@@ -109,11 +111,13 @@ __all__ = [
     "ReadOnlyAggregateError",
     "RedeclaredEventError",
     "RepartitionError",
+    "SealedValueError",
     "SelftestError",
     "SnapshotError",
     "SnapshotWarning",
     "StateFieldAttributeError",
     "StateFieldQueryError",
+    "SubjectForgottenError",
     "SubscriptionError",
     "UnhandledEventError",
     "UninitializedAggregateError",

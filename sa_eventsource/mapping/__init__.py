@@ -36,6 +36,7 @@ from sa_eventsource.mapping.partitions import (
     found_partitions,
     partition_name,
 )
+from sa_eventsource.mapping.personal_data_tables import MasterKeys
 from sa_eventsource.mapping.records import EventRecord, event_record
 from sa_eventsource.mapping.schemas import regclass_name, schema_of
 from sa_eventsource.mapping.session_arguments import (
@@ -85,6 +86,7 @@ __all__ = [
     "EventSourceTables",
     "FoundPartitions",
     "KeptRows",
+    "MasterKeys",
     "Rendering",
     "TableStatement",
     "TransactionId",

@@ -34,11 +34,13 @@ from sa_eventsource.mapping.immutability import guard_events, is_guarded
 from sa_eventsource.mapping.kept_rows import check_keep, keep_rows
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import PARTITION_BY, check_partitions, partition_events
+from sa_eventsource.mapping.personal_data_tables import forgotten_subjects_table, subject_keys_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
+    from sa_eventsource.mapping.personal_data_tables import MasterKeys
 
 _INFO_KEY = "sa_eventsource"
 
@@ -65,6 +67,10 @@ class EventSourceOptions:
             says when it pays, what it costs, and how a log that is there is moved.
         commands_kept: For how long a worker keeps the rows of commands that are done or discarded: longer than anybody may send
             one again under its id; None for ever, or until they are pruned by hand.
+        master_keys: What wraps the keys of personal data; with it, the base has a table for these keys, and one for who was
+            forgotten. None where no event has personal fields.
+        subject_keys: Name of the table of keys.
+        forgotten_subjects: Name of the table of who was forgotten.
     """
 
     schema: str | None = None
@@ -77,6 +83,15 @@ class EventSourceOptions:
     commands: str | None = None
     partitions: int | None = None
     commands_kept: timedelta | None = None
+    master_keys: MasterKeys | None = None
+    subject_keys: str = "subject_keys"
+    forgotten_subjects: str = "forgotten_subjects"
+
+    def names(self) -> dict[str, str]:
+        """Give the tables' names, by option."""
+        left_out = _OTHERS if self.master_keys is not None else (*_OTHERS, *_OF_PERSONAL_DATA)
+        found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
+        return {option: name for option, name in found.items() if name is not None}
 
     def __post_init__(self) -> None:
         """Check what PostgreSQL would refuse, or misunderstand.
@@ -88,9 +103,9 @@ class EventSourceOptions:
         check_keep("EventSourceOptions(commands_kept=...)", self.commands_kept)
 
 
-_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept")
-_NAMES = tuple(each.name for each in fields(EventSourceOptions) if each.name not in _OTHERS)
-"""The options that name a table."""
+_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys")
+"""The options that name no table."""
+_OF_PERSONAL_DATA = ("subject_keys", "forgotten_subjects")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +120,8 @@ class EventSourceTables:
         projection_positions: How far each read model and each subscription has come.
         parked_events: References to the events that one of them could not take and has parked.
         commands: Commands that were handled under an id, or are scheduled; None where the base has no such table.
+        subject_keys: The keys of those whose personal data events hold; None where the base has no master keys.
+        forgotten_subjects: Who of them was forgotten; likewise.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
         read_models: What the library knows of each read model fed from here, by projection name.
     """
@@ -116,6 +133,8 @@ class EventSourceTables:
     projection_positions: Table
     parked_events: Table
     commands: Table | None = None
+    subject_keys: Table | None = None
+    forgotten_subjects: Table | None = None
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
 
@@ -135,8 +154,8 @@ class EventSourceTables:
         Raises:
             DeclarationError: One of these has the name.
         """
-        for option in _NAMES:
-            if self.options.schema is None and getattr(self.options, option) == name:
+        for option, own in self.options.names().items():
+            if self.options.schema is None and own == name:
                 raise DeclarationError(f"{wanted_by} has the table name {name!r}, which is the library's own. {_renaming(option)}")
 
 
@@ -278,7 +297,11 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     commands = None if options.commands is None else commands_table(options.commands, metadata, **where)
     if commands is not None and options.commands_kept is not None:
         keep_rows("commands", old_commands(commands, options.commands_kept))
-    tables = EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, commands)
+    keys = None if options.master_keys is None else subject_keys_table(options.subject_keys, metadata, **where)
+    forgotten = None if keys is None else forgotten_subjects_table(options.forgotten_subjects, metadata, **where)
+    tables = EventSourceTables(
+        options, events, projections, snapshots, projection_positions, parked_events, commands, keys, forgotten
+    )
     if commands is not None:
         _with_commands.add(tables)
     return tables
@@ -297,9 +320,8 @@ def _events_table(metadata: MetaData, options: EventSourceOptions, where: dict[s
 
 def _refuse_taken_names(metadata: MetaData, options: EventSourceOptions) -> None:
     schema = options.schema or metadata.schema
-    for field_name in _NAMES:
-        name = getattr(options, field_name)
-        if name is not None and (name if schema is None else f"{schema}.{name}") in metadata.tables:
+    for field_name, name in options.names().items():
+        if (name if schema is None else f"{schema}.{name}") in metadata.tables:
             raise DeclarationError(
                 f"this metadata has a table named {name!r} already, and the library would add one of that name. "
                 f"{_renaming(field_name)}"

@@ -80,7 +80,7 @@ def process_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUI
     connection = session.connection(bind_arguments=consumer.bind_arguments)
 
     def read(*conditions: ColumnElement[bool]) -> list[RecordedEvent[Any]]:
-        return read_events(connection, events, [events.c.event_id.in_(ids), *conditions])
+        return read_events(connection, events, [events.c.event_id.in_(ids), *conditions], reading=consumer.personal_data)
 
     def write() -> None:
         definition = cast("ReadModelDefinition", consumer)

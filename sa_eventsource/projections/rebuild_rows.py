@@ -17,7 +17,7 @@ from sa_eventsource.projections.plans import check_declaration
 from sa_eventsource.projections.transaction import following, reading
 from sa_eventsource.read_models import RowsInMemory, is_row
 from sa_eventsource.read_models.sql import events_as_rows, is_outdated, of_streams, streams_of_rows, write_statements
-from sa_eventsource.store import database_of, recorded, select_events
+from sa_eventsource.store import database_of, recorded_in_parts, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -190,7 +190,7 @@ def _read(
         by_position = by_position + literal_column("0", BigInteger)
     statement = select_events(events).where(*where).order_by(by_position)
     rows = connection.execute(statement, parameters or {}, execution_options={"yield_per": _READ_AT_A_TIME})
-    return (recorded(row) for row in rows)
+    return recorded_in_parts(connection, events, rows, _READ_AT_A_TIME, definition.personal_data)
 
 
 def _delete(connection: Connection, definition: ReadModelDefinition, keys: Sequence[_Key]) -> None:

@@ -77,7 +77,7 @@ def relay_stored(connection: Connection, relay: Relay, event_ids: Sequence[UUID]
         The ids of those that were taken, and why the next one was not.
     """
     events = relay.tables.events
-    delivery = relay.deliver(read_events(connection, events, [events.c.event_id.in_(event_ids)]))
+    delivery = relay.deliver(read_events(connection, events, [events.c.event_id.in_(event_ids)], reading=relay.personal_data))
     taken = [event_id for event_id in event_ids if event_id in delivery.taken]
     return taken, next(iter(delivery.refused.values()), delivery.delayed)
 

@@ -17,7 +17,7 @@ from sa_eventsource.mapping import tables_of_base, undone_on_failure
 from sa_eventsource.read_models.declared_model import aggregate_types, read_declaration
 from sa_eventsource.read_models.mapped_rows import map_to_own_table, map_to_projections
 from sa_eventsource.read_models.model_versions import version_of, versioned_name, versioned_table
-from sa_eventsource.read_models.read_model_definition import Consistency, ReadModelDefinition
+from sa_eventsource.read_models.read_model_definition import Consistency, PersonalData, ReadModelDefinition
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -68,6 +68,9 @@ class ReadModel:
 
     __indexes__: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Indexes on several fields each, by their names."""
+
+    __personal_data__: ClassVar[PersonalData | None] = None
+    """How personal fields of events are taken. ``"masked"``: as their placeholders. None: the model names none of them."""
 
     __read_model_definition__: ClassVar[ReadModelDefinition]
 
@@ -159,6 +162,7 @@ def _define(cls: type[Any]) -> None:
         on_error=cls.__on_error__,
         shards=cls.__shards__,
         aggregate_types=aggregate_types(cls),
+        takes_personal_data=cls.__personal_data__,
         reading=declaration.taken_events,
         **vars(declaration.taken_events()),
     )

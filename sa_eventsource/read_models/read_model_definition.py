@@ -17,8 +17,9 @@ from sa_eventsource.read_models.declaration_fingerprint import fingerprint_of
 from sa_eventsource.read_models.evolving import decimal_places
 from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.function_source import digest_of_functions
+from sa_eventsource.read_models.personal_data import check_personal_data
 from sa_eventsource.read_models.sources import EnvelopeField, event_fields
-from sa_eventsource.store import code_of, database_of, message_of
+from sa_eventsource.store import Reading, code_of, database_of, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ _TOO_LONG = "22001"
 """SQLSTATE of a text that does not fit its column."""
 
 Consistency: TypeAlias = Literal["strong", "eventual"]
+PersonalData: TypeAlias = Literal["masked"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -53,6 +55,7 @@ class ReadModelDefinition(Consumer):
         events: The event classes that declared fields or ``@evolves`` methods take, by stored name.
         removed_by: Those that remove the row, by stored name.
         evolvers: The ``@evolves`` methods, by stored name of the event type.
+        takes_personal_data: How it takes personal fields of events; None where it names none.
         reading: Works out what events do, again when a further event class has been declared.
         statements: What has been built for it, kept by those who build it, in the dict that was here when they began.
     """
@@ -67,6 +70,7 @@ class ReadModelDefinition(Consumer):
     removed_by: Mapping[str, type[DomainEvent]]
     evolvers: Mapping[str, EvolveFunction]
     reading: Callable[[], TakenEvents]
+    takes_personal_data: PersonalData | None = None
     statements: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,6 +83,7 @@ class ReadModelDefinition(Consumer):
         where = self.model.__name__
         check_following(where, self)
         self._check_events(where)
+        check_personal_data(self)
         if self.is_strong:
             self.shards = 1  # those who write the events write its rows; there is no work to be split
         if self.consistency not in ("strong", "eventual"):
@@ -89,6 +94,11 @@ class ReadModelDefinition(Consumer):
                 f"read model {self.name!r} is declared twice: by {_place(other.model)} and by {_place(self.model)}. Set "
                 "__projection_name__ to another name on one of them."
             )
+
+    @property
+    def personal_data(self) -> Reading:
+        """How it reads personal data."""
+        return Reading.MASKED
 
     def _check_events(self, where: str) -> None:
         if not self.events and not self.handlers:

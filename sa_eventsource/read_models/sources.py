@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from sa_eventsource.events import is_stored_plainly
+from sa_eventsource.events import holds_personal, is_stored_plainly
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.read_models.documents import OutOfReachError, Shape, default_text, json_key, shape_of
 from sa_eventsource.read_models.value_types import EXACT, ValueType, value_type
@@ -66,6 +66,7 @@ class EventField:
         path: The steps that lead to it.
         type: What it holds.
         shape: What the models in it are read as, where it is a document.
+        is_personal: Whether it is personal data, or holds some.
         is_plain: Whether what is stored there is what the event's class reads; else only the class can tell.
     """
 
@@ -73,6 +74,7 @@ class EventField:
     type: ValueType
     shape: Shape | None = None
     is_plain: bool = field(default=True, repr=False)
+    is_personal: bool = field(default=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -260,13 +262,14 @@ def event_field(event_class: type[DomainEvent], path: Sequence[str]) -> EventFie
         owner = found.python if found is not None else annotation
     if found is None:
         raise DeclarationError(f"{where} is {annotation!r}, which read models cannot hold")
-    is_plain, shape = is_stored_plainly(event_class, path), None
+    is_personal = holds_personal(event_class, path)
+    is_plain, shape = not is_personal and is_stored_plainly(event_class, path), None
     if is_plain and found.kind == "json" and found.item is None:
         try:
             shape = shape_of(annotation, where)
         except OutOfReachError:
             is_plain = False
-    return EventField(tuple(steps), found, shape, is_plain)
+    return EventField(tuple(steps), found, shape, is_plain, is_personal)
 
 
 def event_fields(source: Source) -> Iterator[EventField]:

@@ -14,7 +14,7 @@ from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import beginning_statement, events_as_rows, write_statements
-from sa_eventsource.store import database_of, is_refusal, recorded, select_events
+from sa_eventsource.store import Reading, database_of, is_refusal, recorded_events, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
         if not definition.handlers and not is_folded and types.isdisjoint(definition.read_in_python):
             _write_by_statement(appended, definition, types)
         else:
-            events = _stored(appended)
+            events = _stored(appended, definition.personal_data)
             _begin(appended, definition, events)
             if definition.handlers:
                 apply_in_order(appended.session, appended.connection, definition, events)
@@ -131,14 +131,14 @@ def _as_applied(appended: Appended) -> Iterable[RecordedEvent[Any]]:
 _BATCH = 500
 
 
-def _stored(appended: Appended) -> list[RecordedEvent[Any]]:
+def _stored(appended: Appended, reading: Reading) -> list[RecordedEvent[Any]]:
     """Read the events back, with their positions."""
     events = appended.tables.events
     ids = [each.event_id for stream in appended.streams for each in stream.events]
     found: list[RecordedEvent[Any]] = []
     for start in range(0, len(ids), _BATCH):
         statement = select_events(events).where(events.c.event_id.in_(ids[start : start + _BATCH]))
-        found += [recorded(row) for row in appended.connection.execute(statement)]
+        found += recorded_events(appended.connection, events, appended.connection.execute(statement).all(), reading)
     return sorted(found, key=lambda each: each.position)
 
 

@@ -37,7 +37,7 @@ from sa_eventsource.store.database_errors import (
 )
 from sa_eventsource.store.databases import Database, database_of, milliseconds
 from sa_eventsource.store.driver_statement import DriverStatement, is_execution_heard
-from sa_eventsource.store.event_conditions import recorded, select_events, stored_names
+from sa_eventsource.store.event_conditions import select_events, stored_names
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
@@ -45,6 +45,17 @@ from sa_eventsource.store.own_events import written_earlier
 from sa_eventsource.store.raw_events import event_members, not_json, select_raw_events, stored_members
 from sa_eventsource.store.reading_events import read_events
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
+from sa_eventsource.store.sealing import (
+    OpenedPayload,
+    Reading,
+    Sealing,
+    StoredPayload,
+    clear_payloads,
+    opened,
+    recorded_events,
+    recorded_in_parts,
+    set_sealing,
+)
 from sa_eventsource.store.snapshots import write_snapshots
 from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_stream, read_streams
 from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
@@ -65,12 +76,17 @@ __all__ = [
     "EventQuery",
     "LogAppend",
     "Meaning",
+    "OpenedPayload",
+    "Reading",
+    "Sealing",
+    "StoredPayload",
     "StoredStream",
     "StreamAppend",
     "advice_on",
     "append",
     "autoflush",
     "between_positions",
+    "clear_payloads",
     "code_of",
     "current_snapshot",
     "current_version",
@@ -92,17 +108,20 @@ __all__ = [
     "milliseconds",
     "not_json",
     "on_appended",
+    "opened",
     "raise_explained",
     "read_events",
     "read_stream",
     "read_streams",
-    "recorded",
+    "recorded_events",
+    "recorded_in_parts",
     "recording_time",
     "require_own_transaction",
     "require_transaction",
     "said_by_database",
     "select_events",
     "select_raw_events",
+    "set_sealing",
     "stored_members",
     "stored_names",
     "taken",

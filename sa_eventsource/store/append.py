@@ -14,6 +14,7 @@ from sa_eventsource.observation import is_observed, observed
 from sa_eventsource.store.connections import require_transaction
 from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.insert_statements import insert_statements
+from sa_eventsource.store.sealing import sealed_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -192,6 +193,9 @@ def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence
     if tables.options.partitions is not None:
         _refuse_taken_ids(connection, tables.events, streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
+    sealed_rows(
+        connection, tables, [(each.aggregate_type, each.aggregate_id, event) for each in streams for event in each.events], rows
+    )
     statements = insert_statements(tables.events, type(connection.dialect))  # type: ignore[arg-type]  # a class is hashable
     if len(rows) == 1:
         statement = statements.first if rows[0]["version"] == 1 else statements.next

@@ -6,12 +6,13 @@ import json
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from sa_eventsource.events import parsed
+from sa_eventsource.events import parsed, sealed_names
 from sa_eventsource.exceptions import (
     ConcurrencyError,
     DuplicateAggregateError,
@@ -19,10 +20,11 @@ from sa_eventsource.exceptions import (
     EventIdConflictError,
     EventSourceError,
 )
-from sa_eventsource.mapping import APPENDED
+from sa_eventsource.mapping import APPENDED, as_json
 from sa_eventsource.store.append import AppendRefusedError, LogAppend, row_of
 from sa_eventsource.store.connections import after_rollback
 from sa_eventsource.store.database_errors import SERIALIZATION_FAILURE, code_of
+from sa_eventsource.store.sealing import StoredPayload, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +95,7 @@ def explain(
         if found is not None:
             return found
         stored = _stored(append.connection, append.tables.events, append.streams)
-        own = _own_clash(append.streams, earlier, stored) if append.streams is refused else None
+        own = _own_clash(append, earlier, stored) if append.streams is refused else None
         if own is not None:
             return own
         for stream in append.streams:
@@ -133,9 +135,11 @@ def _taken_id(stream: StreamAppend, stored: Mapping[Any, Any], *, is_stored: boo
     return None
 
 
-def _own_clash(streams: Sequence[StreamAppend], earlier: Sequence[Any], stored: Mapping[Any, Any]) -> EventSourceError | None:
+def _own_clash(append: LogAppend, earlier: Sequence[Any], stored: Mapping[Any, Any]) -> EventSourceError | None:
     """Find what the transaction itself had written before. What is still stored after a savepoint's rollback is found there."""
-    undone = {row.event_id: row for row in earlier if row.event_id not in stored}
+    streams = append.streams
+    gone = [row for row in earlier if row.event_id not in stored]
+    undone = {row.event_id: row for row in _in_clear(append.connection, append.tables.events, gone)}
     places = {(row.aggregate_type, row.aggregate_id, row.version): row.event_id for row in earlier}
     for stream in streams:
         taken = _taken_id(stream, undone, is_stored=False)
@@ -202,8 +206,24 @@ def _stored(connection: Connection, events: Table, streams: Sequence[StreamAppen
     rows: dict[Any, Any] = {}
     for start in range(0, len(ids), 500):
         found = connection.execute(select(events).where(events.c.event_id.in_(ids[start : start + 500])))
-        rows.update({row.event_id: row for row in found})
+        rows.update({row.event_id: row for row in _in_clear(connection, events, found.all())})
     return rows
+
+
+def _in_clear(connection: Connection, events: Table, rows: Sequence[Any]) -> Sequence[Any]:
+    """Open what is sealed in rows of the log: two that were sealed are never the same."""
+    names = sealed_names()
+    which = [number for number, row in enumerate(rows) if row.event_type in names]
+    found = list(rows)
+    sealed = [
+        StoredPayload(
+            each.event_id, each.aggregate_type, each.aggregate_id, each.event_type, each.event_version, as_json(each.event_data)
+        )
+        for each in map(rows.__getitem__, which)
+    ]
+    for number, each in zip(which, opened(connection, events, sealed), strict=True):
+        found[number] = SimpleNamespace(**{**rows[number]._mapping, "event_data": json.loads(each.text)})  # noqa: SLF001 - public
+    return found
 
 
 def _differences(stream: StreamAppend, event: PendingEvent, row: Any) -> list[str]:

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.arguments import check_moment, check_uuid, comparable_moment, version_number, whole_number
-from sa_eventsource.events import DomainEvent, RecordedEvent, decode, decode_metadata, stored_types_of_family
+from sa_eventsource.events import DomainEvent, stored_types_of_family
 from sa_eventsource.mapping import EVENT_COLUMNS, check_class
 from sa_eventsource.store.raw_events import stored_text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Row, Table
+    from sqlalchemy import Table
     from sqlalchemy.orm import Mapper
     from sqlalchemy.sql import ColumnElement
 
@@ -158,7 +158,7 @@ class EventConditions(Generic[S]):
         return {} if self.mapper is None else {"mapper": self.mapper}
 
     def statement(self) -> Any:
-        """The SELECT that reads them; its rows go to :func:`recorded`."""
+        """The SELECT that reads them; its rows go to ``recorded_events``."""
         position = self.table.c.position
         statement = select_events(self.table).where(*self.conditions).order_by(position.desc() if self.descending else position)
         return statement if self.maximum is None else statement.limit(self.maximum)
@@ -182,7 +182,7 @@ def _comparable(key: str, value: Any) -> str | bool:
 
 
 def select_events(table: Table) -> Any:
-    """Build a SELECT of events; its rows go to :func:`recorded`."""
+    """Build a SELECT of events; its rows go to ``recorded_events``."""
     return select(*(stored_text(table, each.name) for each in EVENT_COLUMNS if each.name != "transaction_id"))
 
 
@@ -205,27 +205,3 @@ def stored_names(method: str, event_types: tuple[type[DomainEvent], ...]) -> tup
         if not (isinstance(each, type) and issubclass(each, DomainEvent)):
             raise TypeError(f"{method}({each!r}): pass DomainEvent classes, such as OrderPlaced")
     return tuple(dict.fromkeys(name for each in event_types for name in stored_types_of_family(each)))
-
-
-def recorded(row: Row[Any]) -> RecordedEvent[Any]:
-    """Make an event from a row.
-
-    Raises:
-        EventDecodeError: The payload does not fit its class.
-        UnknownEventTypeError: No class declares its type.
-    """
-    return RecordedEvent(
-        event=decode(row.event_type, row.event_version, row.event_data, event_id=row.event_id),
-        event_id=row.event_id,
-        aggregate_type=row.aggregate_type,
-        aggregate_id=row.aggregate_id,
-        version=row.version,
-        event_type=row.event_type,
-        event_version=row.event_version,
-        occurred_at=row.occurred_at,
-        recorded_at=row.recorded_at,
-        correlation_id=row.correlation_id,
-        causation_id=row.causation_id,
-        metadata=decode_metadata(row.event_metadata),
-        position=row.position,
-    )

@@ -11,11 +11,13 @@ from typing_extensions import TypeVar
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.events import DomainEvent, RecordedEvent
 from sa_eventsource.store.connections import autoflush
-from sa_eventsource.store.event_conditions import EventConditions, of_types, recorded
+from sa_eventsource.store.event_conditions import EventConditions, of_types
+from sa_eventsource.store.sealing import recorded_events, recorded_in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from sqlalchemy import Connection, Row
     from sqlalchemy.ext.asyncio import AsyncSession  # noqa: F401 - named in the base of AsyncEventQuery
     from sqlalchemy.orm import Session
 
@@ -49,7 +51,8 @@ class EventQuery(EventConditions["Session"], Generic[E]):
             EventDecodeError: A payload does not fit its class.
             UnknownEventTypeError: No class declares an event's type.
         """
-        return [recorded(row) for row in self._execute(self.statement())]
+        rows = self._execute(self.statement()).all()
+        return self.made_of(rows) if rows else []
 
     def first(self) -> RecordedEvent[E] | None:
         """Read the first of them; None if there is none. Errors as for :meth:`all`."""
@@ -72,10 +75,16 @@ class EventQuery(EventConditions["Session"], Generic[E]):
         batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many rows to fetch at a time, 1 or more")
         result = self._execute(self.statement(), yield_per=batch_size)
         try:
-            for row in result:
-                yield recorded(row)
+            yield from recorded_in_parts(self._connection(), self.table, result, batch_size)
         finally:
             result.close()
+
+    def made_of(self, rows: Sequence[Row[Any]]) -> list[RecordedEvent[E]]:
+        """Make events from rows of the statement."""
+        return recorded_events(self._connection(), self.table, rows)
+
+    def _connection(self) -> Connection:
+        return self.session.connection(bind_arguments=dict(self.bind_arguments))
 
     def _execute(self, statement: Any, **options: Any) -> Any:
         autoflush(self.session)
@@ -117,10 +126,14 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
         options = {"yield_per": batch_size}
         result = await self.session.stream(self.statement(), execution_options=options, bind_arguments=self.bind_arguments)
         try:
-            async for row in result:
-                yield recorded(row)
+            async for rows in result.partitions(batch_size):
+                for event in await self.session.run_sync(self._made_of, rows):
+                    yield event
         finally:
             await result.close()
+
+    def _made_of(self, session: Session, rows: Sequence[Row[Any]]) -> list[RecordedEvent[E]]:
+        return self._on(session).made_of(rows)
 
     def _on(self, session: Session) -> EventQuery[E]:
         return EventQuery(session, self.table, self.conditions, self.maximum, self.descending, self.mapper)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.exceptions import EventDecodeError, EventSourceError
 from sa_eventsource.store.database_errors import Meaning, code_of, meaning_of, message_of
-from sa_eventsource.store.event_conditions import recorded, select_events
+from sa_eventsource.store.event_conditions import select_events
+from sa_eventsource.store.sealing import Reading, recorded_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def read_events(
-    connection: Connection, events: Table, conditions: Sequence[ColumnElement[bool]], parameters: Mapping[str, Any] | None = None
+    connection: Connection,
+    events: Table,
+    conditions: Sequence[ColumnElement[bool]],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    reading: Reading = Reading.CLEAR,
 ) -> list[RecordedEvent[Any]]:
     """Read the events that fulfil some conditions, in the order of their positions.
 
@@ -28,6 +34,7 @@ def read_events(
         events: The log.
         conditions: The conditions.
         parameters: What they are executed with.
+        reading: How their personal data is read.
 
     Raises:
         EventDecodeError: A payload does not fit its class; or Python has no value for what a column holds, such as a time after the
@@ -36,7 +43,7 @@ def read_events(
     """
     statement = select_events(events).where(*conditions).order_by(events.c.position)
     try:
-        return [recorded(row) for row in connection.execute(statement, parameters or {}).all()]
+        return recorded_events(connection, events, connection.execute(statement, parameters or {}).all(), reading)
     except EventSourceError:
         raise
     except Exception as error:

@@ -58,6 +58,8 @@ def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids
     for stream in read_streams(connection, definition, aggregate_ids):
         if not stream.rows:
             continue  # the last event has its snapshot already
+        if stream.has_personal_data:
+            continue  # which would be stored in clear
         version, _, _, _, event_id = stream.rows[-1]
         try:
             view = past_view(definition.aggregate_class, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)

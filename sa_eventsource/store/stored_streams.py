@@ -6,19 +6,23 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
 
 from sa_eventsource.arguments import comparable_moment
+from sa_eventsource.events import sealed_names
 from sa_eventsource.mapping import UtcDateTime
 from sa_eventsource.store.driver_statement import DriverStatement
+from sa_eventsource.store.sealing import StoredPayload, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
-    from sqlalchemy import Connection, Result, Row
+    from sqlalchemy import Connection, Result
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.aggregates import AggregateDefinition
@@ -39,11 +43,13 @@ class StoredStream:
         aggregate_id: Its id as stored.
         snapshot: Version and state fields to start from, or None.
         rows: Version, event type, event version, payload text and event id (as text) of each event after that, by version.
+        has_personal_data: Whether something in these payloads is sealed in the log.
     """
 
     aggregate_id: str
     snapshot: tuple[int, Mapping[str, Any]] | None
     rows: Sequence[tuple[int, str, int, str, str]]
+    has_personal_data: bool = False
 
 
 def read_stream(  # noqa: PLR0913 - by keyword
@@ -110,10 +116,14 @@ def _read(  # noqa: PLR0913 - by keyword
         parameters["until_moment"] = comparable_moment(moment)
     if not from_start and definition.takes_snapshots:
         parameters["fingerprint"] = definition.fingerprint
-    rows = _statement(definition, frozenset(parameters)).execute(connection, parameters, options=options).all()
+    rows: Sequence[Any] = _statement(definition, frozenset(parameters)).execute(connection, parameters, options=options).all()
+    names, with_personal_data = sealed_names(), frozenset[str]()
+    if names:
+        rows, with_personal_data = _opened(connection, definition, rows, names)
     for aggregate_id, group in groupby(rows, key=_identifier):
         stream = _stream(definition, aggregate_id, list(group))
         if stream is not None:
+            stream.has_personal_data = aggregate_id in with_personal_data
             yield stream
         else:
             yield from _read(
@@ -121,7 +131,23 @@ def _read(  # noqa: PLR0913 - by keyword
             )
 
 
-def _stream(definition: AggregateDefinition, aggregate_id: str, rows: list[Row[Any]]) -> StoredStream | None:
+def _opened(
+    connection: Connection, definition: AggregateDefinition, rows: Sequence[Any], names: AbstractSet[str]
+) -> tuple[Sequence[Any], frozenset[str]]:
+    """Open the payloads of those events that may have something sealed; return the ids of the aggregates where something was."""
+    which = [number for number, row in enumerate(rows) if row[2] in names]
+    if not which:
+        return rows, frozenset()
+    sealed = [StoredPayload(UUID(row[5]), definition.aggregate_type, row[0], *row[2:5]) for row in map(rows.__getitem__, which)]
+    found, ids = list(rows), set()
+    for number, each in zip(which, opened(connection, definition.tables.events, sealed), strict=True):
+        if each.has_sealed:
+            found[number] = (*rows[number][:4], each.text, rows[number][5])
+            ids.add(rows[number][0])
+    return found, frozenset(ids)
+
+
+def _stream(definition: AggregateDefinition, aggregate_id: str, rows: list[Any]) -> StoredStream | None:
     """Make a stream from its rows; None where it begins with a snapshot that does not fit, which is as good as none.
 
     Its state may be of another shape, or of a log that went on otherwise, before it was restored or cut: then the event that comes

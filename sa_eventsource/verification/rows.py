@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from heapq import merge
+from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,12 @@ from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import has_parked
 from sa_eventsource.read_models import EnvelopeField, Row, step
-from sa_eventsource.store import recorded, select_events
+from sa_eventsource.store import Reading, recorded_in_parts, select_events
 from sa_eventsource.verification.findings import Finding, shown
 from sa_eventsource.verification.one_state import BY_THE_WAY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from sqlalchemy import Connection, Result
     from sqlalchemy import Row as StoredEvent
@@ -101,11 +102,19 @@ class RowCheck:
         rows: dict[_Key, Row] = {}
         with ExitStack() as results:
             taken = [results.enter_context(self._taken(*each)) for each in self._checkpoints()]
-            for number, each in enumerate(merge(*taken, key=attrgetter("position")), 1):
-                if self._may_be_chosen(each, is_chosen):
-                    self._add(recorded(each), rows, is_chosen)
-                if number % BY_THE_WAY == 0:
-                    progress(definition.name, number, total)
+            numbers = count(1)
+
+            def chosen() -> Iterator[StoredEvent[Any]]:
+                for each in merge(*taken, key=attrgetter("position")):
+                    number = next(numbers)
+                    if self._may_be_chosen(each, is_chosen):
+                        yield each
+                    if number % BY_THE_WAY == 0:
+                        progress(definition.name, number, total)
+
+            reading = Reading.MASKED if definition.personal_data is Reading.MASKED else Reading.CLEAR
+            for event in recorded_in_parts(self._connection, events, chosen(), BY_THE_WAY, reading):
+                self._add(event, rows, is_chosen)
         progress(definition.name, total or 0, total)
         return rows
 

@@ -18,7 +18,7 @@ from sa_eventsource.checkpoints.new_events import NewEvents
 from sa_eventsource.consumers.shards import Follower
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import take_step
-from sa_eventsource.store import recorded, select_events
+from sa_eventsource.store import recorded_events, select_events
 from sa_eventsource.time_ordered_ids import uuid7
 from sa_eventsource.workers import Worker
 from tests.databases import DatabasePool, EmbeddedServer
@@ -95,7 +95,7 @@ def check(running: Schedule) -> None:
     events, prefix = tables_on(Base.metadata).events, running.prefix
     with Session(running.engine) as session:
         rows = session.execute(select_events(events).where(events.c.aggregate_id.startswith(prefix)).order_by(events.c.position))
-        log = [recorded(row) for row in rows]
+        log = recorded_events(session.connection(), events, rows.all())
         assert {each.event.mark for each in log} == running.committed
         streams: dict[str, list[str]] = defaultdict(list)
         for each in log:

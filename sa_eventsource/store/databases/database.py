@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from sqlalchemy import Connection, FromClause, Table
+    from sqlalchemy import Column, Connection, FromClause, Table
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.sql import ColumnElement
 
@@ -66,6 +66,10 @@ class Database(ABC):
     @abstractmethod
     def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
         """Write JSON that is given as text into a column of documents."""
+
+    @abstractmethod
+    def is_among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+        """Select the rows whose column has a value of a JSON array of texts, which is a parameter."""
 
     @abstractmethod
     def moment_after(self, delay: timedelta) -> ColumnElement[datetime]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime, timedelta
 
-    from sqlalchemy import Connection, FromClause, Table
+    from sqlalchemy import Column, Connection, FromClause, Table
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.sql import ColumnElement
 
@@ -79,6 +79,11 @@ class PostgreSQL(Database):
     def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
         """Cast the text."""
         return cast(text, JSONB)
+
+    def is_among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+        """Have the server read the array: one parameter, however many there are."""
+        each = func.json_array_elements_text(cast(bindparam(parameter, type_=Text), JSON)).column_valued("each")
+        return column.in_(select(cast(each, column.type)))
 
     def moment_after(self, delay: timedelta) -> ColumnElement[datetime]:
         """Add to the server's clock."""

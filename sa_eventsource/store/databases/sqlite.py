@@ -5,7 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Integer, Text, bindparam, false, func, literal, literal_column, or_, select, text, tuple_, update
+from sqlalchemy import (
+    Integer,
+    Text,
+    bindparam,
+    false,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from sa_eventsource.mapping import DOCUMENTS, UtcDateTime, schema_of
@@ -16,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import timedelta
 
-    from sqlalchemy import Connection, FromClause, Table
+    from sqlalchemy import Column, Connection, FromClause, Table
     from sqlalchemy.dialects.sqlite import Insert
     from sqlalchemy.sql import ColumnElement
 
@@ -68,6 +82,11 @@ class SQLite(Database):
     def document(self, text: ColumnElement[str]) -> ColumnElement[Any]:
         """Take the text as it is: JSON is text here."""
         return text
+
+    def is_among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+        """Have SQLite read the array."""
+        each = func.json_each(bindparam(parameter, type_=Text)).table_valued("value")
+        return column.in_(select(type_coerce(each.c.value, column.type)))
 
     def moment_after(self, delay: timedelta) -> ColumnElement[datetime]:
         """Add to this machine's clock, which is the file's too."""

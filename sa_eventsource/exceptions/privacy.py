@@ -1,0 +1,73 @@
+"""Personal data that cannot be sealed, or not opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sa_eventsource.exceptions.base import EventSourceError
+from sa_eventsource.exceptions.reading import EventDecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from uuid import UUID
+
+
+class SubjectForgottenError(EventSourceError):
+    """An event holds personal data of someone who is forgotten. Nothing was written.
+
+    What the application still has of that person must not be used any more. For someone who comes again, choose another subject.
+
+    Attributes:
+        subjects: Those who are forgotten.
+    """
+
+    def __init__(self, subjects: Iterable[str]) -> None:
+        """Build the message from the subjects."""
+        self.subjects = tuple(subjects)
+        named = ", ".join(map(repr, self.subjects))
+        super().__init__(
+            f"no event was written: it holds personal data of {named}, who is forgotten. Roll back, and do not use that data any "
+            "more"
+        )
+
+
+class MasterKeyError(EventSourceError):
+    """A master key is missing, or is not the one that wrapped a subject's key. Nothing was written or read.
+
+    Correct the configuration: no event is to blame.
+
+    Attributes:
+        master_key: Its id; empty where none is meant.
+        reason: What is wrong.
+    """
+
+    def __init__(self, master_key: str, reason: str) -> None:
+        """Build the message from the id and the reason."""
+        self.master_key = master_key
+        self.reason = reason
+        which = f"the master key {master_key!r}" if master_key else "a master key"
+        super().__init__(f"{which} cannot be used: {reason}")
+
+
+class SealedValueError(EventDecodeError):
+    """A sealed value of a stored event cannot be opened, though its subject is not forgotten.
+
+    Its key is not in the table of keys, as after an import without them, or the value is not the one that was sealed in this place.
+
+    Attributes:
+        key_id: The key that it names; None where it names none.
+    """
+
+    def __init__(  # noqa: PLR0913 - by keyword
+        self,
+        event_type: str,
+        event_version: int,
+        reason: str,
+        *,
+        fields: Sequence[str] = (),
+        event_id: UUID | None = None,
+        key_id: UUID | None = None,
+    ) -> None:
+        """Build the message from the stored identity and the reason."""
+        self.key_id = key_id
+        super().__init__(event_type, event_version, reason, fields=fields, event_id=event_id)

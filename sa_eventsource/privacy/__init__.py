@@ -1,0 +1,5 @@
+"""Personal data: sealed in the log with keys of those whose data it is, and gone with the key. Sealing needs ``cryptography``."""
+
+from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys, ServiceKeys
+
+__all__ = ["EnvironmentKeys", "FileKeys", "ServiceKeys"]

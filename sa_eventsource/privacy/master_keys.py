@@ -1,0 +1,138 @@
+"""Master keys: they wrap the keys of those whose data events hold, and lie outside of the database."""
+
+from __future__ import annotations
+
+import os
+import re
+from base64 import b64decode
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sa_eventsource.exceptions import MasterKeyError
+from sa_eventsource.extras import needs_extra
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from os import PathLike
+
+_BYTES = 32
+_LONGEST_ID = 255
+
+
+def ciphers() -> Any:
+    """Get the module that needs the package ``cryptography``.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    with needs_extra("privacy", "personal data"):
+        return import_module("sa_eventsource.privacy.ciphers")
+
+
+class _WrittenKeys:
+    """Master keys that are written in a text: ``id:key``, the key as base64 of 32 bytes; several apart by white space or commas.
+
+    The first wraps, the others unwrap what they have wrapped. The text is read each time, so that a new key counts at once; what
+    they have unwrapped is kept for some minutes elsewhere.
+    """
+
+    def _text(self) -> str:
+        raise NotImplementedError
+
+    def wrap(self, key: bytes) -> tuple[str, bytes]:
+        """Wrap the key of a subject with the first master key.
+
+        Raises:
+            MasterKeyError: There is none, or what should be one is none.
+        """
+        keys = self._keys()
+        first = next(iter(keys))
+        return first, ciphers().wrapped(keys[first], key)
+
+    def unwrap(self, master_key: str, wrapped: bytes) -> bytes:
+        """Unwrap the key of a subject.
+
+        Raises:
+            MasterKeyError: The master key is not there, or is another one.
+        """
+        keys = self._keys()
+        if master_key not in keys:
+            raise MasterKeyError(master_key, f"{self} has {', '.join(keys)}")
+        try:
+            key: bytes = ciphers().unwrapped(keys[master_key], wrapped)
+        except ValueError as error:
+            raise MasterKeyError(master_key, str(error)) from error
+        return key
+
+    def _keys(self) -> dict[str, bytes]:
+        keys: dict[str, bytes] = {}
+        for number, each in enumerate(filter(None, re.split(r"[\s,]+", self._text())), 1):
+            name, colon, text = each.partition(":")
+            try:
+                key = b64decode(text, validate=True)
+            except ValueError:
+                key = b""
+            if not colon or not 0 < len(name) <= _LONGEST_ID or len(key) != _BYTES or name in keys:
+                # What it looks like is not shown: it may be a key.
+                raise MasterKeyError(
+                    "", f"key {number} of {self} is none; write id:key, the key as base64 of {_BYTES} random bytes"
+                )
+            keys[name] = key
+        if not keys:
+            raise MasterKeyError("", f"{self} has none")
+        return keys
+
+
+@dataclass(frozen=True)
+class EnvironmentKeys(_WrittenKeys):
+    """Master keys in an environment variable: ``2026:MDEyMzQ1...``, several apart by commas, of which the first wraps.
+
+    Attributes:
+        variable: Name of the variable.
+    """
+
+    variable: str = "SA_EVENTSOURCE_MASTER_KEYS"
+
+    def __str__(self) -> str:
+        """Name it in messages."""
+        return f"the environment variable {self.variable}"
+
+    def _text(self) -> str:
+        return os.environ.get(self.variable, "")
+
+
+@dataclass(frozen=True)
+class FileKeys(_WrittenKeys):
+    """Master keys in a file, one ``id:key`` a line, of which the first wraps.
+
+    Attributes:
+        path: Where it lies. Only who runs the application should be able to read it.
+    """
+
+    path: str | PathLike[str]
+
+    def __str__(self) -> str:
+        """Name it in messages."""
+        return f"the file {os.fspath(self.path)}"
+
+    def _text(self) -> str:
+        try:
+            return Path(self.path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise MasterKeyError("", f"{self} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class ServiceKeys:
+    """Master keys that a service holds, such as a KMS or Vault's transit engine: it wraps and unwraps, and never gives them away.
+
+    Attributes:
+        wrap: Called with the key of a subject, 32 bytes, when there is a new one; returns the id of the master key, 1 to 255
+            characters, and the wrapped key.
+        unwrap: Called with both; returns the key. What it returned is kept in the process for some minutes.
+    """
+
+    wrap: Callable[[bytes], tuple[str, bytes]]
+    unwrap: Callable[[str, bytes], bytes]

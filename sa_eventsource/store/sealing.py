@@ -1,0 +1,181 @@
+"""Where personal data is sealed on its way into the log, and opened on the way out: by whoever has the keys, a room above.
+
+Events are appended and read many at a time, and so are the keys. Events without personal fields pay nothing: it is known by their
+class, and by the name that they are stored under, that there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import abstractmethod
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sa_eventsource.events import RecordedEvent, decode, decode_metadata, is_personal, sealed_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Row, Table
+
+    from sa_eventsource.events import PendingEvent
+    from sa_eventsource.mapping import EventSourceTables
+
+
+class Reading(enum.Enum):
+    """How personal data is read."""
+
+    CLEAR = "clear"
+    """As it is, or as its placeholder where the subject is forgotten."""
+    LOCKED = "locked"
+    """Likewise, and nobody is forgotten before the transaction ends: for those who write it down in clear."""
+    MASKED = "masked"
+    """As its placeholder, for which no key is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPayload:
+    """A payload as it is stored, with the place that its sealed values are bound to.
+
+    Attributes:
+        event_id: The event's id.
+        aggregate_type: The stream's type name.
+        aggregate_id: Its id as stored.
+        event_type: The stored name.
+        event_version: The stored version.
+        text: The JSON text.
+    """
+
+    event_id: UUID
+    aggregate_type: str
+    aggregate_id: str
+    event_type: str
+    event_version: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPayload:
+    """A payload in clear.
+
+    Attributes:
+        text: The JSON text.
+        has_sealed: Whether something in it is sealed, whether or not that could be opened.
+    """
+
+    text: str
+    has_sealed: bool = False
+
+
+class Sealing(Protocol):
+    """Seals and opens personal data."""
+
+    @abstractmethod
+    def seal(self, connection: Connection, tables: EventSourceTables, events: Sequence[tuple[str, str, PendingEvent]]) -> list[str]:
+        """Seal the personal data of events that are about to be appended, each given with the type and id of its stream.
+
+        Returns:
+            The payloads to store.
+        """
+
+    @abstractmethod
+    def open(self, connection: Connection, events: Table, stored: Sequence[StoredPayload], reading: Reading) -> list[OpenedPayload]:
+        """Open what is sealed in payloads."""
+
+
+_sealing: list[Sealing] = []
+
+
+def set_sealing(sealing: Sealing) -> None:
+    """Say who has the keys."""
+    _sealing[:] = [sealing]
+
+
+def sealed_rows(
+    connection: Connection,
+    tables: EventSourceTables,
+    events: Sequence[tuple[str, str, PendingEvent]],
+    rows: Sequence[dict[str, Any]],
+) -> None:
+    """Put sealed payloads into rows that are about to be inserted, in the place of those in clear."""
+    which = [number for number, (_, _, event) in enumerate(events) if is_personal(type(event.event))]
+    if which:
+        payloads = _sealing[0].seal(connection, tables, [events[number] for number in which])
+        for number, payload in zip(which, payloads, strict=True):
+            rows[number]["event_data"] = payload
+
+
+def opened(
+    connection: Connection, events: Table, stored: Sequence[StoredPayload], reading: Reading = Reading.CLEAR
+) -> list[OpenedPayload]:
+    """Open payloads of events that may have something sealed, by one more statement for all of them."""
+    return _sealing[0].open(connection, events, stored, reading) if stored else []
+
+
+def recorded_events(
+    connection: Connection, events: Table, rows: Sequence[Row[Any]], reading: Reading = Reading.CLEAR
+) -> list[RecordedEvent[Any]]:
+    """Make events from rows of ``select_events``.
+
+    Args:
+        connection: The connection that they were read from.
+        events: The log that they are from.
+        rows: The rows.
+        reading: How their personal data is read.
+
+    Raises:
+        EventDecodeError: A payload does not fit its class.
+        SealedValueError: Something sealed cannot be opened.
+        UnknownEventTypeError: No class declares an event's type.
+    """
+    payloads = clear_payloads(connection, events, rows, reading)
+    return [_recorded(row, payload) for row, payload in zip(rows, payloads, strict=True)]
+
+
+def clear_payloads(
+    connection: Connection, events: Table, rows: Sequence[Row[Any]], reading: Reading = Reading.CLEAR
+) -> Sequence[str]:
+    """Give the payloads of rows of ``select_events`` or ``select_raw_events`` in clear. Arguments as for :func:`recorded_events`.
+
+    Raises:
+        SealedValueError: Something sealed cannot be opened.
+    """
+    payloads: list[str] = [row.event_data for row in rows]
+    names = sealed_names()
+    which = [number for number, row in enumerate(rows) if row.event_type in names] if names else []
+    for number, each in zip(which, opened(connection, events, [_stored(rows[number]) for number in which], reading), strict=True):
+        payloads[number] = each.text
+    return payloads
+
+
+def recorded_in_parts(
+    connection: Connection, events: Table, rows: Iterable[Row[Any]], size: int, reading: Reading = Reading.CLEAR
+) -> Iterator[RecordedEvent[Any]]:
+    """Make events from rows that come one after the other, so many at a time. Errors as for :func:`recorded_events`."""
+    remaining = iter(rows)
+    while some := list(islice(remaining, size)):
+        yield from recorded_events(connection, events, some, reading)
+
+
+def _stored(row: Row[Any]) -> StoredPayload:
+    return StoredPayload(row.event_id, row.aggregate_type, row.aggregate_id, row.event_type, row.event_version, row.event_data)
+
+
+def _recorded(row: Row[Any], payload: str) -> RecordedEvent[Any]:
+    return RecordedEvent(
+        event=decode(row.event_type, row.event_version, payload, event_id=row.event_id),
+        event_id=row.event_id,
+        aggregate_type=row.aggregate_type,
+        aggregate_id=row.aggregate_id,
+        version=row.version,
+        event_type=row.event_type,
+        event_version=row.event_version,
+        occurred_at=row.occurred_at,
+        recorded_at=row.recorded_at,
+        correlation_id=row.correlation_id,
+        causation_id=row.causation_id,
+        metadata=decode_metadata(row.event_metadata),
+        position=row.position,
+    )
