@@ -21,11 +21,14 @@ from sa_eventsource.exceptions import CorruptStreamError, UninitializedAggregate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from uuid import UUID
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from sa_eventsource.aggregates.aggregate_root import AggregateRoot
     from sa_eventsource.events import PendingEvent
+    from sa_eventsource.mapping import EventSourceTables
 
 A = TypeVar("A", bound="AggregateRoot[Any]")
 
@@ -66,6 +69,10 @@ class SessionSide(Protocol):
 
     def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
         """Set the state from the stored events that the pending ones follow, and from these."""
+
+    @abstractmethod
+    def first_event_written(self, session: Session, connection: Connection, tables: EventSourceTables) -> UUID | None:
+        """Get the id of the first event that a transaction has written to a log; None if it wrote none."""
 
     @abstractmethod
     def has_statement_hooks(self, session: Session) -> bool:

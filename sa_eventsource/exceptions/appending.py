@@ -40,24 +40,35 @@ class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
 
 
 class DuplicateAggregateError(EventSourceError, sa_exc.InvalidRequestError):
-    """Two instances of one aggregate have new events in one transaction. Nothing was written, and nobody else was faster.
+    """One transaction has events of two origins for one place in a stream. They were not written, and nobody else was faster.
 
-    Running the same again has the same end, so ``retry_on_conflict`` does not. Get the instance that the session has, with
-    ``session.get()``, and apply the events to that one; or give the new aggregate an id of its own.
+    Either two instances of one aggregate have new events: get the instance that the session has, with ``session.get()``, and apply
+    the events to that one; or give the new aggregate an id of its own. Or ``append()`` was given a version that the transaction
+    itself has written behind: give the version that its last append returned, or that the instance in the session has. Running the
+    same again has the same end, so ``retry_on_conflict`` does not.
 
     Attributes:
         aggregate_type: The aggregate's stored type name.
         aggregate_id: Its id, as stored.
+        expected_version: The version that events were to be appended behind; None for two instances.
     """
 
-    def __init__(self, aggregate_type: str, aggregate_id: str) -> None:
+    def __init__(self, aggregate_type: str, aggregate_id: str, *, expected_version: int | None = None) -> None:
         """Build the message from the aggregate."""
         self.aggregate_type = aggregate_type
         self.aggregate_id = aggregate_id
-        super().__init__(
-            f"two instances of {aggregate_type} {aggregate_id!r} have new events in one transaction, and nothing was written. "
-            "Apply the events to one instance, the one that session.get() gives, or give the other an id of its own."
-        )
+        self.expected_version = expected_version
+        if expected_version is None:
+            message = (
+                f"two instances of {aggregate_type} {aggregate_id!r} have new events in one transaction, and nothing was written. "
+                "Apply the events to one instance, the one that session.get() gives, or give the other an id of its own."
+            )
+        else:
+            message = (
+                f"events cannot follow version {expected_version} of {aggregate_type} {aggregate_id!r}: the same transaction has "
+                "written there before. Give append() the version that the last append returned, or that of the session's instance."
+            )
+        super().__init__(message)
 
 
 class AutocommitError(EventSourceError, sa_exc.InvalidRequestError):

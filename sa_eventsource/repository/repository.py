@@ -32,6 +32,7 @@ from sa_eventsource.store import (
     read_stream,
     require_transaction,
     version_recorded_at,
+    written_earlier,
 )
 from sa_eventsource.time_ordered_ids import uuid7
 
@@ -222,6 +223,8 @@ class EventSourcedRepository(Generic[A]):
         Raises:
             ConcurrencyError: The stream is at another version; with ``ANY``, other writers came first a hundred times, the
                 isolation level hides them, or only a part of the events is stored already.
+            DuplicateAggregateError: This transaction has itself written events behind *expected_version*, or a part of these.
+                Give the version that its last append returned.
             EventAlreadyAppendedError: The same events are stored already at that place. Carry on.
             EventIdConflictError: An event id is taken.
             EventPayloadError: An event holds a value that would not survive storage.
@@ -277,7 +280,14 @@ class EventSourcedRepository(Generic[A]):
         log = LogAppend(self._connection(writing=True), self._definition.tables, [stream])
         try:
             append(self._session, log)
-        except (AppendRefusedError, DBAPIError) as error:
+        except AppendRefusedError as error:
+            try:
+                first = session_side().first_event_written(self._session, log.connection, log.tables)
+                earlier = written_earlier(log, error, first)
+            finally:
+                savepoint.rollback()
+            raise_explained(error, [log], log, earlier=earlier)
+        except DBAPIError as error:
             savepoint.rollback()
             raise_explained(error, [log], log)
         except BaseException:

@@ -10,9 +10,13 @@ from sa_eventsource.session import hydration, ledger
 from sa_eventsource.session.sqlalchemy_internals import has_statement_hooks
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from sa_eventsource.aggregates import AggregateRoot
+    from sa_eventsource.mapping import EventSourceTables
 
 
 class SessionSide:
@@ -33,6 +37,10 @@ class SessionSide:
     def reload_state(self, session: Session, aggregate: AggregateRoot[Any]) -> None:
         """Set the state from the stored events that the pending ones follow, and from these."""
         hydration.reload_state(session, aggregate)
+
+    def first_event_written(self, session: Session, connection: Connection, tables: EventSourceTables) -> UUID | None:
+        """Get the id of the first event that a transaction has written to a log; None if it wrote none."""
+        return ledger.first_event_written(session, connection, tables)
 
     def has_statement_hooks(self, session: Session) -> bool:
         """Check whether the application listens to the session's statements, and may keep aggregates from them."""

@@ -222,7 +222,7 @@ def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], 
     try:
         if isinstance(error, AppendRefusedError) and refused is not None:
             first = ledger.first_event_written(session, refused.connection, refused.tables)
-            earlier = () if first is None else written_earlier(refused, error, first)
+            earlier = written_earlier(refused, error, first)
     finally:
         fail_flush(session)
     if isinstance(error, AppendRefusedError | DBAPIError):

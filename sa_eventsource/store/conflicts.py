@@ -48,7 +48,7 @@ def raise_explained(
 
     Raises:
         ConcurrencyError: A stream has moved on.
-        DuplicateAggregateError: Two instances of one aggregate were to be written in one transaction.
+        DuplicateAggregateError: The transaction itself has written events in the places of these.
         EventAlreadyAppendedError: The events of a stream are stored already.
         EventIdConflictError: An event id is taken, or was given to two events.
         DBAPIError: None of these; the database's own error.
@@ -145,10 +145,12 @@ def _own_clash(append: LogAppend, earlier: Sequence[Any], stored: Mapping[Any, A
         taken = _taken_id(stream, undone, is_stored=False)
         if taken is not None:
             return taken
+        is_repeated = all(event.event_id in stored for event in stream.events)
         for event in stream.events:
             holder = places.get((stream.aggregate_type, stream.aggregate_id, event.version))
-            if holder is not None and (holder != event.event_id or holder in undone):
-                return DuplicateAggregateError(stream.aggregate_type, stream.aggregate_id)
+            if holder is not None and (holder != event.event_id or not is_repeated):
+                given = None if stream.aggregate is not None else stream.expected_version
+                return DuplicateAggregateError(stream.aggregate_type, stream.aggregate_id, expected_version=given)
     return None
 
 

@@ -18,17 +18,19 @@ _EVENTS_AT_ONCE = 200
 """SQLite's oldest limit on parameters is 999; an event has four."""
 
 
-def written_earlier(append: LogAppend, error: AppendRefusedError, first: UUID) -> Sequence[Any]:
-    """Find the events that earlier flushes of a transaction wrote under the ids or in the places of an append that was refused.
+def written_earlier(append: LogAppend, error: AppendRefusedError, first: UUID | None) -> Sequence[Any]:
+    """Find the events that a transaction wrote earlier under the ids or in the places of an append that was refused.
 
     Args:
         append: The append, whose transaction is as its INSERT has left it.
         error: What it raised.
-        first: Id of the first event that the transaction wrote to this log.
+        first: Id of the first event that the transaction wrote to this log; None if it wrote none.
 
     Returns:
         Rows of the log, by position.
     """
+    if first is None:
+        return ()
     events, beginning = append.tables.events, append.tables.events.alias("beginning")
     is_own = database_of(append.connection.dialect).written_with(events, beginning)
     own = select(events).join(beginning, is_own).where(beginning.c.event_id == first)

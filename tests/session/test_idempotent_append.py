@@ -194,6 +194,7 @@ def test_append_with_an_exact_version(database: Engine) -> None:
         order = repository.get(order_id)
         assert repository.append(order_id, [NoteAdded(text="a"), NoteAdded(text="b")], expected_version=1) == 3
         assert (order.version, order.notes) == (3, ["a", "b"])
+        session.commit()
         with pytest.raises(ConcurrencyError) as caught:
             repository.append(order_id, [NoteAdded(text="c")], expected_version=1)
         assert (caught.value.expected_version, caught.value.actual_version) == (1, 3)
@@ -209,6 +210,7 @@ def test_append_to_a_stream_that_must_not_exist(database: Engine, expected: Any)
     with Session(database) as session:
         repository = EventSourcedRepository(session, Order)
         assert repository.append("o-1", [NoteAdded(text="a")], expected_version=expected) == 1
+        session.commit()
         with pytest.raises(ConcurrencyError) as caught:
             repository.append("o-1", [NoteAdded(text="b")], expected_version=expected)
         assert (caught.value.expected_version, caught.value.actual_version) == (0, 1)
@@ -244,6 +246,7 @@ def test_append_of_a_batch_that_is_partly_stored_writes_nothing(database: Engine
     with Session(database) as session:
         repository = EventSourcedRepository(session, Order)
         repository.append(order_id, [NoteAdded(text="a")], expected_version=1, event_ids=[first], occurred_at=MOMENT)
+        session.commit()
         for expected in (1, ExpectedVersion.ANY):
             with pytest.raises(ConcurrencyError):
                 repository.append(
@@ -263,6 +266,8 @@ def test_a_refused_append_is_undone_alone(database: Engine) -> None:
     with Session(database) as session:
         repository = EventSourcedRepository(session, Order)
         repository.append(order_id, [NoteAdded(text="a")], expected_version=1, event_ids=[first], occurred_at=MOMENT)
+        session.commit()
+        repository.append("kept", [NoteAdded(text="a")], expected_version=0)
         with kinds_of_statements(database) as kinds, pytest.raises(ConcurrencyError):
             repository.append(
                 order_id,
@@ -276,7 +281,7 @@ def test_a_refused_append_is_undone_alone(database: Engine) -> None:
         if PARTITIONS is None:  # else the ids are looked for first
             assert written[1:-1] == ["INSERT"]
         session.commit()
-    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
 
 
 def test_append_never_leaves_a_hole(database: Engine) -> None:

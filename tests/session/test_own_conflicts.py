@@ -1,4 +1,4 @@
-"""A flush meets what an earlier flush of its own transaction has written: nobody was faster, and another try has the same end."""
+"""A flush or an append meets what its own transaction has written: nobody was faster, and another try has the same end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from sa_eventsource import ConcurrencyError, DuplicateAggregateError, EventAlreadyAppendedError, EventIdConflictError
+from sa_eventsource import (
+    ConcurrencyError,
+    DuplicateAggregateError,
+    EventAlreadyAppendedError,
+    EventIdConflictError,
+    EventSourcedRepository,
+    ExpectedVersion,
+)
 from sa_eventsource.session.retry import retry_on_conflict
 from tests.orders import Account, NoteAdded, Order
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
@@ -178,3 +185,70 @@ def test_a_connection_that_is_lost_before_it_can_be_asked_fails_the_flush(postgr
         session.add(_note("o-2"))
         session.commit()
     assert [row[1:3] for row in stored_events(postgres)] == [("o-2", 1)]
+
+
+@pytest.mark.parametrize("expected", [1, ExpectedVersion.ANY])
+def test_a_batch_that_the_transaction_has_written_in_part_is_refused_and_not_tried_again(database: Engine, expected: Any) -> None:
+    place_order(database, "o-1")
+    attempts, events = [], [NoteAdded(text="same"), NoteAdded(text="more")]
+
+    @retry_on_conflict()
+    def append_twice() -> None:
+        attempts.append(1)
+        with Session(database) as session:
+            repository = EventSourcedRepository(session, Order)
+            repository.append("o-1", events[:1], expected_version=expected, event_ids=[EVENT_ID])
+            repository.append("o-1", events, expected_version=expected, event_ids=[EVENT_ID, uuid4()])
+
+    with pytest.raises(DuplicateAggregateError) as caught:
+        append_twice()
+    assert (caught.value.expected_version, len(attempts)) == (1, 1)
+
+
+@pytest.mark.parametrize("by_instance", [False, True])
+def test_an_append_behind_a_version_that_the_transaction_has_left_is_refused_and_not_tried_again(
+    database: Engine, *, by_instance: bool
+) -> None:
+    place_order(database, "o-1")
+    attempts = []
+
+    @retry_on_conflict()
+    def append_twice() -> None:
+        attempts.append(1)
+        with Session(database) as session:
+            repository = EventSourcedRepository(session, Order)
+            if by_instance:
+                session.get_one(Order, "o-1").note("a")
+            else:
+                repository.append("o-1", [NoteAdded(text="a")], expected_version=1)
+            try:
+                repository.append("o-1", [NoteAdded(text="b")], expected_version=1)
+            finally:
+                session.commit()
+
+    with pytest.raises(DuplicateAggregateError, match="cannot follow version 1 of Order 'o-1': the same transaction") as caught:
+        append_twice()
+    assert (caught.value.aggregate_type, caught.value.aggregate_id, caught.value.expected_version) == ("Order", "o-1", 1)
+    assert len(attempts) == 1
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]  # the append was undone alone
+
+
+def test_an_append_behind_a_version_that_others_have_left_is_tried_again_whatever_the_transaction_wrote(database: Engine) -> None:
+    place_order(database, "o-1")
+    note_elsewhere(database, "o-1")
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        repository.append("o-1", [NoteAdded(text="mine")], expected_version=2)
+        with pytest.raises(ConcurrencyError) as caught:
+            repository.append("o-1", [NoteAdded(text="x")], expected_version=1)
+    assert (caught.value.expected_version, caught.value.actual_version) == (1, 3)
+
+
+def test_an_append_that_fails_first_in_its_transaction_costs_no_question_before_the_rollback(database: Engine) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        repository = EventSourcedRepository(session, Order)
+        with kinds_of_statements(database) as kinds, pytest.raises(ConcurrencyError):
+            repository.append("o-1", [NoteAdded(text="x")], expected_version=0)
+    before = kinds[: kinds.index("ROLLBACK TO SAVEPOINT")]
+    assert [each for each in before if each != "BEGIN"] == ["SAVEPOINT", "INSERT"]
