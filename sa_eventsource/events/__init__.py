@@ -19,7 +19,7 @@ from sa_eventsource.events.event_types import (
 )
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
-from sa_eventsource.events.personal import Personal, holds_personal, is_personal, personal_fields, sealed_names
+from sa_eventsource.events.personal import Personal, holds_personal, is_personal, personal_fields, sealed_names, subject_text
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
 from sa_eventsource.events.sealed_form import PersonalValue, SealedValue, personal_values, replaced, sealed_text, sealed_values
 from sa_eventsource.events.storable import refuse_unstorable
@@ -71,6 +71,7 @@ __all__ = [
     "shown",
     "stored_types",
     "stored_types_of_family",
+    "subject_text",
     "upcast",
     "within_context",
 ]

@@ -45,7 +45,7 @@ from sa_eventsource.exceptions.environment import (
     RepartitionError,
     SelftestError,
 )
-from sa_eventsource.exceptions.privacy import MasterKeyError, SealedValueError, SubjectForgottenError
+from sa_eventsource.exceptions.privacy import ForgettingError, MasterKeyError, SealedValueError, SubjectForgottenError
 from sa_eventsource.exceptions.publishing import DeliveryDelayedError, MessageIdError, MessageRefusedError
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
@@ -90,6 +90,7 @@ __all__ = [
     "EventIdConflictError",
     "EventPayloadError",
     "EventSourceError",
+    "ForgettingError",
     "HandlerTransactionError",
     "ImmutableEventError",
     "InactiveTransactionError",

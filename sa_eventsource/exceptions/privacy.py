@@ -31,6 +31,21 @@ class SubjectForgottenError(EventSourceError):
         )
 
 
+class ForgettingError(EventSourceError):
+    """Someone cannot be forgotten in this transaction. Nothing was done: roll back, and do what the reason says.
+
+    Attributes:
+        subject: Who.
+        reason: What is in the way.
+    """
+
+    def __init__(self, subject: str, reason: str) -> None:
+        """Build the message from the subject and the reason."""
+        self.subject = subject
+        self.reason = reason
+        super().__init__(f"{subject!r} is not forgotten: {reason}")
+
+
 class MasterKeyError(EventSourceError):
     """A master key is missing, or is not the one that wrapped a subject's key. Nothing was written or read.
 

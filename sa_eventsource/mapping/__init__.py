@@ -59,6 +59,7 @@ from sa_eventsource.mapping.tables import (
     is_events_table,
     tables_on,
     tables_with_commands,
+    tables_with_keys,
     undone_on_failure,
 )
 from sa_eventsource.mapping.trigger_faults import trigger_faults
@@ -134,6 +135,7 @@ __all__ = [
     "tables_of_base",
     "tables_on",
     "tables_with_commands",
+    "tables_with_keys",
     "trigger_faults",
     "undone_on_failure",
 ]

@@ -197,6 +197,14 @@ def tables_with_commands() -> list[EventSourceTables]:
     return list(_with_commands)
 
 
+_with_keys: WeakSet[EventSourceTables] = WeakSet()
+
+
+def tables_with_keys() -> list[EventSourceTables]:
+    """List the library's tables of each metadata that has one for the keys of personal data."""
+    return list(_with_keys)
+
+
 def find_tables(metadata: MetaData) -> EventSourceTables | None:
     """Get the library's tables on *metadata* if it has them."""
     tables: EventSourceTables | None = metadata.info.get(_INFO_KEY)
@@ -304,6 +312,8 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     )
     if commands is not None:
         _with_commands.add(tables)
+    if keys is not None:
+        _with_keys.add(tables)
     return tables
 
 

@@ -1,5 +1,6 @@
 """Personal data: sealed in the log with keys of those whose data it is, and gone with the key. Sealing needs ``cryptography``."""
 
+from sa_eventsource.privacy.forgetting import Forgotten, async_forget, forget
 from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys, ServiceKeys
 
-__all__ = ["EnvironmentKeys", "FileKeys", "ServiceKeys"]
+__all__ = ["EnvironmentKeys", "FileKeys", "Forgotten", "ServiceKeys", "async_forget", "forget"]

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -20,6 +22,11 @@ _NONCE_BYTES = 12
 def new_key() -> bytes:
     """Draw a key."""
     return os.urandom(KEY_BYTES)
+
+
+def derived(keys: Sequence[bytes], purpose: bytes) -> bytes:
+    """Derive a key from several, so that who lacks one of them cannot."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose).derive(b"".join(keys))
 
 
 def wrapped(master: bytes, key: bytes) -> bytes:

@@ -16,6 +16,7 @@ from sa_eventsource.events import RecordedEvent, decode, decode_metadata, is_per
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from uuid import UUID
 
     from sqlalchemy import Connection, Row, Table
@@ -57,16 +58,35 @@ class StoredPayload:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedPayload:
-    """A payload in clear.
+class StoredState:
+    """The state of a snapshot, with the place that it is bound to where it is sealed.
+
+    Attributes:
+        aggregate_type: The stream's type name.
+        aggregate_id: Its id as stored.
+        version: The snapshot's version.
+        text: The JSON text.
+    """
+
+    aggregate_type: str
+    aggregate_id: str
+    version: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A payload or a state in clear.
 
     Attributes:
         text: The JSON text.
         has_sealed: Whether something in it is sealed, whether or not that could be opened.
+        keys: The keys that opened something in it.
     """
 
     text: str
     has_sealed: bool = False
+    keys: frozenset[UUID] = frozenset()
 
 
 class Sealing(Protocol):
@@ -81,8 +101,29 @@ class Sealing(Protocol):
         """
 
     @abstractmethod
-    def open(self, connection: Connection, events: Table, stored: Sequence[StoredPayload], reading: Reading) -> list[OpenedPayload]:
-        """Open what is sealed in payloads."""
+    def seal_state(
+        self, connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[UUID]
+    ) -> str | None:
+        """Seal a state with all keys whose values may be in it: who destroys one of them destroys it.
+
+        Returns:
+            The state to store; None where one of the keys is destroyed meanwhile.
+        """
+
+    @abstractmethod
+    def open(
+        self,
+        connection: Connection,
+        events: Table,
+        stored: Sequence[StoredPayload],
+        states: Sequence[StoredState],
+        reading: Reading,
+    ) -> tuple[list[Opened], list[Opened | None]]:
+        """Open what is sealed in payloads, and states that are sealed.
+
+        Returns:
+            The payloads, and the states; None for one that cannot be opened any more.
+        """
 
 
 _sealing: list[Sealing] = []
@@ -107,11 +148,41 @@ def sealed_rows(
             rows[number]["event_data"] = payload
 
 
+def sealed_state(connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[UUID]) -> str | None:
+    """Seal the state of a snapshot. As :meth:`Sealing.seal_state`."""
+    return _sealing[0].seal_state(connection, tables, state, keys)
+
+
+def is_masked(connection: Connection) -> bool:
+    """Check whether a connection is not to see personal data."""
+    return connection.get_execution_options().get(_OPTION) == "masked"
+
+
+_OPTION = "personal_data"
+"""Execution option of a connection or an engine."""
+
+
 def opened(
     connection: Connection, events: Table, stored: Sequence[StoredPayload], reading: Reading = Reading.CLEAR
-) -> list[OpenedPayload]:
+) -> list[Opened]:
     """Open payloads of events that may have something sealed, by one more statement for all of them."""
-    return _sealing[0].open(connection, events, stored, reading) if stored else []
+    return opened_with_states(connection, events, stored, (), reading)[0] if stored else []
+
+
+def opened_with_states(
+    connection: Connection,
+    events: Table,
+    stored: Sequence[StoredPayload],
+    states: Sequence[StoredState],
+    reading: Reading = Reading.CLEAR,
+) -> tuple[list[Opened], list[Opened | None]]:
+    """Open payloads, and sealed states. As :meth:`Sealing.open`, but for a connection that is not to see personal data."""
+    return _sealing[0].open(connection, events, stored, states, Reading.MASKED if is_masked(connection) else reading)
+
+
+def is_sealed_state(text: str) -> bool:
+    """Check whether the stored state of a snapshot is sealed."""
+    return text.startswith('{"$sealed"')
 
 
 def recorded_events(

@@ -17,6 +17,7 @@ from sqlalchemy import Text, and_, bindparam, func, select, union_all
 from sa_eventsource.aggregates import AggregateDefinition, definition_of, past_view
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
 from sa_eventsource.store.databases import database_of
+from sa_eventsource.store.sealing import StoredState, is_masked, sealed_state
 from sa_eventsource.store.stored_streams import read_streams
 
 if TYPE_CHECKING:
@@ -58,8 +59,6 @@ def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids
     for stream in read_streams(connection, definition, aggregate_ids):
         if not stream.rows:
             continue  # the last event has its snapshot already
-        if stream.has_personal_data:
-            continue  # which would be stored in clear
         version, _, _, _, event_id = stream.rows[-1]
         try:
             view = past_view(definition.aggregate_class, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
@@ -68,6 +67,15 @@ def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids
             reason = error.reason if isinstance(error, SnapshotError) else f"its events cannot be replayed: {error}"
             warnings.warn(SnapshotWarning(definition.aggregate_class.__name__, reason), stacklevel=1)
             continue
+        if stream.keys is not None:
+            if is_masked(connection):
+                continue  # what was read are placeholders
+            if stream.keys:
+                in_clear = StoredState(definition.aggregate_type, stream.aggregate_id, version, state)
+                sealed = sealed_state(connection, definition.tables, in_clear, stream.keys)
+                if sealed is None:
+                    continue  # somebody was forgotten meanwhile
+                state = sealed
         yield {
             "aggregate_type": definition.aggregate_type,
             "aggregate_id": stream.aggregate_id,

@@ -15,7 +15,7 @@ from sa_eventsource.arguments import comparable_moment
 from sa_eventsource.events import sealed_names
 from sa_eventsource.mapping import UtcDateTime
 from sa_eventsource.store.driver_statement import DriverStatement
-from sa_eventsource.store.sealing import StoredPayload, opened
+from sa_eventsource.store.sealing import StoredPayload, StoredState, is_sealed_state, opened_with_states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,13 +43,13 @@ class StoredStream:
         aggregate_id: Its id as stored.
         snapshot: Version and state fields to start from, or None.
         rows: Version, event type, event version, payload text and event id (as text) of each event after that, by version.
-        has_personal_data: Whether something in these payloads is sealed in the log.
+        keys: The keys that opened personal data of it, which the snapshot or the payloads hold; None where nothing was sealed.
     """
 
     aggregate_id: str
     snapshot: tuple[int, Mapping[str, Any]] | None
     rows: Sequence[tuple[int, str, int, str, str]]
-    has_personal_data: bool = False
+    keys: frozenset[UUID] | None = None
 
 
 def read_stream(  # noqa: PLR0913 - by keyword
@@ -117,13 +117,14 @@ def _read(  # noqa: PLR0913 - by keyword
     if not from_start and definition.takes_snapshots:
         parameters["fingerprint"] = definition.fingerprint
     rows: Sequence[Any] = _statement(definition, frozenset(parameters)).execute(connection, parameters, options=options).all()
-    names, with_personal_data = sealed_names(), frozenset[str]()
+    names = sealed_names()
+    keys: Mapping[str, frozenset[UUID]] = {}
     if names:
-        rows, with_personal_data = _opened(connection, definition, rows, names)
+        rows, keys = _opened(connection, definition, rows, names)
     for aggregate_id, group in groupby(rows, key=_identifier):
         stream = _stream(definition, aggregate_id, list(group))
         if stream is not None:
-            stream.has_personal_data = aggregate_id in with_personal_data
+            stream.keys = keys.get(aggregate_id)
             yield stream
         else:
             yield from _read(
@@ -133,18 +134,27 @@ def _read(  # noqa: PLR0913 - by keyword
 
 def _opened(
     connection: Connection, definition: AggregateDefinition, rows: Sequence[Any], names: AbstractSet[str]
-) -> tuple[Sequence[Any], frozenset[str]]:
-    """Open the payloads of those events that may have something sealed; return the ids of the aggregates where something was."""
+) -> tuple[Sequence[Any], Mapping[str, frozenset[UUID]]]:
+    """Open payloads that may have something sealed, and sealed states; one that cannot be opened any more becomes no state.
+
+    Returns:
+        The rows, and the keys that opened something, by the id of each aggregate that has something sealed.
+    """
     which = [number for number, row in enumerate(rows) if row[2] in names]
-    if not which:
-        return rows, frozenset()
-    sealed = [StoredPayload(UUID(row[5]), definition.aggregate_type, row[0], *row[2:5]) for row in map(rows.__getitem__, which)]
-    found, ids = list(rows), set()
-    for number, each in zip(which, opened(connection, definition.tables.events, sealed), strict=True):
-        if each.has_sealed:
-            found[number] = (*rows[number][:4], each.text, rows[number][5])
-            ids.add(rows[number][0])
-    return found, frozenset(ids)
+    with_states = [number for number, row in enumerate(rows) if row[2] is None and is_sealed_state(row[4])]
+    if not which and not with_states:
+        return rows, {}
+    payloads = [StoredPayload(UUID(row[5]), definition.aggregate_type, row[0], *row[2:5]) for row in map(rows.__getitem__, which)]
+    states = [StoredState(definition.aggregate_type, row[0], row[1], row[4]) for row in map(rows.__getitem__, with_states)]
+    clear, clear_states = opened_with_states(connection, definition.tables.events, payloads, states)
+    found = list(rows)
+    keys: dict[str, frozenset[UUID]] = {}
+    for number, each in zip([*which, *with_states], [*clear, *clear_states], strict=True):
+        if each is None or each.has_sealed:
+            aggregate_id = rows[number][0]
+            found[number] = (*rows[number][:4], "null" if each is None else each.text, rows[number][5])
+            keys[aggregate_id] = keys.get(aggregate_id, frozenset()) | (frozenset() if each is None else each.keys)
+    return found, keys
 
 
 def _stream(definition: AggregateDefinition, aggregate_id: str, rows: list[Any]) -> StoredStream | None:

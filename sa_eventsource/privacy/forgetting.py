@@ -1,0 +1,190 @@
+"""Forgetting someone: the keys are destroyed, and with them every personal value that the log holds of that person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from sqlalchemy import Text, cast, delete, insert, or_, select, update
+
+from sa_eventsource.aggregates import AggregateRoot, definition_of
+from sa_eventsource.events import EventContext, current_context, subject_text
+from sa_eventsource.exceptions import DeclarationError, ForgettingError
+from sa_eventsource.mapping import (
+    MAX_NAME_LENGTH,
+    check_async_session,
+    check_session,
+    present_session,
+    tables_of_base,
+    tables_with_keys,
+)
+from sa_eventsource.store import CONTEXT_KEY, database_of, flush_first, require_transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Table
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session, scoped_session
+
+    from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.types import JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """Someone who is forgotten.
+
+    Attributes:
+        subject: Who.
+        reason: Why.
+        forgotten_at: When, in UTC.
+        metadata: Who did it, and whatever else the event context said then.
+        is_repeated: Whether that had been done before; then nothing was done, and the rest says what was then.
+    """
+
+    subject: str
+    reason: str
+    forgotten_at: datetime
+    metadata: Mapping[str, JsonValue]
+    is_repeated: bool
+
+
+def forget(session: Session | scoped_session[Session], subject: object, *, reason: str, base: Any = None) -> Forgotten:
+    """Forget someone: from the commit on, every personal field of theirs is read as its placeholder, everywhere.
+
+    In the session's transaction, which is flushed first, the keys of the subject are destroyed, snapshots that hold something of
+    theirs are deleted, and a row says whom, who (from the event context), when and why. Whoever appends or writes something of
+    theirs at this moment is waited for. Aggregates in the session are expired. Roll back, and nothing has happened.
+
+    Give it a transaction of its own: it holds locks that others wait for, and may itself be the victim of a deadlock, which a retry
+    mends (:func:`~sa_eventsource.session.retry_on_conflict`).
+
+    Args:
+        session: The session. The caller commits.
+        subject: Whom: what the field holds that ``Personal(subject=...)`` names; a text, a whole number or a UUID.
+        reason: Why, for the record: ``"request of 2026-11-29"``. It is kept for good: write nothing personal.
+        base: The declarative base of the log; None for the only one that has master keys.
+
+    Returns:
+        What is on record.
+
+    Raises:
+        DeclarationError: The base has no master keys, or none is given and several have.
+        ForgettingError: The transaction sees one state of the database throughout: use READ COMMITTED.
+        TypeError: An argument is of another type.
+        ValueError: The reason is empty, or the subject no text of 1 to 255 characters.
+    """
+    check_session("forget()", session, instead="async_forget")
+    found = present_session(session)
+    whom = _checked(subject, reason)
+    tables = _tables(base)
+    flush_first(found)
+    connection = found.connection(bind_arguments=tables.bind_arguments)
+    require_transaction(connection)
+    database = database_of(connection.dialect)
+    if not database.has_one_writer and database.sees_one_state(connection):
+        raise ForgettingError(whom, "its transaction sees one state of the database throughout; use one at READ COMMITTED")
+    return _forget(found, connection, tables, whom, reason)
+
+
+async def async_forget(session: AsyncSession, subject: object, *, reason: str, base: Any = None) -> Forgotten:
+    """Forget someone. As :func:`forget`."""
+    check_async_session("async_forget()", session, instead="forget")
+    return await session.run_sync(forget, subject, reason=reason, base=base)
+
+
+def _checked(subject: object, reason: object) -> str:
+    whom = subject_text(subject)
+    if whom is None:
+        raise ValueError(f"forget({subject!r}): a subject is a text of 1 to {MAX_NAME_LENGTH} characters, a whole number or a UUID")
+    if not isinstance(reason, str):
+        raise TypeError(f"forget(reason={reason!r}): write a text")
+    if not reason.strip():
+        raise ValueError("forget(reason=''): say why, for the record")
+    return whom
+
+
+def _tables(base: Any) -> EventSourceTables:
+    if base is not None:
+        tables = tables_of_base("forget(base=...)", base)
+        if tables.subject_keys is None:
+            raise DeclarationError("forget(): the base has no master keys, and so no personal data")
+        return tables
+    found = tables_with_keys()
+    if len(found) != 1:
+        raise DeclarationError(f"forget(): {len(found) or 'no'} bases have master keys; name one: forget(..., base=Base)")
+    return found[0]
+
+
+def _forget(session: Session, connection: Connection, tables: EventSourceTables, whom: str, reason: str) -> Forgotten:
+    keys, forgotten = _of(tables)
+    database_of(connection.dialect).become_writer(connection, keys)
+    key_ids, is_repeated = _locked(connection, keys, whom)
+    if is_repeated:
+        record = connection.execute(select(forgotten).where(forgotten.c.subject == whom)).one()
+        return Forgotten(
+            subject=whom,
+            reason=record.reason,
+            forgotten_at=record.forgotten_at,
+            metadata=record.metadata or {},
+            is_repeated=True,
+        )
+    now, context = datetime.now(UTC), _context(session)
+    destroyed = {"wrapped_key": None, "master_key": None, "forgotten_at": now}
+    connection.execute(update(keys).where(keys.c.subject == whom).values(destroyed))
+    _delete_snapshots(connection, tables.snapshots, key_ids)
+    connection.execute(
+        insert(forgotten).values(
+            subject=whom,
+            reason=reason,
+            metadata=dict(context.metadata) or None,
+            correlation_id=context.correlation_id,
+            causation_id=context.causation_id,
+            forgotten_at=now,
+        )
+    )
+    _expire(session, tables)
+    return Forgotten(subject=whom, reason=reason, forgotten_at=now, metadata=context.metadata, is_repeated=False)
+
+
+def _of(tables: EventSourceTables) -> tuple[Table, Table]:
+    if tables.subject_keys is None or tables.forgotten_subjects is None:
+        raise AssertionError("a base with master keys has both tables")
+    return tables.subject_keys, tables.forgotten_subjects
+
+
+def _locked(connection: Connection, keys: Table, whom: str) -> tuple[Sequence[UUID], bool]:
+    """Lock the keys of a subject; return their ids, and whether they are destroyed.
+
+    One without keys gets a row that says that it is forgotten: who is about to make the first key waits for it, or is waited for.
+    """
+    locking = select(keys.c.key_id, keys.c.forgotten_at).where(keys.c.subject == whom).order_by(keys.c.generation).with_for_update()
+    rows = connection.execute(locking).all()
+    if not rows:
+        new = {"key_id": uuid4(), "subject": whom, "generation": 1}
+        connection.execute(database_of(connection.dialect).insert(keys).values(new).on_conflict_do_nothing())
+        rows = connection.execute(locking).all()
+    return [row.key_id for row in rows], all(row.forgotten_at is not None for row in rows)
+
+
+def _delete_snapshots(connection: Connection, snapshots: Table, key_ids: Sequence[UUID]) -> None:
+    """Delete the snapshots that were sealed with one of these keys, among others: nobody can open them any more."""
+    text = cast(snapshots.c.state, Text)
+    sealed = or_(*(text.contains(key_id.hex) for key_id in key_ids))
+    connection.execute(delete(snapshots).where(text.like('{"$sealed"%'), sealed))
+
+
+def _context(session: Session) -> EventContext:
+    outer = session.info.get(CONTEXT_KEY)
+    return current_context().merged_over(outer) if isinstance(outer, EventContext) else current_context()
+
+
+def _expire(session: Session, tables: EventSourceTables) -> None:
+    """Have what the session has loaded read again."""
+    for instance in list(session.identity_map.values()):
+        if isinstance(instance, AggregateRoot) and definition_of(type(instance)).tables is tables:
+            session.expire(instance)

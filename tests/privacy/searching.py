@@ -1,0 +1,33 @@
+"""Searching a whole database for a value, in all the ways that it may be written."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+
+from sqlalchemy import Engine, inspect, text
+
+
+def spellings(value: str) -> set[bytes]:
+    """Write a value as UTF-8, with JSON's escapes, and in base64, wherever it begins in a group of three bytes."""
+    plain = value.encode()
+    found = {plain, json.dumps(value)[1:-1].encode()}
+    for offset in range(3):
+        encoded = b64encode(b"\0" * offset + plain)
+        found.add(encoded[4 if offset else 0 : len(encoded) // 4 * 4 - 4])
+    return found | {plain.hex().encode()}
+
+
+def places(engine: Engine, value: str) -> list[str]:
+    """List the tables that hold a value in one of its spellings."""
+    wanted = spellings(value)
+    found = []
+    with engine.connect() as connection:
+        for table in inspect(connection).get_table_names():
+            for row in connection.execute(text(f'SELECT * FROM "{table}"')):
+                written = " ".join(
+                    each.hex() if isinstance(each, bytes) else json.dumps(each, ensure_ascii=False, default=str) for each in row
+                )
+                if any(each in written.encode() for each in wanted):
+                    found.append(table)
+    return sorted(set(found))

@@ -1,0 +1,446 @@
+"""Forgetting someone: the values are gone for all who read, and nobody writes them again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from sa_eventsource import (
+    AggregateRoot,
+    DeclarationError,
+    DomainEvent,
+    EventSourcedRepository,
+    EventSourceOptions,
+    EventStore,
+    applies,
+    event_context,
+    verify,
+)
+from sa_eventsource.events import Personal
+from sa_eventsource.exceptions import ForgettingError, SubjectForgottenError
+from sa_eventsource.privacy import async_forget, forget
+from tests.privacy.keys import MASTER_KEYS
+from tests.privacy.searching import places, spellings
+from tests.processes import start
+from tests.waiting import wait_until
+
+
+class Base(DeclarativeBase):
+    __eventsource__ = EventSourceOptions(master_keys=MASTER_KEYS)
+
+
+class Registered(DomainEvent):
+    __event_type__ = "forgetting.Registered"
+
+    customer: str
+    name: Annotated[str, Personal(subject="customer", placeholder="(forgotten)")]
+    friend: str | None = None
+    friends_name: Annotated[str | None, Personal(subject="friend")] = None
+
+
+class Visited(DomainEvent):
+    __event_type__ = "forgetting.Visited"
+
+
+class Customer(AggregateRoot, Base):
+    __aggregate_type__ = "forgetting.Customer"
+    __snapshot_frequency__ = 2
+
+    name: str = ""
+    friends_name: str | None = None
+    visits: int = 0
+
+    @applies(Registered)
+    def _registered(self, event: Registered) -> None:
+        self.name = event.name
+        self.friends_name = event.friends_name
+
+    @applies(Visited)
+    def _visited(self, _event: Visited) -> None:
+        self.visits += 1
+
+
+NAME = "Zoë Überhöltz-Ünlü"
+FRIEND = "Márton Kovács-Őri"
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        yield session
+
+
+def registered(session: Session, subject: str, *, visits: int = 0, friend: str | None = None) -> Customer:
+    customer = Customer()
+    event = Registered(customer=subject, name=NAME, friend=friend, friends_name=FRIEND if friend else None)
+    customer.apply_event(event)
+    session.add(customer)
+    session.commit()
+    for _ in range(visits):
+        customer.apply_event(Visited())
+        session.commit()
+    return customer
+
+
+def test_what_is_forgotten_is_read_as_its_placeholder(engine: Engine, session: Session) -> None:
+    customer = registered(session, "z", visits=3, friend="m")
+    customer_id = customer.id
+    assert customer.name == NAME
+    with event_context(user="officer-1"):
+        done = forget(session, "z", reason="request 17", base=Base)
+    assert (done.subject, done.reason, done.metadata, done.is_repeated) == ("z", "request 17", {"user": "officer-1"}, False)
+    assert customer.name == "(forgotten)", "an instance in the session is read again"
+    session.commit()
+    with Session(engine) as other:
+        found = other.get_one(Customer, customer_id)
+        assert (found.name, found.friends_name, found.visits) == ("(forgotten)", FRIEND, 3)
+        assert EventSourcedRepository(other, Customer).load_at_version(customer_id, 1).name == "(forgotten)"
+        event = EventStore(other, Customer).events.of_type(Registered).all()[0].event
+        assert (event.name, event.friends_name) == ("(forgotten)", FRIEND)
+    assert verify(engine, Base).findings == ()
+    record = session.execute(text("SELECT subject, reason FROM forgotten_subjects")).all()
+    assert [tuple(each) for each in record] == [("z", "request 17")]
+
+
+def test_the_second_says_that_it_was_done(session: Session) -> None:
+    registered(session, "z")
+    first = forget(session, "z", reason="first", base=Base)
+    session.commit()
+    second = forget(session, "z", reason="second", base=Base)
+    assert second.is_repeated
+    assert (second.reason, second.forgotten_at) == (first.reason, first.forgotten_at)
+
+
+def test_a_rollback_forgets_nobody(session: Session) -> None:
+    customer = registered(session, "z")
+    forget(session, "z", reason="by mistake", base=Base)
+    session.rollback()
+    assert customer.name == NAME
+
+
+def test_nobody_appends_personal_data_of_someone_who_is_forgotten(session: Session) -> None:
+    registered(session, "z")
+    for subject in ("z", "never seen"):
+        forget(session, subject, reason="asked", base=Base)
+    session.commit()
+    for subject in ("z", "never seen"):
+        with pytest.raises(SubjectForgottenError) as caught:
+            registered(session, subject)
+        assert caught.value.subjects == (subject,)
+        session.rollback()
+
+
+def test_pending_events_are_written_before_and_forgotten_with_the_rest(session: Session) -> None:
+    customer = Customer()
+    customer.apply_event(Registered(customer="z", name=NAME))
+    session.add(customer)
+    forget(session, "z", reason="asked", base=Base)
+    session.commit()
+    assert customer.name == "(forgotten)"
+
+
+def test_snapshots_hold_nothing_in_clear_and_are_gone_with_one_of_their_keys(engine: Engine, session: Session) -> None:
+    both = registered(session, "z", visits=1, friend="m")
+    own = registered(session, "o", visits=1)
+    count = text("SELECT count(*) FROM snapshots")
+    assert session.execute(count).scalar() == 2
+    assert places(engine, NAME) == places(engine, FRIEND) == []
+    forget(session, "m", reason="asked", base=Base)
+    session.commit()
+    assert session.execute(select(text("aggregate_id")).select_from(text("snapshots"))).scalars().all() == [own.id]
+    assert (both.name, both.friends_name) == (NAME, None)
+    both.apply_event(Visited())
+    session.commit()
+    both.apply_event(Visited())
+    session.commit()
+    assert session.execute(count).scalar() == 2
+    session.expire_all()
+    assert (both.name, both.friends_name, both.visits) == (NAME, None, 3)
+    assert verify(engine, Base).findings == ()
+
+
+def test_a_sealed_snapshot_saves_reading_the_events_before_it(
+    engine: Engine, session: Session, statements: Callable[[Engine], AbstractContextManager[list[str]]]
+) -> None:
+    customer = registered(session, "z", visits=5)
+    session.execute(text("DELETE FROM snapshots WHERE version < 6"))
+    session.expire_all()
+    with statements(engine) as log:
+        assert (customer.name, customer.visits) == (NAME, 5)
+    assert len([each for each in log if each.startswith(("SELECT", "(SELECT"))]) == 2, "events with the snapshot, and keys"
+    customer_id = customer.id
+    session.commit()
+    with Session(engine.execution_options(personal_data="masked")) as masked:
+        found = masked.get_one(Customer, customer_id)
+        assert (found.name, found.visits) == ("(forgotten)", 5)
+        found.apply_event(Visited())
+        found.apply_event(Visited())
+        masked.commit()
+    assert (customer.name, customer.visits) == (NAME, 7), "who sees placeholders writes no snapshot of them"
+
+
+def test_nothing_is_left_in_any_table(engine: Engine, session: Session) -> None:
+    registered(session, "z", visits=2, friend="m")
+    forget(session, "z", reason="asked", base=Base)
+    session.commit()
+    assert places(engine, NAME) == []
+
+
+def test_the_search_finds_what_is_there(engine: Engine, session: Session) -> None:
+    registered(session, NAME)
+    assert places(engine, NAME) == ["events", "subject_keys"], "the subject itself is no personal field"
+
+
+def test_a_dump_holds_no_name_and_after_forgetting_no_key(
+    postgres_engine: Engine, postgres_database_url: str, tmp_path: Path
+) -> None:
+    Base.metadata.create_all(postgres_engine)
+    with Session(postgres_engine) as session:
+        registered(session, "z", visits=2, friend="m")
+        wrapped = session.execute(text("SELECT encode(wrapped_key, 'hex') FROM subject_keys WHERE subject = 'z'")).scalar_one()
+        assert wrapped.encode() in _dump(postgres_engine)
+        forget(session, "z", reason="asked", base=Base)
+        session.commit()
+    dump = _dump(postgres_engine)
+    assert wrapped.encode() not in dump
+    for name in (NAME, FRIEND):
+        assert [each for each in spellings(name) if each in dump] == []
+
+
+def _dump(engine: Engine) -> bytes:
+    """Dump all tables as text, as ``pg_dump`` does by COPY."""
+    dump = b""
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        for table in ("events", "snapshots", "projections", "subject_keys", "forgotten_subjects"):
+            with cursor.copy(f"COPY {table} TO STDOUT") as rows:
+                dump += b"".join(map(bytes, rows))
+    return dump
+
+
+def test_a_transaction_that_sees_one_state_forgets_nobody(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    engine = postgres_engine.execution_options(isolation_level="REPEATABLE READ")
+    with Session(engine) as session, pytest.raises(ForgettingError, match="READ COMMITTED"):
+        forget(session, "z", reason="asked", base=Base)
+
+
+def test_arguments_are_checked(session: Session) -> None:
+    class Bare(DeclarativeBase):
+        pass
+
+    class Further(DeclarativeBase):
+        __eventsource__ = EventSourceOptions(master_keys=MASTER_KEYS)
+
+    class Thing(AggregateRoot, Further):
+        __aggregate_type__ = "forgetting.Thing"
+        __ignored_events__ = (Visited,)
+
+    wrong: Any
+    for wrong, error in (
+        ({"subject": ""}, ValueError),
+        ({"subject": 1.5}, ValueError),
+        ({"reason": " "}, ValueError),
+        ({"reason": 5}, TypeError),
+        ({"base": Bare}, DeclarationError),
+        ({"base": None}, DeclarationError),
+    ):
+        with pytest.raises(error):
+            forget(session, **{"subject": "z", "reason": "asked", "base": Base, **wrong})
+    assert forget(session, uuid4(), reason="asked", base=Base).is_repeated is False
+
+
+async def test_an_async_session_forgets(async_engine: AsyncEngine) -> None:
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(async_engine) as session:
+        customer = Customer()
+        customer.apply_event(Registered(customer="z", name=NAME))
+        session.add(customer)
+        customer_id = customer.id
+        await session.commit()
+        done = await async_forget(session, "z", reason="asked", base=Base)
+        await session.commit()
+        assert not done.is_repeated
+        found = await session.get_one(Customer, customer_id)
+        assert found.name == "(forgotten)"
+
+
+def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, errors
+
+
+def waiting(engine: Engine) -> bool:
+    """Whether somebody waits for a lock."""
+    with engine.connect() as connection:
+        return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar())
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_forgetting_waits_for_an_append_and_takes_it_along(postgres_engine: Engine, is_new: bool) -> None:
+    Base.metadata.create_all(postgres_engine)
+
+    def forget_it() -> None:
+        with Session(postgres_engine) as session:
+            forget(session, "z", reason="asked", base=Base)
+            session.commit()
+
+    with Session(postgres_engine) as session:
+        if not is_new:
+            registered(session, "z")
+        customer = Customer()
+        customer.apply_event(Registered(customer="z", name=NAME))
+        session.add(customer)
+        session.flush()
+        thread, errors = in_thread(forget_it)
+        wait_until(lambda: waiting(postgres_engine))
+        session.commit()
+        thread.join(20)
+        assert errors == []
+        session.expire_all()
+        assert customer.name == "(forgotten)"
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_an_append_waits_for_forgetting_and_is_refused(postgres_engine: Engine, is_new: bool) -> None:
+    Base.metadata.create_all(postgres_engine)
+
+    def append() -> None:
+        with Session(postgres_engine) as session:
+            registered(session, "z")
+
+    with Session(postgres_engine) as session:
+        if not is_new:
+            registered(session, "z")
+        forget(session, "z", reason="asked", base=Base)
+        thread, errors = in_thread(append)
+        wait_until(lambda: waiting(postgres_engine))
+        session.commit()
+        thread.join(20)
+    assert [type(each) for each in errors] == [SubjectForgottenError]
+
+
+def test_two_who_forget_at_once_write_one_record(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    results: list[bool] = []
+
+    def forget_it() -> None:
+        with Session(postgres_engine) as other:
+            results.append(forget(other, "z", reason="second", base=Base).is_repeated)
+            other.commit()
+
+    with Session(postgres_engine) as session:
+        results.append(forget(session, "z", reason="first", base=Base).is_repeated)
+        thread, errors = in_thread(forget_it)
+        wait_until(lambda: waiting(postgres_engine))
+        session.commit()
+        thread.join(20)
+    assert (errors, results) == ([], [False, True])
+
+
+def test_two_who_make_the_first_key_at_once_have_one(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    ids: list[Any] = []
+
+    def append() -> None:
+        with Session(postgres_engine) as other:
+            ids.append(registered(other, "z").id)
+
+    with Session(postgres_engine) as session:
+        customer = Customer()
+        customer.apply_event(Registered(customer="z", name=NAME))
+        session.add(customer)
+        session.flush()
+        thread, errors = in_thread(append)
+        wait_until(lambda: waiting(postgres_engine))
+        session.commit()
+        thread.join(20)
+        assert errors == []
+        assert session.execute(text("SELECT count(*) FROM subject_keys")).scalar() == 1
+        assert session.get_one(Customer, ids[0]).name == NAME
+
+
+@pytest.mark.parametrize("is_forgotten_first", [False, True])
+def test_a_snapshot_that_is_written_meanwhile_is_none(postgres_engine: Engine, is_forgotten_first: bool) -> None:
+    Base.metadata.create_all(postgres_engine)
+    with Session(postgres_engine) as session:
+        customer = registered(session, "z")
+        customer_id = customer.id
+
+        def forget_it() -> None:
+            with Session(postgres_engine) as other:
+                forget(other, "z", reason="asked", base=Base)
+                other.commit()
+
+        if is_forgotten_first:
+            forget_it()
+        customer.apply_event(Visited())
+        session.flush()  # writes the snapshot, and locks no key
+        if not is_forgotten_first:
+            forget_it()
+        session.commit()
+    with Session(postgres_engine) as session:
+        found = session.get_one(Customer, customer_id)
+        assert (found.name, found.visits) == ("(forgotten)", 1)
+    assert places(postgres_engine, NAME) == []
+
+
+_READER = """
+import sys
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from tests.privacy.test_forgetting import Customer
+
+engine = create_engine(sys.argv[1])
+for _ in sys.stdin:
+    with Session(engine) as session:
+        print(session.get_one(Customer, sys.argv[2]).name, flush=True)
+"""
+
+
+def test_another_process_that_has_the_key_reads_the_placeholder(postgres_engine: Engine, postgres_database_url: str) -> None:
+    Base.metadata.create_all(postgres_engine)
+    with Session(postgres_engine) as session:
+        customer_id = registered(session, "z").id
+        reader = start(
+            [sys.executable, "-c", _READER, postgres_database_url, customer_id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        assert [_asked(reader), _asked(reader)] == [NAME, NAME]
+        forget(session, "z", reason="asked", base=Base)
+        session.commit()
+        assert _asked(reader) == "(forgotten)"
+        reader.communicate()
+
+
+def _asked(reader: subprocess.Popen[str]) -> str:
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    reader.stdin.write("\n")
+    reader.stdin.flush()
+    return reader.stdout.readline().strip()
