@@ -10,7 +10,8 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from sa_eventsource.publishing.messages import CORRELATION
-from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender, described
+from sa_eventsource.publishing.outcomes import InDoubt, Outcome, described
+from sa_eventsource.publishing.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -25,9 +26,12 @@ class KafkaSender(Sender):
 
     async def send_through(self, _connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Send messages together."""
-        return await self.outcomes([self._send(message) for message in messages])
+        return await self.outcomes(self._sending, messages)
 
-    async def _send(self, message: Message) -> None:
+    async def check(self, _connection: Any) -> None:
+        """Do nothing: the client mends its connections by itself, and says nothing of it."""
+
+    async def _sending(self, message: Message) -> None:
         await (await self._publish(message, no_confirm=True))
 
     def publish(self, message: Message) -> Coroutine[Any, Any, object]:
@@ -53,5 +57,5 @@ class KafkaSender(Sender):
     def judge(self, error: BaseException) -> Outcome:
         """Tell whether an error says that a message will never be taken."""
         if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
-            return Refused(described(error))
-        return Delayed(described(error))
+            return InDoubt(described(error), is_blamed=True)  # the broker says it of all that the client has put together
+        return super().judge(error)

@@ -13,7 +13,8 @@ from nats.js.api import Header
 from nats.js.errors import BadRequestError, NoStreamResponseError, NotFoundError
 
 from sa_eventsource.publishing.messages import CONTENT_TYPE
-from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender, described
+from sa_eventsource.publishing.outcomes import Delayed, InDoubt, Outcome, Refused, described
+from sa_eventsource.publishing.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -30,6 +31,9 @@ _STREAM_MISMATCH = 10060
 """JetStream's code for: another stream has the subject than the one that the publisher names."""
 _OTHER_STREAM = Refused("another stream of JetStream has the subject than the one that is named")
 _NOBODY_ANSWERS = Delayed("nobody takes the subject: the stream is not there, or JetStream is not ready")
+_BLAMING = ("maximum payload violation", "maximum control line exceeded", "unknown protocol operation", "invalid publish subject")
+"""What the server says, and closes the connection, when it is sent what it cannot take."""
+_WILDCARDS = frozenset("*>")
 
 
 class NatsSender(Sender):
@@ -44,10 +48,11 @@ class NatsSender(Sender):
             return [Delayed("the connection is lost")] * len(messages)
         stream = connection.jetstream()
         connected = connection.stats["reconnects"]
-        outcomes = await self.outcomes(
-            [self._send(stream, message) for message in messages],
-            is_lost=lambda: not connection.is_connected or connection.stats["reconnects"] != connected,
-        )
+
+        def lost() -> InDoubt | None:
+            return _lost(connection) if not connection.is_connected or connection.stats["reconnects"] != connected else None
+
+        outcomes = await self.outcomes(lambda message: self._sending(stream, message, connection.max_payload), messages, lost=lost)
         doubtful = [index for index, outcome in enumerate(outcomes) if outcome in (_NOBODY_ANSWERS, _OTHER_STREAM)]
         if doubtful and self.channel is not None and not await self._is_there(stream.stream_info(self.channel)):
             missing = Delayed(f"the stream {self.channel} is not there")
@@ -58,8 +63,19 @@ class NatsSender(Sender):
                 outcomes[index] = Refused("no stream of JetStream has the subject")
         return outcomes
 
-    def _send(self, stream: JetStreamContext, message: Message) -> Coroutine[Any, Any, object]:
-        return stream.publish(message.subject, message.body, timeout=self.timeout, stream=self.channel, headers=_headers(message))
+    async def _sending(self, stream: JetStreamContext, message: Message, max_payload: int) -> None:
+        _check_subject(message.subject)
+        headers = _headers(message)
+        if self.channel is not None:
+            headers[Header.EXPECTED_STREAM.value] = self.channel
+        if len(message.body) + _size(headers) > max_payload:  # the client looks at the body alone
+            raise MaxPayloadError
+        await stream.publish(message.subject, message.body, timeout=self.timeout, headers=headers)
+
+    async def check(self, connection: Client) -> None:
+        """Have the server answer a ping."""
+        if connection.is_connected:
+            await connection.flush()
 
     def publish(self, message: Message) -> Coroutine[Any, Any, object]:
         """Send one message by the broker's ``publish()``."""
@@ -80,7 +96,7 @@ class NatsSender(Sender):
             return _OTHER_STREAM
         if isinstance(error, MaxPayloadError | BadRequestError | BadSubjectError | BadHeaderError):
             return Refused(described(error))
-        return Delayed(described(error))
+        return super().judge(error)
 
     @staticmethod
     async def _is_there(asked: Coroutine[Any, Any, object]) -> bool:
@@ -91,10 +107,29 @@ class NatsSender(Sender):
         return True
 
 
+def _lost(connection: Client) -> InDoubt:
+    said = str(connection.last_error or "")
+    is_blamed = any(each in said.lower() for each in _BLAMING)
+    return InDoubt(f"the server closed the connection: {said}" if is_blamed else "the connection is lost", is_blamed=is_blamed)
+
+
+def _check_subject(subject: str) -> None:
+    """Refuse a subject that is a pattern of subjects, or has an empty part: no stream has it."""
+    parts = subject.split(".")
+    if not all(parts) or not _WILDCARDS.isdisjoint(parts):
+        raise BadSubjectError
+
+
 def _headers(message: Message) -> dict[str, str]:
     binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
     headers = {name: _encoded(value) for name, value in binary.headers.items()}
-    return {**message.headers, **headers, "content-type": CONTENT_TYPE, Header.MSG_ID: _message_id(message)}
+    return {**message.headers, **headers, "content-type": CONTENT_TYPE, Header.MSG_ID.value: _message_id(message)}
+
+
+def _size(headers: dict[str, str]) -> int:
+    """Count the bytes that headers have on their way, which count as the message's."""
+    lines = ["NATS/1.0", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return len("\r\n".join(lines).encode())
 
 
 def _message_id(message: Message) -> str:

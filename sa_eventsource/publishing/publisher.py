@@ -17,7 +17,7 @@ from sa_eventsource.extras import needs_extra
 from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.publishing.event_loop import sending_loop
 from sa_eventsource.publishing.messages import Message, attributes_of
-from sa_eventsource.publishing.sender import Delayed, Refused
+from sa_eventsource.publishing.outcomes import Delayed, Refused
 from sa_eventsource.publishing.sending_in_order import send_in_order
 from sa_eventsource.store import message_of
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from sa_eventsource.consumers import NamedSubscription, Start
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.publishing.sender import Outcome, Sender
+    from sa_eventsource.publishing.outcomes import Outcome
+    from sa_eventsource.publishing.sender import Sender
 
 _SENDERS = {
     "RabbitBroker": ("rabbitmq", "RabbitMQSender"),

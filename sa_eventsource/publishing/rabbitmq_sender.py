@@ -6,7 +6,14 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiormq.exceptions import ChannelPreconditionFailed, PublishError
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    ChannelPreconditionFailed,
+    ConnectionFrameError,
+    ConnectionSyntaxError,
+    ConnectionUnexpectedFrame,
+    PublishError,
+)
 from cloudevents.core.bindings.rabbitmq import to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -14,7 +21,8 @@ from faststream.rabbit import ExchangeType, RabbitExchange
 from pamqp.commands import Basic
 
 from sa_eventsource.publishing.messages import CONTENT_TYPE, CORRELATION
-from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender, described
+from sa_eventsource.publishing.outcomes import Delayed, InDoubt, Outcome, Refused, described
+from sa_eventsource.publishing.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -25,7 +33,10 @@ if TYPE_CHECKING:
 
 _FORMAT = JSONFormat()
 _PERSISTENT = 2
-_CLOSED_BY_ONE = "the broker closed the channel: PRECONDITION_FAILED, as for a message that is larger than its max_message_size"
+_TOO_LARGE = InDoubt(
+    "the broker closed the channel: PRECONDITION_FAILED, as for a message that is larger than its max_message_size", is_blamed=True
+)
+_ILL_FORMED = (ConnectionFrameError, ConnectionSyntaxError, ConnectionUnexpectedFrame)
 
 
 class RabbitMQSender(Sender):
@@ -34,26 +45,21 @@ class RabbitMQSender(Sender):
     _opened: Any = None
 
     async def send_through(self, connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
-        """Send messages together; where one of them has closed the channel, the rest one by one."""
-        outcomes = await self._send_together(connection, messages)
-        if Delayed(_CLOSED_BY_ONE) in outcomes:
-            for index, message in enumerate(messages):
-                if isinstance(outcomes[index], Delayed):
-                    (outcomes[index],) = await self._send_together(connection, [message])
-                    if outcomes[index] == Delayed(_CLOSED_BY_ONE):
-                        outcomes[index] = Refused(_CLOSED_BY_ONE)
-        return outcomes
-
-    async def _send_together(self, connection: Any, messages: Sequence[Message]) -> list[Outcome]:
+        """Send messages together."""
         if not connection.connected.is_set():  # it connects again by itself
             return [Delayed("the connection is lost")] * len(messages)
         channel = await asyncio.wait_for(self._channel(connection), self.timeout)
-        outcomes = await self.outcomes([self._send(channel, message) for message in messages])
+        outcomes = await self.outcomes(lambda message: self._sending(channel, message), messages)
         if any(isinstance(outcome, Delayed) for outcome in outcomes):
             opened, self._opened = self._opened, None
             with suppress(Exception):
                 await asyncio.wait_for(opened.close(), self.timeout)
         return outcomes
+
+    async def check(self, connection: Any) -> None:
+        """Have the broker answer what changes nothing."""
+        if connection.connected.is_set():
+            await (await self._channel(connection)).basic_qos()
 
     async def _channel(self, connection: Any) -> Channel:
         if self._opened is None:
@@ -61,7 +67,7 @@ class RabbitMQSender(Sender):
         channel: Channel = await self._opened.get_underlay_channel()
         return channel
 
-    def _send(self, channel: Channel, message: Message) -> Coroutine[Any, Any, object]:
+    async def _sending(self, channel: Channel, message: Message) -> None:
         binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
         properties = Basic.Properties(
             content_type=binary.content_type,
@@ -70,7 +76,7 @@ class RabbitMQSender(Sender):
             message_id=str(message.event_id),
             correlation_id=message.attributes.get(CORRELATION),
         )
-        return channel.basic_publish(
+        await channel.basic_publish(
             binary.body,
             exchange=self.channel or "",
             routing_key=message.subject,
@@ -104,10 +110,10 @@ class RabbitMQSender(Sender):
         if isinstance(error, PublishError):
             return Refused("no queue is bound for it")
         if isinstance(error, ChannelPreconditionFailed):
-            return Delayed(_CLOSED_BY_ONE)
-        if isinstance(error, ValueError):
-            return Refused(str(error))
-        return Delayed(described(error))
+            return _TOO_LARGE
+        if isinstance(error, AMQPConnectionError):
+            return InDoubt(f"the broker closed the connection: {described(error)}", is_blamed=isinstance(error, _ILL_FORMED))
+        return super().judge(error)
 
     async def close(self) -> None:
         """Close the connection. The next message opens another one."""

@@ -10,9 +10,11 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError  # noqa: A004 - its name
 
 from sa_eventsource.publishing.messages import CORRELATION
-from sa_eventsource.publishing.sender import Outcome, Sender
+from sa_eventsource.publishing.outcomes import InDoubt, Outcome, Refused, described
+from sa_eventsource.publishing.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -31,10 +33,28 @@ class RedisSender(Sender):
         """Send messages together."""
         connection.set_retry(Retry(NoBackoff(), 0))  # the client would send all of a pipeline again, whatever had arrived
         async with connection.pipeline(transaction=False) as pipeline:
-            for message in messages:
-                await self._add(message, pipeline)
+            written = [await self._write(message, pipeline) for message in messages]
+            results = iter(await self._execute(pipeline))
+        return [next(results) if outcome is None else outcome for outcome in written]
+
+    async def _write(self, message: Message, pipeline: Any) -> Outcome:
+        try:
+            await self._add(message, pipeline)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this message's
+            return Refused(described(error))
+        return None
+
+    async def _execute(self, pipeline: Any) -> list[Outcome]:
+        commands = len(pipeline)
+        try:
             results = await asyncio.wait_for(pipeline.execute(raise_on_error=False), self.timeout)
+        except ConnectionError as error:
+            return [InDoubt(f"the connection is lost: {described(error)}")] * commands
         return [self.judge(result) if isinstance(result, Exception) else None for result in results]
+
+    async def check(self, connection: Redis) -> None:
+        """Have the server answer a ping."""
+        await connection.ping()
 
     def publish(self, message: Message) -> Coroutine[Any, Any, object]:
         """Send one message by the broker's ``publish()``."""

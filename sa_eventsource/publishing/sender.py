@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from json import JSONDecodeError
+from typing import TYPE_CHECKING, Any
+
+from sa_eventsource.publishing.outcomes import Delayed, InDoubt, Outcome, Refused, described
+from sa_eventsource.publishing.suspects import Suspects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -15,35 +19,13 @@ if TYPE_CHECKING:
 
     from sa_eventsource.publishing.messages import Message
 
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The broker will not take a message, however often it is sent.
-
-    Attributes:
-        reason: What the broker says.
-    """
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Delayed:
-    """It is not known that the broker has a message, and so it is to be sent again.
-
-    Attributes:
-        reason: What stood in the way.
-    """
-
-    reason: str
-
-
-Outcome: TypeAlias = Refused | Delayed | None
-"""What came of a message; None where the broker has confirmed it."""
-
-
 _LOOK_UP = 0.2
 """Seconds until it is looked whether the connection was lost meanwhile."""
+
+_NOT_WRITTEN = (ValueError, OverflowError, struct.error)
+"""What is raised where a message cannot be written as the protocol wants it: a text that is none in UTF-8, one that is too long."""
+_NOT_READ = (OSError, JSONDecodeError)
+"""What is raised where the broker's answer cannot be read, and is a ``ValueError`` in part."""
 
 
 class Sender(ABC):
@@ -60,41 +42,59 @@ class Sender(ABC):
         self.broker = broker
         self.channel = channel
         self.timeout = timeout
+        self._suspects = Suspects()
 
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Send messages, no two of one stream, and wait until it is known of each what came of it."""
+        return await self._suspects.send(messages, self._send_together, self._send_alone)
+
+    async def _send_alone(self, message: Message) -> Outcome:
+        try:
+            if not _is_in_memory(self.broker):
+                await asyncio.wait_for(self.check(await self._connection()), self.timeout)
+        except Exception as error:  # noqa: BLE001 - nothing was sent yet
+            return Delayed(described(error))
+        (outcome,) = await self._send_together([message])
+        return outcome
+
+    async def _send_together(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         try:
             if _is_in_memory(self.broker):
-                return await self.outcomes([self.publish(message) for message in messages])
-            connection = await asyncio.wait_for(self.broker.connect(), self.timeout)
-            return await self.send_through(connection, messages)
+                return await self.outcomes(self.publish, messages, judge=_is_of_the_process)
+            return await self.send_through(await self._connection(), messages)
         except Exception as error:  # noqa: BLE001 - none of a client's errors says that a message is to blame, but for those it knows
             return [Delayed(described(error))] * len(messages)
 
+    async def _connection(self) -> Any:
+        return await asyncio.wait_for(self.broker.connect(), self.timeout)
+
     async def outcomes(
-        self, sending: Sequence[Coroutine[Any, Any, object]], *, is_lost: Callable[[], bool] = lambda: False
+        self,
+        send: Callable[[Message], Coroutine[Any, Any, object]],
+        messages: Sequence[Message],
+        *,
+        lost: Callable[[], InDoubt | None] = lambda: None,
+        judge: Callable[[BaseException], Outcome] | None = None,
     ) -> list[Outcome]:
-        """Wait for messages that are being sent together, and judge what came of each.
+        """Send messages together, wait, and judge what came of each.
 
         Args:
-            sending: What sends each of them.
-            is_lost: Tells whether the connection was lost, for clients that let those wait who still wait for an answer.
+            send: Sends one of them.
+            messages: The messages.
+            lost: Tells whether the connection was lost, for clients that let those wait who still wait for an answer.
+            judge: Tells what an error means; None for :meth:`judge`.
         """
-        tasks = [asyncio.ensure_future(each) for each in sending]
+        tasks = [asyncio.ensure_future(send(message)) for message in messages]
         late: AbstractSet[asyncio.Task[object]] = set(tasks)
         until = time.monotonic() + self.timeout
-        while late and not is_lost() and (left := until - time.monotonic()) > 0:
+        while late and lost() is None and (left := until - time.monotonic()) > 0:
             answered, late = await asyncio.wait(late, timeout=min(left, _LOOK_UP))
             if answered:
                 until = time.monotonic() + self.timeout  # it is slow, but it answers
         for task in late:
             task.cancel()
-        why = Delayed("the connection is lost" if is_lost() else f"no answer within {self.timeout:g} s")
-        return [why if task in late else self._outcome(task) for task in tasks]
-
-    def _outcome(self, task: asyncio.Task[object]) -> Outcome:
-        error = asyncio.CancelledError("the connection is lost") if task.cancelled() else task.exception()
-        return None if error is None else self.judge(error)
+        why = lost() or Delayed(f"no answer within {self.timeout:g} s")
+        return [why if task in late else _outcome(task, lost, judge or self.judge) for task in tasks]
 
     @abstractmethod
     async def send_through(self, connection: Any, /, messages: Sequence[Message]) -> Sequence[Outcome]:
@@ -108,9 +108,14 @@ class Sender(ABC):
     def describe(self, subject: str, **described: Any) -> None:
         """Declare a publisher of FastStream's on the broker, for its AsyncAPI document: what is sent under a subject."""
 
+    @abstractmethod
+    async def check(self, connection: Any, /) -> None:
+        """Have the broker answer something, to know that the connection is whole; raises whatever the client does."""
+
     def judge(self, error: BaseException) -> Outcome:
         """Tell whether an error says that a message will never be taken."""
-        return Delayed(described(error))
+        is_for_good = isinstance(error, _NOT_WRITTEN) and not isinstance(error, _NOT_READ)
+        return Refused(described(error)) if is_for_good else Delayed(described(error))
 
     async def close(self) -> None:
         """Close the connection, as far as the broker answers. The next message opens another one."""
@@ -118,10 +123,16 @@ class Sender(ABC):
             await asyncio.wait_for(self.broker.stop(), self.timeout)
 
 
-def described(error: BaseException) -> str:
-    """Say in one line what went wrong."""
-    name, text = type(error).__name__, str(error)
-    return " ".join((text if text.startswith(name) else f"{name}: {text}").split()).rstrip(": ")
+def _outcome(task: asyncio.Task[object], lost: Callable[[], InDoubt | None], judge: Callable[[BaseException], Outcome]) -> Outcome:
+    if task.cancelled():
+        return lost() or InDoubt("the connection is lost")
+    error = task.exception()
+    return None if error is None else judge(error)
+
+
+def _is_of_the_process(error: BaseException) -> Outcome:
+    """Judge an error where there is no broker: it is that of a subscriber in the process."""
+    return Delayed(described(error))
 
 
 def _is_in_memory(broker: Any) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sa_eventsource.publishing.sender import Delayed, Refused
+from sa_eventsource.publishing.outcomes import Delayed, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sa_eventsource.publishing.messages import Message
-    from sa_eventsource.publishing.sender import Outcome, Sender
+    from sa_eventsource.publishing.outcomes import Outcome
+    from sa_eventsource.publishing.sender import Sender
 
 
 async def send_in_order(sender: Sender, messages: Sequence[Message]) -> list[tuple[Message, Outcome]]:

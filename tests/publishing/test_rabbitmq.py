@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import EventStore, ReadModelManager, event_context
 from sa_eventsource.publishing.event_loop import sending_loop
 from sa_eventsource.publishing.messages import Message
-from sa_eventsource.publishing.sender import Refused
+from sa_eventsource.publishing.outcomes import Refused
 from tests.publishing import brokers
 from tests.publishing.buses import RabbitMQ
 from tests.publishing.shop import Base, Closed, Till, publish, sell

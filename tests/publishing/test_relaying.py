@@ -26,7 +26,8 @@ from sa_eventsource.consumers import consumers_on
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import EventReplayer, parked_streams, retry_stream
 from sa_eventsource.publishing.messages import Message
-from sa_eventsource.publishing.sender import Delayed, Outcome, Refused, Sender
+from sa_eventsource.publishing.outcomes import Delayed, Outcome, Refused
+from sa_eventsource.publishing.sender import Sender
 from tests.publishing.shop import Base, Sold, Till, publish, publisher, sell, sharded
 from tests.waiting import wait_until
 
@@ -62,6 +63,9 @@ class ScriptedSender(Sender):
         raise NotImplementedError
 
     def describe(self, subject: str, **described: Any) -> None:
+        raise NotImplementedError
+
+    async def check(self, connection: Any) -> None:
         raise NotImplementedError
 
     async def close(self) -> None: ...
