@@ -65,7 +65,7 @@ ILL_FORMED: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "what"), ILL_FORMED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("name", "what"), ILL_FORMED, ids=[f"{name}-{number}" for number, (name, _) in enumerate(ILL_FORMED)])
 async def test_a_message_that_cannot_be_sent_is_refused_and_no_other(name: str, what: dict[str, Any]) -> None:
     brokers.needs(name)
     (bus,) = (each for each in BUSES if each.name == name)
