@@ -17,7 +17,7 @@ from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import CommitTokenError, ReadModelLagError
 from sa_eventsource.mapping import check_any_session, check_async_session, check_session
 from sa_eventsource.read_models import definition_of
-from sa_eventsource.store import database_of
+from sa_eventsource.store import beside, database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,9 +171,8 @@ def _token(name: str, after: Any) -> UUID:
 def _has_taken(session: Session, definition: ReadModelDefinition, event_id: UUID) -> bool:
     if definition.is_strong:
         return True
-    engine = session.get_bind(**definition.bind_arguments).engine
-    with engine.connect() as connection:
-        return all(_follower_has_taken(connection, each, event_id) for each in followers_of(definition, engine.dialect))
+    with beside(session, definition.bind_arguments) as connection:
+        return all(_follower_has_taken(connection, each, event_id) for each in followers_of(definition, connection.dialect))
 
 
 def _follower_has_taken(connection: Connection, follower: Follower, event_id: UUID) -> bool:
@@ -201,12 +200,11 @@ def _late(
 ) -> ReadModelLagError | CommitTokenError:
     """Build the error for a wait that took too long."""
     behind = Lag()
-    engine = session.get_bind(**definition.bind_arguments).engine
     events = definition.tables.events
-    with engine.connect() as connection:
+    with beside(session, definition.bind_arguments) as connection:
         if not connection.scalar(select(exists().where(events.c.event_id == event_id))):
             return _unknown(event_id)
-        for each in followers_of(definition, engine.dialect):
+        for each in followers_of(definition, connection.dialect):
             behind += lag(connection, each, read_checkpoint(connection, each))
     return ReadModelLagError(definition.name, timeout, behind.events, behind.seconds)
 

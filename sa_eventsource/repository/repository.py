@@ -286,10 +286,10 @@ class EventSourcedRepository(Generic[A]):
                 earlier = written_earlier(log, error, first)
             finally:
                 savepoint.rollback()
-            raise_explained(error, [log], log, earlier=earlier)
+            raise_explained(error, self._session, [log], log, earlier=earlier)
         except DBAPIError as error:
             savepoint.rollback()
-            raise_explained(error, [log], log)
+            raise_explained(error, self._session, [log], log)
         except BaseException:
             savepoint.rollback()
             raise

@@ -226,7 +226,7 @@ def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], 
     finally:
         fail_flush(session)
     if isinstance(error, AppendRefusedError | DBAPIError):
-        raise_explained(error, appends, refused, earlier=earlier)
+        raise_explained(error, session, appends, refused, earlier=earlier)
 
 
 def _in_order(appends: list[LogAppend]) -> list[LogAppend]:

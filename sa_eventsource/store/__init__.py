@@ -15,6 +15,7 @@ from sa_eventsource.store.append import (
 from sa_eventsource.store.conflicts import current_version, raise_explained
 from sa_eventsource.store.connections import (
     autoflush,
+    beside,
     flush_first,
     is_in_autocommit,
     require_own_transaction,
@@ -88,6 +89,7 @@ __all__ = [
     "advice_on",
     "append",
     "autoflush",
+    "beside",
     "between_positions",
     "clear_payloads",
     "code_of",

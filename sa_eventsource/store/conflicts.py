@@ -30,18 +30,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection, Table
+    from sqlalchemy.orm import Session
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.store.append import StreamAppend
 
 
 def raise_explained(
-    error: AppendRefusedError | DBAPIError, appends: Sequence[LogAppend], refused: LogAppend | None, *, earlier: Sequence[Any] = ()
+    error: AppendRefusedError | DBAPIError,
+    session: Session,
+    appends: Sequence[LogAppend],
+    refused: LogAppend | None,
+    *,
+    earlier: Sequence[Any] = (),
 ) -> NoReturn:
     """Raise what the caller of a refused append should see. Call it after the rollback.
 
     Args:
         error: What the append raised.
+        session: The session.
         appends: All that was to be appended together, one for each log.
         refused: The one of them whose INSERT raised the error; None where another statement did, behind the last of them.
         earlier: What :func:`~sa_eventsource.store.own_events.written_earlier` has found, before the rollback.
@@ -58,7 +65,7 @@ def raise_explained(
     was_refused = isinstance(error, AppendRefusedError)
     with ExitStack() as stack:
         connections = dict.fromkeys(each.connection for each in appends)
-        usable = {each: stack.enter_context(after_rollback(each)) for each in connections}
+        usable = {each: stack.enter_context(after_rollback(session, each)) for each in connections}
         asked = [replace(each, connection=asking) for each in appends if (asking := usable[each.connection]) is not None]
         found = explain(asked, refused=refused.streams if refused is not None and was_refused else (), earlier=earlier)
     if found is None and refused is not None:

@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from sa_eventsource.exceptions import AutocommitError, JoinedTransactionError
 from sa_eventsource.store.databases import database_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from sqlalchemy.orm import Session
+    from sqlalchemy import Engine
+    from sqlalchemy.engine import Dialect
 
 _AUTOCOMMIT = "AUTOCOMMIT"
 
@@ -69,12 +71,13 @@ def require_own_transaction(session: Session, bind_arguments: dict[str, Any]) ->
 
 
 @contextmanager
-def after_rollback(connection: Connection) -> Iterator[Connection | None]:
-    """Give a connection on which to find out why a transaction failed, once it is rolled back; None where there is none.
+def after_rollback(session: Session, connection: Connection) -> Iterator[Connection | None]:
+    """Give a connection on which to find out why a session's transaction failed, once it is rolled back; None where there is none.
 
     What is begun for it ends with the block. Where the application holds the transaction (``with engine.begin() as connection``),
     SQLAlchemy lets nothing more run on that connection until its block ends; a second ``Connection`` on the same connection of the
-    driver may, and sees what others have committed.
+    driver may, and sees what others have committed. It has the options of the first one, and the application's hooks have set its
+    transaction up as they do those of the session, so that it asks the same schema, as the same tenant.
     """
     if connection.closed or connection.invalidated:
         yield None
@@ -84,8 +87,47 @@ def after_rollback(connection: Connection) -> Iterator[Connection | None]:
         return
     aside = Connection(connection.engine, connection=connection.connection)
     try:
+        aside.execution_options(**_lasting_options(connection))
         with aside.begin() as transaction:
-            yield aside
+            try:
+                call_begin_hooks(session, aside)
+                answers: Connection | None = aside
+            except Exception:  # noqa: BLE001 - the application's own; what it would have set up is not known, nor then what is there
+                answers = None
+            yield answers
             transaction.rollback()
     finally:
         del aside  # not closed: that would give the driver's connection back to the pool
+
+
+@contextmanager
+def beside(session: Session, bind_arguments: dict[str, Any]) -> Iterator[Connection]:
+    """Give another connection to a session's database, in a transaction that is set up as the session's own.
+
+    The transaction ends with the block.
+
+    What a session has from ``session.connection(execution_options=...)`` holds for its present transaction alone, and is left out.
+    """
+    bind = session.get_bind(**bind_arguments)
+    options = {**_lasting_options(bind), **_lasting(getattr(session, "execution_options", {}), bind.dialect)}
+    with bind.engine.connect().execution_options(**options) as connection, connection.begin() as transaction:
+        call_begin_hooks(session, connection)
+        yield connection
+        transaction.rollback()
+
+
+def call_begin_hooks(session: Session, connection: Connection) -> None:
+    """Have a session's ``after_begin`` hooks set up a transaction that is not the session's, such as its ``search_path``."""
+    hooks: Any = session.dispatch.after_begin
+    if hooks:
+        hooks(session, session.get_transaction() or Session(connection).begin(), connection)
+
+
+def _lasting_options(bind: Engine | Connection) -> dict[str, Any]:
+    return _lasting(bind.get_execution_options(), bind.dialect)
+
+
+def _lasting(options: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """Leave out what is set on the driver's connection, such as the isolation level: for one transaction, or by the engine."""
+    of_driver: Any = dialect
+    return {name: value for name, value in options.items() if name not in of_driver.connection_characteristics}
