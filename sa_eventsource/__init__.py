@@ -72,6 +72,7 @@ from sa_eventsource.exceptions import (
     UnknownCommandError,
     UnknownEventTypeError,
     UnknownNameError,
+    UnknownShardError,
 )
 from sa_eventsource.mapping import EventRecord, EventSourceOptions, event_record
 from sa_eventsource.processes import After, ProcessManager, reacts
@@ -190,6 +191,7 @@ __all__ = [
     "UnknownCommandError",
     "UnknownEventTypeError",
     "UnknownNameError",
+    "UnknownShardError",
     "Verification",
     "Worker",
     "__version__",

@@ -13,8 +13,7 @@ from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import (
     MAX_NAME_LENGTH,
     check_async_session,
-    check_session,
-    present_session,
+    session_of,
     tables_of_base,
     tables_with_commands,
 )
@@ -85,10 +84,9 @@ def schedule(  # noqa: PLR0913 - most of them are options
         ValueError: *at* has no time zone, *after* is negative, either lies beyond the year 9999, or *key* is empty or longer than
             255 characters.
     """
-    check_session("schedule()", session, instead="async_schedule")
+    session = session_of("schedule()", session, instead="async_schedule")
     _check_time(at, after)
     _check_key(key)
-    session = present_session(session)
     tables = _tables(session, base)
     handler = handler_of(command, tables)
     data = handler.commands_as_json.write(command)

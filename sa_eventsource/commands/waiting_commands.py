@@ -13,10 +13,10 @@ from sa_eventsource.mapping import (
     DISCARDED,
     PARKED,
     SCHEDULED,
-    check_session,
     database_clock,
     is_parked_command,
     is_scheduled,
+    session_of,
     statement_clock,
     tables_of_base,
 )
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, scoped_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class WaitingCommand:
     error: str | None
 
 
-def waiting_commands(session: Session, base: Any, *, only_parked: bool = False) -> list[WaitingCommand]:
+def waiting_commands(session: Session | scoped_session[Session], base: Any, *, only_parked: bool = False) -> list[WaitingCommand]:
     """List the commands that are scheduled or parked, in the order of their time.
 
     Args:
@@ -74,7 +74,7 @@ def waiting_commands(session: Session, base: Any, *, only_parked: bool = False) 
     return [WaitingCommand(*row) for row in found]
 
 
-def retry_command(session: Session, base: Any, command_id: UUID) -> bool:
+def retry_command(session: Session | scoped_session[Session], base: Any, command_id: UUID) -> bool:
     """Schedule a parked command for now, with all its attempts before it; call ``commit()`` then.
 
     It no longer has the key that it was scheduled under, which another one may have by now.
@@ -89,7 +89,7 @@ def retry_command(session: Session, base: Any, command_id: UUID) -> bool:
     return _change("retry_command()", session, base, command_id, (PARKED,), values)
 
 
-def discard_command(session: Session, base: Any, command_id: UUID) -> bool:
+def discard_command(session: Session | scoped_session[Session], base: Any, command_id: UUID) -> bool:
     """Decide that a scheduled or parked command is never done; call ``commit()`` then.
 
     Its row stays, so that what schedules it once more under its id changes nothing, until it is pruned.
@@ -105,7 +105,12 @@ def discard_command(session: Session, base: Any, command_id: UUID) -> bool:
 
 
 def _change(  # noqa: PLR0913, PLR0917 - private
-    name: str, session: Session, base: Any, command_id: UUID, statuses: tuple[str, ...], values: dict[str, Any]
+    name: str,
+    session: Session | scoped_session[Session],
+    base: Any,
+    command_id: UUID,
+    statuses: tuple[str, ...],
+    values: dict[str, Any],
 ) -> bool:
     check_uuid("command_id", command_id)
     rows = _rows(name, session, base)
@@ -114,6 +119,5 @@ def _change(  # noqa: PLR0913, PLR0917 - private
     return bool(rows.connection.execute(statement).rowcount)
 
 
-def _rows(name: str, session: Session, base: Any) -> CommandRows:
-    check_session(name, session)
-    return CommandRows.within(session, tables_of_base(name, base))
+def _rows(name: str, session: Session | scoped_session[Session], base: Any) -> CommandRows:
+    return CommandRows.within(session_of(name, session), tables_of_base(name, base))

@@ -44,6 +44,7 @@ from sa_eventsource.exceptions.environment import (
     MissingExtraError,
     RepartitionError,
     SelftestError,
+    UnknownShardError,
 )
 from sa_eventsource.exceptions.privacy import ForgettingError, MasterKeyError, SealedValueError, SubjectForgottenError
 from sa_eventsource.exceptions.publishing import DeliveryDelayedError, MessageIdError, MessageRefusedError
@@ -126,4 +127,5 @@ __all__ = [
     "UnknownCommandError",
     "UnknownEventTypeError",
     "UnknownNameError",
+    "UnknownShardError",
 ]

@@ -73,6 +73,29 @@ class JoinedTransactionError(EventSourceError, sa_exc.InvalidRequestError):
         )
 
 
+class UnknownShardError(EventSourceError, sa_exc.InvalidRequestError):
+    """A sharded session gives several shards for an aggregate, and none of them has it, so that it is not known where it belongs.
+
+    Have the session's ``identity_chooser`` give the one shard of an id; or put a new aggregate into the session by
+    ``session.add()``, where the ``shard_chooser`` sees the instance.
+
+    Attributes:
+        aggregate_type: Type name of the aggregate.
+        aggregate_id: Its id as stored.
+        shards: What the chooser gave.
+    """
+
+    def __init__(self, aggregate_type: str, aggregate_id: str, shards: Iterable[object]) -> None:
+        """Build the message from what the chooser gave."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        self.shards = tuple(shards)
+        super().__init__(
+            f"the session's identity_chooser gives {len(self.shards)} shards for {aggregate_type} {aggregate_id!r}, and none of "
+            "them has it. Have it give one; or, for a new aggregate, use session.add(), where the shard_chooser sees the instance."
+        )
+
+
 class RepartitionError(EventSourceError, RuntimeError):
     """A migration would move the events into another table, and something of the application's would go with the old one.
 

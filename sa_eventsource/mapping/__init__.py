@@ -48,6 +48,7 @@ from sa_eventsource.mapping.session_arguments import (
     check_session,
     present_session,
     session_maker,
+    session_of,
     tables_of_base,
 )
 from sa_eventsource.mapping.statements import Rendering, TableStatement, lock_table, quoted
@@ -130,6 +131,7 @@ __all__ = [
     "regclass_name",
     "schema_of",
     "session_maker",
+    "session_of",
     "statement_clock",
     "streams_of",
     "tables_of_base",

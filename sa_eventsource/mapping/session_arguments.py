@@ -42,6 +42,13 @@ def check_session(name: str, value: Any, *, instead: str | None = None) -> None:
     raise TypeError(f"{name} takes a Session, not {_shown(value)}{advice and '; '}{advice}")
 
 
+def session_of(name: str, value: Any, *, instead: str | None = None) -> Session:
+    """Take a session; of a ``scoped_session``, the one that it stands for now. Arguments and errors as for ``check_session``."""
+    check_session(name, value, instead=instead)
+    session: Session = present_session(value)
+    return session
+
+
 def present_session(session: Session | scoped_session[Session]) -> Session:
     """Get the session that a ``scoped_session`` stands for here and now; any other session as it is."""
     return session() if isinstance(session, scoped_session) else session

@@ -15,7 +15,7 @@ from sa_eventsource.arguments import check_timeout
 from sa_eventsource.checkpoints import Lag, is_replicated, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import CommitTokenError, ReadModelLagError
-from sa_eventsource.mapping import check_any_session, check_async_session, check_session
+from sa_eventsource.mapping import check_any_session, check_async_session, session_of
 from sa_eventsource.read_models import definition_of
 from sa_eventsource.store import beside, database_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncSession
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, scoped_session
 
     from sa_eventsource.consumers import Follower
     from sa_eventsource.read_models import ReadModelDefinition
@@ -35,7 +35,7 @@ _LONGEST_PAUSE = 0.05
 _WANTED = "sa_eventsource.wait_for"
 
 
-def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: float = 5.0) -> None:
+def wait_for(session: Session | scoped_session[Session], model: type[Any], *, after: UUID | str, timeout: float = 5.0) -> None:
     """Wait until a read model has taken the events of a commit.
 
     Example::
@@ -60,7 +60,7 @@ def wait_for(session: Session, model: type[Any], *, after: UUID | str, timeout: 
         DeclarationError: *model* is no mapped read model.
         TypeError: *session* is no ``Session``, or *after* no token.
     """
-    check_session("wait_for()", session, instead="async_wait_for")
+    session = session_of("wait_for()", session, instead="async_wait_for")
     check_timeout(timeout)
     definition, after = definition_of(model), _token("wait_for()", after)
     pauses = _pauses(timeout)

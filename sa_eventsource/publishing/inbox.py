@@ -17,9 +17,9 @@ from sa_eventsource.mapping import (
     UtcDateTime,
     add_index,
     check_keep,
-    check_session,
     database_clock,
     keep_rows,
+    session_of,
 )
 from sa_eventsource.store import database_of, require_transaction
 from sa_eventsource.workers import is_old
@@ -27,7 +27,7 @@ from sa_eventsource.workers import is_old
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, scoped_session
 
 _INFO_KEY = "sa_eventsource.inbox"
 _PREFIXES = ("ce-", "ce_", "cloudevents:", "cloudevents_")
@@ -76,7 +76,7 @@ class Inbox:
         if keep is not None:
             keep_rows(f"{self.table.key}/{consumer}", self._rows(keep))
 
-    def __call__(self, session: Session, message: Any) -> bool:
+    def __call__(self, session: Session | scoped_session[Session], message: Any) -> bool:
         """Note that a message is being handled, in the session's transaction.
 
         Waits for another transaction that is handling the same message; if that is rolled back, it is this one's.
@@ -93,7 +93,7 @@ class Inbox:
             AutocommitError: The session is in autocommit mode.
             TypeError: The session is no ``Session``.
         """
-        check_session("inbox()", session)
+        session = session_of("inbox()", session)
         source, message_id = _identity(message)
         connection = session.connection(bind_arguments={"clause": self.table})
         require_transaction(connection)
@@ -106,7 +106,7 @@ class Inbox:
         )
         return connection.execute(noted).first() is not None
 
-    def prune(self, session: Session, *, older_than: timedelta) -> int:
+    def prune(self, session: Session | scoped_session[Session], *, older_than: timedelta) -> int:
         """Forget messages that were handled long ago, in the session's transaction; commit it.
 
         What comes once more after it was forgotten is handled once more: keep them for longer than a broker may repeat them.
@@ -122,7 +122,7 @@ class Inbox:
             TypeError: *older_than* is no ``timedelta``, or the session no ``Session``.
             ValueError: It is negative.
         """
-        check_session("Inbox.prune()", session)
+        session = session_of("Inbox.prune()", session)
         check_age(older_than)
         connection = session.connection(bind_arguments={"clause": self.table})
         return connection.execute(delete(self.table).where(is_old(connection, self._rows(older_than), older_than))).rowcount

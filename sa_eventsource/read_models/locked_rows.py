@@ -7,18 +7,18 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import inspect, select
 
-from sa_eventsource.mapping import check_session
+from sa_eventsource.mapping import session_of
 from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 M = TypeVar("M")
 
 
-def load_for_update(session: Session, model: type[M], key: Any) -> M:
+def load_for_update(session: Session | scoped_session[Session], model: type[M], key: Any) -> M:
     """Load a row that a handler is about to change, made with its columns' defaults if it is not there, and locked till the end.
 
     Two transactions that change one row so wait for each other instead of losing an update: the row is inserted unless it exists,
@@ -36,7 +36,7 @@ def load_for_update(session: Session, model: type[M], key: Any) -> M:
         IntegrityError: A column without a default must not be null. Give it one in ``mapped_column(default=...)``.
         OperationalError: A serialization failure or a deadlock. Roll back and retry.
     """
-    check_session("load_for_update()", session)
+    session = session_of("load_for_update()", session)
     mapper = inspect(model)
     identity = tuple(key) if isinstance(key, tuple) else (key,)
     identity_key = mapper.identity_key_from_primary_key(identity)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
-from sqlalchemy import insert, inspect, select
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
@@ -28,6 +28,7 @@ from sa_eventsource.store import (
     flush_first,
     in_context,
     known_at,
+    locate,
     raise_explained,
     read_stream,
     require_transaction,
@@ -150,12 +151,13 @@ class EventSourcedRepository(Generic[A]):
         check_axis(axis)
         text_id = self._to_view(aggregate_id, moment=moment, axis=axis)
         if axis == "occurred":
-            return self._view(text_id, moment=moment)
+            return self._view(aggregate_id, text_id, moment=moment)
         events, aggregate_type = self._definition.tables.events, self._definition.aggregate_type
-        version = version_recorded_at(self._connection(), events, aggregate_type, text_id, moment)
+        connection, _ = locate(self._session, self._definition, aggregate_id)
+        version = version_recorded_at(connection, events, aggregate_type, text_id, moment)
         if version == 0:
             raise AggregateNotFoundError(aggregate_type, text_id, moment=moment, axis=axis)
-        return self._view(text_id, version=version)
+        return self._view(aggregate_id, text_id, version=version)
 
     def load_at_version(self, aggregate_id: Any, version: int) -> A:
         """Rebuild an aggregate as it stood after its first *version* events.
@@ -169,7 +171,7 @@ class EventSourcedRepository(Generic[A]):
         """
         version = version_number("version", version, minimum=1, meaning="a version; versions count from 1")
         text_id = self._to_view(aggregate_id, version=version)
-        view = self._view(text_id, version=version)
+        view = self._view(aggregate_id, text_id, version=version)
         if view.version != version:
             raise AggregateNotFoundError(self._definition.aggregate_type, text_id, version=version)
         return view
@@ -229,6 +231,7 @@ class EventSourcedRepository(Generic[A]):
             EventIdConflictError: An event id is taken.
             EventPayloadError: An event holds a value that would not survive storage.
             UnhandledEventError: The aggregate has no method for an event.
+            UnknownShardError: A sharded session does not know where the aggregate belongs.
             TypeError: *expected_version* is neither a whole number nor an ``ExpectedVersion``. Turn the text of an ``If-Match``
                 header into a number first.
             ValueError: There are no events, or not as many ids, *occurred_at* has no time zone or lies outside of the years 1 to
@@ -243,8 +246,9 @@ class EventSourcedRepository(Generic[A]):
             expected_version = version_number("expected_version", expected_version, minimum=0, meaning=_EXPECTED)
         text_id = self._definition.text_id(aggregate_id)
         flush_first(self._session)
-        connection = self._connection(writing=True)
+        connection, shard = locate(self._session, self._definition, aggregate_id, writing=True)
         require_transaction(connection)  # else the savepoint would be refused, with less to say
+        identity_key = self._session.identity_key(self._aggregate_class, aggregate_id, identity_token=shard)
         ids = event_ids or [uuid7() for _ in events]
         start = -1
         for attempt in range(1, _ATTEMPTS + 1):
@@ -256,10 +260,10 @@ class EventSourcedRepository(Generic[A]):
                 start,
                 in_context(self._session, pending),
                 pending,
-                identity_key=self._session.identity_key(self._aggregate_class, aggregate_id),
+                identity_key=identity_key,
             )
             try:
-                self._append(stream)
+                self._append(aggregate_id, stream)
             except ConcurrencyError:
                 # Where the version that was found is the one before, the next attempt would find no other either.
                 if expected_version is not ExpectedVersion.ANY or start == previous or attempt == _ATTEMPTS:
@@ -267,17 +271,18 @@ class EventSourcedRepository(Generic[A]):
             else:
                 break
         # Only now: the flush may have made a new instance persistent, and what listens to the append may have loaded one.
-        present = self._session.identity_map.get(self._session.identity_key(self._aggregate_class, aggregate_id))
+        present = self._session.identity_map.get(identity_key)
         if present is not None and not books_of(present).pending:
             self._session.expire(present)
         return start + len(events)
 
-    def _append(self, stream: StreamAppend) -> None:
-        connection = self._connection(writing=True)
+    def _append(self, aggregate_id: Any, stream: StreamAppend) -> None:
+        connection, _ = locate(self._session, self._definition, aggregate_id, writing=True)
         database_of(connection.dialect).begin(connection)
         savepoint = self._session.begin_nested()
         # The connection is asked for now: the savepoint is set when it is first used.
-        log = LogAppend(self._connection(writing=True), self._definition.tables, [stream])
+        connection, _ = locate(self._session, self._definition, aggregate_id, writing=True)
+        log = LogAppend(connection, self._definition.tables, [stream])
         try:
             append(self._session, log)
         except AppendRefusedError as error:
@@ -294,12 +299,6 @@ class EventSourcedRepository(Generic[A]):
             savepoint.rollback()
             raise
         savepoint.commit()
-
-    def _connection(self, *, writing: bool = False) -> Connection:
-        arguments: dict[str, Any] = {"mapper": inspect(self._aggregate_class)}
-        if writing:  # tells a session that reads from a replica
-            arguments["clause"] = insert(self._definition.tables.events)
-        return self._session.connection(bind_arguments=arguments)
 
     def _start(self, connection: Connection, text_id: str, ids: Sequence[UUID], expected: Expected) -> int:
         """Find the version that the events follow."""
@@ -349,8 +348,9 @@ class EventSourcedRepository(Generic[A]):
                 raise AggregateNotFoundError(self._definition.aggregate_type, text_id, **asked)
         return text_id
 
-    def _view(self, text_id: str, *, moment: datetime | None = None, version: int | None = None) -> A:
-        stream = read_stream(self._connection(), self._definition, text_id, version=version, moment=moment)
+    def _view(self, aggregate_id: Any, text_id: str, *, moment: datetime | None = None, version: int | None = None) -> A:
+        connection, _ = locate(self._session, self._definition, aggregate_id)
+        stream = read_stream(connection, self._definition, text_id, version=version, moment=moment)
         if stream is None:
             raise AggregateNotFoundError(self._definition.aggregate_type, text_id, moment=moment, version=version)
         return past_view(self._aggregate_class, text_id, stream.rows, snapshot=stream.snapshot, contiguous=moment is None)

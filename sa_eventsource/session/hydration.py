@@ -19,10 +19,9 @@ from sa_eventsource.aggregates import (
 from sa_eventsource.mapping import compared_as_text, id_as_text
 from sa_eventsource.observation import observed
 from sa_eventsource.session import ledger
-from sa_eventsource.session.routing import connection_for
 from sa_eventsource.session.sqlalchemy_internals import identity_load, loaded_result
 from sa_eventsource.session.state_reader import restore_in
-from sa_eventsource.store import read_stream
+from sa_eventsource.store import connection_for, read_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,6 @@ from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, id
 from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError, ReadOnlyAggregateError
 from sa_eventsource.mapping import EventRecord, id_as_text
 from sa_eventsource.session import ledger
-from sa_eventsource.session.routing import connection_for
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     call_row_hooks,
@@ -37,6 +36,7 @@ from sa_eventsource.store import (
     AppendRefusedError,
     LogAppend,
     StreamAppend,
+    connection_for,
     in_context,
     insert_events,
     raise_explained,

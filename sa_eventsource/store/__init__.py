@@ -46,6 +46,7 @@ from sa_eventsource.store.own_events import written_earlier
 from sa_eventsource.store.raw_events import event_members, not_json, select_raw_events, stored_members
 from sa_eventsource.store.reading_events import read_events
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
+from sa_eventsource.store.routing import connection_for, locate
 from sa_eventsource.store.sealing import (
     Opened,
     Reading,
@@ -93,6 +94,7 @@ __all__ = [
     "between_positions",
     "clear_payloads",
     "code_of",
+    "connection_for",
     "current_snapshot",
     "current_version",
     "database_of",
@@ -109,6 +111,7 @@ __all__ = [
     "is_sealed_state",
     "is_taken_by_another_row",
     "known_at",
+    "locate",
     "meaning_of",
     "message_of",
     "milliseconds",

@@ -64,6 +64,17 @@ def test_scoped_session(database: Engine) -> None:
     registry.remove()
 
 
+def test_an_aggregate_is_locked_in_a_scoped_session(database: Engine) -> None:
+    registry = scoped_session(sessionmaker(database))
+    order = registry.get_one(Order, place_order(database))
+    lock_aggregate(registry, Order, order.id)
+    order.note("locked")
+    lock_aggregate(registry, Order, order.id)
+    registry.commit()
+    assert order.notes == ["locked"]
+    registry.remove()
+
+
 def test_each_thread_of_a_scoped_session_has_its_own_instances(database: Engine) -> None:
     registry = scoped_session(sessionmaker(database))
     order_id = place_order(database)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +10,16 @@ from sqlalchemy import Engine, create_engine, event, select, true
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
-from sa_eventsource import AggregateNotFoundError, EventSourcedRepository
+from sa_eventsource import (
+    AggregateNotFoundError,
+    EventSourcedRepository,
+    ExpectedVersion,
+    UnknownShardError,
+    lock_aggregate,
+)
 from tests.databases import configure_sqlite
-from tests.orders import Base, Order
-from tests.session.helpers import place_order
+from tests.orders import Base, NoteAdded, Order
+from tests.session.helpers import place_order, stored_events
 
 
 @pytest.fixture
@@ -194,3 +200,41 @@ def test_each_shard_has_its_own_streams(database: Engine, second: Engine) -> Non
         assert order.notes == ["there"]
         session.expunge_all()
         assert {each.id: each.notes for each in session.scalars(select(Order))} == {"a-1": [], "b-1": ["there"], "b-2": []}
+
+
+def test_what_needs_no_instance_finds_the_shard_as_get_does(database: Engine, second: Engine) -> None:
+    engines = {"a": database, "b": second}
+    with shard(engines) as session:
+        session.add_all([Order.place(order_id="a-1"), Order.place(order_id="b-1")])
+        session.commit()
+        order = session.get_one(Order, "b-1")
+        repository = EventSourcedRepository(session, Order)
+        assert repository.append("b-1", [NoteAdded(text="appended")], expected_version=1) == 2
+        assert order.notes == ["appended"]
+        assert repository.load_at_version("b-1", 1).notes == []
+        assert repository.load_at_time("b-1", datetime.now(UTC)).notes == ["appended"]
+        assert repository.load_at_time("b-1", datetime.now(UTC) + timedelta(days=1), axis="recorded").notes == ["appended"]
+        order.note("pending")
+        lock_aggregate(session, Order, "b-1")
+        session.commit()
+        assert repository.append("a-2", [NoteAdded(text="new")], expected_version=ExpectedVersion.NO_STREAM) == 1
+        session.commit()
+    assert [row[1:3] for row in stored_events(database)] == [("a-1", 1), ("a-2", 1)]
+    assert [row[1:3] for row in stored_events(second)] == [("b-1", 1), ("b-1", 2), ("b-1", 3)]
+
+
+def test_of_several_shards_the_one_that_has_the_stream_is_written_to(database: Engine, second: Engine) -> None:
+    with Session(second) as plain:
+        plain.add(Order.place(order_id="b-1"))
+        plain.commit()
+    with shard({"a": database, "b": second}) as session:
+        session.identity_chooser = lambda *_, **__: ["a", "b"]
+        repository = EventSourcedRepository(session, Order)
+        repository.append("b-1", [NoteAdded(text="appended")], expected_version=ExpectedVersion.ANY)
+        with pytest.raises(UnknownShardError) as refused:
+            repository.append("b-2", [NoteAdded(text="new")], expected_version=ExpectedVersion.ANY)
+        assert (refused.value.aggregate_id, refused.value.shards) == ("b-2", ("a", "b"))
+        with pytest.raises(AggregateNotFoundError):
+            repository.load_at_version("b-2", 1)
+        session.commit()
+    assert [row[1:3] for row in stored_events(second)] == [("b-1", 1), ("b-1", 2)]

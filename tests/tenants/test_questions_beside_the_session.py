@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, scoped_session, sessionmaker
 
 from sa_eventsource import (
     AggregateRoot,
@@ -198,3 +198,14 @@ def test_a_conflict_is_a_conflict_where_what_sets_a_transaction_up_fails_beside_
         with pytest.raises(ConcurrencyError) as refused:
             session.commit()
         assert refused.value.actual_version is None
+
+
+def test_a_scoped_session_is_waited_for(tenant: Engine) -> None:
+    registry = scoped_session(sessionmaker(tenant))
+    registry.get_one(Talk, "a").apply_event(Said(text="mine"))
+    registry.commit()
+    token = commit_token(registry)
+    assert token is not None
+    Worker(tenant, Base, only=["questions_talk_length"]).run_once()
+    wait_for(registry, TalkLength, after=token)
+    registry.remove()
