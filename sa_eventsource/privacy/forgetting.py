@@ -10,7 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Text, cast, delete, insert, or_, select, update
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.events import EventContext, current_context, subject_text
+from sa_eventsource.events import EventContext, current_context, sealed_names, subject_text
 from sa_eventsource.exceptions import DeclarationError, ForgettingError
 from sa_eventsource.mapping import (
     MAX_NAME_LENGTH,
@@ -20,17 +20,19 @@ from sa_eventsource.mapping import (
     tables_of_base,
     tables_with_keys,
 )
+from sa_eventsource.projections import locked_followers, rebuild_rows_of
 from sa_eventsource.store import CONTEXT_KEY, database_of, flush_first, require_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import ColumnElement, Connection, Table
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session, scoped_session
 
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.read_models import ReadModelDefinition
     from sa_eventsource.types import JsonValue
 
 
@@ -57,8 +59,9 @@ def forget(session: Session | scoped_session[Session], subject: object, *, reaso
     """Forget someone: from the commit on, every personal field of theirs is read as its placeholder, everywhere.
 
     In the session's transaction, which is flushed first, the keys of the subject are destroyed, snapshots that hold something of
-    theirs are deleted, and a row says whom, who (from the event context), when and why. Whoever appends or writes something of
-    theirs at this moment is waited for. Aggregates in the session are expired. Roll back, and nothing has happened.
+    theirs are deleted, rows of read models that have it in clear are rebuilt, and a row says whom, who (from the event context),
+    when and why. Whoever appends or writes something of theirs at this moment is waited for. Aggregates and such rows in the
+    session are expired. Roll back, and nothing has happened.
 
     Give it a transaction of its own: it holds locks that others wait for, and may itself be the victim of a deadlock, which a retry
     mends (:func:`~sa_eventsource.session.retry_on_conflict`).
@@ -74,6 +77,7 @@ def forget(session: Session | scoped_session[Session], subject: object, *, reaso
 
     Raises:
         DeclarationError: The base has no master keys, or none is given and several have.
+        ReadModelChangedError: The rows of such a model were made under another declaration. Rebuild it first.
         ForgettingError: The transaction sees one state of the database throughout: use READ COMMITTED.
         TypeError: An argument is of another type.
         ValueError: The reason is empty, or the subject no text of 1 to 255 characters.
@@ -123,6 +127,8 @@ def _tables(base: Any) -> EventSourceTables:
 def _forget(session: Session, connection: Connection, tables: EventSourceTables, whom: str, reason: str) -> Forgotten:
     keys, forgotten = _of(tables)
     database_of(connection.dialect).become_writer(connection, keys)
+    # Checkpoints before keys, as a worker takes them.
+    in_clear = [(each, locked_followers(connection, each)) for _, each in sorted(tables.read_models.items()) if _is_in_clear(each)]
     key_ids, is_repeated = _locked(connection, keys, whom)
     if is_repeated:
         record = connection.execute(select(forgotten).where(forgotten.c.subject == whom)).one()
@@ -137,6 +143,8 @@ def _forget(session: Session, connection: Connection, tables: EventSourceTables,
     destroyed = {"wrapped_key": None, "master_key": None, "forgotten_at": now}
     connection.execute(update(keys).where(keys.c.subject == whom).values(destroyed))
     _delete_snapshots(connection, tables.snapshots, key_ids)
+    for definition, followers in in_clear:
+        rebuild_rows_of(connection, definition, followers, _events_of(tables, definition, key_ids))
     connection.execute(
         insert(forgotten).values(
             subject=whom,
@@ -171,6 +179,17 @@ def _locked(connection: Connection, keys: Table, whom: str) -> tuple[Sequence[UU
     return [row.key_id for row in rows], all(row.forgotten_at is not None for row in rows)
 
 
+def _is_in_clear(definition: ReadModelDefinition) -> bool:
+    return definition.takes_personal_data == "clear"
+
+
+def _events_of(tables: EventSourceTables, definition: ReadModelDefinition, key_ids: Sequence[UUID]) -> list[ColumnElement[bool]]:
+    """Select the events of a model in which something is sealed with one of these keys."""
+    data = cast(tables.events.c.event_data, Text)
+    names = sealed_names().intersection(definition.stored_types)
+    return [tables.events.c.event_type.in_(sorted(names)), or_(*(data.contains(key_id.hex) for key_id in key_ids))]
+
+
 def _delete_snapshots(connection: Connection, snapshots: Table, key_ids: Sequence[UUID]) -> None:
     """Delete the snapshots that were sealed with one of these keys, among others: nobody can open them any more."""
     text = cast(snapshots.c.state, Text)
@@ -185,6 +204,8 @@ def _context(session: Session) -> EventContext:
 
 def _expire(session: Session, tables: EventSourceTables) -> None:
     """Have what the session has loaded read again."""
+    models = tuple(each.model for each in tables.read_models.values() if _is_in_clear(each))
     for instance in list(session.identity_map.values()):
-        if isinstance(instance, AggregateRoot) and definition_of(type(instance)).tables is tables:
+        is_aggregate = isinstance(instance, AggregateRoot) and definition_of(type(instance)).tables is tables
+        if is_aggregate or isinstance(instance, models):
             session.expire(instance)

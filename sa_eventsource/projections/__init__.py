@@ -7,6 +7,7 @@ from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream,
 from sa_eventsource.projections.parking import has_parked, park_behind
 from sa_eventsource.projections.plans import Step
 from sa_eventsource.projections.readers import next_events
+from sa_eventsource.projections.rebuild_rows import locked_followers, rebuild_rows_of
 from sa_eventsource.projections.replayer import EventReplayer
 from sa_eventsource.projections.rewind import Rewound, rewind
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
@@ -31,11 +32,13 @@ __all__ = [
     "error_text",
     "has_parked",
     "in_short",
+    "locked_followers",
     "next_events",
     "oldest_transaction",
     "park_behind",
     "parked_streams",
     "problems",
+    "rebuild_rows_of",
     "record_failure",
     "record_wait",
     "resume",

@@ -69,14 +69,43 @@ def rebuild_rows(session: Session, definition: ReadModelDefinition, keys: Collec
     normal = {tuple(part.type.normalise(value) for part, value in zip(definition.key, key, strict=True)) for key in keys}
     in_order = sorted(normal, key=repr)
     with following(session, definition) as connection:
-        progress = _progress(connection, definition)
-        _delete(connection, definition, in_order)
-        if definition.is_folded(connection.dialect):
-            _fold(connection, definition, progress, normal)
-        else:
-            for follower, checkpoint in progress:
-                _write(connection, follower, checkpoint, normal)
+        _rebuild(connection, definition, _taken(connection, definition, locked_followers(connection, definition)), normal)
         return sum(_count(connection, definition, chunk) for chunk in _chunks(in_order))
+
+
+def rebuild_rows_of(
+    connection: Connection,
+    definition: ReadModelDefinition,
+    followers: Sequence[tuple[Follower, Checkpoint]],
+    conditions: Sequence[ColumnElement[bool]],
+) -> int:
+    """Rebuild the rows that some events belong to, in a transaction in progress at READ COMMITTED.
+
+    Args:
+        connection: The connection.
+        definition: The model, without ``@handles`` methods.
+        followers: What :func:`locked_followers` gave. Of a strong model, writers of events wait from here on.
+        conditions: Which events.
+
+    Returns:
+        The number of keys whose rows were rebuilt.
+    """
+    found = {definition.key_of(event) for event in _read(connection, definition, [of_consumer(definition), *conditions])}
+    keys = {key for key in found if key is not None}
+    if keys:
+        _rebuild(connection, definition, _taken(connection, definition, followers), keys)
+    return len(keys)
+
+
+def _rebuild(
+    connection: Connection, definition: ReadModelDefinition, progress: Sequence[tuple[Follower, Checkpoint]], keys: set[_Key]
+) -> None:
+    _delete(connection, definition, sorted(keys, key=repr))
+    if definition.is_folded(connection.dialect):
+        _fold(connection, definition, progress, keys)
+    else:
+        for follower, checkpoint in progress:
+            _write(connection, follower, checkpoint, keys)
 
 
 def keys_between(
@@ -106,13 +135,24 @@ def keys_between(
     return {key for key in keys if key is not None}
 
 
-def _progress(connection: Connection, definition: ReadModelDefinition) -> list[tuple[Follower, Checkpoint]]:
-    """Lock all checkpoints of the model, and return how far each follower has come; a strong one has come to the end."""
+def locked_followers(connection: Connection, definition: ReadModelDefinition) -> list[tuple[Follower, Checkpoint]]:
+    """Lock all checkpoints of the model, and return how far each follower has come.
+
+    Raises:
+        ReadModelChangedError: The rows were made under another declaration.
+    """
     progress = []
     for follower in followers_of(definition, connection.dialect):
         checkpoint = lock_checkpoint(connection, follower)
         check_declaration(definition, checkpoint)
         progress.append((follower, checkpoint))
+    return progress
+
+
+def _taken(
+    connection: Connection, definition: ReadModelDefinition, progress: Sequence[tuple[Follower, Checkpoint]]
+) -> Sequence[tuple[Follower, Checkpoint]]:
+    """Give what each follower has taken: a strong one has come to the end, where writers of events wait from here on."""
     if definition.is_strong:
         database_of(connection.dialect).lock_log(connection, definition.tables.events)
         end = at_end(connection, definition.tables)

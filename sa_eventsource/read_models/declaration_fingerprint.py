@@ -37,6 +37,8 @@ def fingerprint_of(definition: ReadModelDefinition) -> str:
             [each.name, _written(each.type), each.family, each.distinct, _written(each.contributions)] for each in definition.fields
         ],
     }
+    if definition.takes_personal_data is not None:
+        declaration["personal data"] = definition.takes_personal_data
     if definition.evolvers:
         declaration["evolvers"] = [sorted(definition.evolvers), definition.evolvers_digest]
         declaration["defaults"] = [[each.name, each.is_optional, _written(each.initial)] for each in definition.fields]

@@ -70,7 +70,8 @@ class ReadModel:
     """Indexes on several fields each, by their names."""
 
     __personal_data__: ClassVar[PersonalData | None] = None
-    """How personal fields of events are taken. ``"masked"``: as their placeholders. None: the model names none of them."""
+    """How personal fields of events are taken. ``"clear"``: as they are, until their subject is forgotten, which rebuilds the rows.
+    ``"masked"``: as their placeholders. None: the model names none of them, and methods get placeholders."""
 
     __read_model_definition__: ClassVar[ReadModelDefinition]
 

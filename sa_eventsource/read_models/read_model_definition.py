@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.aggregates import definition_of as definition_of_aggregate
 from sa_eventsource.consumers import Consumer, check_following, knows, owners_of
-from sa_eventsource.events import members
+from sa_eventsource.events import is_personal, members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.read_models.declaration_fingerprint import fingerprint_of
@@ -37,7 +37,7 @@ _TOO_LONG = "22001"
 """SQLSTATE of a text that does not fit its column."""
 
 Consistency: TypeAlias = Literal["strong", "eventual"]
-PersonalData: TypeAlias = Literal["masked"]
+PersonalData: TypeAlias = Literal["clear", "masked"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -97,8 +97,8 @@ class ReadModelDefinition(Consumer):
 
     @property
     def personal_data(self) -> Reading:
-        """How it reads personal data."""
-        return Reading.MASKED
+        """How it reads personal data: what it writes down in clear, nobody is to forget meanwhile."""
+        return Reading.LOCKED if self.takes_personal_data == "clear" else Reading.MASKED
 
     def _check_events(self, where: str) -> None:
         if not self.events and not self.handlers:
@@ -233,8 +233,9 @@ class ReadModelDefinition(Consumer):
         """Stored names of the events that only their classes can read as far as the model takes them, and so Python reads."""
         return frozenset(
             name
-            for name in self.declared_classes()
-            if any(not each.is_plain for source in self.sources_of(name) for each in event_fields(source))
+            for name, event_class in self.declared_classes().items()
+            if (self.takes_personal_data == "clear" and is_personal(event_class))
+            or any(not each.is_plain for source in self.sources_of(name) for each in event_fields(source))
         )
 
     @cached_property
