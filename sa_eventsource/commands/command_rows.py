@@ -85,7 +85,7 @@ class CommandRows:
     @property
     def statements(self) -> CommandStatements:
         """The statements on the table."""
-        return command_statements(self.table, type(self.connection.dialect))  # type: ignore[arg-type]  # a class is hashable
+        return command_statements(self.table, type(self.connection.dialect))
 
     @classmethod
     def within(cls, session: Session, tables: EventSourceTables) -> CommandRows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Integer, Interval, String, Text, Uuid, bindparam, cast, func, literal_column, null, select, update
@@ -12,6 +11,7 @@ from sa_eventsource.mapping import (
     DONE,
     SCHEDULED,
     UtcDateTime,
+    built_for,
     database_clock,
     is_scheduled,
     statement_clock,
@@ -100,7 +100,6 @@ def _counted(insert: Any) -> DriverStatement:
     return DriverStatement(insert.execution_options(preserve_rowcount=True))
 
 
-@lru_cache(maxsize=256)  # the tables of a process: as many as it has declarative bases
 def command_statements(table: Table, dialect: type[Dialect]) -> CommandStatements:
     """Get the statements on a table.
 
@@ -108,4 +107,8 @@ def command_statements(table: Table, dialect: type[Dialect]) -> CommandStatement
         table: The table of commands.
         dialect: The class of the dialect of the connection that they are executed on.
     """
-    return CommandStatements(table, database_of(dialect))
+    kept, name = built_for(table), (command_statements, table, dialect)
+    found: CommandStatements | None = kept.get(name)
+    if found is None:
+        found = kept[name] = CommandStatements(table, database_of(dialect))
+    return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import MetaData
 from sqlalchemy.orm import Mapped, registry
 
+from sa_eventsource.mapping.built_once import built_for
 from sa_eventsource.mapping.session_arguments import tables_of_base
 from sa_eventsource.mapping.tables import tables_on
 
@@ -49,7 +49,6 @@ class EventRecord:
 
 
 _registry = registry()
-_records: WeakKeyDictionary[Table, type[EventRecord]] = WeakKeyDictionary()
 
 
 def _map(record: type[EventRecord], by: registry, events: Table) -> None:
@@ -70,8 +69,10 @@ def event_record(base: Any) -> type[EventRecord]:
         A class mapped to that base's events table; the same one at every call.
     """
     tables = tables_of_base("event_record()", base)
-    if tables.events not in _records:
+    kept, name = built_for(tables.events), (event_record, tables.events)
+    if name not in kept:
         record = type("EventRecord", (EventRecord,), {"__doc__": EventRecord.__doc__})
         _map(record, registry(), tables.events)  # one of its own: a registry warns of a name that comes twice
-        _records[tables.events] = record
-    return _records[tables.events]
+        kept[name] = record
+    found: type[EventRecord] = kept[name]
+    return found

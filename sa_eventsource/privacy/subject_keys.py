@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import UUID, uuid4
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import select
 
 from sa_eventsource.exceptions import DeclarationError, SubjectForgottenError
-from sa_eventsource.mapping import find_tables
+from sa_eventsource.mapping import built_for, find_tables
 from sa_eventsource.privacy.master_keys import ciphers
 from sa_eventsource.privacy.unwrapped_keys import UnwrappedKey, UnwrappedKeys
 from sa_eventsource.store import DriverStatement, database_of
@@ -114,15 +113,12 @@ def _inserted(
     }
 
 
-_statements: WeakKeyDictionary[Table, dict[tuple[Database, _Which, bool], DriverStatement]] = WeakKeyDictionary()
-
-
 def _statement(table: Table, database: Database, which: _Which, *, locked: bool) -> DriverStatement:
     """Get the SELECT of keys by parameter ``values``, a JSON array of what a column has."""
-    statements = _statements.setdefault(table, {})
-    name = database, which, locked
-    if name not in statements:
+    kept, name = built_for(table), (keys_by_id, table, database, which, locked)
+    found: DriverStatement | None = kept.get(name)
+    if found is None:
         columns = (table.c.key_id, table.c.subject, table.c.generation, table.c.wrapped_key, table.c.master_key)
         statement = select(*columns).where(database.is_among(table.c[which], "values"))
-        statements[name] = DriverStatement(statement.with_for_update(read=True, key_share=True) if locked else statement)
-    return statements[name]
+        found = kept[name] = DriverStatement(statement.with_for_update(read=True, key_share=True) if locked else statement)
+    return found

@@ -193,10 +193,8 @@ def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence
     if tables.options.partitions is not None:
         _refuse_taken_ids(connection, tables.events, streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
-    sealed_rows(
-        connection, tables, [(each.aggregate_type, each.aggregate_id, event) for each in streams for event in each.events], rows
-    )
-    statements = insert_statements(tables.events, type(connection.dialect))  # type: ignore[arg-type]  # a class is hashable
+    sealed_rows(connection, tables, streams, rows)
+    statements = insert_statements(tables.events, type(connection.dialect))
     if len(rows) == 1:
         statement = statements.first if rows[0]["version"] == 1 else statements.next
         result = statement.execute(connection, rows[0])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sa_eventsource.mapping import APPENDED
+from sa_eventsource.mapping import APPENDED, built_for
 from sa_eventsource.store.databases import database_of
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from sa_eventsource.store.databases import InsertStatements
 
 
-@lru_cache(maxsize=256)  # the tables of a process: as many as it has declarative bases
 def insert_statements(events: Table, dialect: type[Dialect], columns: tuple[str, ...] = APPENDED) -> InsertStatements:
     """Get the statements for an events table.
 
@@ -27,4 +25,8 @@ def insert_statements(events: Table, dialect: type[Dialect], columns: tuple[str,
     Raises:
         CompileError: The dialect is neither PostgreSQL nor SQLite.
     """
-    return database_of(dialect).insert_statements(events, columns)
+    kept, name = built_for(events), (insert_statements, events, dialect, columns)
+    found: InsertStatements | None = kept.get(name)
+    if found is None:
+        found = kept[name] = database_of(dialect).insert_statements(events, columns)
+    return found

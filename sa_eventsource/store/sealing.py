@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.store.append import StreamAppend
 
 
 class Reading(enum.Enum):
@@ -137,11 +138,15 @@ def set_sealing(sealing: Sealing) -> None:
 def sealed_rows(
     connection: Connection,
     tables: EventSourceTables,
-    events: Sequence[tuple[str, str, PendingEvent]],
+    streams: Sequence[StreamAppend],
     rows: Sequence[dict[str, Any]],
 ) -> None:
-    """Put sealed payloads into rows that are about to be inserted, in the place of those in clear."""
-    which = [number for number, (_, _, event) in enumerate(events) if is_personal(type(event.event))]
+    """Put sealed payloads into rows that are about to be inserted, one for each event, in the place of those in clear."""
+    names = sealed_names()
+    if not names:
+        return
+    events = [(each.aggregate_type, each.aggregate_id, event) for each in streams for event in each.events]
+    which = [number for number, row in enumerate(rows) if row["event_type"] in names and is_personal(type(events[number][2].event))]
     if which:
         payloads = _sealing[0].seal(connection, tables, [events[number] for number in which])
         for number, payload in zip(which, payloads, strict=True):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Text, and_, bindparam, func, select, union_all
 
 from sa_eventsource.aggregates import AggregateDefinition, definition_of, past_view
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
+from sa_eventsource.mapping import built_for
 from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.sealing import StoredState, is_masked, sealed_state
 from sa_eventsource.store.stored_streams import read_streams
@@ -86,14 +86,12 @@ def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids
         }
 
 
-_cache: WeakKeyDictionary[EventSourceTables, dict[Database, Insert]] = WeakKeyDictionary()
-
-
 def _statement(tables: EventSourceTables, database: Database) -> Insert:
-    by_database = _cache.setdefault(tables, {})
-    if database not in by_database:
-        by_database[database] = _build(tables, database)
-    return by_database[database]
+    kept, name = built_for(tables.snapshots), (write_snapshots, tables.snapshots, database)
+    found: Insert | None = kept.get(name)
+    if found is None:
+        found = kept[name] = _build(tables, database)
+    return found
 
 
 def _build(tables: EventSourceTables, database: Database) -> Insert:

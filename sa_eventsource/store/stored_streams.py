@@ -7,13 +7,12 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
 
 from sa_eventsource.arguments import comparable_moment
 from sa_eventsource.events import sealed_names
-from sa_eventsource.mapping import UtcDateTime
+from sa_eventsource.mapping import UtcDateTime, built_for
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.sealing import StoredPayload, StoredState, is_sealed_state, opened_with_states
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.aggregates import AggregateDefinition
-    from sa_eventsource.mapping import EventSourceTables
 
 STREAMS_AT_ONCE = 500
 """Aggregates read by one statement; SQLite's oldest limit on parameters is 999."""
@@ -185,16 +183,15 @@ class _ManyStreams:
         return connection.execute(self._statement, parameters, execution_options=options or {})
 
 
-_cache: WeakKeyDictionary[EventSourceTables, dict[frozenset[str], DriverStatement | _ManyStreams]] = WeakKeyDictionary()
-
-
 def _statement(definition: AggregateDefinition, parameters: frozenset[str]) -> DriverStatement | _ManyStreams:
     """Get the SELECT that takes the given parameters."""
-    statements = _cache.setdefault(definition.tables, {})
-    if parameters not in statements:
+    events = definition.tables.events
+    kept, name = built_for(events), (read_stream, events, parameters)
+    found: DriverStatement | _ManyStreams | None = kept.get(name)
+    if found is None:
         built = _build(definition, parameters)
-        statements[parameters] = _ManyStreams(built) if "aggregate_ids" in parameters else DriverStatement(built)
-    return statements[parameters]
+        found = kept[name] = _ManyStreams(built) if "aggregate_ids" in parameters else DriverStatement(built)
+    return found
 
 
 def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:

@@ -61,7 +61,7 @@ class ImportTarget:
         self._connection = connection
         self._events = events
         self._format_version = format_version
-        self._statements = insert_statements(events, type(connection.dialect), MOVED)  # type: ignore[arg-type]  # a class is hashable
+        self._statements = insert_statements(events, type(connection.dialect), MOVED)
         self._versions: dict[tuple[str, str], int] = {}
         self._last = -1
         self._can_copy = format_version == FORMAT_VERSION and can_copy(connection)
