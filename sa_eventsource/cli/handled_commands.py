@@ -47,7 +47,7 @@ def list_waiting(
         for each in waiting:
             typer.echo(json.dumps(asdict(each), default=str))
         return
-    table = Table("id", "command", "status", "due", "key", "attempts", "data", "error")
+    table = Table("id", "command", "status", "due", "key", "time-out of", "attempts", "data", "error")
     for each in waiting:
         table.add_row(
             str(each.command_id),
@@ -55,6 +55,7 @@ def list_waiting(
             each.status,
             f"{each.due_at:%Y-%m-%d %H:%M:%S}",
             escape(each.key or ""),
+            escape("" if each.process_type is None else f"{each.process_type} {each.process_id}"),
             str(each.attempts),
             escape(in_short(each.data)),
             escape(in_short(each.error or "")),

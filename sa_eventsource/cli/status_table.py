@@ -52,6 +52,7 @@ def status_view(
     lines = [Text(f"{each.name}: {in_short(each.error)}", style="dim") for each in statuses if each.error is not None]
     if backlog is not None:
         lines.append(Text(_in_words(backlog)))
+        lines += [Text(str(each), style="dim") for each in backlog.held]
     if oldest is not None:
         who = f"process {oldest.process_id} ({oldest.application or 'unnamed'})"
         lines.append(Text(f"oldest open transaction: {who}, {oldest.seconds:.0f} s", style="dim"))

@@ -6,7 +6,7 @@ from sa_eventsource.commands.command_handlers import command_handler
 from sa_eventsource.commands.command_rows import require_table
 from sa_eventsource.commands.commands import AsyncCommands, Commands
 from sa_eventsource.commands.problems import ProblemDetails, problem_details
-from sa_eventsource.commands.scheduling import async_schedule, schedule
+from sa_eventsource.commands.scheduling import async_schedule, schedule, schedule_time_out
 from sa_eventsource.commands.waiting_commands import WaitingCommand, discard_command, retry_command, waiting_commands
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "require_table",
     "retry_command",
     "schedule",
+    "schedule_time_out",
     "waiting_commands",
 ]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 
 from sa_eventsource.commands.command_statements import command_statements
 from sa_eventsource.events import EventContext, decode_metadata, encode_metadata
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping import PARKED, is_scheduled
+from sa_eventsource.mapping import PARKED, is_scheduled, statement_clock
 from sa_eventsource.store import database_of, milliseconds, require_transaction
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import ColumnElement, Connection, Table
     from sqlalchemy.orm import Session
 
     from sa_eventsource.commands.command_statements import CommandStatements
@@ -45,6 +45,27 @@ class CommandRow(NamedTuple):
     status: str
     outcome: str | None
     token: UUID | None
+
+
+class NextCommand(NamedTuple):
+    """A scheduled command that a look has found.
+
+    Attributes:
+        command_id: Its id.
+        due_at: When it is due.
+        process_type: Of a time-out, the name of the process manager that has scheduled it.
+        now: What the database's clock shows.
+    """
+
+    command_id: UUID
+    due_at: datetime
+    process_type: str | None
+    now: datetime
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its time has come."""
+        return self.due_at <= self.now
 
 
 class DueCommand(NamedTuple):
@@ -111,7 +132,14 @@ class CommandRows:
         return None if found is None else CommandRow._make(found)
 
     def insert_scheduled(  # noqa: PLR0913, PLR0917 - what a row is made of
-        self, command_id: UUID, command_type: str, data: str, context: EventContext, due: datetime | timedelta, key: str | None
+        self,
+        command_id: UUID,
+        command_type: str,
+        data: str,
+        context: EventContext,
+        due: datetime | timedelta,
+        key: str | None,
+        process: tuple[str, str] | None,
     ) -> bool:
         """Schedule a command, if there is none of its id, and none that is scheduled under its key.
 
@@ -122,8 +150,11 @@ class CommandRows:
             context: What it is scheduled with.
             due: When it is due, or how long from now, by the database's clock.
             key: The key of its place.
+            process: Type and id of the process whose time-out it is; None if it is none.
         """
-        values: dict[str, Any] = _values(command_id, command_type, data, context) | {"key": key}
+        process_type, process_id = process or (None, None)
+        values: dict[str, Any] = _values(command_id, command_type, data, context)
+        values |= {"key": key, "process_type": process_type, "process_id": process_id}
         if self.database.is_server:
             at, delay = (due, None) if isinstance(due, datetime) else (None, due)
             values |= {"at": at, "delay": delay}
@@ -135,15 +166,22 @@ class CommandRows:
         """Discard what is scheduled under a key; wait for whoever is at it. Its row stays, so that its id is known."""
         self.statements.make_room.execute(self.connection, {"key": key})
 
-    def next_due(self, command_types: Sequence[str], limit: int) -> tuple[list[UUID], float | None]:
-        """Look for commands of some types that are due, the longest first; they may be somebody else's by now.
+    def next_due(self, command_types: Sequence[str], limit: int, may_run: ColumnElement[bool] | None = None) -> list[NextCommand]:
+        """Look for the commands of some types that are due next, the longest first; they may be somebody else's by now.
 
-        Returns:
-            The ids; and how many seconds it is until the next one is due, 0 or less if one is, None if none is scheduled.
+        Args:
+            command_types: Their stored names.
+            limit: How many at most.
+            may_run: Which of those whose time has come are looked for; None for all.
         """
-        found = self.connection.execute(self.statements.next_due, {"types": command_types, "limit": limit}).all()
-        due = [command_id for command_id, due_at, now in found if due_at <= now]
-        return due, (found[0][1] - found[0][2]).total_seconds() if found else None
+        statement = self.statements.next_due
+        if may_run is not None:
+            statement = statement.where(or_(self.table.c.due_at > statement_clock(), may_run))
+        return list(map(NextCommand._make, self.connection.execute(statement, {"types": command_types, "limit": limit})))
+
+    def due_processes(self) -> list[str]:
+        """List the names of the process managers whose time-outs are due."""
+        return list(self.connection.scalars(self.statements.due_processes))
 
     def begin_writing(self) -> None:
         """Begin the transaction, in which commands are to be claimed."""

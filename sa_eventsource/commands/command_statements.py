@@ -39,6 +39,8 @@ class CommandStatements:
         claim: Take a command that is due, by its id, unless somebody else is at it; and limit, by the same statement, how long the
             transaction may stand idle.
         note_done: Store what handling a command gave.
+        next_due: Find the commands that are due next.
+        due_processes: List the process managers whose time-outs are due.
     """
 
     def __init__(self, table: Table, database: Database) -> None:
@@ -59,7 +61,12 @@ class CommandStatements:
         due_at: Any = bindparam("at", type_=UtcDateTime)
         if database.is_server:  # elsewhere its clock is this machine's
             due_at = func.coalesce(due_at, statement_clock() + bindparam("delay", type_=Interval))
-        of_schedule = {"due_at": due_at, "schedule_key": bindparam("key", type_=String)}
+        of_schedule = {
+            "due_at": due_at,
+            "schedule_key": bindparam("key", type_=String),
+            "process_type": bindparam("process_type", type_=String),
+            "process_id": bindparam("process_id", type_=String),
+        }
         scheduled = insert.values(**values, **of_schedule, status=_word(SCHEDULED))
         self.insert_scheduled = _counted(scheduled.on_conflict_do_nothing())
         replaced = {"status": _word(DISCARDED), "handled_at": database_clock(), "error": _word(REPLACED)}
@@ -83,11 +90,12 @@ class CommandStatements:
         }
         self.note_done = DriverStatement(update(table).where(c.command_id == command_id).values(outcome))
         self.next_due = (
-            select(c.command_id, c.due_at, statement_clock())
+            select(c.command_id, c.due_at, c.process_type, statement_clock())
             .where(is_scheduled(table), c.command_type.in_(bindparam("types", type_=String, expanding=True)))
             .order_by(c.due_at)
             .limit(bindparam("limit", type_=Integer))
         )
+        self.due_processes = select(c.process_type).where(*is_due, c.process_type.is_not(None)).distinct()
 
 
 def _word(text: str) -> ColumnElement[str]:

@@ -4,7 +4,7 @@ A worker looks for the commands that are due, and goes through them. Each is cla
 of its own: whoever dies meanwhile has done nothing, another worker takes it at once, and nothing that a handler sets for its
 transaction reaches the next. Workers share the commands by ``SKIP LOCKED``; on SQLite, the one that writes is alone. Which time it
 is, the database says. When nothing is due, it is asked again when the next command is, or sooner: one that is due before may be
-scheduled elsewhere.
+scheduled elsewhere. A time-out waits for the process manager that has scheduled it, and is in nobody's way meanwhile.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from sa_eventsource.commands.command_rows import CommandRows
 from sa_eventsource.commands.pauses import pauses_between
 from sa_eventsource.commands.scheduling import on_scheduled
 from sa_eventsource.exceptions import CommandPayloadError, DomainRuleError
-from sa_eventsource.projections import error_text
+from sa_eventsource.projections import Clearances, error_text, may_run
 from sa_eventsource.session import is_conflict
 from sa_eventsource.store import Meaning, meaning_of, message_of
 from sa_eventsource.workers import AsyncCompanion, Companion, Companionship
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.commands.command_rows import DueCommand
+    from sa_eventsource.commands.command_rows import DueCommand, NextCommand
 
 log = logging.getLogger("sa_eventsource.worker")
 
@@ -72,6 +73,12 @@ class _Turns:
     _last_news: float = field(default_factory=time.monotonic, init=False)
     _outage: float = field(default=0.0, init=False)
     _said: set[str] = field(default_factory=set, init=False)
+    _clearances: Clearances = field(init=False)
+    _holds_back: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Know nothing yet of process managers."""
+        self._clearances = Clearances(self.worker.tables)
 
     def types(self) -> list[str]:
         """List the stored names of the commands that can be run here; others are left to those who can."""
@@ -84,13 +91,30 @@ class _Turns:
 
     def look(self, session: Session) -> tuple[deque[UUID], float]:
         """Look for commands that are due, and tell after how many seconds to look again where none is, or all are others'."""
-        rows = CommandRows.within(session, self.worker.tables)
-        due, until_due = rows.next_due(self.types(), _AT_A_LOOK)
+        rows, types = CommandRows.within(session, self.worker.tables), self.types()
+        found, holds_back = rows.next_due(types, _AT_A_LOOK), False
+        processes = rows.due_processes() if any(each.is_due and each.process_type is not None for each in found) else []
         session.rollback()
-        self._outage = 0.0
-        pace = self.worker.pace
+        if processes:
+            due = {each.command_id for each in found if each.is_due}
+            found = self._without_waiting(session, types, processes, found[0].now)
+            holds_back = not due.issubset(each.command_id for each in found)
+        if holds_back and not self._holds_back:  # the process manager may be at it: look again soon
+            self._last_news = time.monotonic()
+        self._outage, self._holds_back = 0.0, holds_back
+        due_now, pace = deque(each.command_id for each in found if each.is_due), self.worker.pace
         quiet = max(pace.shortest, min(pace.longest, (time.monotonic() - self._last_news) / _QUIET_SHARE))
-        return deque(due), quiet if due or until_due is None else max(0.0, min(quiet, until_due))
+        if due_now or not found:
+            return due_now, quiet
+        return due_now, max(0.0, min(quiet, (found[0].due_at - found[0].now).total_seconds()))
+
+    def _without_waiting(self, session: Session, types: list[str], processes: list[str], now: datetime) -> list[NextCommand]:
+        """Look once more, without the time-outs that wait for what their process managers have yet to take."""
+        clearances = self._clearances.find(session, processes, now)
+        rows = CommandRows.within(session, self.worker.tables)
+        found = rows.next_due(types, _AT_A_LOOK, may_run(self.worker.tables, clearances))
+        session.rollback()
+        return found
 
     def claim(self, session: Session, due: deque[UUID]) -> DueCommand | None:
         """Take the first of some commands that is due still and that nobody else is at, in a transaction that stays open."""

@@ -87,22 +87,10 @@ def schedule(  # noqa: PLR0913 - most of them are options
     session = session_of("schedule()", session, instead="async_schedule")
     _check_time(at, after)
     _check_key(key)
-    tables = _tables(session, base)
-    handler = handler_of(command, tables)
-    data = handler.commands_as_json.write(command)
-    rows, context = CommandRows.within(session, tables), context_of(session)
     if command_id is not None:
         check_uuid("command_id", command_id)
     new_id = command_id or uuid7()
-    due = (after or timedelta(0)) if at is None else at
-    while not rows.insert_scheduled(new_id, handler.command_type, data, context, due, key):
-        earlier = rows.lock(new_id)
-        if earlier is not None:
-            refuse_another(new_id, earlier, handler, command)
-            return new_id
-        if key is not None:  # else it was pruned just now
-            rows.make_room(key)
-    session.info[_SCHEDULED] = True
+    _insert(session, _tables(session, base), command, new_id, (after or timedelta(0)) if at is None else at, key, None)
     return new_id
 
 
@@ -121,6 +109,34 @@ async def async_schedule(  # noqa: PLR0913 - as schedule
     return await session.run_sync(schedule, command, at=at, after=after, key=key, command_id=command_id, base=base)
 
 
+def schedule_time_out(  # noqa: PLR0913 - what a row is made of
+    session: Session,
+    command: BaseModel,
+    tables: EventSourceTables,
+    *,
+    at: datetime,
+    key: str | None,
+    command_id: UUID,
+    process: tuple[str, str],
+) -> None:
+    """Have a process's command handled later, as :func:`schedule` does, once the process has taken what was recorded by then.
+
+    Args:
+        session: The session.
+        command: The command.
+        tables: The library's tables.
+        at: When it is due.
+        key: A name for its place, of at most 255 characters.
+        command_id: Its id.
+        process: Type and id of the process, as stored.
+
+    Raises:
+        UnknownCommandError, CommandPayloadError, CommandIdConflictError, DeclarationError, ValueError: As for :func:`schedule`.
+    """
+    _check_time(at, None)
+    _insert(session, tables, command, command_id, at, key, process)
+
+
 def after_commit(session: Session) -> None:
     """Wake those who run what was scheduled, here and by announcement elsewhere."""
     if _SCHEDULED in session.info and session.get_nested_transaction() is None and session.info.pop(_SCHEDULED):
@@ -133,6 +149,28 @@ def on_scheduled(wake: Callable[[], None]) -> Callable[[], None]:
     """Have *wake* called after each commit of this process that has scheduled something, until what this returns is called."""
     _listeners[wake] = None
     return lambda: _listeners.pop(wake, None)
+
+
+def _insert(  # noqa: PLR0913, PLR0917 - private
+    session: Session,
+    tables: EventSourceTables,
+    command: BaseModel,
+    command_id: UUID,
+    due: datetime | timedelta,
+    key: str | None,
+    process: tuple[str, str] | None,
+) -> None:
+    handler = handler_of(command, tables)
+    data = handler.commands_as_json.write(command)
+    rows, context = CommandRows.within(session, tables), context_of(session)
+    while not rows.insert_scheduled(command_id, handler.command_type, data, context, due, key, process):
+        earlier = rows.lock(command_id)
+        if earlier is not None:
+            refuse_another(command_id, earlier, handler, command)
+            return
+        if key is not None:  # else it was pruned just now
+            rows.make_room(key)
+    session.info[_SCHEDULED] = True
 
 
 def _tables(session: Session, base: Any) -> EventSourceTables:

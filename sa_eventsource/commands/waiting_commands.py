@@ -39,6 +39,8 @@ class WaitingCommand:
         status: ``"scheduled"`` or ``"parked"``.
         due_at: When it is due, or was tried last, in UTC.
         key: The key that it was scheduled under.
+        process_type: Of a time-out, the process manager that has scheduled it, for which it waits; None for other commands.
+        process_id: The id of the process.
         attempts: How often it has failed.
         error: Why, with the traceback; None if it has not.
     """
@@ -49,6 +51,8 @@ class WaitingCommand:
     status: str
     due_at: datetime
     key: str | None
+    process_type: str | None
+    process_id: str | None
     attempts: int
     error: str | None
 
@@ -66,7 +70,9 @@ def waiting_commands(session: Session | scoped_session[Session], base: Any, *, o
     """
     table = _rows("waiting_commands()", session, base)
     c = table.table.c
-    columns = (c.command_id, c.command_type, cast(c.command_data, Text), c.status, c.due_at, c.schedule_key, c.attempts, c.error)
+    process = (c.process_type, c.process_id)
+    what = (c.command_id, c.command_type, cast(c.command_data, Text))
+    columns = (*what, c.status, c.due_at, c.schedule_key, *process, c.attempts, c.error)
     wanted = is_parked_command(table.table)
     if not only_parked:
         wanted |= is_scheduled(table.table)

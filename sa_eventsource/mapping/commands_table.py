@@ -1,7 +1,8 @@
 """The table of commands: those that were handled under an id, and those that wait for their time.
 
 A command has one row, whatever becomes of it, so that its id says whether it is done: a scheduled one that is handled by hand is
-not run again, and one that is scheduled twice under an id is there once.
+not run again, and one that is scheduled twice under an id is there once. A time-out names the process that has scheduled it: it
+waits for what that process has yet to take.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def commands_table(name: str, metadata: MetaData, **where: Any) -> Table:
         Column("metadata", DOCUMENT, nullable=True),
         Column("schedule_key", String(MAX_NAME_LENGTH), nullable=True),
         Column("due_at", UtcDateTime, nullable=True),
+        Column("process_type", String(MAX_NAME_LENGTH), nullable=True),
+        Column("process_id", String(MAX_NAME_LENGTH), nullable=True),
         Column("attempts", Integer, nullable=False, server_default=text("0")),
         Column("error", Text, nullable=True),
         Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),

@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import exists, inspect, or_, select
 
-from sa_eventsource.commands import require_table, schedule
+from sa_eventsource.commands import require_table, schedule, schedule_time_out
 from sa_eventsource.consumers import Subscription, by_stored_name
 from sa_eventsource.events import DomainEvent, event_context, place
 from sa_eventsource.exceptions import ConcurrencyError
@@ -178,8 +178,15 @@ class ProcessSubscription(Subscription):
         if isinstance(what, DomainEvent):
             process.apply_event(what, event_id=derived_id)
         elif isinstance(what, After):
-            key = None if what.key is None else self._key(process, what.key)
-            schedule(session, what.command, at=what.due(recorded), key=key, command_id=derived_id, base=type(process))
+            schedule_time_out(
+                session,
+                what.command,
+                self.tables,
+                at=what.due(recorded),
+                key=None if what.key is None else self._key(process, what.key),
+                command_id=derived_id,
+                process=(self.name, self.process.definition.text_id(process.id)),
+            )
         else:
             schedule(session, what, command_id=derived_id, base=type(process))
 

@@ -1,6 +1,6 @@
 """Following the log: step by step, after failures, once more from its beginning; and the status of those who do."""
 
-from sa_eventsource.projections.command_backlog import CommandBacklog
+from sa_eventsource.projections.command_backlog import CommandBacklog, HeldTimeOuts
 from sa_eventsource.projections.failures import RetryPolicy, culprit, error_text, record_failure, record_wait
 from sa_eventsource.projections.manager import ReadModelManager
 from sa_eventsource.projections.parked_streams import ParkedStream, drop_stream, parked_streams, resume, retry_stream
@@ -12,13 +12,16 @@ from sa_eventsource.projections.replayer import EventReplayer
 from sa_eventsource.projections.rewind import Rewound, rewind
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
 from sa_eventsource.projections.steps import attempt_step, take_step
+from sa_eventsource.projections.time_outs import Clearances, may_run
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
 
 __all__ = [
     "WELL",
+    "Clearances",
     "CommandBacklog",
     "ConsumerStatus",
     "EventReplayer",
+    "HeldTimeOuts",
     "OldestTransaction",
     "ParkedStream",
     "ReadModelManager",
@@ -33,6 +36,7 @@ __all__ = [
     "has_parked",
     "in_short",
     "locked_followers",
+    "may_run",
     "next_events",
     "oldest_transaction",
     "park_behind",

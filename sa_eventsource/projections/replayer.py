@@ -16,6 +16,7 @@ from sa_eventsource.projections.rebuild import rebuild
 from sa_eventsource.projections.rebuild_rows import keys_between, rebuild_rows, refuse_handlers
 from sa_eventsource.projections.rewind import rewind
 from sa_eventsource.projections.stretches import check_stretch, keys_of_rows
+from sa_eventsource.projections.time_outs import release_time_outs
 from sa_eventsource.projections.transaction import reading
 from sa_eventsource.read_models import definition_of, versioned_name
 
@@ -161,7 +162,8 @@ class EventReplayer:
         """Drop what a former version of a read model, or a subscription or a reader that is no longer there, has left behind.
 
         That is its checkpoint, what it has parked, and its rows in the shared table, in one transaction. A table or an index of
-        its own goes with the next ``alembic revision --autogenerate``.
+        its own goes with the next ``alembic revision --autogenerate``. Time-outs that a former process manager has scheduled wait
+        for it no longer, and are run when they are due, as other commands.
 
         Args:
             name: Its ``__projection_name__``, or the name of the subscription or the reader.
@@ -189,6 +191,7 @@ class EventReplayer:
             connection = session.connection(bind_arguments=any_bind(tables))
             left = remove_checkpoints(connection, tables, stored)
             left += connection.execute(delete(parked).where(parked.c.projection_name == stored)).rowcount
+            left += release_time_outs(connection, tables, stored)
             number = connection.execute(delete(projections).where(projections.c.projection_name == stored)).rowcount
             if not left + number:
                 kept = connection.scalars(select(tables.projection_positions.c.projection_name).order_by(text("1"))).all()

@@ -95,6 +95,7 @@ def test_the_command_line_shows_them(manager: ReadModelManager, engine: Engine) 
         "due_types": [],
         "lag_seconds": 0.0,
         "parked": 1,
+        "held": [],
     }
 
 

@@ -7,6 +7,7 @@ method. Where all that follows differs, as when a log is followed by positions i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.store.databases.insert_forms import InsertStatements
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWriter:
+    """A transaction that has written to a table and has not ended.
+
+    Attributes:
+        key: What distinguishes it from all others, as long as it is open.
+        begun: When it began; None where that is not to be seen, as of another role's, or of a prepared one.
+        who: Whose it is, in words.
+    """
+
+    key: str
+    begun: datetime | None
+    who: str
 
 
 class Database(ABC):
@@ -135,6 +151,13 @@ class Database(ABC):
     @abstractmethod
     def oldest_transaction(self, connection: Connection) -> tuple[int, str, float] | None:
         """Find the transaction that has an id and runs for longest: its process, its application's name, its age in seconds."""
+
+    @abstractmethod
+    def open_writers(self, connection: Connection, table: Table) -> list[OpenWriter]:
+        """Find the transactions of others that have written to a table, or are about to, and may commit yet.
+
+        Where one writes at a time, wait until it has ended, and find none.
+        """
 
     @abstractmethod
     def unique_indexes(self, connection: Connection, table: Table) -> set[str]:

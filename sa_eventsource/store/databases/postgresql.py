@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON, JSONB, OID, REGCLASS, insert
 
 from sa_eventsource.mapping import DOCUMENTS, KINDS, lock_table, regclass_name, statement_clock
-from sa_eventsource.store.databases.database import Database, milliseconds
+from sa_eventsource.store.databases.database import Database, OpenWriter, milliseconds
 from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, is_stored, parameters_of
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.windows import current_snapshot, visible_in
@@ -183,6 +183,21 @@ class PostgreSQL(Database):
             """)
         ).one_or_none()
         return None if row is None else (row[0], row[1], float(row[2]))
+
+    def open_writers(self, connection: Connection, table: Table) -> list[OpenWriter]:
+        """Look at the locks: whoever inserts has locked the table before, until its transaction can be seen to have ended."""
+        statement = text("""
+            SELECT locks.virtualtransaction, sessions.xact_start,
+                   coalesce(
+                       'process ' || locks.pid || ' (' || coalesce(nullif(sessions.application_name, ''), 'unnamed') || ')',
+                       'a prepared transaction'
+                   )
+            FROM pg_locks AS locks LEFT JOIN pg_stat_activity AS sessions ON sessions.pid = locks.pid
+            WHERE locks.locktype = 'relation' AND locks.mode = 'RowExclusiveLock' AND locks.granted
+              AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND locks.relation = to_regclass(:name) AND locks.pid IS DISTINCT FROM pg_backend_pid()
+        """)
+        return [OpenWriter(*row) for row in connection.execute(statement, {"name": regclass_name(connection, table)})]
 
     def unique_indexes(self, connection: Connection, table: Table) -> set[str]:
         """Ask the catalogue for those that are valid."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from sa_eventsource.mapping import DOCUMENTS, UtcDateTime, schema_of
-from sa_eventsource.store.databases.database import Database
+from sa_eventsource.store.databases.database import Database, OpenWriter
 from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, parameters_of
 
 if TYPE_CHECKING:
@@ -152,6 +152,12 @@ class SQLite(Database):
     def oldest_transaction(self, connection: Connection) -> tuple[int, str, float] | None:  # noqa: ARG002 - nothing to ask
         """Find none: nobody is asked about others' transactions."""
         return None
+
+    def open_writers(self, connection: Connection, table: Table) -> list[OpenWriter]:
+        """Become the writer: then there is no other."""
+        self.begin(connection)
+        self.become_writer(connection, table)
+        return []
 
     def unique_indexes(self, connection: Connection, table: Table) -> set[str]:
         """Ask the pragma."""
