@@ -18,6 +18,7 @@ from sa_eventsource.consumers import subscribe
 from sa_eventsource.event_log import AsyncEventStore, EventStore
 from sa_eventsource.events import DomainEvent, EventContext, RecordedEvent, event_context, upcast
 from sa_eventsource.exceptions import (
+    AcknowledgementWarning,
     AggregateIdError,
     AggregateNotFoundError,
     AggregateStateError,
@@ -104,6 +105,7 @@ _wire()
 
 __all__ = [
     "REMOVED",
+    "AcknowledgementWarning",
     "After",
     "AggregateIdError",
     "AggregateNotFoundError",

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from example_server import example_engine, server_version
+from faststream import AckPolicy
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue, TestRabbitBroker
 from pydantic import BaseModel
 from rich.console import Console
@@ -187,7 +188,11 @@ publisher = Publisher("shop", OrderPaid, OrderShipped, OrderDelivered, broker=br
 letters: list[str] = []
 
 
-@broker.subscriber(RabbitQueue("letters", routing_key="Order.*"), RabbitExchange("shop", type=ExchangeType.TOPIC))
+@broker.subscriber(
+    RabbitQueue("letters", routing_key="Order.*"),
+    RabbitExchange("shop", type=ExchangeType.TOPIC),
+    ack_policy=AckPolicy.NACK_ON_ERROR,
+)
 async def write_to_customer(payload: dict[str, Any], message: RabbitMessage) -> None:
     """Take a message, which carries the event and, in its headers, what it is and whose."""
     detail = payload.get("tracking") or payload.get("payment_id") or ""

@@ -47,7 +47,12 @@ from sa_eventsource.exceptions.environment import (
     UnknownShardError,
 )
 from sa_eventsource.exceptions.privacy import ForgettingError, MasterKeyError, SealedValueError, SubjectForgottenError
-from sa_eventsource.exceptions.publishing import DeliveryDelayedError, MessageIdError, MessageRefusedError
+from sa_eventsource.exceptions.publishing import (
+    AcknowledgementWarning,
+    DeliveryDelayedError,
+    MessageIdError,
+    MessageRefusedError,
+)
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
     HandlerTransactionError,
@@ -69,6 +74,7 @@ from sa_eventsource.exceptions.reading import (
 from sa_eventsource.exceptions.transferring import LogExportError, LogImportError
 
 __all__ = [
+    "AcknowledgementWarning",
     "AggregateIdError",
     "AggregateNotFoundError",
     "AggregateStateError",

@@ -66,3 +66,24 @@ class MessageIdError(EventSourceError, ValueError):
         self.message_id = message_id
         found = f"an id or a source that is too long ({message_id[:40]}...)" if message_id else "no header ce-id or ce_id"
         super().__init__(f"{message:.200} has {found}; give the inbox the id itself: inbox(session, message.message_id)")
+
+
+class AcknowledgementWarning(UserWarning):
+    """A subscriber of FastStream's whose message is gone when its transaction is rolled back.
+
+    By FastStream's default, ``AckPolicy.REJECT_ON_ERROR``, RabbitMQ and NATS drop a message that a subscriber has raised for. Give
+    it ``ack_policy=AckPolicy.NACK_ON_ERROR``; a router or a broker may have it for all.
+
+    Attributes:
+        subscriber: What the subscriber calls.
+        ack_policy: The policy that it has.
+    """
+
+    def __init__(self, subscriber: str, ack_policy: str) -> None:
+        """Build the message from the policy."""
+        self.subscriber = subscriber
+        self.ack_policy = ack_policy
+        super().__init__(
+            f"the subscriber {subscriber!r} has the ack_policy {ack_policy}: where its transaction is rolled back, the message is "
+            "lost. Declare it with ack_policy=AckPolicy.NACK_ON_ERROR"
+        )

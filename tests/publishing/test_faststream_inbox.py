@@ -5,12 +5,13 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import pytest
+from faststream import AckPolicy
 from faststream.rabbit import RabbitBroker, TestRabbitBroker
 from sqlalchemy import Engine, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from sa_eventsource import Inbox
+from sa_eventsource import AcknowledgementWarning, Inbox
 from sa_eventsource.publishing.faststream_inbox import async_handled_once, handled_once
 
 
@@ -43,7 +44,7 @@ async def send(broker: RabbitBroker, *ids: str) -> None:
 async def test_a_subscriber_is_called_once_for_each_message(bills: sessionmaker[Session]) -> None:
     broker = RabbitBroker()
 
-    @broker.subscriber("billing")
+    @broker.subscriber("billing", ack_policy=AckPolicy.NACK_ON_ERROR)
     async def bill(sold: dict[str, Any], session: Annotated[Session, handled_once(inbox, bills)]) -> None:
         assert sold == {"number": 1}
         session.add(Bill())
@@ -59,7 +60,7 @@ async def test_what_a_subscriber_that_raises_has_done_is_rolled_back(bills: sess
     broker = RabbitBroker()
     failures = [RuntimeError("no paper")]
 
-    @broker.subscriber("billing")
+    @broker.subscriber("billing", ack_policy=AckPolicy.NACK_ON_ERROR)
     async def bill(sold: dict[str, Any], session: Annotated[Session, handled_once(inbox, bills)]) -> None:
         session.add(Bill())
         if failures:
@@ -82,7 +83,7 @@ async def test_an_asynchronous_session_does_the_same(async_engine: AsyncEngine) 
     sessions = async_sessionmaker(async_engine)
     broker = RabbitBroker()
 
-    @broker.subscriber("billing")
+    @broker.subscriber("billing", ack_policy=AckPolicy.NACK_ON_ERROR)
     async def bill(sold: dict[str, Any], session: Annotated[AsyncSession, async_handled_once(inbox, sessions)]) -> None:
         session.add(Bill())
 
@@ -91,3 +92,30 @@ async def test_an_asynchronous_session_does_the_same(async_engine: AsyncEngine) 
         await send(broker, one, one)
     async with sessions() as session:
         assert (await session.scalars(select(func.count()).select_from(Bill))).one() == 1
+
+
+@pytest.mark.parametrize("ack_policy", [AckPolicy.REJECT_ON_ERROR, AckPolicy.ACK, AckPolicy.ACK_FIRST])
+async def test_a_subscriber_that_loses_what_is_rolled_back_is_told_of_once(
+    bills: sessionmaker[Session], ack_policy: AckPolicy
+) -> None:
+    broker = RabbitBroker()
+
+    @broker.subscriber("billing", ack_policy=ack_policy)
+    async def bill(sold: dict[str, Any], session: Annotated[Session, handled_once(inbox, bills)]) -> None: ...
+
+    async with TestRabbitBroker(broker, connect_only=False):
+        with pytest.warns(AcknowledgementWarning, match="Declare it with ack_policy=AckPolicy.NACK_ON_ERROR") as caught:
+            await send(broker, str(uuid4()), str(uuid4()))
+    ((subscriber, policy),) = [(each.message.subscriber, each.message.ack_policy) for each in caught]  # type: ignore[union-attr]
+    assert (subscriber, policy) == ("Bill", ack_policy.name)
+
+
+async def test_no_policy_is_the_one_that_loses(bills: sessionmaker[Session]) -> None:
+    broker = RabbitBroker()
+
+    @broker.subscriber("billing")
+    async def bill(sold: dict[str, Any], session: Annotated[Session, handled_once(inbox, bills)]) -> None: ...
+
+    async with TestRabbitBroker(broker, connect_only=False):
+        with pytest.warns(AcknowledgementWarning, match="REJECT_ON_ERROR"):
+            await send(broker, str(uuid4()))

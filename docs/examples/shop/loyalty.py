@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
+from faststream import AckPolicy
 from faststream.rabbit import ExchangeType, RabbitExchange, RabbitQueue, RabbitRouter
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -42,7 +43,11 @@ class Paid(BaseModel):
     total: Decimal
 
 
-@router.subscriber(RabbitQueue("loyalty", durable=True, routing_key="Order.OrderPaid"), EXCHANGE)
+@router.subscriber(
+    RabbitQueue("loyalty", durable=True, routing_key="Order.OrderPaid"),
+    EXCHANGE,
+    ack_policy=AckPolicy.NACK_ON_ERROR,  # what was rolled back comes again
+)
 def reward(paid: Paid, session: Annotated[Session, handled_once(inbox, sessions)]) -> None:
     """Give points for a payment, once, however often the message comes."""
     row = session.get(Points, paid.customer, with_for_update=True)
