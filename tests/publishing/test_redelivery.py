@@ -74,7 +74,7 @@ async def jetstream(bill: Callable[..., Any]) -> AsyncIterator[Callable[..., Any
 @asynccontextmanager
 async def redis_stream(bill: Callable[..., Any]) -> AsyncIterator[Callable[..., Any]]:
     async with redis.asyncio.Redis(host=HOST, port=PORTS["redis"]) as client:
-        broker = RedisBroker(f"redis://{HOST}:{PORTS['redis']}", logger=None)
+        broker = RedisBroker(f"redis://{HOST}:{PORTS['redis']}")
         new = StreamSub(PLACE, group="billing", consumer="one", polling_interval=50)
         left_over = StreamSub(PLACE, group="billing", consumer="one", polling_interval=50, min_idle_time=100)
         for stream in (new, left_over):
