@@ -179,6 +179,10 @@ class CommandRows:
             statement = statement.where(or_(self.table.c.due_at > statement_clock(), may_run))
         return list(map(NextCommand._make, self.connection.execute(statement, {"types": command_types, "limit": limit})))
 
+    def due_types(self, command_types: Sequence[str]) -> list[str]:
+        """List those of some types of which commands are due."""
+        return list(self.connection.scalars(self.statements.due_types, {"types": command_types}))
+
     def due_processes(self) -> list[str]:
         """List the names of the process managers whose time-outs are due."""
         return list(self.connection.scalars(self.statements.due_processes))

@@ -40,6 +40,7 @@ class CommandStatements:
             transaction may stand idle.
         note_done: Store what handling a command gave.
         next_due: Find the commands that are due next.
+        due_types: List those of some types of which commands are due.
         due_processes: List the process managers whose time-outs are due.
     """
 
@@ -89,12 +90,14 @@ class CommandStatements:
             "error": null(),
         }
         self.note_done = DriverStatement(update(table).where(c.command_id == command_id).values(outcome))
+        of_types = c.command_type.in_(bindparam("types", type_=String, expanding=True))
         self.next_due = (
             select(c.command_id, c.due_at, c.process_type, statement_clock())
-            .where(is_scheduled(table), c.command_type.in_(bindparam("types", type_=String, expanding=True)))
+            .where(is_scheduled(table), of_types)
             .order_by(c.due_at)
             .limit(bindparam("limit", type_=Integer))
         )
+        self.due_types = select(c.command_type).where(*is_due, of_types).distinct()
         self.due_processes = select(c.process_type).where(*is_due, c.process_type.is_not(None)).distinct()
 
 

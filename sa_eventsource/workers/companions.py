@@ -39,13 +39,15 @@ class Companion(ABC):
 
     Attributes:
         name: What ``only=`` names it by.
+        is_listening: Whether the worker hears of commits, and calls :meth:`wake` after each.
     """
 
     name: str
+    is_listening: bool = False
 
     @abstractmethod
     def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Work until *is_stopping*, which is to be asked every tenth of a second."""
+        """Work until *is_stopping*, which is to be asked whenever :meth:`wake` is called."""
 
     @abstractmethod
     def run_once(self) -> None:
@@ -53,7 +55,7 @@ class Companion(ABC):
 
     @abstractmethod
     def wake(self) -> None:
-        """Look at once: a commit was announced."""
+        """Look at once: a commit was announced, or it is time to stop."""
 
 
 class AsyncCompanion(ABC):
@@ -131,6 +133,11 @@ class CompanionThreads:
         """Have all look at once."""
         for each in self._companions:
             each.wake()
+
+    def listen(self, *, is_listening: bool) -> None:
+        """Let all know whether they are woken after each commit."""
+        for each in self._companions:
+            each.is_listening = is_listening
 
     def check(self) -> None:
         """Raise what has ended a companion."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -31,8 +32,7 @@ AT_A_TIME = 10_000
 """Rows that one transaction deletes, at most."""
 
 _EVERY = 3600.0
-_LOOK_UP = 0.1
-"""Seconds from one time to the next, and between two looks whether to stop."""
+"""Seconds from one time to the next."""
 
 _AGES = timedelta(days=365_000)
 """Longer ago than anything; what lies much further back, no database can compute."""
@@ -72,6 +72,7 @@ class Pruning(Companion):
     def __init__(self, worker: Companionship, rows: Sequence[KeptRows]) -> None:
         """Take the worker's sessions."""
         self._worker, self._rows = worker, rows
+        self._woken = threading.Event()
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
         """Delete, and wait."""
@@ -83,14 +84,16 @@ class Pruning(Companion):
                 except Exception as error:  # noqa: BLE001 - nothing else depends on it
                     _say(error)
                 due = time.monotonic() + _EVERY
-            time.sleep(_LOOK_UP)
+            self._woken.wait(max(0.0, due - time.monotonic()))
+            self._woken.clear()
 
     def run_once(self) -> None:
         """Delete what is old."""
         self._prune(lambda: False)
 
     def wake(self) -> None:
-        """Do nothing: a commit makes nothing old."""
+        """Look whether it is time to stop; a commit makes nothing old."""
+        self._woken.set()
 
     def _prune(self, is_stopping: Callable[[], bool]) -> None:
         with self._worker.sessions() as session:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
 from sa_eventsource import (
+    Announcer,
     AsyncCommands,
     AsyncWorker,
     Command,
@@ -311,6 +312,23 @@ class TestWorkers:
         for engine in engines:
             engine.dispose()
 
+    def test_one_that_hears_of_commits_looks_seldom_and_is_woken(self, postgres_database_url: str) -> None:
+        engines = [create_engine(postgres_database_url) for _ in range(2)]
+        Base.metadata.create_all(engines[0])
+        asked: list[str] = []
+        deed.append(lambda session, what: session.add(Note(text=what)))
+        event.listen(engines[1], "before_cursor_execute", lambda _c, _cursor, statement, *_: asked.append(statement))
+        pace = Pace(shortest=0.001, longest=0.001, listening=60)
+        with Worker(engines[1], Base, only=["commands"], pace=pace, listen=True), Announcer(engines[0]):
+            wait_until(lambda: _listeners(engines[0]))
+            del asked[:]
+            threading.Event().wait(0.5)  # how often it asks within half a second
+            assert len(asked) < 60
+            later(engines[0], Do(what="woken"))
+            wait_until(lambda: notes(engines[0]) == ["woken"])
+        for engine in engines:
+            engine.dispose()
+
     def test_a_database_of_the_handlers_own_that_is_away_is_the_handlers_failure(self, engine: Engine) -> None:
         nowhere = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1")
 
@@ -514,6 +532,12 @@ class TestKeys:
         for each in threads:
             each.join()
         assert sorted(statuses(postgres_engine).values()) == ["discarded"] * 11 + ["scheduled"]
+
+
+def _listeners(engine: Engine) -> int:
+    with engine.connect() as connection:
+        question = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+        return connection.scalar(text(question)) or 0
 
 
 def _waits_for_lock(engine: Engine) -> bool:

@@ -353,6 +353,15 @@ class TestWorkers:
         assert status(engine, command_id) == "scheduled"
         assert "bakery.CountNotes are left alone" in caplog.text
 
+    def test_nothing_is_said_of_a_coroutine_function_whose_commands_are_not_due(
+        self, engine: Engine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        later(engine, CountNotes(), after=timedelta(hours=1))
+        later(engine, WriteNote(text="x"))
+        run_once(engine)
+        assert notes(engine) == ["x"]
+        assert "left alone" not in caplog.text
+
     async def test_an_async_worker_runs_both_kinds(self, async_engine: AsyncEngine) -> None:
         async with async_engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
