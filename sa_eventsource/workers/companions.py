@@ -134,7 +134,7 @@ class CompanionThreads:
         for each in self._companions:
             each.wake()
 
-    def listen(self, *, is_listening: bool) -> None:
+    def tell(self, *, is_listening: bool) -> None:
         """Let all know whether they are woken after each commit."""
         for each in self._companions:
             each.is_listening = is_listening

@@ -137,7 +137,7 @@ class Worker:
             while not is_stopping():
                 companions.check()
                 polling.is_listening = listener is not None and listener.hears
-                companions.listen(is_listening=polling.is_listening)
+                companions.tell(is_listening=polling.is_listening)
                 with self._sessions() as session:
                     pause = polling.wake(session)
                 _wait(pause, is_stopping, listener)
