@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 from sa_eventsource.aggregates.annotations import own_annotations, resolved, shielded
 from sa_eventsource.aggregates.core_schema import CoreSchema
 from sa_eventsource.aggregates.declared_state import DeclaredState
+from sa_eventsource.application_errors import text_of
 from sa_eventsource.events import as_text, difference, parsed, shown
 from sa_eventsource.exceptions import DeclarationError, SnapshotError
 
@@ -95,7 +96,7 @@ class StateFields:
                 stored = as_text(parsed(form))
                 found = difference(state, self._read(stored), exactly=True)
             except Exception as error:  # noqa: BLE001 - whatever the application's validators and comparisons raise
-                reason = str(error)
+                reason = text_of(error)
             else:
                 if found is None:
                     return stored
@@ -113,7 +114,7 @@ class StateFields:
             try:
                 written = self._typed().dump_json({**state, _UNSET: unset} if unset else state, by_alias=by_alias, warnings="error")
             except Exception as error:  # whatever the application's types and serializers raise
-                raise SnapshotError(self._aggregate_class.__name__, str(error)) from error
+                raise SnapshotError(self._aggregate_class.__name__, text_of(error)) from error
             text = written.decode()
             if "\\u0000" in text and "\\u0000" in text.replace("\\\\", ""):
                 raise SnapshotError(self._aggregate_class.__name__, "a field holds a NUL character, which PostgreSQL cannot store")

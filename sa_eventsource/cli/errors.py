@@ -15,6 +15,7 @@ import typer
 from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
 from typer.core import TyperGroup
 
+from sa_eventsource.application_errors import text_of
 from sa_eventsource.exceptions import EventSourceError, UnknownNameError
 from sa_eventsource.store import UNDEFINED_TABLE, advice_on, code_of, said_by_database
 
@@ -54,7 +55,7 @@ def report(message: str) -> None:
 def describe(error: BaseException) -> str:
     """Say in one line what went wrong."""
     if isinstance(error, EventSourceError | UsageError | NoResultFound):
-        return _one_line(str(error))
+        return _one_line(text_of(error))
     if isinstance(error, DBAPIError) and error.orig is not None:
         message = said_by_database(error.orig)
         if code_of(error) == UNDEFINED_TABLE or message.startswith("no such table"):
@@ -63,7 +64,7 @@ def describe(error: BaseException) -> str:
         return message if advice is None else f"{message}; {advice}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    return _one_line(str(error)) or type(error).__name__
+    return _one_line(text_of(error)) or type(error).__name__
 
 
 def _one_line(text: str) -> str:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from sa_eventsource.cli.errors import FAILED, UsageError
+from sa_eventsource.cli.errors import FAILED, UsageError, describe
 from sa_eventsource.cli.output import console_for_tables
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.consumers import consumers_on
@@ -85,7 +85,7 @@ def retry(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggr
                 number = retry_stream(session, consumer, stream)
             except Exception as error:  # noqa: BLE001 - reported, and the next stream goes on
                 failed += 1
-                typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: {error}", err=True)
+                typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: {describe(error)}", err=True)
             else:
                 typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: took {number} events", err=True)
     if failed:

@@ -17,7 +17,7 @@ from sa_eventsource.commands.command_rows import CommandRows
 from sa_eventsource.exceptions import CommandPayloadError, DomainRuleError
 from sa_eventsource.projections import Clearances, error_text, may_run
 from sa_eventsource.session import is_conflict
-from sa_eventsource.store import Meaning, meaning_of, message_of
+from sa_eventsource.store import Meaning, meaning_of, message_of, passes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -144,7 +144,7 @@ class CommandTurns:
         command = handler.commands_as_json.read(due.data)
         return Attempt(handler, command, due.command_id, self.worker.tables, is_kept=True, given_with=due.context)
 
-    def note_failure(self, session: Session, due: DueCommand, error: Exception) -> None:
+    def note_failure(self, session: Session, due: DueCommand, error: BaseException) -> None:
         """Store that a command failed, and commit: it is tried again, or parked.
 
         Where the database cannot be reached, that is what this raises, and nothing is held against the command. An error that only
@@ -168,7 +168,7 @@ class CommandTurns:
         Raises:
             Exception: *error* itself, where no pause mends it.
         """
-        if meaning_of(error) not in (Meaning.SERVER_AWAY, Meaning.TRY_LATER):
+        if not passes(error):
             raise error
         self._outage = min(max(2 * self._outage, _FIRST_OUTAGE), self.worker.pace.longest_outage)
         log.warning("scheduled commands cannot be worked with; next attempt in %.1f s: %s", self._outage, message_of(error))

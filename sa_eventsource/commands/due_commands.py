@@ -13,8 +13,9 @@ import asyncio
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sa_eventsource.application_errors import ends_program
 from sa_eventsource.commands.command_turns import CommandTurns
 from sa_eventsource.commands.pauses import pauses_between
 from sa_eventsource.commands.scheduling import on_scheduled
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.commands.attempt import Attempt
     from sa_eventsource.commands.command_rows import DueCommand
 
 NAME = "commands"
@@ -97,7 +97,9 @@ class DueCommands(Companion):
                     return False
                 try:
                     self._handle(session, claimed)
-                except Exception as error:  # noqa: BLE001 - whatever a handler raises
+                except BaseException as error:  # whatever a handler raises
+                    if ends_program(error):
+                        raise
                     session.rollback()
                     if pause is None or not is_conflict(error):
                         self._turns.note_failure(session, claimed, error)
@@ -169,7 +171,9 @@ class AsyncDueCommands(AsyncCompanion):
                     return False
                 try:
                     await self._handle(session, claimed)
-                except Exception as error:  # noqa: BLE001 - whatever a handler raises
+                except BaseException as error:  # whatever a handler raises, also where a task of its own was cancelled
+                    if ends_program(error, awaited=True):
+                        raise
                     await session.rollback()
                     if pause is None or not is_conflict(error):
                         await session.run_sync(self._turns.note_failure, claimed, error)
@@ -184,23 +188,8 @@ class AsyncDueCommands(AsyncCompanion):
         attempt = self._turns.attempt(claimed)
         with attempt.context(session.sync_session):
             with attempt.at_work(session.sync_session):
-                result = await self._result(attempt, session)
+                result = await attempt.call(session)
             await session.run_sync(attempt.finish, result)
-
-    @staticmethod
-    async def _result(attempt: Attempt, session: AsyncSession) -> Any:
-        """Call the handler; a task of its own that was cancelled is its failure, not the end of this one.
-
-        Raises:
-            RuntimeError: It waited for a task that was cancelled.
-        """
-        try:
-            return await attempt.call(session)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            raise RuntimeError("the handler waited for a task that was cancelled") from error
 
 
 def due_commands(worker: Companionship) -> DueCommands | None:

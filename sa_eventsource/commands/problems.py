@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import to_jsonable_python
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
+from sa_eventsource.application_errors import text_of
 from sa_eventsource.exceptions import (
     AggregateNotFoundError,
     CommandDiscardedError,
@@ -47,7 +49,8 @@ class ProblemDetails:
         title: The status in words.
         detail: The error's message; None where it is nobody's business outside.
         problem_type: A URI for the kind of problem.
-        extensions: Further members: the public attributes of the error, as far as JSON can hold them.
+        extensions: Further members: the public attributes of the error, as far as JSON can hold them; not a number without a
+            value (``nan``), nor half of a surrogate pair.
         media_type: The content type of the body.
     """
 
@@ -85,7 +88,7 @@ def problem_details(error: BaseException) -> ProblemDetails:
     if status is HTTPStatus.INTERNAL_SERVER_ERROR or isinstance(error, DBAPIError):  # whose message has the SQL in it
         return ProblemDetails(status.value, status.phrase)
     problem_type = error.problem_type if isinstance(error, DomainRuleError) else "about:blank"
-    return ProblemDetails(status.value, status.phrase, str(error), problem_type, dict(_members(error)))
+    return ProblemDetails(status.value, status.phrase, text_of(error), problem_type, dict(_members(error)))
 
 
 def _status(error: BaseException) -> HTTPStatus:
@@ -99,5 +102,7 @@ def _status(error: BaseException) -> HTTPStatus:
 def _members(error: BaseException) -> Iterator[tuple[str, Any]]:
     for name, value in vars(error).items():
         if not name.startswith("_"):
-            with suppress(PydanticSerializationError):
-                yield name, to_jsonable_python(value)
+            with suppress(Exception):  # whatever the values of the application raise: it is said in the answer without them
+                member = to_jsonable_python(value)
+                json.dumps({name: member}, allow_nan=False, ensure_ascii=False).encode()
+                yield name, member

@@ -97,7 +97,7 @@ class Consumer(ABC):
         return Reading.CLEAR
 
     @abstractmethod
-    def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> EventSourceError:
+    def refused(self, events: Sequence[RecordedEvent[Any]], error: BaseException) -> EventSourceError:
         """Make the error that says which events could not be taken."""
 
     @cached_property

@@ -211,7 +211,7 @@ class Subscription(Consumer):
         """One event, so that nothing is repeated if the first one fails."""
         return 1
 
-    def refused(self, events: Sequence[RecordedEvent[Any]], error: Exception) -> SubscriptionError:
+    def refused(self, events: Sequence[RecordedEvent[Any]], error: BaseException) -> SubscriptionError:
         """Say which event could not be taken."""
         return SubscriptionError(
             self.name, events=self.named(events), event_ids=[each.event_id for each in events], reason=message_of(error)

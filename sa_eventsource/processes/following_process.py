@@ -8,6 +8,7 @@ what comes behind it for that process may be of any stream, and must not overtak
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import exists, inspect, or_, select
 
+from sa_eventsource.application_errors import ends_program
 from sa_eventsource.commands import require_table, schedule, schedule_time_out
 from sa_eventsource.consumers import Subscription, by_stored_name
 from sa_eventsource.events import DomainEvent, event_context, place
@@ -108,13 +110,15 @@ class DeclaredProcess:
         given, id_type = reaction.given_id(recorded), self.definition.id_type
         if given is None or isinstance(given, id_type):
             return given
-        try:
-            return id_type(str(given))
-        except ValueError:
-            raise ValueError(
-                f"{type(recorded.event).__name__}.{reaction.by or 'aggregate_id'} is {given!r}, which is no id of "
-                f"{self.process_class.__name__}, a {id_type.__name__}"
-            ) from None
+        text = str(given)
+        with suppress(ValueError):
+            read = id_type(text)
+            if id_type is not int or str(read) == text:  # "1_000" and " 7 " are not how anybody else writes an id
+                return read
+        raise ValueError(
+            f"{type(recorded.event).__name__}.{reaction.by or 'aggregate_id'} is {given!r}, which is no id of "
+            f"{self.process_class.__name__}, a {id_type.__name__}"
+        )
 
     def reaction(self, recorded: RecordedEvent[Any]) -> Reaction:
         """Find the method for an event: that of the class nearest to it."""
@@ -152,13 +156,15 @@ class ProcessSubscription(Subscription):
                     raise
 
     def parks_under(self, connection: Connection, position: int) -> tuple[str, str] | None:
-        """Say for which process an event is; None if it cannot be read, so that its own stream has to wait."""
+        """Say for which process an event is; None if that cannot be told, so that its own stream has to wait."""
         try:
             (recorded,) = read_events(connection, self.tables.events, [self.tables.events.c.position == position])
             process_id = self.process.process_id(recorded)
-        except Exception:  # noqa: BLE001 - that is why it is parked
-            return None
-        return None if process_id is None else (self.name, self.process.definition.text_id(process_id))
+            return None if process_id is None else (self.name, self.process.definition.text_id(process_id))
+        except BaseException as error:
+            if ends_program(error, awaited=connection.dialect.is_async):
+                raise
+            return None  # that is why it is parked
 
     def _react(self, session: Session, process_id: Any, derived: _DerivedIds, recorded: RecordedEvent[Any]) -> None:
         # As it is now: the session may have read it for an event before, and a method need not lead to an event of its own.

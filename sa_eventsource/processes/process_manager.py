@@ -17,7 +17,11 @@ from sa_eventsource.processes.following_process import DeclaredProcess
 from sa_eventsource.processes.reactions import reactions_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sa_eventsource.consumers import OnError, Start
+    from sa_eventsource.events import DomainEvent
+    from sa_eventsource.processes.reactions import Reaction
 
 IdT = TypeVar("IdT", bound=str | UUID | int, default=str)
 
@@ -56,16 +60,35 @@ def follow(process_class: type[ProcessManager[Any]]) -> None:
     """Subscribe a process manager, when it is mapped, to the events that it reacts to.
 
     Raises:
-        DeclarationError: It reacts to none, two of its methods react to one, its base has no table of commands, or an option makes
-            no sense.
+        DeclarationError: It reacts to none, two of its methods react to one, it has the reactions of another one that follows by
+            itself, its base has no table of commands, or an option makes no sense.
     """
     definition = definition_of(process_class)
     reactions = reactions_of(process_class)
     where = process_class.__name__
     if not reactions:
         raise DeclarationError(f"{where} reacts to no event; write a method with @reacts(OrderPlaced)")
+    _refuse_doubles(process_class, reactions)
     if process_class.__on_error__ not in ("stop", "park"):
         raise DeclarationError(f'{where}.__on_error__ is {process_class.__on_error__!r}; it must be "stop" or "park"')
     require_table(tables_of_base(where, process_class))
     check_subscription(definition.aggregate_type, process_class.__start__, 1)
     declare(DeclaredProcess(process_class, definition, reactions))
+
+
+def _refuse_doubles(process_class: type[ProcessManager[Any]], reactions: Mapping[type[DomainEvent], Reaction]) -> None:
+    """Refuse reactions that are another process manager's: both would follow, and what it sends would be sent twice.
+
+    Raises:
+        DeclarationError: There are some.
+    """
+    for other in process_class.__mro__[1:]:
+        if "__mapper__" not in vars(other) or not issubclass(other, ProcessManager):
+            continue
+        shared = [each.__name__ for each, reaction in reactions_of(other).items() if reactions.get(each) == reaction]
+        if shared:
+            raise DeclarationError(
+                f"{process_class.__name__} inherits what {other.__name__} does at {', '.join(shared)}, and both would follow the "
+                f"log: each command would be sent twice. Change {other.__name__} itself, or put what both have in common into a "
+                "class with __abstract__ = True, which follows nothing"
+            )

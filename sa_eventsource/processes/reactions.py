@@ -81,11 +81,13 @@ class Reaction:
         event_class: The class.
         by: The way to the process's id in the event; None for the id of the event's aggregate.
         name: The method's name.
+        owner: The class that declares it.
     """
 
     event_class: type[DomainEvent]
     by: str | None
     name: str
+    owner: type[Any]
 
     def given_id(self, recorded: RecordedEvent[Any]) -> Any:
         """Get the id of the process that an event is for, as the event has it; None if it is for none."""
@@ -100,10 +102,16 @@ class Reaction:
         """Ask a process what follows from an event.
 
         Raises:
-            TypeError: The method returned something else than commands, events or ``After``.
+            TypeError: The method returned something else than commands, events or ``After``, or has applied an event itself.
         """
+        where, before = f"{type(process).__name__}.{self.name}()", len(process.pending_events)
         returned = getattr(process, self.name)(event)
-        where = f"{type(process).__name__}.{self.name}()"
+        if len(process.pending_events) != before:
+            applied = ", ".join(type(each).__name__ for each in process.pending_events[before:])
+            raise TypeError(
+                f"{where} has applied {applied} by itself. Return it instead: what a method returns has an id of its own place, "
+                "under which it is stored once, however often the method is asked"
+            )
         if returned is None:
             return []
         if isinstance(returned, BaseModel | After):
@@ -197,6 +205,6 @@ def reactions_of(process_class: type[Any]) -> dict[type[DomainEvent], Reaction]:
                     raise DeclarationError(
                         f"{process_class.__name__} has two methods for {event_class.__name__}: {other.name} and {name}. Keep one."
                     )
-                of_class[event_class] = Reaction(event_class, by, name)
+                of_class[event_class] = Reaction(event_class, by, name, klass)
         found |= of_class
     return found

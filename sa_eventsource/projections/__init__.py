@@ -11,7 +11,7 @@ from sa_eventsource.projections.rebuild_rows import locked_followers, rebuild_ro
 from sa_eventsource.projections.replayer import EventReplayer
 from sa_eventsource.projections.rewind import Rewound, rewind
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
-from sa_eventsource.projections.steps import attempt_step, take_step
+from sa_eventsource.projections.steps import attempt_step, ends_all, take_step
 from sa_eventsource.projections.time_outs import Clearances, may_run
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
 
@@ -32,6 +32,7 @@ __all__ = [
     "attempt_step",
     "culprit",
     "drop_stream",
+    "ends_all",
     "error_text",
     "has_parked",
     "in_short",

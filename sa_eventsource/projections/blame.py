@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
+from sa_eventsource.application_errors import ends_program
 from sa_eventsource.checkpoints import of_consumer
 from sa_eventsource.consumers import is_parked
 from sa_eventsource.exceptions import ReadModelError, SubscriptionError
@@ -89,7 +90,10 @@ def _tried(session: Session, connection: Connection, consumer: Consumer, event_i
     try:
         process_stored(session, consumer, [event_id])
         database_of(connection.dialect).check_constraints(connection)
-    except Exception as error:  # noqa: BLE001 - it is compared with the error that is to be explained
+    except BaseException as error:
+        # It is compared with the error that is to be explained.
+        if ends_program(error, awaited=connection.dialect.is_async):
+            raise
         return code_of(error.__cause__ or error) or type(error).__name__
     else:
         return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sqlalchemy import select
 
+from sa_eventsource.application_errors import text_of, traceback_of
 from sa_eventsource.checkpoints import (
     RUNNING,
     STOPPED,
@@ -45,6 +45,7 @@ Verdict: TypeAlias = Literal["overtaken", "retrying", "waiting", "parked", "stop
 the follower stops."""
 
 _LONGEST_ERROR = 20_000
+_LONGEST_PAUSE = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,12 @@ class RetryPolicy:
             raise ValueError(f"{self}: attempts must be 1 or more, first_pause 0 or more, factor 1 or more")
 
     def pause(self, attempts: int) -> timedelta:
-        """How long to wait after so many attempts."""
-        return timedelta(seconds=self.first_pause * self.factor ** (attempts - 1))
+        """How long to wait after so many attempts: a year at most."""
+        try:
+            seconds = self.first_pause * self.factor ** (attempts - 1)
+        except OverflowError:
+            return _LONGEST_PAUSE
+        return timedelta(seconds=min(seconds, _LONGEST_PAUSE.total_seconds()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +197,11 @@ def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint
     return position
 
 
-def error_text(error: Exception) -> str:
-    """Write an error with its traceback; the last line says what went wrong."""
-    text = "".join(traceback.format_exception(error)).replace("\x00", "\\x00").rstrip()
-    summary = f"{type(error).__name__}: {error}" if isinstance(error, EventSourceError) else message_of(error)
-    summary = " ".join(summary.replace("\x00", "\\x00").split())
+def error_text(error: BaseException) -> str:
+    """Write an error with its traceback, as every database can store it; the last line says what went wrong."""
+    text = traceback_of(error)
+    summary = f"{type(error).__name__}: {text_of(error)}" if isinstance(error, EventSourceError) else message_of(error)
+    summary = " ".join(summary.split())
     if not text.endswith(summary):
         text = f"{text}\n{summary}"
     return text if len(text) <= _LONGEST_ERROR else f"{text[:1000]}\n...\n{text[1000 - _LONGEST_ERROR :]}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sa_eventsource.application_errors import ends_program
 from sa_eventsource.checkpoints import lock_checkpoint, lock_if_free, next_batch, save_checkpoint
 from sa_eventsource.consumers import Relay
 from sa_eventsource.exceptions import (
@@ -22,7 +24,7 @@ from sa_eventsource.projections.plans import Plan, Step, after, after_failure, b
 from sa_eventsource.projections.processing import process_batch
 from sa_eventsource.projections.relaying import relay_batch
 from sa_eventsource.projections.transaction import following
-from sa_eventsource.store import Meaning, is_refusal, is_schema_mismatch, meaning_of
+from sa_eventsource.store import CANCELED, Meaning, code_of, is_refusal, is_schema_mismatch, meaning_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -65,8 +67,7 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
     except DBAPIError as error:
         if plan is None or not is_refusal(error):
             raise
-        refused = follower.consumer.refused([], error)  # by the commit, which checks deferred constraints
-        refused.__cause__ = error
+        refused = _refused(follower, error)  # by the commit, which checks deferred constraints
         raise _named(session, follower, plan, refused) from error
     except (ReadModelError, SubscriptionError) as error:
         raise _named(session, follower, plan, error) from error.__cause__
@@ -124,18 +125,42 @@ def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
                 return plan
             step = _carry_out(session, follower, plan, seconds=seconds)
             observation.events = step.events
-    except BAD_EVENT as error:
-        return _failed(plan, locked, error)
-    except (DBAPIError, DeliveryDelayedError) as error:
-        if isinstance(plan, Plan) and is_refusal(error):
-            refused = follower.consumer.refused([], error)
-            refused.__cause__ = error
-            return _failed(plan, locked, refused)
-        if meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) or is_schema_mismatch(error):
+    except BaseException as error:
+        hindered = _hindered(session, follower, plan, locked, error)
+        if hindered is None:
             raise
-        return Step("waiting", error=error)
+        return hindered
     _committed(follower, plan)
     return step
+
+
+def _hindered(
+    session: Session, follower: Follower, plan: Plan | Step | None, locked: Checkpoint | None, error: BaseException
+) -> Step | None:
+    """Tell what comes of a step that was not taken; None where the error is not this follower's."""
+    if isinstance(error, BAD_EVENT):
+        return _failed(plan, locked, error)
+    if isinstance(error, DBAPIError | PoolTimeoutError | DeliveryDelayedError):
+        # Canceled was a question of the library's own: that of a handler is a bad event's.
+        if isinstance(plan, Plan) and is_refusal(error) and code_of(error) != CANCELED:
+            return _failed(plan, locked, _refused(follower, error))
+        return None if ends_all(error) else Step("waiting", error=error)
+    is_awaited = session.get_bind(**follower.consumer.bind_arguments).dialect.is_async
+    if not isinstance(plan, Plan) or ends_program(error, awaited=is_awaited):
+        return None
+    # Such as SystemExit: whatever code of the application raises, it is no end of those who follow beside it.
+    return _failed(plan, locked, _refused(follower, error))
+
+
+def _refused(follower: Follower, error: BaseException) -> Exception:
+    refused = follower.consumer.refused([], error)
+    refused.__cause__ = error
+    return refused
+
+
+def ends_all(error: BaseException) -> bool:
+    """Check whether an error of the database is everybody's: it is away, or what the library needs of it is not there."""
+    return meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) or is_schema_mismatch(error)
 
 
 def _committed(follower: Follower, plan: Plan) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sa_eventsource.application_errors import text_of
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -45,5 +47,5 @@ Outcome: TypeAlias = Refused | Delayed | None
 
 def described(error: BaseException) -> str:
     """Say in one line what went wrong."""
-    name, text = type(error).__name__, str(error)
+    name, text = type(error).__name__, text_of(error)
     return " ".join((text if text.startswith(name) else f"{name}: {text}").split()).rstrip(": ")

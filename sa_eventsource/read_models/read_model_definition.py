@@ -265,7 +265,7 @@ class ReadModelDefinition(Consumer):
         return 5_000 if self.evolvers else 10_000 if self.read_in_python else 100_000
 
     def refused(
-        self, events: Sequence[RecordedEvent[Any]], error: Exception, keys: Iterable[tuple[Any, ...]] = ()
+        self, events: Sequence[RecordedEvent[Any]], error: BaseException, keys: Iterable[tuple[Any, ...]] = ()
     ) -> ReadModelError:
         """Say which of the model's events it could not take, and for which rows: those of the events, and of further keys."""
         taken = [event for event in events if self.takes(event)]
@@ -277,7 +277,7 @@ class ReadModelDefinition(Consumer):
             reason=self._reason(error),
         )
 
-    def _reason(self, error: Exception) -> str:
+    def _reason(self, error: BaseException) -> str:
         # All else that the shared table holds of a row is JSON, which has no length.
         if not self.has_own_table and code_of(error) == _TOO_LONG:
             names = " and ".join(part.name for part in self.key)

@@ -22,6 +22,7 @@ from sa_eventsource.store.connections import (
     require_transaction,
 )
 from sa_eventsource.store.database_errors import (
+    CANCELED,
     DEADLOCK,
     READ_ONLY,
     SERIALIZATION_FAILURE,
@@ -29,11 +30,13 @@ from sa_eventsource.store.database_errors import (
     Meaning,
     advice_on,
     code_of,
+    is_cut_off,
     is_refusal,
     is_schema_mismatch,
     is_taken_by_another_row,
     meaning_of,
     message_of,
+    passes,
     said_by_database,
 )
 from sa_eventsource.store.databases import Database, database_of, milliseconds
@@ -65,6 +68,7 @@ from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, r
 from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
 
 __all__ = [
+    "CANCELED",
     "CONTEXT_KEY",
     "DEADLOCK",
     "READ_ONLY",
@@ -104,6 +108,7 @@ __all__ = [
     "in_window",
     "insert_events",
     "insert_statements",
+    "is_cut_off",
     "is_execution_heard",
     "is_in_autocommit",
     "is_refusal",
@@ -118,6 +123,7 @@ __all__ = [
     "not_json",
     "on_appended",
     "opened_with_states",
+    "passes",
     "raise_explained",
     "read_events",
     "read_stream",

@@ -16,6 +16,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sa_eventsource.application_errors import storable, text_of
+
 
 class Meaning(Enum):
     """What an error says about the attempts to come."""
@@ -32,8 +34,12 @@ DEADLOCK = "40P01"
 READ_ONLY = "25006"
 UNDEFINED_TABLE = "42P01"
 IDLE_FOR_TOO_LONG = "25P03"
+CANCELED = "57014"
+LASTED_TOO_LONG = "25P04"
 
 _TAKEN_BY_ANOTHER_ROW = frozenset({"23505", "23P01", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
+
+_CUT_OFF = frozenset({CANCELED, IDLE_FOR_TOO_LONG, LASTED_TOO_LONG, "SQLITE_INTERRUPT"})
 
 _AWAY, _LATER, _VALUES, _STATEMENT, _END = Meaning
 
@@ -53,7 +59,7 @@ _BY_SQLSTATE = {
     "25P02": _VALUES,  # a handler went on after an error of the database
     IDLE_FOR_TOO_LONG: _VALUES,  # a handler kept the transaction idle, or the process was frozen
     "26000": _END,  # the driver's prepared statement is another connection's: see _ADVICE
-    "25P04": _VALUES,  # transaction_timeout
+    LASTED_TOO_LONG: _VALUES,  # transaction_timeout
     "27": _VALUES,
     "28": _END,  # who we are is not accepted
     "3D": _END,  # there is no such database
@@ -67,7 +73,7 @@ _BY_SQLSTATE = {
     "54": _VALUES,  # too long, too many, too deep
     "55": _LATER,  # a lock that was not free in time; an object in use
     "57": _LATER,
-    "57014": _VALUES,  # statement_timeout, or canceled by hand
+    CANCELED: _VALUES,  # statement_timeout, or canceled by hand
     "57P01": _AWAY,
     "57P02": _AWAY,
     "57P03": _AWAY,
@@ -127,6 +133,20 @@ def meaning_of(error: BaseException) -> Meaning | None:
     return table.get(code, table.get(name, Meaning.WRONG_STATEMENT))
 
 
+def is_cut_off(error: BaseException) -> bool:
+    """Check whether a limit of time, or somebody by hand, has ended a statement or its transaction."""
+    return code_of(error) in _CUT_OFF
+
+
+def passes(error: BaseException) -> bool:
+    """Check whether what hinders a question of the library's own passes by itself, so that whoever asks it is to wait.
+
+    A statement that is cut off is the fault of nobody then: it stood behind a lock, or the server was busy. That of a handler may
+    have been too slow by itself.
+    """
+    return meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.TRY_LATER) or is_cut_off(error)
+
+
 def code_of(error: BaseException) -> str | None:
     """Get PostgreSQL's SQLSTATE, or the name of SQLite's result code; None if the error has none."""
     original: Any = getattr(error, "orig", None)
@@ -161,19 +181,25 @@ def said_by_database(cause: BaseException) -> str:
     """Get in one line what a driver's error says, with the detail, and without where in the SQL text."""
     diagnostics = getattr(cause, "diag", None)
     parts = [getattr(diagnostics, "message_primary", None), getattr(diagnostics, "message_detail", None)]
-    return " ".join((": ".join(part for part in parts if part) or _POINTER.sub("", str(cause))).split())
+    said = storable(": ".join(part for part in parts if part)) or _POINTER.sub("", text_of(cause))
+    return " ".join(said.split())
 
 
 def message_of(error: BaseException) -> str:
-    """Get in one line what went wrong: of an error of the database, what the database said, without where in the SQL text."""
+    """Get in one line what went wrong: of an error of the database, what the database said, without where in the SQL text.
+
+    Whatever the error, databases and logs can hold the line.
+    """
     cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     text = said_by_database(cause)
     advice = advice_on(error)
     if advice is not None:
         text = f"{text} ({advice})"
-    return " ".join(f"{type(cause).__name__}: {text}".split()).rstrip(": ")
+    line = " ".join(f"{type(cause).__name__}: {text}".split()).rstrip(": ")
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
 
 
+_LONGEST_LINE = 4_000
 _POINTER = re.compile(r"\n[^\n]*\n\s*\^\s*$", re.MULTILINE)
 """The line of the statement and the line with a caret below it, with which libpq ends some messages."""
 

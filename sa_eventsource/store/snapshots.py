@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Text, and_, bindparam, func, select, union_all
 
 from sa_eventsource.aggregates import AggregateDefinition, definition_of, past_view
+from sa_eventsource.application_errors import text_of
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
 from sa_eventsource.mapping import built_for
 from sa_eventsource.store.databases import database_of
@@ -64,7 +65,7 @@ def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids
             view = past_view(definition.aggregate_class, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
             state = definition.state.dump(vars(view))
         except Exception as error:  # noqa: BLE001 - whatever an @applies method raises: its events are stored, and that is what counts
-            reason = error.reason if isinstance(error, SnapshotError) else f"its events cannot be replayed: {error}"
+            reason = error.reason if isinstance(error, SnapshotError) else f"its events cannot be replayed: {text_of(error)}"
             warnings.warn(SnapshotWarning(definition.aggregate_class.__name__, reason), stacklevel=1)
             continue
         if stream.keys is not None:

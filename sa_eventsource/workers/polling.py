@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sa_eventsource.checkpoints import NewEvents
-from sa_eventsource.store import Meaning, meaning_of, message_of
+from sa_eventsource.store import message_of, passes
 from sa_eventsource.workers.turns import Turns
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Polling:
             self._ask(session)
             self._let_work(session, until=time.monotonic() + _BETWEEN_QUESTIONS)
         except Exception as error:
-            if meaning_of(error) not in (Meaning.SERVER_AWAY, Meaning.TRY_LATER):
+            if not passes(error):
                 raise
             self._outage = min(max(2 * self._outage, _FIRST_OUTAGE), self.pace.longest_outage)
             self._activate(self._all.values())

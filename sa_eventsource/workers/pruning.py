@@ -79,16 +79,13 @@ class Pruning(Companion):
         due = time.monotonic()
         while not is_stopping():
             if time.monotonic() >= due:
-                try:
-                    self._prune(is_stopping)
-                except Exception as error:  # noqa: BLE001 - nothing else depends on it
-                    _say(error)
+                self._prune(is_stopping)
                 due = time.monotonic() + _EVERY
             self._woken.wait(max(0.0, due - time.monotonic()))
             self._woken.clear()
 
     def run_once(self) -> None:
-        """Delete what is old."""
+        """Delete what is old; what cannot be deleted is logged."""
         self._prune(lambda: False)
 
     def wake(self) -> None:
@@ -96,10 +93,13 @@ class Pruning(Companion):
         self._woken.set()
 
     def _prune(self, is_stopping: Callable[[], bool]) -> None:
-        with self._worker.sessions() as session:
-            for each in self._rows:
-                while not is_stopping() and delete_some(session, each, each.keep, _bind(self._worker, each)):
-                    pass
+        for each in self._rows:
+            try:
+                with self._worker.sessions() as session:
+                    while not is_stopping() and delete_some(session, each, each.keep, _bind(self._worker, each)):
+                        pass
+            except Exception as error:  # noqa: BLE001 - nothing else depends on it, nor do the rows of another table
+                _say(each, error)
 
 
 class AsyncPruning(AsyncCompanion):
@@ -114,18 +114,18 @@ class AsyncPruning(AsyncCompanion):
     async def run(self, stop: asyncio.Event) -> None:
         """Delete, and wait."""
         while not stop.is_set():
-            try:
-                await self._prune(stop)
-            except Exception as error:  # noqa: BLE001 - nothing else depends on it
-                _say(error)
+            await self._prune(stop)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _EVERY)
 
     async def _prune(self, stop: asyncio.Event) -> None:
-        async with self._worker.sessions() as session:
-            for each in self._rows:
-                while not stop.is_set() and await session.run_sync(delete_some, each, each.keep, _bind(self._worker, each)):
-                    pass
+        for each in self._rows:
+            try:
+                async with self._worker.sessions() as session:
+                    while not stop.is_set() and await session.run_sync(delete_some, each, each.keep, _bind(self._worker, each)):
+                        pass
+            except Exception as error:  # noqa: BLE001 - as for Pruning
+                _say(each, error)
 
 
 def pruning(worker: Companionship) -> Pruning | None:
@@ -144,5 +144,5 @@ def _bind(worker: Companionship, rows: KeptRows) -> dict[str, Any]:
     return worker.tables.bind_arguments if rows.table is worker.tables.commands else {"clause": rows.table}
 
 
-def _say(error: Any) -> None:
-    log.warning("old rows could not be deleted; next attempt in an hour: %s", message_of(error))
+def _say(rows: KeptRows, error: Exception) -> None:
+    log.warning("old rows could not be deleted from %s; next attempt in an hour: %s", rows.table, message_of(error))

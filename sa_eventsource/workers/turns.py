@@ -14,8 +14,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sa_eventsource.consumers import Subscription
 from sa_eventsource.exceptions import DeclarationError, MovedLogError, ReadModelChangedError
-from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, record_failure, record_wait
-from sa_eventsource.store import Meaning, meaning_of, message_of
+from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, ends_all, record_failure, record_wait
+from sa_eventsource.store import Meaning, is_cut_off, meaning_of, message_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -149,8 +149,8 @@ class Turns:
                 lock_wait=self.pace.lock_wait,
                 longest_idle=self._longest_idle,
             )
-        except DBAPIError as unwritten:
-            if meaning_of(unwritten) is not Meaning.TRY_LATER:
+        except Exception as unwritten:
+            if ends_all(unwritten):
                 raise
             return self._wait(session, unwritten)
         if failure.verdict == "overtaken":
@@ -168,6 +168,8 @@ class Turns:
     def _wait(self, session: Session, error: Exception) -> Step:
         """Begin a pause. It is written down the second time: a deadlock is over by then."""
         is_first = not self._pause and not self.has_one_run
+        if is_cut_off(error):  # a smaller batch takes less time
+            self._limit = max(1, self._limit // _GROWTH)
         self._begin_pause()
         self._say_once("waits", message_of(error), logging.WARNING)
         if not is_first:

@@ -207,18 +207,27 @@ class TestTheTransactionIsTheLibrarys:
         assert handled.token is not None
         assert Commands(engine, Base).handle(Do(), command_id=handled.command_id).token == handled.token
 
-    def test_what_ends_the_program_leaves_nothing(self, engine: Engine) -> None:
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+    def test_what_ends_the_program_leaves_nothing(self, error: type[BaseException], engine: Engine) -> None:
         def end(session: Session, what: str) -> None:
             session.add(Note(text="x"))
             session.flush()
-            raise SystemExit
+            raise error
 
         deed.append(end)
-        command_id = uuid4()
-        with pytest.raises(SystemExit):
-            Commands(engine, Base).handle(Do(), command_id=command_id)
+        with pytest.raises(error):
+            Commands(engine, Base).handle(Do(), command_id=uuid4())
+        assert (notes(engine), statuses(engine)) == ([], {})
+
+    def test_a_worker_that_is_interrupted_leaves_nothing(self, engine: Engine) -> None:
+        def interrupt(session: Session, what: str) -> None:
+            session.add(Note(text="x"))
+            session.flush()
+            raise KeyboardInterrupt
+
+        deed.append(interrupt)
         (scheduled,) = later(engine, Do())
-        with pytest.raises(SystemExit):
+        with pytest.raises(KeyboardInterrupt):
             run_once(engine)
         assert (notes(engine), statuses(engine)) == ([], {scheduled: "scheduled"})
 

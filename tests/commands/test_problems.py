@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -84,6 +85,68 @@ def test_fields_do_not_hide_the_standard_members() -> None:
 
     problem = problem_details(Odd())
     assert problem.body == {"type": "about:blank", "title": problem.title, "status": 422, "detail": "odd"}
+
+
+class _Unwritable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+class _Strange:
+    """Which Pydantic cannot even look at."""
+
+    @property
+    def __dataclass_fields__(self) -> Any:
+        raise ValueError
+
+
+def _circle() -> list[Any]:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+def _deep() -> list[Any]:
+    found: list[Any] = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+
+_VALUES: dict[str, Any] = {
+    "nan": float("nan"),
+    "infinite": float("-inf"),
+    "circle": _circle(),
+    "deep": _deep(),
+    "surrogate": "\udcff",
+    "surrogate as a key": {"\udcff": 1},
+    "nan within": [{"x": float("nan")}],
+    "long number": 10**5000,
+    "strange": _Strange(),
+}
+
+
+@pytest.mark.parametrize("kind", _VALUES)
+def test_every_answer_can_be_written(kind: str) -> None:
+    """As web frameworks write it: in UTF-8, and without what only JavaScript knows."""
+
+    value = _VALUES[kind]
+
+    class Odd(DomainRuleError):
+        def __init__(self) -> None:
+            self.value = value
+            self.fine = 1
+            super().__init__("half of a pair \udcff")
+
+        def __str__(self) -> str:
+            return self.args[0] if isinstance(value, str) else str(_Unwritable())
+
+    body = problem_details(Odd()).body
+    written = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    assert json.loads(written) == body
+    assert body["fine"] == 1
+    assert "value" not in body
+    assert isinstance(body["detail"], str)
 
 
 def test_a_conflict_tells_the_versions() -> None:

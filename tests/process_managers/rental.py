@@ -113,6 +113,8 @@ class Rental(ProcessManager[UUID], Base):
     @reacts(BikeTaken, by="rental_id")
     def on_taken(self, event: BikeTaken) -> list[object]:
         _fail("taken")
+        if "impure" in broken:
+            self.apply_event(RentalBegun())
         if event.weight < 0:
             return [Unhandled()]
         return [RentalBegun(), After(timedelta(hours=1), Remind(rental_id=self.id), key="reminder")]

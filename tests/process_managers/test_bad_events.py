@@ -13,8 +13,10 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
     After,
+    AggregateRoot,
     Commands,
     DeclarationError,
+    DomainEvent,
     EventReplayer,
     EventSourceOptions,
     EventStore,
@@ -200,6 +202,91 @@ class TestParking:
         assert parked(postgres_engine) == [("rental.Bike", f"bike of {ONE}", 1)]
 
 
+class Lent(DomainEvent):
+    """Something was lent, by somebody who writes its number somehow."""
+
+    __event_type__ = "numbers.Lent"
+    number: str | None = None
+    text: str | None = None
+
+
+class Numbers(DeclarativeBase):
+    __eventsource__ = EventSourceOptions(commands="commands")
+
+
+class Library(AggregateRoot[str], Numbers):
+    __aggregate_type__ = "numbers.Library"
+    __ignored_events__ = (Lent,)
+
+
+class Remembered(DomainEvent):
+    """The process has heard of it."""
+
+    __event_type__ = "numbers.Remembered"
+
+
+class OfNumber(ProcessManager[int], Numbers):
+    __aggregate_type__ = "numbers.OfNumber"
+    __on_error__ = "park"
+    __ignored_events__ = (Remembered,)
+
+    @reacts(Lent, by="number")
+    def on_lent(self, event: Lent) -> Remembered:
+        return Remembered()
+
+
+class OfText(ProcessManager[str], Numbers):
+    __aggregate_type__ = "numbers.OfText"
+    __on_error__ = "park"
+    __ignored_events__ = (Remembered,)
+
+    @reacts(Lent, by="text")
+    def on_lent(self, event: Lent) -> Remembered:
+        return Remembered()
+
+
+def lend(engine: Engine, *events: Lent) -> None:
+    Numbers.metadata.create_all(engine)
+    for number, event in enumerate(events):
+        record(engine, Library, f"library {number}", event)
+    for _ in range(2):
+        Worker(engine, Numbers, retries=RetryPolicy(attempts=1)).run_once()
+
+
+def processes(engine: Engine) -> tuple[set[str], int]:
+    """The ids of the processes that have heard of something, and how many events are parked."""
+    tables = tables_on(Numbers.metadata)
+    with engine.connect() as connection:
+        types = {"numbers.OfNumber", "numbers.OfText"}
+        ids = connection.scalars(select(tables.events.c.aggregate_id).where(tables.events.c.aggregate_type.in_(types)))
+        under = connection.scalars(select(tables.parked_events.c.aggregate_type)).all()
+        assert set(under) <= {"numbers.Library"}  # for which process it is, nobody knows
+        return set(ids), len(under)
+
+
+class TestIdsThatAreNone:
+    @pytest.mark.parametrize("number", ["1_000", " 7 ", "\N{ARABIC-INDIC DIGIT THREE}", "+7", "07", "-0", "", "seven", "9" * 30])
+    def test_a_number_is_written_as_numbers_are(self, number: str, engine: Engine) -> None:
+        lend(engine, Lent(number=number), Lent(number="7"), Lent(number="-7"))
+        assert processes(engine) == ({"7", "-7"}, 1)
+
+    def test_a_text_that_is_none_is_parked_and_ends_nothing(self, engine: Engine) -> None:
+        lend(engine, Lent(text=""), Lent(text="x" * 256), Lent(text="x"))
+        assert processes(engine) == ({"x"}, 2)
+
+
+class TestImpureMethods:
+    def test_an_event_that_is_applied_and_not_returned_is_refused(self, engine: Engine) -> None:
+        broken.add("impure")
+        take(engine, ONE)
+        work(engine)
+        with Session(engine) as session:
+            (stream,) = parked_streams(session, consumer())
+        assert stream.error is not None
+        assert "Rental.on_taken() has applied RentalBegun by itself. Return it instead" in stream.error
+        assert rental(engine, ONE) is None
+
+
 class TestStopping:
     def test_it_stops_goes_on_and_skips(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Rental, "__on_error__", "stop")
@@ -294,6 +381,39 @@ class TestDeclarations:
         ):
             with pytest.raises(DeclarationError, match=message):
                 type(f"Odd{option}", (ProcessManager, Base), {"__module__": __name__, option: value, "on": reacts(BikeTaken)(_on)})
+
+    def test_it_does_not_inherit_what_another_one_does(self) -> None:
+        with pytest.raises(DeclarationError, match=r"Again inherits what Rental does at BikeTaken.*__abstract__ = True"):
+            type("Again", (Rental,), {"__module__": __name__, "__on_error__": "stop"})
+        assert NAME in {each.name for each in consumers_on(tables_on(Base.metadata))}
+        assert "Again" not in {each.name for each in consumers_on(tables_on(Base.metadata))}
+
+    def test_it_may_do_all_of_it_in_its_own_way(self) -> None:
+        class Elsewhere(DeclarativeBase):
+            __eventsource__ = EventSourceOptions(commands="commands")
+
+        class Shared(ProcessManager, Elsewhere):
+            __abstract__ = True
+
+            @reacts(BikeTaken)
+            def on_taken(self, event: BikeTaken) -> None:
+                """Nothing follows."""
+
+        class First(Shared):
+            __aggregate_type__ = "rental.First"
+
+        class Second(Shared):
+            __aggregate_type__ = "rental.Second"
+
+        class Third(First):
+            __aggregate_type__ = "rental.Third"
+
+            @reacts(BikeTaken)
+            def on_taken(self, event: BikeTaken) -> None:
+                """Nothing follows, in its own way."""
+
+        names = {each.name for each in consumers_on(tables_on(Elsewhere.metadata))}
+        assert names == {each.__aggregate_type__ for each in (First, Second, Third)}
 
     def test_it_hears_of_aggregates_that_nobody_has_imported(self) -> None:
         class Elsewhere(DeclarativeBase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -222,3 +222,10 @@ def test_a_model_of_another_declaration_is_left_alone(bank_engine: Engine, caplo
     assert Worker(bank_engine, Base, only=["balance", "stopping"]).run_once() == 2
     assert totals(bank_engine, Balance) == {"a": 1}
     assert "balance does not follow" in caplog.text
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy(attempts=10_000), RetryPolicy(attempts=50), RetryPolicy(attempts=9, factor=1e200)])
+def test_a_policy_with_many_attempts_has_pauses_that_a_date_can_hold(policy: RetryPolicy) -> None:
+    pauses = [policy.pause(number) for number in range(1, policy.attempts + 1)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == timedelta(days=365)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AsyncWorker, DeclarationError, EventSourceOptions, Inbox, Worker
-from sa_eventsource.mapping import tables_of_base
+from sa_eventsource.mapping import kept_rows, tables_of_base
 from tests.waiting import wait_until
 
 
@@ -83,13 +83,55 @@ async def test_an_async_worker_does_it_too(async_engine: AsyncEngine) -> None:
                 found = await connection.run_sync(left)
 
 
+def lose_the_first_table(connection: Any) -> None:
+    """The one that is pruned first: what is the matter with it must not keep the others from it."""
+    assert kept_rows(Base.metadata)[0].table is inbox.table
+    inbox.table.drop(connection)
+
+
+def commands_left(connection: Any) -> list[str]:
+    assert tables.commands is not None
+    return sorted(connection.scalars(select(tables.commands.c.command_type)))
+
+
+SAID = "old rows could not be deleted from inbox"
+
+
 def test_what_cannot_be_pruned_ends_no_worker(filled: Engine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     with filled.begin() as connection:
-        inbox.table.drop(connection)
-    with Worker(filled, Base) as worker:
-        wait_until(lambda: "old rows could not be deleted" in caplog.text)
+        lose_the_first_table(connection)
+
+    def is_pruned() -> bool:
+        with filled.connect() as connection:
+            return commands_left(connection) == LEFT["commands"]
+
+    with Worker(filled, Base, only=["pruning"]) as worker:
+        wait_until(is_pruned)
         assert worker.error is None
+    assert SAID in caplog.text
+
+
+def test_nor_a_run_that_is_the_only_one(filled: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    with filled.begin() as connection:
+        lose_the_first_table(connection)
+    Worker(filled, Base, only=["pruning"]).run_once()
+    assert SAID in caplog.text
+    with filled.connect() as connection:
+        assert commands_left(connection) == LEFT["commands"]
+
+
+async def test_nor_an_async_worker(async_engine: AsyncEngine, caplog: pytest.LogCaptureFixture) -> None:
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        await connection.run_sync(fill)
+        await connection.run_sync(lose_the_first_table)
+    async with AsyncWorker(async_sessionmaker(async_engine), Base, only=["pruning"]):
+        found = None
+        while found != LEFT["commands"]:
+            async with async_engine.connect() as connection:
+                found = await connection.run_sync(commands_left)
+    assert SAID in caplog.text
 
 
 @pytest.mark.parametrize("keep", [timedelta(0), timedelta(-1), 30])
