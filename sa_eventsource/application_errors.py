@@ -30,11 +30,20 @@ def text_of(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """Write an error with its traceback and its causes, as far as databases and logs can hold them."""
+    return storable(_traceback(error)).rstrip()
+
+
+def loggable(error: BaseException) -> BaseException | None:
+    """Give an error for the traceback in a log; None if it would keep the log's line from being written, as into a file."""
+    text = _traceback(error)
+    return error if storable(text) == text else None
+
+
+def _traceback(error: BaseException) -> str:
     try:
-        lines = traceback.format_exception(error)
+        return "".join(traceback.format_exception(error))
     except Exception as raised:  # noqa: BLE001 - attributes of the application's own, which a traceback looks at
-        lines = [f"{type(error).__name__}: the traceback cannot be written: {type(raised).__name__}"]
-    return storable("".join(lines)).rstrip()
+        return f"{type(error).__name__}: the traceback cannot be written: {type(raised).__name__}"
 
 
 def storable(text: str) -> str:

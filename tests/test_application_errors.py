@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sa_eventsource.application_errors import ends_program, storable, text_of, traceback_of
+from sa_eventsource.application_errors import ends_program, loggable, storable, text_of, traceback_of
 
 
 class Exiting(Exception):
@@ -37,6 +37,13 @@ def test_every_error_can_be_stored(error: Exception) -> None:
         assert written
         assert "\x00" not in written
         written.encode()
+
+
+def test_a_traceback_that_a_file_cannot_hold_is_none_for_a_log() -> None:
+    assert loggable(ValueError("\udcff")) is None
+    assert loggable(ExceptionGroup("", [ValueError("\udcff")])) is None
+    error = ValueError("é")
+    assert loggable(error) is error
 
 
 def test_what_can_be_stored_is_left_as_it_is() -> None:

@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.application_errors import loggable
 from sa_eventsource.consumers import Follower, chosen_consumers, followers_of
 from sa_eventsource.mapping import async_session_maker, tables_of_base
 from sa_eventsource.store import message_of
@@ -111,7 +112,7 @@ class AsyncWorker:
             return await self.run()
         except Exception as error:
             # It is raised where the block ends, which may be days from now.
-            log.critical("the worker has ended and follows the log no longer: %s", message_of(error), exc_info=error)
+            log.critical("the worker has ended and follows the log no longer: %s", message_of(error), exc_info=loggable(error))
             raise
 
     def _followers(self, session: Session) -> list[Follower]:

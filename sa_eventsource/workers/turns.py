@@ -12,6 +12,7 @@ from sqlalchemy import literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sa_eventsource.application_errors import loggable
 from sa_eventsource.consumers import Subscription
 from sa_eventsource.exceptions import DeclarationError, MovedLogError, ReadModelChangedError
 from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, ends_all, record_failure, record_wait
@@ -162,7 +163,7 @@ class Turns:
             return Step("waiting")
         is_final = failure.verdict != "retrying"
         outcome = f"; {failure.verdict}" if is_final else ""
-        log.error("%s: %s%s", name, failure.error, outcome, exc_info=failure.error if is_final else None)
+        log.error("%s: %s%s", name, failure.error, outcome, exc_info=loggable(failure.error) if is_final else None)
         return Step("taken")
 
     def _wait(self, session: Session, error: Exception) -> Step:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
+from sa_eventsource.application_errors import loggable
 from sa_eventsource.consumers import chosen_consumers, followers_of
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.store import message_of
@@ -190,7 +191,7 @@ class Worker:
             self.run()
         except BaseException as error:
             self._error = error  # raised where the block ends, which may be days from now
-            log.critical("the worker has ended and follows the log no longer: %s", message_of(error), exc_info=error)
+            log.critical("the worker has ended and follows the log no longer: %s", message_of(error), exc_info=loggable(error))
 
     def _is_asked_to_stop(self) -> bool:
         return self._is_stopping
