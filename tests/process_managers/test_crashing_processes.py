@@ -26,7 +26,7 @@ actions = st.one_of(
 )
 
 
-class Crash(BaseException):
+class Crash(KeyboardInterrupt):
     """The process ends here; nothing catches it."""
 
 
