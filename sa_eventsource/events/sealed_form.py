@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, RootModel
 from pydantic_core import from_json
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 Path: TypeAlias = tuple[str, ...]
 
 _KEY, _PLACEHOLDER = "$sealed", "placeholder"
+_SEALED = re.compile(
+    r'\{\s*"\$sealed"\s*:\s*"([0-9a-f+]{32,})\.([A-Za-z0-9+/]+={0,2})"(?:\s*,\s*"placeholder"\s*:\s*("[^"\\]*"|[\w.+-]+))?\s*\}'
+)
 _BEGINNING = re.compile(r'\{\s*"\$sealed"\s*:')
+_TOKEN = re.compile(r"([0-9a-f+]{32,})\.([A-Za-z0-9+/]+={0,2})")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _scan = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
@@ -53,22 +57,23 @@ class PersonalValue:
     placeholder: str
 
 
-@dataclass(frozen=True, slots=True)
-class SealedValue:
+class SealedValue(NamedTuple):
     """A sealed value in the text of a payload.
 
     Attributes:
         start: Where its text begins.
         end: Where it ends.
         path: The keys that lead to it.
-        token: What was sealed: the key's id and the box, as the one who sealed it wrote them.
+        key: The id of its key, as 32 hexadecimal digits; several apart by ``+``.
+        box: What was sealed, in base64.
         placeholder: JSON text of what stands for it once the subject is forgotten.
     """
 
     start: int
     end: int
     path: Path
-    token: str
+    key: str
+    box: str
     placeholder: str
 
 
@@ -93,10 +98,10 @@ def personal_values(event: DomainEvent, payload: str, aggregate_id: str, metadat
     return sorted(finder.found, key=lambda each: each.start)
 
 
-def sealed_text(token: str, placeholder: str) -> str:
+def sealed_text(key: str, box: str, placeholder: str = "null") -> str:
     """Write a sealed value."""
     rest = "" if placeholder == "null" else f',"{_PLACEHOLDER}":{placeholder}'
-    return f'{{"{_KEY}":"{token}"{rest}}}'
+    return f'{{"{_KEY}":"{key}.{box}"{rest}}}'
 
 
 def sealed_values(payload: str) -> list[SealedValue]:
@@ -107,6 +112,28 @@ def sealed_values(payload: str) -> list[SealedValue]:
     """
     if f'"{_KEY}"' not in payload:
         return []
+    found = _in_flat_object(payload)
+    return _anywhere(payload) if found is None else found
+
+
+def _in_flat_object(payload: str) -> list[SealedValue] | None:
+    """Find them in an object that holds no other objects and no arrays; None where that is not certain."""
+    matches = list(_SEALED.finditer(payload))
+    if payload.count("{") != len(matches) + 1 or "[" in payload:
+        return None
+    found = []
+    for match in matches:
+        start, end = match.span()
+        closing = payload.rfind('"', 0, start)
+        opening = payload.rfind('"', 0, closing)
+        if opening < 0 or payload[closing + 1 : start].strip() != ":" or "\\" in payload[opening - 1 : closing]:
+            return None
+        key, box, placeholder = match.groups()
+        found.append(SealedValue(start, end, (payload[opening + 1 : closing],), key, box, placeholder or "null"))
+    return found
+
+
+def _anywhere(payload: str) -> list[SealedValue]:
     paths = list(_paths(from_json(payload), ()))
     starts = [each.start() for each in _BEGINNING.finditer(payload)]
     if len(paths) != len(starts):
@@ -114,8 +141,11 @@ def sealed_values(payload: str) -> list[SealedValue]:
     found = []
     for path, start in zip(paths, starts, strict=True):
         value, end = _decoder.raw_decode(payload, start)
+        token = _TOKEN.fullmatch(value[_KEY])
+        if token is None:
+            raise ValueError(f"{'.'.join(path)} names no key")
         placeholder = json.dumps(value[_PLACEHOLDER], ensure_ascii=False) if _PLACEHOLDER in value else "null"
-        found.append(SealedValue(start, end, path, value[_KEY], placeholder))
+        found.append(SealedValue(start, end, path, token[1], token[2], placeholder))
     return found
 
 

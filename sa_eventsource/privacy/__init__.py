@@ -2,5 +2,15 @@
 
 from sa_eventsource.privacy.forgetting import Forgotten, async_forget, forget
 from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys, ServiceKeys
+from sa_eventsource.privacy.rotation import rotate_master_key, rotate_subject_key
 
-__all__ = ["EnvironmentKeys", "FileKeys", "Forgotten", "ServiceKeys", "async_forget", "forget"]
+__all__ = [
+    "EnvironmentKeys",
+    "FileKeys",
+    "Forgotten",
+    "ServiceKeys",
+    "async_forget",
+    "forget",
+    "rotate_master_key",
+    "rotate_subject_key",
+]

@@ -10,16 +10,10 @@ from uuid import uuid4
 from sqlalchemy import Text, cast, delete, insert, or_, select, update
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.events import EventContext, current_context, sealed_names, subject_text
-from sa_eventsource.exceptions import DeclarationError, ForgettingError
-from sa_eventsource.mapping import (
-    MAX_NAME_LENGTH,
-    check_async_session,
-    check_session,
-    present_session,
-    tables_of_base,
-    tables_with_keys,
-)
+from sa_eventsource.events import EventContext, current_context, sealed_names
+from sa_eventsource.exceptions import ForgettingError
+from sa_eventsource.mapping import check_async_session, check_session, present_session
+from sa_eventsource.privacy.of_base import checked_subject, personal_data_of_base
 from sa_eventsource.projections import locked_followers, rebuild_rows_of
 from sa_eventsource.store import CONTEXT_KEY, database_of, flush_first, require_transaction
 
@@ -32,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session
 
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.privacy.of_base import PersonalDataOfBase
     from sa_eventsource.read_models import ReadModelDefinition
     from sa_eventsource.types import JsonValue
 
@@ -84,15 +79,16 @@ def forget(session: Session | scoped_session[Session], subject: object, *, reaso
     """
     check_session("forget()", session, instead="async_forget")
     found = present_session(session)
-    whom = _checked(subject, reason)
-    tables = _tables(base)
+    whom = checked_subject("forget", subject)
+    _check_reason(reason)
+    of_base = personal_data_of_base("forget", base)
     flush_first(found)
-    connection = found.connection(bind_arguments=tables.bind_arguments)
+    connection = found.connection(bind_arguments=of_base.tables.bind_arguments)
     require_transaction(connection)
     database = database_of(connection.dialect)
     if not database.has_one_writer and database.sees_one_state(connection):
         raise ForgettingError(whom, "its transaction sees one state of the database throughout; use one at READ COMMITTED")
-    return _forget(found, connection, tables, whom, reason)
+    return _forget(found, connection, of_base, whom, reason)
 
 
 async def async_forget(session: AsyncSession, subject: object, *, reason: str, base: Any = None) -> Forgotten:
@@ -101,31 +97,15 @@ async def async_forget(session: AsyncSession, subject: object, *, reason: str, b
     return await session.run_sync(forget, subject, reason=reason, base=base)
 
 
-def _checked(subject: object, reason: object) -> str:
-    whom = subject_text(subject)
-    if whom is None:
-        raise ValueError(f"forget({subject!r}): a subject is a text of 1 to {MAX_NAME_LENGTH} characters, a whole number or a UUID")
+def _check_reason(reason: object) -> None:
     if not isinstance(reason, str):
         raise TypeError(f"forget(reason={reason!r}): write a text")
     if not reason.strip():
         raise ValueError("forget(reason=''): say why, for the record")
-    return whom
 
 
-def _tables(base: Any) -> EventSourceTables:
-    if base is not None:
-        tables = tables_of_base("forget(base=...)", base)
-        if tables.subject_keys is None:
-            raise DeclarationError("forget(): the base has no master keys, and so no personal data")
-        return tables
-    found = tables_with_keys()
-    if len(found) != 1:
-        raise DeclarationError(f"forget(): {len(found) or 'no'} bases have master keys; name one: forget(..., base=Base)")
-    return found[0]
-
-
-def _forget(session: Session, connection: Connection, tables: EventSourceTables, whom: str, reason: str) -> Forgotten:
-    keys, forgotten = _of(tables)
+def _forget(session: Session, connection: Connection, of_base: PersonalDataOfBase, whom: str, reason: str) -> Forgotten:
+    tables, keys, forgotten = of_base.tables, of_base.subject_keys, of_base.forgotten_subjects
     database_of(connection.dialect).become_writer(connection, keys)
     # Checkpoints before keys, as a worker takes them.
     in_clear = [(each, locked_followers(connection, each)) for _, each in sorted(tables.read_models.items()) if _is_in_clear(each)]
@@ -159,12 +139,6 @@ def _forget(session: Session, connection: Connection, tables: EventSourceTables,
     return Forgotten(subject=whom, reason=reason, forgotten_at=now, metadata=context.metadata, is_repeated=False)
 
 
-def _of(tables: EventSourceTables) -> tuple[Table, Table]:
-    if tables.subject_keys is None or tables.forgotten_subjects is None:
-        raise AssertionError("a base with master keys has both tables")
-    return tables.subject_keys, tables.forgotten_subjects
-
-
 def _locked(connection: Connection, keys: Table, whom: str) -> tuple[Sequence[UUID], bool]:
     """Lock the keys of a subject; return their ids, and whether they are destroyed.
 
@@ -175,7 +149,7 @@ def _locked(connection: Connection, keys: Table, whom: str) -> tuple[Sequence[UU
     if not rows:
         new = {"key_id": uuid4(), "subject": whom, "generation": 1}
         connection.execute(database_of(connection.dialect).insert(keys).values(new).on_conflict_do_nothing())
-        rows = connection.execute(locking).all()
+    rows = connection.execute(locking).all()  # again, where there were some: who was waited for may have made another one
     return [row.key_id for row in rows], all(row.forgotten_at is not None for row in rows)
 
 

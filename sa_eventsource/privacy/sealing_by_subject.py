@@ -39,17 +39,17 @@ class PersonalDataSealing:
         keys = keys_for(connection, tables, {value.subject for values in found for value in values}) if any(found) else {}
         payloads = []
         for (aggregate_type, aggregate_id, event), values in zip(events, found, strict=True):
+            event_place = _place(event.event_id.hex, aggregate_type, aggregate_id)
             texts = []
             for value in values:
                 key_id, key = keys[value.subject]
-                place = _place(event.event_id, aggregate_type, aggregate_id, value.path)
-                box = key.cipher.seal(event.payload[value.start : value.end], place)
-                texts.append(sealed_text(f"{key_id.hex}.{box}", value.placeholder))
+                box = key.cipher.seal(event.payload[value.start : value.end], _place(event_place, *value.path))
+                texts.append(sealed_text(key_id, box, value.placeholder))
             payloads.append(replaced(event.payload, values, texts))
         return payloads
 
     def seal_state(
-        self, connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[UUID]
+        self, connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[str]
     ) -> str | None:
         """Seal the state of a snapshot. As :class:`~sa_eventsource.store.Sealing` says.
 
@@ -59,9 +59,7 @@ class PersonalDataSealing:
         in_order = sorted(keys)
         found = keys_by_id(connection, tables.events, in_order, locked=False)
         cipher = _state_cipher([found.get(key_id) for key_id in in_order])
-        if cipher is None:
-            return None
-        return sealed_text(f"{'+'.join(each.hex for each in in_order)}.{cipher.seal(state.text, _place_of_state(state))}", "null")
+        return None if cipher is None else sealed_text("+".join(in_order), cipher.seal(state.text, _place_of_state(state)))
 
     def open(
         self,
@@ -80,8 +78,8 @@ class PersonalDataSealing:
         """
         found = [_sealed(each) for each in stored]
         of_states = [_sealed_state(each.text) for each in states]
-        key_ids = {key_id for values in found for key_id, _, _ in values} | {each for ids, _ in of_states for each in ids}
-        keys: Mapping[UUID, UnwrappedKey | None] = {}
+        key_ids = {value.key for values in found for value in values} | {each for ids, _ in of_states for each in ids}
+        keys: Mapping[str, UnwrappedKey | None] = {}
         if reading is Reading.MASKED:
             keys = dict.fromkeys(key_ids)
         elif key_ids:
@@ -92,63 +90,68 @@ class PersonalDataSealing:
         )
 
 
-def _sealed(stored: StoredPayload) -> list[tuple[UUID, str, SealedValue]]:
-    """Find key, box and place of each sealed value."""
+def _sealed(stored: StoredPayload) -> list[SealedValue]:
     try:
-        found = []
-        for value in sealed_values(stored.text):
-            key_id, _, box = value.token.partition(".")
-            found.append((UUID(key_id), box, value))
+        return sealed_values(stored.text)
     except (ValueError, RecursionError) as error:
-        raise SealedValueError(
-            stored.event_type, stored.event_version, f"what is sealed in it cannot be read: {error}", event_id=stored.event_id
-        ) from error
-    return found
+        reason = f"what is sealed in it cannot be read: {error}"
+        raise SealedValueError(stored.event_type, stored.event_version, reason, event_id=UUID(stored.event_id)) from error
 
 
-def _opened(
-    stored: StoredPayload, values: Sequence[tuple[UUID, str, SealedValue]], keys: Mapping[UUID, UnwrappedKey | None]
-) -> Opened:
+def _opened(stored: StoredPayload, values: Sequence[SealedValue], keys: Mapping[str, UnwrappedKey | None]) -> Opened:
+    event_place = _place(stored.event_id, stored.aggregate_type, stored.aggregate_id)
     texts: list[str] = []
-    used: set[UUID] = set()
-    for key_id, box, value in values:
-        if key_id not in keys:
-            raise _unopened(stored, value, key_id, f"its key {key_id} is not in the table of keys")
-        key = keys[key_id]
+    used: set[str] = set()
+    for value in values:
+        try:
+            key = keys[value.key]
+        except KeyError:
+            raise _unopened(stored, value, f"its key {_as_uuid(value.key)} is not in the table of keys") from None
         if key is None:
             texts.append(value.placeholder)
             continue
-        used.add(key_id)
+        used.add(value.key)
         try:
-            texts.append(key.cipher.open(box, _place(stored.event_id, stored.aggregate_type, stored.aggregate_id, value.path)))
+            texts.append(key.cipher.open(value.box, _place(event_place, *value.path)))
         except ValueError as error:
-            raise _unopened(stored, value, key_id, str(error)) from error
-    return Opened(replaced(stored.text, [value for _, _, value in values], texts), has_sealed=True, keys=frozenset(used))
+            raise _unopened(stored, value, str(error)) from error
+    return Opened(replaced(stored.text, values, texts), True, used)  # noqa: FBT003 - it is quicker by place
 
 
-def _unopened(stored: StoredPayload, value: SealedValue, key_id: UUID, reason: str) -> SealedValueError:
+def _unopened(stored: StoredPayload, value: SealedValue, reason: str) -> SealedValueError:
     field = ".".join(value.path)
     return SealedValueError(
-        stored.event_type, stored.event_version, f"{field}: {reason}", fields=[field], event_id=stored.event_id, key_id=key_id
+        stored.event_type,
+        stored.event_version,
+        f"{field}: {reason}",
+        fields=[field],
+        event_id=UUID(stored.event_id),
+        key_id=_as_uuid(value.key),
     )
 
 
-def _place(event_id: UUID, aggregate_type: str, aggregate_id: str, path: Sequence[str]) -> bytes:
+def _as_uuid(key_id: str) -> UUID | None:
+    try:
+        return UUID(key_id)
+    except ValueError:
+        return None
+
+
+def _place(*names: str) -> str:
     """Name where a value stands. NUL stands in none of these."""
-    return "\0".join((event_id.hex, aggregate_type, aggregate_id, *path)).encode("utf-8", "surrogatepass")
+    return "\0".join(names)
 
 
-def _sealed_state(text: str) -> tuple[list[UUID], str]:
+def _sealed_state(text: str) -> tuple[list[str], str]:
     """Find keys and box of a sealed state; no keys where what was sealed is not to be recognised."""
     try:
         (value,) = sealed_values(text)
-        key_ids, _, box = value.token.partition(".")
-        return [UUID(each) for each in key_ids.split("+")], box
     except (ValueError, RecursionError):
         return [], ""
+    return value.key.split("+"), value.box
 
 
-def _opened_state(state: StoredState, key_ids: Sequence[UUID], box: str, keys: Mapping[UUID, UnwrappedKey | None]) -> Opened | None:
+def _opened_state(state: StoredState, key_ids: Sequence[str], box: str, keys: Mapping[str, UnwrappedKey | None]) -> Opened | None:
     """Open a state; None where that cannot be: the events tell it as well."""
     cipher = _state_cipher([keys.get(each) for each in key_ids])
     try:
@@ -164,5 +167,5 @@ def _state_cipher(keys: Sequence[UnwrappedKey | None]) -> Any:
     return ciphers().Cipher(ciphers().derived(there, b"snapshot")) if there and len(there) == len(keys) else None
 
 
-def _place_of_state(state: StoredState) -> bytes:
-    return "\0".join(("snapshot", state.aggregate_type, state.aggregate_id, str(state.version))).encode("utf-8", "surrogatepass")
+def _place_of_state(state: StoredState) -> str:
+    return _place("snapshot", state.aggregate_type, state.aggregate_id, str(state.version))

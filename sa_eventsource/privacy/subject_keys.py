@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from sqlalchemy import select
 
 from sa_eventsource.exceptions import DeclarationError, SubjectForgottenError
 from sa_eventsource.mapping import built_for, find_tables
 from sa_eventsource.privacy.master_keys import ciphers
+from sa_eventsource.privacy.of_base import personal_data_on
 from sa_eventsource.privacy.unwrapped_keys import UnwrappedKey, UnwrappedKeys
 from sa_eventsource.store import DriverStatement, database_of
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 _unwrapped = UnwrappedKeys()
 
 
-def keys_for(connection: Connection, tables: EventSourceTables, subjects: Collection[str]) -> dict[str, tuple[UUID, UnwrappedKey]]:
-    """Get the keys to seal the data of subjects with, and make those that are new.
+def keys_for(connection: Connection, tables: EventSourceTables, subjects: Collection[str]) -> dict[str, tuple[str, UnwrappedKey]]:
+    """Get the keys to seal the data of subjects with, each with its id as 32 hexadecimal digits, and make those that are new.
 
     None of these subjects is forgotten before the transaction ends: who wants to waits, or was first, and is seen.
 
@@ -37,7 +38,8 @@ def keys_for(connection: Connection, tables: EventSourceTables, subjects: Collec
         MasterKeyError: A key cannot be wrapped or unwrapped.
         SubjectForgottenError: A subject is forgotten.
     """
-    master_keys, table = _of_base(tables)
+    found_on_base = personal_data_on(tables)
+    master_keys, table = found_on_base.master_keys, found_on_base.subject_keys
     database_of(connection.dialect).become_writer(connection, table)
     found = _locked(connection, table, master_keys, subjects)
     new = sorted(set(subjects) - found.keys())
@@ -48,15 +50,13 @@ def keys_for(connection: Connection, tables: EventSourceTables, subjects: Collec
     return found
 
 
-def keys_by_id(
-    connection: Connection, events: Table, key_ids: Iterable[UUID], *, locked: bool
-) -> Mapping[UUID, UnwrappedKey | None]:
+def keys_by_id(connection: Connection, events: Table, key_ids: Iterable[str], *, locked: bool) -> Mapping[str, UnwrappedKey | None]:
     """Read keys; None for one that is destroyed. One that is not in the table is left out.
 
     Args:
         connection: Where to read.
         events: The log whose values they seal.
-        key_ids: Their ids.
+        key_ids: Their ids, as 32 hexadecimal digits.
         locked: Whether none of their subjects is to be forgotten before the transaction ends.
 
     Raises:
@@ -66,24 +66,15 @@ def keys_by_id(
     tables = find_tables(events.metadata)
     if tables is None:
         raise DeclarationError(f"the log {events.name!r} holds sealed values, and its metadata is no declarative base's")
-    master_keys, table = _of_base(tables)
-    statement = _statement(table, database_of(connection.dialect), "key_id", locked=locked)
-    rows: Sequence[Any] = statement.execute(connection, {"values": json.dumps([each.hex for each in key_ids])}).all()
-    return {row[0]: None if row[3] is None else _unwrapped.get(master_keys, row[4], row[3]) for row in rows}
-
-
-def _of_base(tables: EventSourceTables) -> tuple[MasterKeys, Table]:
-    if tables.subject_keys is None or tables.options.master_keys is None:
-        raise DeclarationError(
-            f"events of the log {tables.events.name!r} have personal fields, and the base has no master keys to wrap their keys. "
-            "On the declarative base, write __eventsource__ = EventSourceOptions(master_keys=...)"
-        )
-    return tables.options.master_keys, tables.subject_keys
+    found = personal_data_on(tables)
+    statement = _statement(found.subject_keys, database_of(connection.dialect), "key_id", locked=locked)
+    rows: Sequence[Any] = statement.execute(connection, {"values": json.dumps(list(key_ids))}).all()
+    return {row[0].hex: None if row[3] is None else _unwrapped.get(found.master_keys, row[4], row[3]) for row in rows}
 
 
 def _locked(
     connection: Connection, table: Table, master_keys: MasterKeys, subjects: Collection[str]
-) -> dict[str, tuple[UUID, UnwrappedKey]]:
+) -> dict[str, tuple[str, UnwrappedKey]]:
     """Lock the keys of subjects, and give the newest of each that has one."""
     statement = _statement(table, database_of(connection.dialect), "subject", locked=True)
     rows: Sequence[Any] = statement.execute(connection, {"values": json.dumps(list(subjects))}).all()
@@ -91,12 +82,12 @@ def _locked(
     if forgotten:
         raise SubjectForgottenError(forgotten)
     newest = {row[1]: row for row in sorted(rows, key=lambda row: row[2])}
-    return {subject: (row[0], _unwrapped.get(master_keys, row[4], row[3])) for subject, row in newest.items()}
+    return {subject: (row[0].hex, _unwrapped.get(master_keys, row[4], row[3])) for subject, row in newest.items()}
 
 
 def _inserted(
     connection: Connection, table: Table, master_keys: MasterKeys, subjects: Collection[str]
-) -> dict[str, tuple[UUID, UnwrappedKey]]:
+) -> dict[str, tuple[str, UnwrappedKey]]:
     """Make keys for subjects that have none, in their order, and give those that nobody else has made meanwhile."""
     rows: list[dict[str, Any]] = []
     keys: dict[str, bytes] = {}
@@ -107,7 +98,7 @@ def _inserted(
     insert = database_of(connection.dialect).insert(table).on_conflict_do_nothing().returning(table.c.subject)
     made = set(connection.execute(insert, rows).scalars())
     return {
-        row["subject"]: (row["key_id"], _unwrapped.keep(row["master_key"], row["wrapped_key"], keys[row["subject"]]))
+        row["subject"]: (row["key_id"].hex, _unwrapped.keep(row["master_key"], row["wrapped_key"], keys[row["subject"]]))
         for row in rows
         if row["subject"] in made
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import inspect
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 from sqlalchemy import inspect as inspect_mapped
@@ -73,6 +73,7 @@ class Publisher:
         batch_size: int = 500,
         shards: int = 1,
         timeout: float = 10.0,
+        personal_data: Literal["clear", "masked"] = "masked",
     ) -> None:
         """Declare it.
 
@@ -95,6 +96,8 @@ class Publisher:
             start: Where a new publisher begins, as for :func:`~sa_eventsource.subscribe`.
             batch_size: Messages that may be in flight, and are repeated at most when the process is killed.
             shards: Into how many parts the streams are dealt out, so that so many workers publish at a time.
+            personal_data: How personal fields are published: as they are, or as their placeholders, in the body and for the
+                functions above. What a broker has got in clear, nobody takes back when its subject is forgotten.
             timeout: For how many seconds to wait for the broker's next answer, before what has none is sent again.
 
         Raises:
@@ -109,6 +112,8 @@ class Publisher:
         check_subscription(name, start, batch_size)
         if not timeout > 0:
             raise DeclarationError(f"publisher {name!r}: timeout is {timeout!r}; it must be a number of seconds above 0")
+        if personal_data not in ("clear", "masked"):
+            raise DeclarationError(f'publisher {name!r}: personal_data is {personal_data!r}; it must be "clear" or "masked"')
         self.name = name
         self.event_types = event_types
         self.base = base
@@ -121,6 +126,7 @@ class Publisher:
         self._start: Start = start
         self._batch_size = batch_size
         self._shards = shards
+        self._in_clear = personal_data == "clear"
         self.sender = _sender_for(broker)(broker, channel, timeout)
         self.place = _place_of_caller()
         declare(self)
@@ -150,6 +156,7 @@ class Publisher:
             mapper=inspect_mapped(owner),
             event_types=self.event_types,
             deliver=self.deliver,
+            in_clear=self._in_clear,
         )
         check_following(f"publisher {self.name!r}", relay)
         return relay

@@ -226,7 +226,7 @@ def _in_clear(connection: Connection, events: Table, rows: Sequence[Any]) -> Seq
     found = list(rows)
     sealed = [
         StoredPayload(
-            each.event_id, each.aggregate_type, each.aggregate_id, each.event_type, each.event_version, as_json(each.event_data)
+            each.event_id.hex, each.aggregate_type, each.aggregate_id, each.event_type, each.event_version, as_json(each.event_data)
         )
         for each in map(rows.__getitem__, which)
     ]

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import enum
 from abc import abstractmethod
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sa_eventsource.events import RecordedEvent, decode, decode_metadata, is_personal, sealed_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
-    from uuid import UUID
 
     from sqlalchemy import Connection, Row, Table
 
@@ -37,12 +35,11 @@ class Reading(enum.Enum):
     """As its placeholder, for which no key is asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPayload:
+class StoredPayload(NamedTuple):
     """A payload as it is stored, with the place that its sealed values are bound to.
 
     Attributes:
-        event_id: The event's id.
+        event_id: The event's id, as 32 hexadecimal digits.
         aggregate_type: The stream's type name.
         aggregate_id: Its id as stored.
         event_type: The stored name.
@@ -50,7 +47,7 @@ class StoredPayload:
         text: The JSON text.
     """
 
-    event_id: UUID
+    event_id: str
     aggregate_type: str
     aggregate_id: str
     event_type: str
@@ -58,8 +55,7 @@ class StoredPayload:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredState:
+class StoredState(NamedTuple):
     """The state of a snapshot, with the place that it is bound to where it is sealed.
 
     Attributes:
@@ -75,19 +71,18 @@ class StoredState:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A payload or a state in clear.
 
     Attributes:
         text: The JSON text.
         has_sealed: Whether something in it is sealed, whether or not that could be opened.
-        keys: The keys that opened something in it.
+        keys: The ids of the keys that opened something in it, as 32 hexadecimal digits.
     """
 
     text: str
     has_sealed: bool = False
-    keys: frozenset[UUID] = frozenset()
+    keys: AbstractSet[str] = frozenset()
 
 
 class Sealing(Protocol):
@@ -103,7 +98,7 @@ class Sealing(Protocol):
 
     @abstractmethod
     def seal_state(
-        self, connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[UUID]
+        self, connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[str]
     ) -> str | None:
         """Seal a state with all keys whose values may be in it: who destroys one of them destroys it.
 
@@ -153,7 +148,7 @@ def sealed_rows(
             rows[number]["event_data"] = payload
 
 
-def sealed_state(connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[UUID]) -> str | None:
+def sealed_state(connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[str]) -> str | None:
     """Seal the state of a snapshot. As :meth:`Sealing.seal_state`."""
     return _sealing[0].seal_state(connection, tables, state, keys)
 
@@ -236,7 +231,7 @@ def recorded_in_parts(
 
 
 def _stored(row: Row[Any]) -> StoredPayload:
-    return StoredPayload(row.event_id, row.aggregate_type, row.aggregate_id, row.event_type, row.event_version, row.event_data)
+    return StoredPayload(row.event_id.hex, row.aggregate_type, row.aggregate_id, row.event_type, row.event_version, row.event_data)
 
 
 def _recorded(row: Row[Any], payload: str) -> RecordedEvent[Any]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
 
@@ -47,7 +46,7 @@ class StoredStream:
     aggregate_id: str
     snapshot: tuple[int, Mapping[str, Any]] | None
     rows: Sequence[tuple[int, str, int, str, str]]
-    keys: frozenset[UUID] | None = None
+    keys: AbstractSet[str] | None = None
 
 
 def read_stream(  # noqa: PLR0913 - by keyword
@@ -116,7 +115,7 @@ def _read(  # noqa: PLR0913 - by keyword
         parameters["fingerprint"] = definition.fingerprint
     rows: Sequence[Any] = _statement(definition, frozenset(parameters)).execute(connection, parameters, options=options).all()
     names = sealed_names()
-    keys: Mapping[str, frozenset[UUID]] = {}
+    keys: Mapping[str, AbstractSet[str]] = {}
     if names:
         rows, keys = _opened(connection, definition, rows, names)
     for aggregate_id, group in groupby(rows, key=_identifier):
@@ -132,7 +131,7 @@ def _read(  # noqa: PLR0913 - by keyword
 
 def _opened(
     connection: Connection, definition: AggregateDefinition, rows: Sequence[Any], names: AbstractSet[str]
-) -> tuple[Sequence[Any], Mapping[str, frozenset[UUID]]]:
+) -> tuple[Sequence[Any], Mapping[str, AbstractSet[str]]]:
     """Open payloads that may have something sealed, and sealed states; one that cannot be opened any more becomes no state.
 
     Returns:
@@ -142,11 +141,14 @@ def _opened(
     with_states = [number for number, row in enumerate(rows) if row[2] is None and is_sealed_state(row[4])]
     if not which and not with_states:
         return rows, {}
-    payloads = [StoredPayload(UUID(row[5]), definition.aggregate_type, row[0], *row[2:5]) for row in map(rows.__getitem__, which)]
+    payloads = [
+        StoredPayload(rows[number][5].replace("-", ""), definition.aggregate_type, rows[number][0], *rows[number][2:5])
+        for number in which
+    ]
     states = [StoredState(definition.aggregate_type, row[0], row[1], row[4]) for row in map(rows.__getitem__, with_states)]
     clear, clear_states = opened_with_states(connection, definition.tables.events, payloads, states)
     found = list(rows)
-    keys: dict[str, frozenset[UUID]] = {}
+    keys: dict[str, AbstractSet[str]] = {}
     for number, each in zip([*which, *with_states], [*clear, *clear_states], strict=True):
         if each is None or each.has_sealed:
             aggregate_id = rows[number][0]
