@@ -144,9 +144,9 @@ class Attempt:
         refuse_another(self.command_id, row, self.handler, self.command)
         if row.status == DISCARDED:
             raise CommandDiscardedError(self.command_id, row.command_type)
-        if row.status != DONE:
+        if row.status != DONE or row.outcome is None:  # else its handler ended the transaction, and was not done
             return None
-        result = None if row.outcome is None else self.handler.results_as_json.read(result_of(row.outcome))
+        result = self.handler.results_as_json.read(result_of(row.outcome))
         return Handled(self.command_id, result, row.token, is_repetition=True)
 
 

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 
 from sa_eventsource.events import DomainEvent, RecordedEvent, members
 from sa_eventsource.exceptions import HandlerTransactionError
 from sa_eventsource.plain_functions import check_ran
+from sa_eventsource.store import database_of, is_in_autocommit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,7 +86,9 @@ def within_transaction(session: Session, connection: Connection) -> Iterator[Non
     """Have what a handler does stay in the transaction that it is called in.
 
     A commit is refused before it happens: that of the session by :func:`refuse_commit`, that of the connection, also by an SQL
-    text, here. Those of other connections are the handler's own affair. A rollback is found when the handler is done.
+    text, here. What nobody can refuse, as a commit by the driver's connection or behind another statement of one text, the driver
+    tells: after each statement, before the next one, and when the handler is done. So it does of a rollback. Those of other
+    connections are the handler's own affair.
 
     Raises:
         HandlerTransactionError: The transaction has ended. Roll back what was begun since.
@@ -94,24 +97,32 @@ def within_transaction(session: Session, connection: Connection) -> Iterator[Non
         _guarded.add(connection)
         event.listen(connection, "commit", _refuse_commit_of_connection)
         event.listen(connection, "before_cursor_execute", _refuse_statement)
+        event.listen(connection, "after_cursor_execute", _check_statement)
     begun, begun_there = session.get_transaction(), connection.get_transaction()
     is_outermost = connection not in _kept
-    _kept.add(connection)
+    if is_outermost:
+        _kept[connection] = _is_open(connection) is True
     try:
         yield
     finally:
+        has_begun = _kept[connection]
         if is_outermost:
-            _kept.discard(connection)
+            del _kept[connection]
     if session.get_transaction() is not begun or connection.get_transaction() is not begun_there:
         raise HandlerTransactionError("rolled the transaction back, or ended it otherwise")
+    if has_begun and _is_open(connection) is False:
+        raise HandlerTransactionError(_ENDED)
 
 
 _guarded: WeakSet[Connection] = WeakSet()
-_kept: WeakSet[Connection] = WeakSet()
-"""Those that are listened to, and those among them in whose transaction a handler is at work."""
+_kept: WeakKeyDictionary[Connection, bool] = WeakKeyDictionary()
+"""Those that are listened to, and those among them in whose transaction a handler is at work: whether the driver has begun it."""
 _ENDS_TRANSACTION = re.compile(
-    r"\s*(commit|end|abort|prepare\s+transaction|rollback(?!\s+(work\s+|transaction\s+)?to\b))\b", re.IGNORECASE
+    r"(?:[\s;]|--[^\n]*\n|/\*.*?\*/)*"
+    r"(commit|end|abort|prepare\s+transaction|rollback(?!\s+(work\s+|transaction\s+)?to\b))\b",
+    re.IGNORECASE | re.DOTALL,
 )
+_ENDED = "ended the transaction by the driver's connection, or by a text of several statements"
 
 
 def refuse_commit(session: Session) -> None:
@@ -132,8 +143,29 @@ def _refuse_commit_of_connection(connection: Connection) -> None:
 
 
 def _refuse_statement(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
-    if connection in _kept and _ENDS_TRANSACTION.match(statement):
+    if connection not in _kept:
+        return
+    if _ENDS_TRANSACTION.match(statement):
         raise HandlerTransactionError(f"executed {statement.strip().upper()}")
+    if _kept[connection] and _is_open(connection) is False:
+        raise HandlerTransactionError(_ENDED)
+
+
+def _check_statement(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+    if connection not in _kept:
+        return
+    is_open = _is_open(connection)
+    if is_open:
+        _kept[connection] = True
+    elif is_open is False and not is_in_autocommit(connection):
+        raise HandlerTransactionError(f"executed {statement.strip()}, which has ended the transaction")
+
+
+def _is_open(connection: Connection) -> bool | None:
+    """Ask the driver whether the transaction is in progress that a connection is in; None where that cannot be told."""
+    if connection.closed or connection.invalidated:
+        return None
+    return database_of(connection.dialect).is_in_transaction(connection.connection.driver_connection)
 
 
 def is_handling(session: Session) -> bool:

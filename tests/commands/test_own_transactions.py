@@ -34,6 +34,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.commands import waiting_commands
 from tests.commands.bakery import Base, Cake, CakeOrdered, Note, WriteNote
+from tests.transaction_ends import NOT_TO_BE_PREVENTED
 from tests.waiting import wait_until
 
 TABLE = Base.metadata.tables["commands"]
@@ -161,7 +162,20 @@ def _by_nested(session: Session) -> None:
     session.commit()
 
 
-ENDINGS = [_by_connection, _by_text, _by_connection_rollback, _by_nested, Session.commit, Session.rollback, Session.close]
+def _behind_a_comment(session: Session) -> None:
+    session.execute(text("/* app */ -- of ours\n COMMIT"))
+
+
+ENDINGS = [
+    _behind_a_comment,
+    _by_connection,
+    _by_text,
+    _by_connection_rollback,
+    _by_nested,
+    Session.commit,
+    Session.rollback,
+    Session.close,
+]
 
 
 class TestTheTransactionIsTheLibrarys:
@@ -183,6 +197,39 @@ class TestTheTransactionIsTheLibrarys:
         run_once(engine, retries=ONCE)
         assert notes(engine) == []
         assert list(statuses(engine).values()) == ["parked"]
+
+    @pytest.mark.parametrize("how", NOT_TO_BE_PREVENTED, ids=lambda each: each.__name__)
+    @pytest.mark.parametrize("has_id", [True, False])
+    def test_a_commit_that_cannot_be_prevented_is_no_outcome(
+        self, has_id: bool, how: Callable[[Session], None], engine: Engine
+    ) -> None:
+        def end(session: Session, what: str) -> None:
+            session.add(Note(text=what))
+            session.flush()
+            how(session)
+
+        deed.append(end)
+        command_id = uuid4() if has_id else None
+        for _ in range(2):
+            with pytest.raises(HandlerTransactionError, match="ended the transaction"):
+                Commands(engine, Base).handle(Do(what="half"), command_id=command_id)
+        deed[:] = [lambda session, what: "mended"]
+        handled = Commands(engine, Base).handle(Do(what="half"), command_id=command_id)
+        assert (handled.result, handled.is_repetition, notes(engine)) == ("mended", False, ["half", "half"])
+
+    @pytest.mark.parametrize("how", NOT_TO_BE_PREVENTED, ids=lambda each: each.__name__)
+    def test_nor_is_it_one_of_a_command_that_was_due(self, how: Callable[[Session], None], engine: Engine) -> None:
+        deed.append(lambda session, what: how(session))
+        (command_id,) = later(engine, Do())
+        run_once(engine, retries=ONCE)
+        assert statuses(engine) == {command_id: "parked"}
+
+    def test_what_needs_no_transaction_has_none(self, postgres_database_url: str) -> None:
+        engine = create_engine(postgres_database_url, isolation_level="AUTOCOMMIT")
+        Base.metadata.create_all(engine)
+        deed.append(lambda session, what: session.scalar(text("SELECT 'fine'")))
+        assert Commands(engine, Base).handle(Do()).result == "fine"
+        engine.dispose()
 
     def test_a_handler_may_commit_on_connections_of_its_own(self, postgres_engine: Engine) -> None:
         def elsewhere(session: Session, what: str) -> None:

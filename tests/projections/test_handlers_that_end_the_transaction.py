@@ -26,6 +26,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.consumers import subscribe
 from sa_eventsource.read_models import count
+from tests.transaction_ends import NOT_TO_BE_PREVENTED
 
 pytestmark = pytest.mark.filterwarnings("ignore:transaction already deassociated")  # says SQLAlchemy of what handlers do here
 
@@ -135,6 +136,7 @@ ENDS: dict[str, Callable[[Session], Any]] = {
     "rollback of the connection": lambda session: session.connection().rollback(),
     "COMMIT": lambda session: session.execute(text(" commit;")),
     "ROLLBACK": lambda session: session.execute(text("ROLLBACK")),
+    "COMMIT behind a comment": lambda session: session.execute(text("/* app */ -- of ours\n ; COMMIT")),
 }
 
 
@@ -197,6 +199,19 @@ def test_a_strong_handler_that_does_fails_the_commit(till: Engine, how: str) -> 
     assert numbers(till, CountedAtOnce) == {}
     with Session(till) as session:
         assert session.get(Till, "d") is None
+
+
+@pytest.mark.parametrize("how", NOT_TO_BE_PREVENTED, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("name", ["Counted", "ending.mailer"])
+def test_a_commit_that_cannot_be_prevented_is_found(
+    till: Engine, name: str, how: Callable[[Session], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    Deed.do = how
+    for _ in range(2):
+        Worker(till, Base, only=[name], retries=RetryPolicy(attempts=2, first_pause=0)).run_once()
+    (status,) = [each for each in ReadModelManager(till, Base).status() if each.name == name]
+    assert (status.state, status.lag_events) == ("stopped", 3)
+    assert "ended the transaction" in caplog.text
 
 
 def test_a_handler_that_takes_no_for_an_answer_counts_once(till: Engine) -> None:

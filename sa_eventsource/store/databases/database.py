@@ -64,6 +64,10 @@ class Database(ABC):
         """Check whether the driver's connection commits each statement by itself."""
 
     @abstractmethod
+    def is_in_transaction(self, driver_connection: Any) -> bool | None:
+        """Ask the driver, and not the server, whether a transaction is in progress; None where it does not tell."""
+
+    @abstractmethod
     def begin(self, connection: Connection) -> None:
         """Begin the transaction that SQLAlchemy takes for begun, where the driver would wait for the first row to be written."""
 

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
 
+_IDLE = 0
+"""libpq's ``PQTRANS_IDLE``: connected, and in no transaction."""
+
+
 class PostgreSQL(Database):
     """A server that many transactions write to at a time."""
 
@@ -57,6 +61,14 @@ class PostgreSQL(Database):
     def is_autocommitting(self, driver_connection: Any) -> bool:
         """Ask the driver: a ``connect`` or ``checkout`` hook may have told it."""
         return getattr(driver_connection, "autocommit", False) is True
+
+    def is_in_transaction(self, driver_connection: Any) -> bool | None:
+        """Ask libpq, which the server tells with each answer; or asyncpg."""
+        ask = getattr(driver_connection, "is_in_transaction", None)
+        if ask is not None:
+            return bool(ask())
+        status = getattr(getattr(driver_connection, "info", None), "transaction_status", None)
+        return None if status is None else status != _IDLE
 
     def begin(self, connection: Connection) -> None:
         """Do nothing: drivers for PostgreSQL begin with the first statement, whatever it is."""

@@ -54,6 +54,10 @@ class SQLite(Database):
         is_left_to_us = getattr(driver_connection, "isolation_level", "") is None
         return is_left_to_us and not getattr(driver_connection, "in_transaction", True)
 
+    def is_in_transaction(self, driver_connection: Any) -> bool | None:
+        """Ask SQLite, by the driver."""
+        return getattr(driver_connection, "in_transaction", None)
+
     def begin(self, connection: Connection) -> None:
         """Begin unless that is done: ``sqlite3`` by itself waits for the first row to be written.
 
