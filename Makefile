@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 TEST_ARGS ?=
 BENCH_ARGS ?=
 SHOP_ARGS ?=
+# Tests start hundreds of processes: where Python is told to write no bytecode, each would compile the library again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo shop test coverage test-partitions test-slow test-sqlalchemy-2.0 lint format docs bench bench-peers bench-partitions \
 	bench-sizes ci clean

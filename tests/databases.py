@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 import psycopg
-from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy import Engine, MetaData, create_engine, event, make_url, text
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks for a directory that containers do not have
@@ -70,42 +72,86 @@ class EmbeddedServer:
 
 
 class DatabasePool:
-    """Empty databases on one server. They are emptied and lent again, which takes a quarter of the time of a new one."""
+    """Databases on one server, empty or with an application's tables.
+
+    They are emptied and lent again, which takes a quarter of the time of a new one. Where a test has left the tables as they were,
+    their rows go and they stay, which takes a fifth of what creating them takes.
+    """
 
     def __init__(self, server_url: str) -> None:
         """Connect to the server's maintenance database."""
         self._server_url = make_url(server_url)
-        self._admin = _connect(self._server_url)
+        self._admin = _connect(server_url)
         self._empty: list[str] = []
+        self._with_tables: dict[Hashable, list[_Furnished]] = {}
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """Lend an empty database for the block: its URL."""
-        name = self._empty.pop() if self._empty else self._create()
-        url = self._server_url.set(database=name)
+    def database(self, tables: MetaData | None = None) -> Iterator[str]:
+        """Lend a database for the block, empty or with tables and no rows: its URL."""
+        if tables is None:
+            name = self._empty.pop() if self._empty else self._create()
+            try:
+                yield self._url(name)
+            finally:
+                self._take_back(name)
+            return
+        free = self._with_tables.setdefault(_extent(tables), [])
+        lent = free.pop() if free else self._furnish(tables)
         try:
-            yield url.render_as_string(hide_password=False)
+            yield self._url(lent.name)
         finally:
-            self._admin.execute(f"ALTER DATABASE {name} RESET ALL".encode())
-            self._admin.execute(_DISCONNECT_ALL, [name])
-            if _empty_out(url):
-                self._empty.append(name)
+            self._reset(lent.name)
+            with _connect(self._url(lent.name)) as connection:
+                is_unchanged = _shape(connection) == lent.shape
+                if is_unchanged:
+                    connection.execute(_FORGET_ROWS)
+            if is_unchanged:
+                free.append(lent)
             else:
-                self._drop(name)
+                self._take_back(lent.name)
 
     def close(self) -> None:
         """Drop the databases and disconnect."""
-        for name in self._empty:
+        for name in (*self._empty, *(each.name for free in self._with_tables.values() for each in free)):
             self._drop(name)
         self._admin.close()
+
+    def _url(self, name: str) -> str:
+        return self._server_url.set(database=name).render_as_string(hide_password=False)
 
     def _create(self) -> str:
         name = f"test_{uuid.uuid4().hex}"
         self._admin.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
         return name
 
+    def _furnish(self, tables: MetaData) -> _Furnished:
+        name = self._empty.pop() if self._empty else self._create()
+        engine = create_engine(self._url(name))
+        tables.create_all(engine)
+        engine.dispose()
+        with _connect(self._url(name)) as connection:
+            return _Furnished(name, _shape(connection))
+
+    def _take_back(self, name: str) -> None:
+        self._reset(name)
+        if _empty_out(self._url(name)):
+            self._empty.append(name)
+        else:
+            self._drop(name)
+
+    def _reset(self, name: str) -> None:
+        self._admin.execute(f"ALTER DATABASE {name} RESET ALL".encode())
+        self._admin.execute(_DISCONNECT_ALL, [name])
+
     def _drop(self, name: str) -> None:
         self._admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+@dataclass(frozen=True)
+class _Furnished:
+    name: str
+    shape: object
+    """What :func:`_shape` gave when the tables had been created."""
 
 
 _DISCONNECT_ALL = b"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
@@ -122,6 +168,18 @@ BEGIN
 END $$
 """
 
+_FORGET_ROWS = b"""
+DO $$
+DECLARE name regclass;
+BEGIN
+    SET LOCAL session_replication_role = replica;  -- no trigger refuses, no foreign key asks
+    FOR name IN SELECT oid FROM pg_class WHERE relkind = 'r' AND oid >= 16384 LOOP
+        EXECUTE format('DELETE FROM %s', name);
+    END LOOP;
+    PERFORM setval(seqrelid, seqstart, false) FROM pg_sequence;
+END $$
+"""
+
 _COUNT_WHAT_NO_SCHEMA_HOLDS = b"""
 SELECT (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_publication)
      + (SELECT count(*) FROM pg_largeobject_metadata) + (SELECT count(*) FROM pg_default_acl)
@@ -129,12 +187,43 @@ SELECT (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_public
      + (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database())
 """
 
+_CATALOGS = {
+    "pg_attrdef": "oid",
+    "pg_attribute": "attrelid",
+    "pg_class": "oid",
+    "pg_constraint": "oid",
+    "pg_index": "indexrelid",
+    "pg_namespace": "oid",
+    "pg_policy": "oid",
+    "pg_proc": "oid",
+    "pg_rewrite": "oid",
+    "pg_sequence": "seqrelid",
+    "pg_statistic_ext": "oid",
+    "pg_trigger": "oid",
+    "pg_type": "oid",
+}
+"""Where what a database has made of its own is written, each with the column that tells it from what every database has."""
 
-def _connect(url: URL) -> psycopg.Connection[Any]:
-    return psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
+_SHAPE = " UNION ALL ".join(
+    f"SELECT count(*), sum(xmin::text::bigint) FROM {catalog} WHERE {column} >= 16384" for catalog, column in _CATALOGS.items()
+).encode()
 
 
-def _empty_out(url: URL) -> bool:
+def _extent(tables: MetaData) -> Hashable:
+    """Tell metadata from others, and from what they are when a test has declared more."""
+    return tables, *((each.key, len(each.columns), len(each.indexes), len(each.constraints)) for each in tables.tables.values())
+
+
+def _connect(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
+
+
+def _shape(connection: psycopg.Connection[Any]) -> object:
+    """Tell what there is but for rows: where something is made, altered or dropped, a number changes, as transactions only grow."""
+    return connection.execute(_SHAPE).fetchall(), connection.execute(_COUNT_WHAT_NO_SCHEMA_HOLDS).fetchall()
+
+
+def _empty_out(url: str) -> bool:
     """Drop everything in a database; say whether it is as good as new."""
     with _connect(url) as connection:
         left = connection.execute(_COUNT_WHAT_NO_SCHEMA_HOLDS).fetchone()
@@ -145,12 +234,33 @@ def _empty_out(url: URL) -> bool:
 
 
 def configure_sqlite(engine: Engine) -> None:
-    """Have SQLite begin transactions when SQLAlchemy says so, as its documentation recommends for savepoints."""
+    """Have SQLite begin transactions when SQLAlchemy says so, as its documentation recommends for savepoints.
+
+    Nor does it wait for the disk, which only a power cut would show.
+    """
 
     @event.listens_for(engine, "connect")
     def leave_transactions_alone(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
+        connection.execute("PRAGMA synchronous = OFF").close()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN")
+
+
+_sqlite_files: dict[Hashable, bytes] = {}
+
+
+def sqlite_file_with(tables: MetaData) -> bytes:
+    """Give the contents of a SQLite file with tables and no rows."""
+    extent = _extent(tables)
+    if extent not in _sqlite_files:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "tables.db")
+            engine = create_engine(f"sqlite:///{path}")
+            configure_sqlite(engine)
+            tables.create_all(engine)
+            engine.dispose()
+            _sqlite_files[extent] = path.read_bytes()
+    return _sqlite_files[extent]

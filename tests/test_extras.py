@@ -42,12 +42,12 @@ def _without(*modules: str, statement: str) -> str:
     ("module", "extra", "part"),
     [
         ("tenacity", "retry", "sa_eventsource.session.retry"),
-        ("alembic", "alembic", "sa_eventsource.migrations"),
-        ("typer", "cli", "sa_eventsource.cli"),
-        ("rich", "cli", "sa_eventsource.cli"),
-        ("opentelemetry", "telemetry", "sa_eventsource.telemetry"),
-        ("pyarrow", "parquet", "sa_eventsource.transfer.parquet"),
-        ("faststream", "rabbitmq", "sa_eventsource.publishing.faststream_inbox"),
+        pytest.param("alembic", "alembic", "sa_eventsource.migrations", marks=pytest.mark.slow),
+        pytest.param("typer", "cli", "sa_eventsource.cli", marks=pytest.mark.slow),
+        pytest.param("rich", "cli", "sa_eventsource.cli", marks=pytest.mark.slow),
+        pytest.param("opentelemetry", "telemetry", "sa_eventsource.telemetry", marks=pytest.mark.slow),
+        pytest.param("pyarrow", "parquet", "sa_eventsource.transfer.parquet", marks=pytest.mark.slow),
+        pytest.param("faststream", "rabbitmq", "sa_eventsource.publishing.faststream_inbox", marks=pytest.mark.slow),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, part: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Engine, inspect, text
 
 from benchmarks.partitions import make_partitions, of_the_whole, table_of_sizes
@@ -11,6 +12,7 @@ from benchmarks.storage import sizes_of
 EVENTS = 200
 
 
+@pytest.mark.slow
 def test_the_log_is_partitioned_and_measured_as_a_whole(postgres_engine: Engine) -> None:
     make_partitions(postgres_engine, 3)
     log = Log(postgres_engine, EVENTS)

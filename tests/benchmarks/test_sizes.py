@@ -21,6 +21,7 @@ def log(postgres_engine: Engine) -> Log:
     return found
 
 
+@pytest.mark.slow
 def test_a_filled_log_is_one_that_the_library_could_have_written(log: Log) -> None:
     with log.engine.connect() as connection:
         transactions = connection.scalar(

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelManager, Worker, map_from_event, verify
 from sa_eventsource.checkpoints import adopt
 from sa_eventsource.read_models import count
 from tests.cli.commands import call as run_command
+from tests.parameters import slow_after
 
 
 class Base(DeclarativeBase):
@@ -70,8 +71,12 @@ def follow(engine: Engine) -> int:
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def log(postgres_engine: Engine) -> Iterator[Engine]:
-    Base.metadata.create_all(postgres_engine)
     stamp(postgres_engine, 5)
     assert follow(postgres_engine) == 5
     stamp(postgres_engine, 2)  # are yet to be taken
@@ -85,13 +90,13 @@ def call(engine: Engine, last_position: int | None = None) -> None:
         adopt(session, Base, last_position=last_position)
 
 
-@pytest.mark.parametrize("last_position", [None, 7, 6, 5, 0])
+@pytest.mark.parametrize("last_position", slow_after(2, [None, 6, 7, 5, 0]))
 def test_a_log_of_this_cluster_keeps_what_is_to_be_taken(log: Engine, last_position: int | None) -> None:
     call(log, last_position)
     assert follow(log) == 7
 
 
-@pytest.mark.parametrize("last_position", [None, 7, 6, 0])
+@pytest.mark.parametrize("last_position", slow_after(2, [None, 6, 7, 0]))
 def test_followers_that_have_come_differently_far_take_nothing_twice(log: Engine, last_position: int | None) -> None:
     assert Worker(log, Base, only=["adopting_pages"]).run_once() == 2
     with Session(log) as late:
@@ -108,7 +113,7 @@ def test_followers_that_have_come_differently_far_take_nothing_twice(log: Engine
         assert [session.get_one(model, "late").number for model in MODELS] == [1, 1]
 
 
-@pytest.mark.parametrize("last_position", [None, 5])
+@pytest.mark.parametrize("last_position", slow_after(1, [None, 5]))
 def test_it_may_be_called_twice(log: Engine, last_position: int | None) -> None:
     with log.begin() as connection:
         connection.execute(text("UPDATE projection_positions SET cluster = '1'"))
@@ -153,7 +158,7 @@ def test_the_command_says_what_is_known_and_which_choice_is_right_when(log: Engi
     assert follow(log) == 7
 
 
-@pytest.mark.parametrize("last_position", [-1, 8, 9999])
+@pytest.mark.parametrize("last_position", slow_after(1, [8, -1, 9999]))
 def test_a_position_that_the_log_does_not_have_is_refused(log: Engine, last_position: int) -> None:
     with pytest.raises(ValueError, match=f"last_position is {last_position}, and the log's last position is 7"):
         call(log, last_position)

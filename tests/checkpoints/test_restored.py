@@ -23,6 +23,7 @@ from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import take_step
 from sa_eventsource.transfer import export_events, import_events
 from tests.databases import DatabasePool
+from tests.parameters import slow_after
 
 
 class Base(DeclarativeBase):
@@ -282,7 +283,7 @@ def go_on(move: Move) -> None:
 
 
 @pytest.mark.parametrize("where", ["before the table was made", "ahead"])
-@pytest.mark.parametrize("afterwards", [append_in_some_savepoints, import_by_copy])
+@pytest.mark.parametrize("afterwards", slow_after(1, [append_in_some_savepoints, import_by_copy]))
 def test_what_one_transaction_has_brought_is_followed(
     origin: Origin, home: Engine, where: str, afterwards: Callable[[Engine], None]
 ) -> None:
@@ -349,7 +350,7 @@ def in_another_cluster(home: Engine) -> None:
         connection.execute(text("UPDATE projection_positions SET cluster = '4711' WHERE cluster IS NOT NULL"))
 
 
-@pytest.mark.parametrize("history", ["plain", "savepoints", "rewritten", "moved before"])
+@pytest.mark.parametrize("history", slow_after(2, ["plain", "rewritten", "savepoints", "moved before"]))
 def test_a_log_whose_ids_still_hold_is_not_taken_for_one_that_was_brought(origin: Origin, home: Engine, history: str) -> None:
     if history == "moved before":
         move = Move(origin, home, "ahead")

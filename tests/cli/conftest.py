@@ -8,7 +8,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.orm import Session
 
 from sa_eventsource import event_context
@@ -21,17 +21,21 @@ CORRELATION = UUID("11111111-2222-4333-8444-555555555555")
 
 
 @pytest.fixture
-def log(engine: Engine) -> Engine:
+def tables() -> MetaData | None:
+    """The application's."""
+    return Base.metadata
+
+
+@pytest.fixture
+def log(empty: Engine) -> Engine:
     """Engine on a database of each kind with an order of three events and an account of two, at one hour from each other."""
-    Base.metadata.create_all(engine)
-    fill(engine)
-    return engine
+    fill(empty)
+    return empty
 
 
 @pytest.fixture
 def postgres_log(postgres_engine: Engine) -> Engine:
     """The same on PostgreSQL only."""
-    Base.metadata.create_all(postgres_engine)
     fill(postgres_engine)
     return postgres_engine
 
@@ -39,7 +43,6 @@ def postgres_log(postgres_engine: Engine) -> Engine:
 @pytest.fixture
 def sqlite_log(sqlite_engine: Engine) -> Engine:
     """The same on SQLite only, for what a command does with its files and its terminal."""
-    Base.metadata.create_all(sqlite_engine)
     fill(sqlite_engine)
     return sqlite_engine
 
@@ -47,16 +50,14 @@ def sqlite_log(sqlite_engine: Engine) -> Engine:
 @pytest.fixture
 def empty(engine: Engine) -> Engine:
     """Engine on a database of each kind with tables and no events."""
-    Base.metadata.create_all(engine)
     return engine
 
 
 @pytest.fixture
-def other_postgres(postgres_databases: DatabasePool) -> Iterator[Engine]:
+def other_postgres(postgres_databases: DatabasePool, tables: MetaData) -> Iterator[Engine]:
     """A second PostgreSQL database, with tables and no events."""
-    with postgres_databases.database() as url:
+    with postgres_databases.database(tables) as url:
         engine = create_engine(url)
-        Base.metadata.create_all(engine)
         yield engine
         engine.dispose()
 

@@ -12,6 +12,8 @@ from sqlalchemy import Engine, MetaData
 from sa_eventsource.cli.target import make_engine
 from tests.cli.commands import BASE, ROOT, call, fail, start, succeed
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 def test_no_arguments_show_the_commands() -> None:
     result = call()

@@ -122,6 +122,7 @@ def test_since_and_until_can_mean_the_time_of_recording(empty: Engine) -> None:
     assert numbers(empty, *options, "--axis", "recorded") == [2]
 
 
+@pytest.mark.slow_on_sqlite
 @pytest.mark.parametrize(
     ("options", "positions"),
     [
@@ -193,7 +194,6 @@ def test_events_that_no_class_can_read_are_listed(log: Engine) -> None:
 
 
 def test_what_is_no_json_is_listed_as_text(sqlite_engine: Engine) -> None:
-    Base.metadata.create_all(sqlite_engine)
     insert_raw(sqlite_engine, UUID(int=8), data='{"half": "a')
     (event,) = listed(sqlite_engine)
     assert event["event_data"] is None
@@ -250,6 +250,7 @@ def follow(log: Engine) -> Follower:
     return Follower(process)
 
 
+@pytest.mark.slow_on_sqlite
 def test_following_goes_on_with_what_is_committed_until_interrupted(log: Engine, follow: Follower) -> None:
     assert follow.next_versions(3) == [("o-1", 1), ("o-1", 2), ("o-1", 3)]
     note_elsewhere(log, "o-1")
@@ -347,7 +348,6 @@ def test_a_terminal_gets_colours_and_what_is_stored_gives_no_commands(sqlite_log
 
 
 def test_a_payload_that_is_nested_deeper_than_python_reads_is_listed(sqlite_engine: Engine) -> None:
-    Base.metadata.create_all(sqlite_engine)
     deep = '{"a": ' + "[" * 20_000 + "]" * 20_000 + "}"
     insert_raw(sqlite_engine, UUID(int=8), data=deep)
     assert deep in succeed("events", BASE, "--json", engine=sqlite_engine).stdout

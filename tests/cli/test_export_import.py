@@ -22,12 +22,13 @@ from tests.cli.exported_lines import HEADER, OLD_HEADER, exactly, in_lines, line
 from tests.cli.generated_logs import logs
 from tests.cli.logs import EVENTS, exported, imported, refused
 from tests.cli.test_events import insert_raw
-from tests.orders import Base, NoteAdded, Order
+from tests.orders import NoteAdded, Order
 from tests.session.helpers import note_elsewhere, stored_events
 
 # --- round trips ---
 
 
+@pytest.mark.slow_on_sqlite
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(events=logs(), batch_size=st.integers(min_value=1, max_value=4))
 def test_what_is_imported_is_exported_to_the_last_digit(empty: Engine, events: list[dict[str, str]], batch_size: int) -> None:
@@ -49,7 +50,6 @@ def test_what_is_imported_is_exported_to_the_last_digit(empty: Engine, events: l
 def test_a_log_goes_from_one_database_to_the_other_and_back(
     postgres_log: Engine, sqlite_engine: Engine, events: list[dict[str, str]]
 ) -> None:
-    Base.metadata.create_all(sqlite_engine)
     with postgres_log.connect() as source, sqlite_engine.connect() as target:
         try:
             import_events(source, EVENTS, in_lines(events))
@@ -113,7 +113,6 @@ def test_a_part_of_the_log_can_be_exported(log: Engine) -> None:
 
 @pytest.mark.parametrize("field", ["event_data", "metadata"])
 def test_what_is_no_json_cannot_be_exported(sqlite_engine: Engine, field: str) -> None:
-    Base.metadata.create_all(sqlite_engine)
     insert_raw(
         sqlite_engine, UUID(int=8), data="{" if field == "event_data" else "{}", metadata="NaN" if field == "metadata" else None
     )
@@ -123,7 +122,6 @@ def test_what_is_no_json_cannot_be_exported(sqlite_engine: Engine, field: str) -
 
 
 def test_a_payload_that_was_stored_over_several_lines_is_one_line(sqlite_engine: Engine) -> None:
-    Base.metadata.create_all(sqlite_engine)
     insert_raw(sqlite_engine, UUID(int=8), data='{\r\n  "a": "b\\nc"\n}')
     _, only = exported(sqlite_engine)
     assert "\n" not in only

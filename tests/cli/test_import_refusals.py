@@ -11,6 +11,8 @@ from sa_eventsource import LogImportError
 from tests.cli.exported_lines import HEADER, OLD_HEADER, header, line
 from tests.cli.logs import exported, imported, refused
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 _HUGE = "1" + "0" * 131_072
 _DEEP = '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"
 

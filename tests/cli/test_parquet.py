@@ -43,10 +43,10 @@ def told(connection: Connection) -> list[str]:
 @pytest.fixture
 def targets(sqlite_engine: Engine, other_postgres: Engine) -> list[Engine]:
     """An empty log on each kind of database."""
-    Base.metadata.create_all(sqlite_engine)
     return [sqlite_engine, other_postgres]
 
 
+@pytest.mark.slow_on_sqlite
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(events=logs(), batch_size=st.integers(min_value=1, max_value=4))
 def test_a_log_is_the_same_by_parquet_as_by_lines(
@@ -137,7 +137,6 @@ def loan_lines(applications: int) -> list[str]:
 
 def test_a_real_log_goes_through_parquet(other_postgres: Engine, sqlite_engine: Engine) -> None:
     lines = loan_lines(500)
-    Base.metadata.create_all(sqlite_engine)
     with other_postgres.connect() as source, sqlite_engine.connect() as target:
         assert import_events(source, EVENTS, lines).added == len(lines) - 1 > 5_000
         file = io.BytesIO()
@@ -184,12 +183,10 @@ def test_what_duckdb_has_rewritten_is_imported(log: Engine, other_postgres: Engi
 
 
 def test_a_payload_is_there_letter_by_letter(sqlite_engine: Engine) -> None:
-    Base.metadata.create_all(sqlite_engine)
     insert_raw(sqlite_engine, UUID(int=8), data='{\r\n  "a": 1.50\n}')
     file = exported_file(sqlite_engine)
     assert parquet.read_table(file)["event_data"].to_pylist() == ['{\r\n  "a": 1.50\n}']
     Base.metadata.drop_all(sqlite_engine)
-    Base.metadata.create_all(sqlite_engine)
     imported_file(sqlite_engine, file)
     assert parquet.read_table(exported_file(sqlite_engine))["event_data"].to_pylist() == ['{\r\n  "a": 1.50\n}']
 
@@ -228,7 +225,6 @@ def test_progress_is_told_batch_by_batch(postgres_log: Engine, other_postgres: E
 
 @pytest.mark.parametrize("field", ["event_data", "metadata"])
 def test_what_is_no_json_cannot_be_exported(sqlite_engine: Engine, field: str) -> None:
-    Base.metadata.create_all(sqlite_engine)
     insert_raw(
         sqlite_engine, UUID(int=8), data="{" if field == "event_data" else "{}", metadata="NaN" if field == "metadata" else None
     )

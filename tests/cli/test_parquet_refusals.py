@@ -18,6 +18,8 @@ from tests.cli.exported_lines import HEADER, OLD_HEADER, header
 from tests.cli.logs import EVENTS
 from tests.cli.parquet_files import TYPES, exported_file, imported_file, made, refused_file, row
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 @pytest.mark.parametrize(
     ("content", "reason"),
@@ -44,7 +46,6 @@ def test_a_file_that_was_cut_off_anywhere_is_refused(log: Engine) -> None:
 
 def test_a_file_with_a_damaged_byte_is_refused_or_says_the_same(log: Engine, sqlite_engine: Engine) -> None:
     content = exported_file(log).getvalue()
-    EVENTS.metadata.create_all(sqlite_engine)
     with sqlite_engine.connect() as connection:
         import_parquet(connection, EVENTS, io.BytesIO(content))
         meant = list(export_events(connection, EVENTS))[1:]

@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 from tests.cli.commands import BASE, call, fail, start, succeed, url_of
 from tests.cli.parquet_files import made, row
 from tests.cli.test_events import insert_raw
-from tests.orders import Base
 from tests.processes import finish
 from tests.session.helpers import stored_events
 
@@ -65,7 +64,6 @@ def test_a_file_that_was_cut_off_imports_nothing(log: Engine, other_postgres: En
 
 
 def test_an_export_that_fails_leaves_the_file_as_it_was(sqlite_engine: Engine, tmp_path: Path) -> None:
-    Base.metadata.create_all(sqlite_engine)
     insert_raw(sqlite_engine, UUID(int=1), data='{"half": ')
     file = tmp_path / "log.parquet"
     file.write_text("yesterday's", encoding="utf-8")

@@ -20,7 +20,6 @@ PARKED = "1 command is parked: sa-eventsource commands list --parked"
 
 @pytest.fixture
 def manager(engine: Engine) -> ReadModelManager:
-    Base.metadata.create_all(engine)
     return ReadModelManager(engine, Base)
 
 
@@ -100,12 +99,10 @@ def test_the_command_line_shows_them(manager: ReadModelManager, engine: Engine) 
 
 
 def test_a_base_that_has_nothing_but_commands_has_a_status(engine: Engine) -> None:
-    Base.metadata.create_all(engine)  # whose tables have the same names
     assert "commands: 0 scheduled" in succeed("status", "tests.commands.errands:Base", engine=engine).stdout
 
 
 def test_parked_ones_are_found_by_an_index(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         connection.execute(
             text("""

@@ -20,7 +20,6 @@ TABLE = Base.metadata.tables["commands"]
 
 
 def test_prune_forgets_what_is_old(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     for _ in range(2):
         Commands(engine, Base).handle(WriteNote(text="milk"), command_id=uuid4())
     assert succeed("commands", "prune", BAKERY, "--older-than", "1", engine=engine).stderr == "forgot 0 commands\n"
@@ -30,13 +29,11 @@ def test_prune_forgets_what_is_old(engine: Engine) -> None:
 
 
 def test_a_base_without_the_table_is_told_how_to_get_it(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     message = fail("commands", "prune", "tests.orders:Base", "--older-than", "1", engine=engine, status=1)
     assert 'EventSourceOptions(commands="commands")' in message
 
 
 def test_parked_commands_are_listed_retried_and_discarded(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         first = schedule(session, WriteNote(text="[bold]", fails=True), base=Base, key="k")
         second = schedule(session, WriteNote(text="x", fails=True), base=Base)
@@ -60,7 +57,6 @@ def test_parked_commands_are_listed_retried_and_discarded(engine: Engine) -> Non
 
 
 def test_run_picks_scheduled_commands_up(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         schedule(session, WriteNote(text="by the worker"), base=Base)
         session.commit()
@@ -78,7 +74,6 @@ def _notes(engine: Engine) -> list[str]:
 
 
 def test_all_that_are_parked_of_a_type_are_retried_at_once(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         parked = {schedule(session, WriteNote(text="x", fails=True), base=Base) for _ in range(3)}
         session.commit()

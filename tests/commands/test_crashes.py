@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import Commands, EventStore, Worker, schedule
 from tests.commands.bakery import Base, CakeOrdered, OrderCake
+from tests.parameters import slow_after
 from tests.proofs.cutting import Child, Cut, Points
 from tests.waiting import wait_until
 
@@ -51,9 +52,8 @@ STATEMENTS = [f"{when} {verb}" for verb in ("SELECT", "INSERT", "UPDATE") for wh
 
 
 @pytest.mark.parametrize("number", [2, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 5, 11))])
-@pytest.mark.parametrize("kind", [*STATEMENTS, "before COMMIT", "COMMIT sent"])
+@pytest.mark.parametrize("kind", slow_after(3, ["before COMMIT", "COMMIT sent", *STATEMENTS]))
 def test_a_worker_that_is_killed_has_done_all_or_nothing(kind: str, number: int, postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         for each in range(COMMANDS):
             schedule(session, OrderCake(flavour=f"{each:02}"), base=Base)
@@ -66,9 +66,8 @@ def test_a_worker_that_is_killed_has_done_all_or_nothing(kind: str, number: int,
     assert flavours(postgres_engine) == [f"{number:02}" for number in range(COMMANDS)]
 
 
-@pytest.mark.parametrize("kind", ["after INSERT", "before UPDATE", "after UPDATE", "before COMMIT", "COMMIT sent"])
+@pytest.mark.parametrize("kind", slow_after(2, ["before COMMIT", "COMMIT sent", "after INSERT", "before UPDATE", "after UPDATE"]))
 def test_a_command_is_done_once_though_nobody_has_learnt_its_outcome(kind: str, postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     url, command_id = postgres_engine.url.render_as_string(hide_password=False), uuid4()
     with Child(handle, url, command_id, cuts=(Cut(1, kind),)) as process:
         assert process.until_it_stops() == kind

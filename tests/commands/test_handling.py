@@ -50,6 +50,8 @@ from tests.commands.bakery import (
     order_cake,
 )
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 class OtherBase(DeclarativeBase):
     pass
@@ -64,7 +66,6 @@ class PieList(ReadModel, OtherBase):
 
 @pytest.fixture
 def commands(engine: Engine) -> Commands:
-    Base.metadata.create_all(engine)
     return Commands(sessionmaker(engine), Base)
 
 
@@ -146,7 +147,6 @@ class TestContext:
         assert recorded.metadata == {"user": "ann"}
 
     def test_the_context_of_the_session_holds_too(self, engine: Engine) -> None:
-        Base.metadata.create_all(engine)
         correlation_id = uuid4()
         maker = sessionmaker(engine, info={"event_context": EventContext(correlation_id, metadata={"user": "bob"})})
         Commands(maker, Base).handle(OrderCake(flavour="lemon"))
@@ -170,7 +170,6 @@ class TestContext:
 
 class TestConflicts:
     def test_the_handler_runs_again_in_another_session(self, postgres_engine: Engine) -> None:
-        Base.metadata.create_all(postgres_engine)
         commands = Commands(sessionmaker(postgres_engine), Base)
         seen: list[int] = []
 
@@ -191,7 +190,6 @@ class TestConflicts:
         assert seen == [0, 1]
 
     def test_the_last_conflict_is_raised(self, engine: Engine) -> None:
-        Base.metadata.create_all(engine)
         attempts = []
 
         class Lose(Command[None]):
@@ -244,7 +242,6 @@ class TestTransaction:
 
 class TestReadModels:
     def test_it_returns_when_a_read_model_has_the_events(self, engine: Engine) -> None:
-        Base.metadata.create_all(engine)
         commands = Commands(sessionmaker(engine), Base)
         with Worker(engine, Base):
             cake_id = commands.handle(OrderCake(flavour="lemon"), wait_for=CakeList, timeout=30).result
@@ -283,8 +280,6 @@ class TestReadModels:
 
 class TestAsync:
     async def test_both_kinds_of_handlers_run(self, async_engine: AsyncEngine) -> None:
-        async with async_engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
         commands = AsyncCommands(async_sessionmaker(async_engine), Base)
         assert (await commands.handle(CountNotes())).result == 1
         handled = await commands.handle(OrderCake(flavour="lemon"))
@@ -293,16 +288,12 @@ class TestAsync:
             await commands.handle(AddCandle(cake_id=uuid4()))
 
     async def test_a_command_is_done_once_by_its_id(self, async_engine: AsyncEngine) -> None:
-        async with async_engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
         commands = AsyncCommands(async_sessionmaker(async_engine), Base)
         command_id = uuid4()
         first, second = [await commands.handle(CountNotes(), command_id=command_id) for _ in range(2)]
         assert (first.result, second.result, second.is_repetition) == (1, 1, True)
 
     async def test_a_coroutine_handler_that_commits_is_refused(self, async_engine: AsyncEngine) -> None:
-        async with async_engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
 
         class CommitAsync(Command[None]):
             pass
@@ -356,7 +347,6 @@ class TestDeclarations:
             return "good day"
 
         commands, other_commands = Commands(engine, Base), Commands(engine, OtherBase)
-        Base.metadata.create_all(engine)
         assert commands.handle(Greet()).result == "hello"
         assert other_commands.handle(Greet()).result == "good day"
 

@@ -31,7 +31,6 @@ TABLE = Base.metadata.tables["commands"]
 
 @pytest.fixture
 def commands(engine: Engine) -> Commands:
-    Base.metadata.create_all(engine)
     return Commands(sessionmaker(engine), Base)
 
 
@@ -88,7 +87,6 @@ def test_a_handler_that_raised_may_be_tried_again(commands: Commands, engine: En
 
 @pytest.mark.parametrize("of_one_id", [2, 8])
 def test_duplicates_at_the_same_time_act_once(of_one_id: int, engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     commands = Commands(sessionmaker(engine), Base)
     command_ids = [uuid4() for _ in range(5)]
     barrier = threading.Barrier(of_one_id)
@@ -212,7 +210,6 @@ def test_it_needs_the_table_and_a_transaction(engine: Engine, postgres_database_
     with pytest.raises(DeclarationError, match=r'__eventsource__ = EventSourceOptions\(commands="commands"\)'):
         Commands(engine, OtherBase).handle(WriteNote(text="milk"), command_id=uuid4())
     autocommit = create_engine(postgres_database_url, isolation_level="AUTOCOMMIT")
-    Base.metadata.create_all(autocommit)
     with pytest.raises(AutocommitError):
         Commands(autocommit, Base).handle(WriteNote(text="milk"), command_id=uuid4())
     autocommit.dispose()

@@ -70,10 +70,7 @@ async def do_async(command: DoAsync, session: AsyncSession) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
-    for name in ("engine", "postgres_engine", "sqlite_engine"):
-        if name in request.fixturenames:
-            Base.metadata.create_all(request.getfixturevalue(name))
+def _clean() -> Iterator[None]:
     yield
     deed.clear()
     async_deed.clear()
@@ -347,7 +344,6 @@ class TestNothingRunsAgainThatIsCommitted:
 class TestWorkers:
     def test_one_that_finds_only_what_another_is_at_does_not_ask_all_the_time(self, postgres_database_url: str) -> None:
         engines = [create_engine(postgres_database_url) for _ in range(2)]
-        Base.metadata.create_all(engines[0])
         begun, go_on, asked = threading.Event(), threading.Event(), []
 
         def wait(session: Session, what: str) -> None:
@@ -427,7 +423,6 @@ class TestWorkers:
     @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
     def test_several_share_what_is_due_at_higher_isolation(self, level: str, postgres_database_url: str) -> None:
         engine = create_engine(postgres_database_url, isolation_level=level, pool_size=20)
-        Base.metadata.create_all(engine)
         later(engine, *(WriteNote(text=f"{number:02}") for number in range(40)))
         with Worker(engine, Base), Worker(engine, Base):
             wait_until(lambda: set(statuses(engine).values()) == {"done"})
@@ -441,8 +436,6 @@ class TestWorkers:
             await task
 
         async_deed.append(wait_in_vain)
-        async with async_engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
         maker = async_sessionmaker(async_engine)
         async with AsyncWorker(maker, Base, retries=ONCE), maker() as session:
             await async_schedule(session, DoAsync(), base=Base)
@@ -460,8 +453,6 @@ class TestWorkers:
             await asyncio.Event().wait()
 
         async_deed.append(wait)
-        async with async_engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
         maker = async_sessionmaker(async_engine)
         task = asyncio.create_task(AsyncCommands(maker, Base).handle(DoAsync(), command_id=uuid4()))
         await begun.wait()

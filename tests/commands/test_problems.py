@@ -156,7 +156,6 @@ def test_a_conflict_tells_the_versions() -> None:
 
 
 def test_what_handlers_raise_has_its_status(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     commands = Commands(engine, Base)
     with pytest.raises(NoResultFound) as missing:
         commands.handle(AddCandle(cake_id=UUID(int=1)))

@@ -39,12 +39,6 @@ TABLE = Base.metadata.tables["commands"]
 ONCE = RetryPolicy(attempts=1)
 
 
-@pytest.fixture(autouse=True)
-def _tables(request: pytest.FixtureRequest) -> None:
-    if "engine" in request.fixturenames:
-        Base.metadata.create_all(request.getfixturevalue("engine"))
-
-
 def later(engine: Engine, command: Any, **options: Any) -> UUID:
     """Schedule a command and commit."""
     with Session(engine) as session:
@@ -119,7 +113,6 @@ class TestTime:
     def test_wrong_arguments_are_refused(
         self, options: dict[str, Any], error: type[Exception], message: str, sqlite_engine: Engine
     ) -> None:
-        Base.metadata.create_all(sqlite_engine)
         with pytest.raises(error, match=message):
             later(sqlite_engine, WriteNote(text="x"), **options)
 
@@ -254,7 +247,6 @@ class TestFailures:
         assert notes(engine) == ["0", "1", "2"]
 
     def test_a_conflict_is_run_again_at_once_and_counts_for_nothing(self, postgres_engine: Engine) -> None:
-        Base.metadata.create_all(postgres_engine)
         commands, attempts = Commands(postgres_engine, Base), []
         cake_id = commands.handle(OrderCake(flavour="lemon")).result
 
@@ -314,7 +306,6 @@ class TestFailures:
 
 class TestWorkers:
     def test_several_share_what_is_due(self, postgres_engine: Engine) -> None:
-        Base.metadata.create_all(postgres_engine)
         with Session(postgres_engine) as session:
             for number in range(200):
                 schedule(session, WriteNote(text=f"{number:03}"), base=Base)
@@ -325,7 +316,6 @@ class TestWorkers:
         assert notes(postgres_engine) == [f"{number:03}" for number in range(200)]
 
     def test_several_do_nothing_twice_on_sqlite(self, sqlite_engine: Engine) -> None:
-        Base.metadata.create_all(sqlite_engine)
         with Session(sqlite_engine) as session:
             for number in range(30):
                 schedule(session, WriteNote(text=f"{number:03}"), base=Base)
@@ -363,8 +353,6 @@ class TestWorkers:
         assert "left alone" not in caplog.text
 
     async def test_an_async_worker_runs_both_kinds(self, async_engine: AsyncEngine) -> None:
-        async with async_engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
         maker = async_sessionmaker(async_engine)
         commands = AsyncCommands(maker, Base)
         async with AsyncWorker(maker, Base, retries=ONCE), maker() as session:
@@ -417,7 +405,6 @@ class TestWhichTable:
 def test_the_partial_index_serves_the_question(postgres_engine: Engine) -> None:
     from sqlalchemy import text
 
-    Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         connection.execute(
             text("""

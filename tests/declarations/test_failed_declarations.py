@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, ReadModel, RedeclaredEventError, applies, map_from_event
 from sa_eventsource.mapping import tables_on
 
-pytestmark = pytest.mark.filterwarnings("ignore:This declarative base already contains a class")
+pytestmark = [pytest.mark.slow_on_sqlite, pytest.mark.filterwarnings("ignore:This declarative base already contains a class")]
 
 
 class TicketOpened(DomainEvent):

@@ -37,6 +37,8 @@ from sa_eventsource import (
     applies,
 )
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

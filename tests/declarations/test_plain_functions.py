@@ -23,6 +23,8 @@ from sa_eventsource import (
     upcast,
 )
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 class Rung(DomainEvent):
     """A bell was rung."""

@@ -10,6 +10,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, backref, configure_
 
 from sa_eventsource import AggregateRoot, DomainEvent, OneSidedRelationshipError
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

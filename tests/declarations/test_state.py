@@ -19,6 +19,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, WriteOnlyMapped
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, applies
 from tests.parameters import plainly
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date

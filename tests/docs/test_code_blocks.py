@@ -33,7 +33,7 @@ def cases() -> Iterator[object]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         chosen, needed = _RUNS_ON.search(text), _NEEDS.search(text)
-        marks = [] if needed is None else [pytest.mark.slow, _if_installed(needed[1])]
+        marks = [pytest.mark.slow_on_sqlite, *([] if needed is None else [pytest.mark.slow, _if_installed(needed[1])])]
         for database in DATABASES if chosen is None else (chosen[1],) if chosen[1] != "nothing" else ():
             if BLOCK.search(text):
                 yield pytest.param(page, database, id=f"{page.relative_to(ROOT)}-{database}", marks=marks)

@@ -106,7 +106,7 @@ def test_a_whole_log_with_other_figures_is_refused(postgres_database_url: str, t
 
 @pytest.mark.parametrize(
     ("story", "reason"),
-    [
+    [  # each is a process of its own, and a rule of its own
         (DECLINED_AT_ONCE + " A_PREACCEPTED", "cannot be pre-accepted: it is declined"),
         ("A_SUBMITTED A_PREACCEPTED", "cannot be pre-accepted: it is submitted"),
         ("A_SUBMITTED A_DECLINED", "cannot be declined"),

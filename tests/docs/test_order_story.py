@@ -75,6 +75,7 @@ def test_on_an_embedded_server() -> None:
     check(tell())
 
 
+@pytest.mark.slow
 def test_on_a_server_named_by_url(postgres_database_url: str) -> None:
     """It leaves the server as it was."""
     check(tell(postgres_database_url))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -66,6 +67,7 @@ def same(one: Any, other: Any) -> bool:  # noqa: PLR0911 - one for each kind
     return bool(one == other)
 
 
+@pytest.mark.slow_on_sqlite
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(fields=st.lists(kinds(), min_size=1, max_size=3), wrong=st.none() | unvalidated)
 def test_an_event_comes_back_as_it_was_or_is_refused(engine: Engine, fields: list[tuple[Any, Any]], wrong: Any) -> None:

@@ -305,6 +305,7 @@ def _keyed(annotation: Any, values: st.SearchStrategy[Any]) -> st.SearchStrategy
 _ANY = st.one_of([*(_held(*each) for each in (*_HASHABLE, *_MODELS)), *(_keyed(*each) for each in _HASHABLE)])
 
 
+@pytest.mark.slow_on_sqlite
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(field=_ANY, route=st.sampled_from(sorted(ROUTES)))
 def test_whatever_apply_event_takes_is_read_back(engine: Engine, field: tuple[Any, Any], route: str) -> None:

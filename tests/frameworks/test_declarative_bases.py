@@ -21,6 +21,8 @@ from sqlalchemy.orm import (
 
 from sa_eventsource import AggregateRoot, ConcurrencyError, DeclarationError, DomainEvent, EventRecord, applies
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

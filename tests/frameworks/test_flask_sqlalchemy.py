@@ -16,6 +16,8 @@ pytest.importorskip("flask_sqlalchemy")
 from flask import Flask, abort, request
 from flask_sqlalchemy import SQLAlchemy
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

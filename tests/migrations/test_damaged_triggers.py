@@ -13,6 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, text
 
 from tests.migrations.environment import Environment
+from tests.parameters import slow_after
 from tests.trigger_damage import POSTGRESQL, SQLITE, damage, refusals
 
 pytestmark = [
@@ -56,12 +57,12 @@ def _is_put_right(environment: Environment, name: str) -> None:
         assert all(refusals(connection).values())
 
 
-@pytest.mark.parametrize("name", POSTGRESQL)
+@pytest.mark.parametrize("name", slow_after(3, POSTGRESQL))
 def test_damage_on_postgresql_is_found_and_put_right(tmp_path: Path, postgres_engine: Engine, module: str, name: str) -> None:
     _is_put_right(Environment(tmp_path, postgres_engine, module), name)
 
 
-@pytest.mark.parametrize("name", SQLITE)
+@pytest.mark.parametrize("name", slow_after(1, SQLITE))
 def test_damage_on_sqlite_is_found_and_put_right(tmp_path: Path, sqlite_engine: Engine, module: str, name: str) -> None:
     _is_put_right(Environment(tmp_path, sqlite_engine, module), name)
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, select, text, update
+from sqlalchemy import Engine, MetaData, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
@@ -50,11 +50,13 @@ NAME = "rental.Rental"
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
 
+@pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
 @pytest.fixture(autouse=True)
-def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
-    for name in ("engine", "postgres_engine"):
-        if name in request.fixturenames:
-            Base.metadata.create_all(request.getfixturevalue(name))
+def _clean() -> Iterator[None]:
     yield
     charged.clear()
     broken.clear()

@@ -48,10 +48,7 @@ COMMANDS = Base.metadata.tables["commands"]
 
 
 @pytest.fixture(autouse=True)
-def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
-    for name in ("engine", "postgres_engine"):
-        if name in request.fixturenames:
-            Base.metadata.create_all(request.getfixturevalue(name))
+def _clean() -> Iterator[None]:
     yield
     sold_out.clear()
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text, update
+from sqlalchemy import Engine, MetaData, text, update
 from sqlalchemy.orm import Session
 
 from sa_eventsource import EventReplayer, ReadModelError, ReadModelManager
@@ -24,8 +24,12 @@ TABLES = tables_on(Base.metadata)
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def bank_engine(engine: Engine) -> Iterator[Engine]:
-    Base.metadata.create_all(engine)
     bank._Refusing.mended = False
     yield engine
     bank._Refusing.mended = False
@@ -74,7 +78,6 @@ def test_it_is_retried_with_pauses_then_the_model_stops_there(bank_engine: Engin
 
 
 def test_a_running_worker_retries_when_the_time_has_come(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     deposit(postgres_engine, "a", 1)
     deposit(postgres_engine, "b", -5)
     retries = RetryPolicy(attempts=50, first_pause=0.05, factor=1)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, MetaData, create_engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -136,8 +136,12 @@ def turns(engine: Engine, table: str) -> int:
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def wheels(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         connection.execute(text("CREATE TABLE called (id text PRIMARY KEY, turns int)"))
     turn(postgres_engine, 5)

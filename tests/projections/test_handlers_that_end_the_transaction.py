@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, MetaData, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -141,8 +141,12 @@ ENDS: dict[str, Callable[[Session], Any]] = {
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def till(engine: Engine) -> Iterator[Engine]:
-    Base.metadata.create_all(engine)
     Deed.do = lambda _session: None
     for each in ("a", "b", "c"):
         happen(engine, each, Paid())

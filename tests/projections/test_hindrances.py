@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, MetaData, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -30,6 +30,11 @@ TWICE = RetryPolicy(attempts=2, first_pause=0.01, factor=1)
 LONG = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))
 
 
+@pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
 @pytest.fixture(autouse=True)
 def _unhindered() -> Iterator[None]:
     yield
@@ -39,13 +44,11 @@ def _unhindered() -> Iterator[None]:
 
 @pytest.fixture
 def notes(engine: Engine) -> Engine:
-    Base.metadata.create_all(engine)
     return engine
 
 
 @pytest.fixture
 def pg_notes(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
     return postgres_engine
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, MetaData
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -17,9 +17,13 @@ JOIN_MODES = ["conditional_savepoint", "create_savepoint", "rollback_only", "con
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def joining(postgres_engine: Engine) -> Iterator[Connection]:
     """A connection in a transaction that is rolled back in the end."""
-    Base.metadata.create_all(postgres_engine)
     with postgres_engine.connect() as connection, connection.begin() as outer:
         yield connection
         assert outer.is_active
@@ -57,7 +61,6 @@ def test_the_rows_can_be_worked_out_within_the_transaction(joining: Connection) 
 
 
 def test_a_connection_that_is_in_no_transaction_is_as_good_as_an_engine(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         session.add(account := Account(id="a"))
         account.apply_event(Deposited(amount=3))

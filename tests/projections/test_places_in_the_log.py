@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, MetaData, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import (
@@ -85,8 +85,12 @@ def parks(stamped: RecordedEvent[Stamped], session: Session) -> None:
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def cards(engine: Engine) -> Iterator[Engine]:
-    Base.metadata.create_all(engine)
     taken.clear()
     failing.clear()
     yield engine
@@ -179,7 +183,6 @@ def test_it_begins_with_what_comes_from_now_on(cards: Engine) -> None:
 
 @pytest.mark.parametrize("start", [1, "now"])
 def test_what_is_committed_late_is_taken_though_it_lies_before_the_beginning(postgres_engine: Engine, start: Any) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as late:
         late.add(card := Card(id="late"))
         card.apply_event(Stamped(number=1))
@@ -225,7 +228,6 @@ def test_it_is_sent_back_to_a_time(cards: Engine) -> None:
 
 
 def test_what_it_had_yet_to_take_it_still_has_to_take(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     taken.clear()
     with Session(postgres_engine) as late:
         late.add(card := Card(id="late"))
@@ -239,7 +241,6 @@ def test_what_it_had_yet_to_take_it_still_has_to_take(postgres_engine: Engine) -
 
 
 def test_in_the_midst_of_a_backlog_nothing_is_left_out(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     taken.clear()
     stamp(postgres_engine, 1, 2)
     assert run(postgres_engine) == [1, 2]
@@ -299,7 +300,6 @@ def test_workers_that_run_notice_it(cards: Engine) -> None:
 
 
 def test_it_waits_for_the_batch_under_way(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     stamp(postgres_engine, 1, 2)
     run(postgres_engine)
     positions = tables_on(Base.metadata).projection_positions

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Engine, MetaData, func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -89,14 +89,17 @@ def sound(driven: RecordedEvent[Driven], session: Session) -> None:
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def lorries(engine: Engine) -> Engine:
-    Base.metadata.create_all(engine)
     return engine
 
 
 @pytest.fixture
 def postgres_lorries(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
     return postgres_engine
 
 

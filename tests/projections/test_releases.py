@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
@@ -50,6 +51,7 @@ def rows(engine: Engine, statement: str) -> list[Any]:
         return [tuple(row) for row in connection.execute(text(statement))]
 
 
+@pytest.mark.slow
 def test_a_new_version_is_built_beside_the_old_one_and_takes_over(postgres_engine: Engine) -> None:
     (old_base, old_till), (new_base, new_till) = release(1), release(2)
     old_base.metadata.create_all(postgres_engine)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import DeclarationError, EventReplayer, ReadModelChangedError, ReadModelManager, Worker
@@ -17,9 +17,13 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def filled(engine: Engine) -> Engine:
     """A log of 12 accounts, deposits a day apart, that all models have taken."""
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         for number in range(12):
             session.add(account := Account(id=f"a-{number:02}"))
@@ -112,7 +116,6 @@ def test_events_that_the_model_has_not_taken_are_left_to_it(filled: Engine) -> N
 
 
 def test_in_the_midst_of_a_window_too(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     deposit(postgres_engine, "a", 1)
     worker = Worker(postgres_engine, Base, only=["stopping"])
     deposit(postgres_engine, "a", 2, -5, 7)
@@ -130,7 +133,6 @@ def test_in_the_midst_of_a_window_too(postgres_engine: Engine) -> None:
 
 
 def test_a_model_that_has_taken_nothing_gets_no_rows(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     deposit(engine, "a", 1)
     assert EventReplayer(engine, Base).rebuild_rows(Balance, ["a"]) == 0
     assert totals(engine, Balance) == {}

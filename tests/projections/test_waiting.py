@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -27,8 +27,12 @@ from tests.projections.bank import Account, Balance, Base, BranchTotal, Deposite
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def bank(engine: Engine) -> Engine:
-    Base.metadata.create_all(engine)
     return engine
 
 
@@ -65,7 +69,6 @@ def test_a_token_is_the_id_of_the_last_event(bank: Engine) -> None:
 
 
 def test_every_part_of_a_split_model_is_waited_for(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         for number in range(8):
             session.add(account := Account(id=f"a-{number}"))
@@ -93,7 +96,6 @@ def test_a_commit_without_events_of_the_model_is_not_waited_for(bank: Engine) ->
 
 def test_others_late_commits_are_not_waited_for(postgres_engine: Engine) -> None:
     """What commits later belongs to another commit, although its position is lower."""
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as slow, Session(postgres_engine) as session:
         slow.add(account := Account(id="slow"))
         account.apply_event(Deposited(amount=1))
@@ -139,7 +141,6 @@ async def test_an_unknown_token_is_refused_asynchronously(async_engine: AsyncEng
 
 def test_where_events_come_by_replication_an_unknown_token_is_waited_for(postgres_engine: Engine) -> None:
     """It may be on its way: here, a subscription that is disabled stands for one that is slow."""
-    Base.metadata.create_all(postgres_engine)
     with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("CREATE SUBSCRIPTION slow CONNECTION 'dbname=nowhere' PUBLICATION nowhere WITH (connect = false)"))
     with postgres_engine.begin() as connection:
@@ -210,7 +211,6 @@ def test_the_token_is_of_an_event_that_was_not_rolled_back(bank: Engine) -> None
 
 
 def test_a_commit_can_be_asked_to_wait(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Worker(postgres_engine, Base), Session(postgres_engine) as session, waiting_for(session, Balance, BranchTotal, timeout=20):
         for number in range(5):
             commit(session, f"a-{number}")

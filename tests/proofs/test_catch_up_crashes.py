@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from sa_eventsource import EventReplayer, ReadModelManager
 from tests import waiting
 from tests.databases import WAITING, EmbeddedServer
+from tests.parameters import slow_after
 from tests.processes import guard
 from tests.proofs.accounts import (
     Eventual,
@@ -192,7 +193,7 @@ def test_a_follower_whose_server_crashes_counts_each_event_once(durable_server: 
 
 
 @pytest.mark.parametrize("end", ["kill", pytest.param("terminate", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", slow_after(1, MODELS))
 def test_a_rebuild_that_is_killed_leaves_the_old_rows(postgres_database_url: str, model: type[Any], end: str) -> None:
     table = model.__read_model_definition__.table.name
     engine, total = prepare(postgres_database_url)

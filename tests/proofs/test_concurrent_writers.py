@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, MetaData, create_engine, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -82,9 +82,13 @@ def check_log(engine: Engine, prefix: str, committed: set[str], refused: set[str
             assert len(session.get_one(Ledger, ledger_id).marks) == len(stream)
 
 
+@pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
 @pytest.mark.parametrize("isolation_level", ISOLATION_LEVELS)
 def test_no_acknowledged_event_is_lost_and_no_other_is_there(postgres_engine: Engine, isolation_level: str) -> None:
-    Base.metadata.create_all(postgres_engine)
     engine = postgres_engine.execution_options(isolation_level=isolation_level)
     totals = {"committed": 0, "refused": 0}
 
@@ -121,7 +125,6 @@ def test_no_acknowledged_event_is_lost_and_no_other_is_there(postgres_engine: En
 
 @pytest.mark.parametrize("isolation_level", ISOLATION_LEVELS)
 def test_of_two_writers_of_one_version_exactly_one_is_refused(postgres_engine: Engine, isolation_level: str) -> None:
-    Base.metadata.create_all(postgres_engine)
     engine = postgres_engine.execution_options(isolation_level=isolation_level)
     for number in range(20):
         with Session(engine) as session:
@@ -164,7 +167,6 @@ def test_the_conflict_names_the_loser_and_not_what_was_flushed_before(
     postgres_engine: Engine, isolation_level: str, in_savepoint: bool
 ) -> None:
     """What the transaction had flushed before is gone with the rollback, and has fewer events than expected, but is no conflict."""
-    Base.metadata.create_all(postgres_engine)
     engine = postgres_engine.execution_options(isolation_level=isolation_level)
     with Session(engine) as session:
         session.add(contested := Ledger(id="contested"))
@@ -198,7 +200,6 @@ def test_the_conflict_names_the_loser_and_not_what_was_flushed_before(
 
 @pytest.mark.parametrize("isolation_level", ISOLATION_LEVELS)
 def test_a_counter_that_is_retried_ends_at_the_sum(postgres_engine: Engine, isolation_level: str) -> None:
-    Base.metadata.create_all(postgres_engine)
     engine = postgres_engine.execution_options(isolation_level=isolation_level)
     with Session(engine) as session:
         session.add(counter := Counter(id="counter"))

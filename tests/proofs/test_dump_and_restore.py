@@ -205,6 +205,7 @@ def test_whoever_follows_goes_on_in_the_fresh_cluster(origin: Engine, fresh_clus
     check(fresh_cluster)
 
 
+@pytest.mark.slow
 def test_what_is_appended_before_anybody_follows_is_taken_too(origin: Engine, fresh_cluster: Engine) -> None:
     fill(origin)
     dump_and_restore(origin, fresh_cluster)
@@ -218,6 +219,7 @@ def test_what_is_appended_before_anybody_follows_is_taken_too(origin: Engine, fr
     check(fresh_cluster)
 
 
+@pytest.mark.slow
 def test_in_another_database_of_the_same_cluster_all_holds(origin: Engine) -> None:
     fill(origin)
     with origin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -252,6 +254,7 @@ def test_where_it_is_not_certain_nothing_is_taken_until_somebody_decides(
     check(fresh_cluster)
 
 
+@pytest.mark.slow
 def test_the_command_settles_it(origin: Engine, fresh_cluster: Engine) -> None:
     fill(origin)
     dump_and_restore(origin, fresh_cluster, "--inserts")
@@ -262,6 +265,7 @@ def test_the_command_settles_it(origin: Engine, fresh_cluster: Engine) -> None:
     check(fresh_cluster)
 
 
+@pytest.mark.slow
 def test_where_the_transaction_ids_still_hold_only_the_cluster_is_noted(origin: Engine) -> None:
     """As after pg_upgrade: the same ids, another identifier."""
     fill(origin)

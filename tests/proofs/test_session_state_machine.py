@@ -647,6 +647,7 @@ def test_sessions_agree_with_the_model_on_postgresql(postgres_database_url: str,
         engine.dispose()
 
 
+@pytest.mark.slow
 def test_sessions_agree_with_the_model_on_sqlite(sqlite_engine: Engine) -> None:
     """One session in a transaction at a time; conflicts come from instances that outlived theirs."""
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from faststream import AckPolicy
 from faststream.rabbit import RabbitBroker, TestRabbitBroker
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, MetaData, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
@@ -31,8 +31,12 @@ inbox = Inbox(Base)
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def bills(engine: Engine) -> Iterator[sessionmaker[Session]]:
-    Base.metadata.create_all(engine)
     yield sessionmaker(engine)
 
 

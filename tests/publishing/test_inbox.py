@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from cloudevents.core.v1.event import CloudEvent
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, MetaData, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -62,8 +62,12 @@ def message(message_id: str | UUID, source: str = "/shop", **attributes: str) ->
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def consumer(engine: Engine) -> Iterator[Engine]:
-    Base.metadata.create_all(engine)
     yield engine
 
 
@@ -115,27 +119,23 @@ def test_each_consumer_and_each_source_has_its_own(consumer: Engine) -> None:
     ids=["kafka", "bytes", "headers", "CloudEvent"],
 )
 def test_an_id_is_found_in_whatever_carries_it(sqlite_engine: Engine, as_received: Any) -> None:
-    Base.metadata.create_all(sqlite_engine)
     one = str(uuid4())
     assert handle(sqlite_engine, as_received(one))
     assert not handle(sqlite_engine, message(one, source="/x"))
 
 
 def test_an_id_can_be_given_by_itself(sqlite_engine: Engine) -> None:
-    Base.metadata.create_all(sqlite_engine)
     one = uuid4()
     assert [handle(sqlite_engine, one), handle(sqlite_engine, str(one)), handle(sqlite_engine, "m-1")] == [True, False, True]
 
 
 @pytest.mark.parametrize("received", [SimpleNamespace(headers={}), object(), "", "x" * 256, {"ce-source": "/x"}], ids=range(5))
 def test_a_message_without_an_id_is_refused(sqlite_engine: Engine, received: Any) -> None:
-    Base.metadata.create_all(sqlite_engine)
     with Session(sqlite_engine) as session, pytest.raises(MessageIdError, match="give the inbox the id itself"):
         inbox(session, received)
 
 
 def test_two_at_once_do_not_handle_the_same_message(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     received, found = message(uuid4()), []
     with Session(postgres_engine) as session, session.begin():
         assert inbox(session, received)
@@ -195,7 +195,6 @@ def test_declarations_that_make_no_sense_are_refused(sqlite_engine: Engine) -> N
     with pytest.raises(DeclarationError, match="at most 255"):
         Inbox(Base, consumer="x" * 256)
     assert Inbox(Base).table is inbox.table
-    Base.metadata.create_all(sqlite_engine)
     with Session(sqlite_engine) as session, pytest.raises(TypeError, match="takes a Session"):
         inbox(object(), message(uuid4()))  # type: ignore[arg-type]
     with Session(sqlite_engine.execution_options(isolation_level="AUTOCOMMIT")) as session, pytest.raises(AutocommitError):

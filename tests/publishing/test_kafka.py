@@ -35,7 +35,6 @@ def kafka() -> Iterator[str]:
 
 @pytest.fixture
 def shop(postgres_engine: Engine, kafka: str) -> Iterator[Engine]:
-    Base.metadata.create_all(postgres_engine)
     before, publisher.sender.broker = publisher.sender.broker, KafkaBroker(kafka, logger=None)
     yield postgres_engine
     publisher.close()
@@ -80,7 +79,6 @@ async def test_a_message_that_is_too_large_is_parked_and_other_streams_go_on(sho
 
 
 async def test_a_cluster_that_is_not_there_delays(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     sell(postgres_engine, "a")
     assert await asyncio.to_thread(publish, postgres_engine, NAME) == 0
     (problem,) = ReadModelManager(postgres_engine, Base).problems()
@@ -102,7 +100,6 @@ async def in_memory() -> AsyncIterator[list[Any]]:
 
 
 async def test_the_broker_in_memory_delivers_within_the_process(engine: Engine, in_memory: list[Any]) -> None:
-    Base.metadata.create_all(engine)
     sell(engine, "a", "b", times=2)
     assert await asyncio.to_thread(publish, engine, NAME) == 4
     assert Counter(in_memory) == Counter([1, 2, 1, 2])

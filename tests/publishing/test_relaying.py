@@ -31,6 +31,8 @@ from sa_eventsource.publishing.sender import Sender
 from tests.publishing.shop import Base, Sold, Till, publish, publisher, sell, sharded
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 NAME = "publishing.seam"
 
 
@@ -81,7 +83,6 @@ def broker() -> Iterator[ScriptedSender]:
 
 @pytest.fixture
 def shop(engine: Engine) -> Engine:
-    Base.metadata.create_all(engine)
     return engine
 
 
@@ -263,7 +264,6 @@ async def test_an_asynchronous_worker_publishes_and_its_loop_goes_on_meanwhile(
 
 
 def test_shards_share_the_streams_out(postgres_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    Base.metadata.create_all(postgres_engine)
     tills = [f"t-{number}" for number in range(30)]
     sell(postgres_engine, *tills, times=5)
     before, sharded.sender = sharded.sender, (broker := ScriptedSender())

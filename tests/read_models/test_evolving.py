@@ -24,6 +24,7 @@ from sqlalchemy import (
     Engine,
     Enum,
     Float,
+    MetaData,
     Numeric,
     String,
     TypeDecorator,
@@ -185,14 +186,17 @@ class StrongArticles(ReadModel, Base):
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def depot(engine: Engine) -> Engine:
-    Base.metadata.create_all(engine)
     return engine
 
 
 @pytest.fixture
 def postgres_depot(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
     return postgres_engine
 
 
@@ -614,7 +618,6 @@ class Rounded(ReadModel, Base):
 
 
 def test_rows_of_rounding_columns_do_not_depend_on_how_many_events_come_together(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         parcel = Parcel(id="p")
         for _ in range(4):
@@ -684,7 +687,6 @@ class SharedNames(_Names, ReadModel, Base):
 
 @pytest.mark.parametrize("model", [NamesOfTheirOwn, SharedNames])
 def test_a_unique_value_that_one_row_gives_up_is_taken_by_another_of_the_batch(engine: Engine, model: Any) -> None:
-    Base.metadata.create_all(engine)
     manager = ReadModelManager(engine, Base)
 
     def happen(*events: tuple[str, DomainEvent]) -> None:

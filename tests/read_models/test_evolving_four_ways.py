@@ -30,6 +30,7 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.read_models import append, count, sum_
+from tests.parameters import slow_after
 from tests.read_models.generated_models import (
     EXACT_DECIMALS,
     Base,
@@ -125,7 +126,8 @@ class EveryTypeRecipe:
         return type(name, (EveryType, Base), namespace)
 
 
-@pytest.mark.parametrize("own_table", [False, True], ids=["shared table", "own table"])
+@pytest.mark.slow_on_sqlite
+@pytest.mark.parametrize("own_table", slow_after(1, [False, True]), ids=["shared table", "own table"])
 def test_four_ways_agree(engine: Engine, own_table: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     Base.metadata.create_all(engine, tables=_log_tables())
     is_postgresql = engine.dialect.name == "postgresql"
@@ -182,6 +184,7 @@ def _declare(base: type[Any], consistency: str = "eventual", *, own_table: bool 
     return type(name, (base, Base), namespace)
 
 
+@pytest.mark.slow_on_sqlite
 def test_declared_fields_and_handlers_make_the_same_rows(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that several streams share."""
     Base.metadata.create_all(engine, tables=_log_tables())
@@ -234,6 +237,7 @@ class _EvolvedTexts(ReadModel):
             self.texts.append(recorded.event.text)
 
 
+@pytest.mark.slow_on_sqlite
 def test_lists_of_declared_fields_are_those_of_methods(engine: Engine) -> None:
     Base.metadata.create_all(engine, tables=_log_tables())
     declared, evolved = (_declare(each, own_table=False) for each in (_DeclaredTexts, _EvolvedTexts))

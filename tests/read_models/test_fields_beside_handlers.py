@@ -118,6 +118,7 @@ _EVENTS = st.lists(
 )
 
 
+@pytest.mark.slow_on_sqlite
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12, deadline=None)
 @given(history=_EVENTS)
 def test_rows_do_not_depend_on_how_many_events_come_together(accounts: Engine, history: list[tuple[str, Any, bool]]) -> None:

@@ -16,6 +16,7 @@ from sa_eventsource import DomainEvent, EventReplayer, EventStore, ReadModelMana
 from sa_eventsource.events import encode
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.time_ordered_ids import uuid7
+from tests.parameters import slow_after
 from tests.read_models.generated_models import (
     EXACT_DECIMALS,
     Base,
@@ -201,7 +202,7 @@ def check_all_ways(
         forget_everything(log, *models)
 
 
-@pytest.mark.parametrize("own_table", [False, True], ids=["shared table", "own table"])
+@pytest.mark.parametrize("own_table", slow_after(1, [False, True]), ids=["shared table", "own table"])
 def test_four_ways_agree_on_postgresql(postgres_engine: Engine, own_table: bool) -> None:
     Base.metadata.create_all(postgres_engine, tables=_log_tables())
 
@@ -213,7 +214,8 @@ def test_four_ways_agree_on_postgresql(postgres_engine: Engine, own_table: bool)
     check()
 
 
-@pytest.mark.parametrize("own_table", [False, True], ids=["shared table", "own table"])
+@pytest.mark.slow
+@pytest.mark.parametrize("own_table", slow_after(1, [False, True]), ids=["shared table", "own table"])
 def test_four_ways_agree_on_sqlite(sqlite_engine: Engine, own_table: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     Base.metadata.create_all(sqlite_engine, tables=_log_tables())
     history = histories(decimals=EXACT_DECIMALS)
@@ -227,7 +229,7 @@ def test_four_ways_agree_on_sqlite(sqlite_engine: Engine, own_table: bool, monke
     check()
 
 
-@pytest.mark.parametrize("own_table", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["shared table", "own table"])
+@pytest.mark.parametrize("own_table", slow_after(1, [False, True]), ids=["shared table", "own table"])
 def test_events_that_become_visible_out_of_their_order_come_to_the_same(postgres_engine: Engine, own_table: bool) -> None:
     """Transactions that took lower positions commit later; each stream keeps its order."""
     Base.metadata.create_all(postgres_engine, tables=_log_tables())

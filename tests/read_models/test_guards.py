@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Table, delete, insert, inspect, select, text, update
+from sqlalchemy import Engine, MetaData, Table, delete, insert, inspect, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sa_eventsource import (
@@ -20,6 +20,8 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.mapping import tables_on
+
+pytestmark = pytest.mark.slow_on_sqlite
 
 
 class Base(DeclarativeBase):
@@ -114,8 +116,12 @@ def sow(engine: Engine, bed_id: str, plant: str = "flush") -> None:
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    Base.metadata.create_all(engine)
     sow(engine, "b-1")
     ReadModelManager(engine, Base).catch_up()
     with Session(engine) as session:

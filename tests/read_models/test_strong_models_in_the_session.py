@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, MetaData, event, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -102,9 +102,13 @@ class Receipt(ReadModel, Base):
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def database(engine: Engine) -> Engine:
     """Engine on a database of each kind, with the application's tables."""
-    Base.metadata.create_all(engine)
     return engine
 
 

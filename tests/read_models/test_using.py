@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, MetaData, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -20,9 +20,13 @@ Log = Callable[[Engine], AbstractContextManager[list[str]]]
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def shop(engine: Engine) -> Engine:
     """An engine with the shop's tables."""
-    Base.metadata.create_all(engine)
     return engine
 
 
@@ -144,7 +148,6 @@ def test_a_failing_handler_fails_the_flush_and_nothing_is_written(session: Sessi
 
 
 def test_a_row_that_the_database_refuses_fails_the_flush(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         session.add(Order.place("o" * 250, "c" * 10))  # the key of user_orders is longer than the column
         with pytest.raises(ReadModelError) as caught:
@@ -180,7 +183,6 @@ def test_statements_cannot_write_rows_either(session: Session, statement: Any) -
 
 def test_one_statement_more_for_one_model(postgres_engine: Engine, statements: Log) -> None:
     """The flush writes its events with one INSERT, and the rows of each model with one more."""
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         session.add(order := Order.place("o-1"))
         session.commit()
@@ -193,7 +195,6 @@ def test_one_statement_more_for_one_model(postgres_engine: Engine, statements: L
 
 
 def test_ten_aggregates_and_two_models_are_two_statements_more(postgres_engine: Engine, statements: Log) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         session.add_all(Order.place(f"o-{number}") for number in range(10))
         with statements(postgres_engine) as log:
@@ -203,7 +204,6 @@ def test_ten_aggregates_and_two_models_are_two_statements_more(postgres_engine: 
 
 
 def test_a_commit_without_their_events_costs_no_statement(postgres_engine: Engine, statements: Log) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         session.add(order := Order.place("o-1"))
         session.commit()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import AwareDatetime
-from sqlalchemy import DateTime, Engine, cast, extract, func, select
+from sqlalchemy import DateTime, Engine, MetaData, cast, extract, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelError, ReadModelManager, map_from_event
@@ -100,8 +100,12 @@ def happen(engine: Engine, item_id: str, event: DomainEvent) -> None:
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    Base.metadata.create_all(engine)
     happen(engine, "a", Noted(on=ON, at=AT))
     happen(engine, "b", Noted(on=ON + timedelta(days=40), at=AT + timedelta(days=40)))
     happen(engine, "c", Noted(note={"x": 1}, tags=["y"], on=ON, at=AT))
@@ -142,7 +146,6 @@ def test_values_are_compared(session: Session) -> None:
 
 @pytest.mark.parametrize("model", [Notes, OwnNotes])
 def test_times_are_calculated_with(postgres_engine: Engine, model: Any) -> None:
-    Base.metadata.create_all(postgres_engine)
     happen(postgres_engine, "a", Noted(on=ON, at=AT))
     with Session(postgres_engine) as session:
         session.add(Holiday(id=1, on=ON))
@@ -157,7 +160,6 @@ def test_times_are_calculated_with(postgres_engine: Engine, model: Any) -> None:
 
 
 def test_a_key_has_a_length_and_the_error_says_so(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     happen(postgres_engine, "v", Visited(url="https://example.org/" + "a" * 280))
     with pytest.raises(ReadModelError, match=r"the key, url, is longer than the 255 characters .* __tablename__") as caught:
         ReadModelManager(postgres_engine, Base).catch_up(Visits)

@@ -246,6 +246,7 @@ DAMAGES: list[tuple[Callable[[Copy], int], set[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "broken"), [pytest.param(*each, id=each[0].__name__) for each in DAMAGES])
 def test_a_fault_is_found_by_whoever_guarantees_that_it_is_not(
     copied: Copy, damage: Callable[[Copy], int], broken: set[str]

@@ -17,6 +17,8 @@ from sa_eventsource import EmptyAggregateError
 from tests.orders import LINES, Account, Order, OrderPaid, OrderPlaced, OrderStatus, Warehouse
 from tests.session.helpers import note_elsewhere, place_order, state_of, stored_events, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 @pytest.mark.parametrize("listening", [False, True])
 def test_a_new_aggregate_takes_the_place_of_one_that_was_never_committed(database: Engine, *, listening: bool) -> None:

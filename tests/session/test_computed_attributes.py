@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine, event, func, inspect, select
+from sqlalchemy import Engine, MetaData, event, func, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column, query_expression, with_expression
 
 from sa_eventsource import AggregateRoot, DomainEvent, applies
+
+pytestmark = pytest.mark.slow_on_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,9 +87,13 @@ HEARD_BY: dict[str, Callable[[Session], None]] = {
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def threads(engine: Engine) -> Engine:
     """A database with the tables."""
-    Base.metadata.create_all(engine)
     return engine
 
 

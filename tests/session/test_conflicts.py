@@ -244,7 +244,6 @@ def test_the_error_is_a_stale_data_error(postgres: Engine) -> None:
 
 
 def test_a_conflict_on_sqlite(sqlite_engine: Engine) -> None:
-    Order.metadata.create_all(sqlite_engine)
     order_id = place_order(sqlite_engine)
     with Session(sqlite_engine, expire_on_commit=False) as session:
         order = session.get_one(Order, order_id)

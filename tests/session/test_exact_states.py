@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from sqlalchemy import Connection, Engine, create_engine, select, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotError, SnapshotWarning, applies, verify
@@ -144,9 +144,13 @@ STATES = STORED | NOT_STORED
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return ExactBase.metadata
+
+
+@pytest.fixture
 def walks(engine: Engine) -> Engine:
     """Engine on a database of each kind, with the tables."""
-    ExactBase.metadata.create_all(engine)
     return engine
 
 
@@ -186,7 +190,6 @@ def test_a_state_goes_on_from_a_snapshot_as_from_its_events(walks: Engine, name:
 
 @pytest.mark.parametrize(("name", "form"), [("dicts in jsonb's order", "object"), ("dicts in another order", "string")])
 def test_a_state_is_stored_as_an_object_where_jsonb_gives_that_back(postgres_engine: Engine, name: str, form: str) -> None:
-    ExactBase.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         walk = Walk(id="w")
         for each in (name, name):

@@ -12,6 +12,8 @@ from sa_eventsource import AggregateRoot, DomainEvent, EventDecodeError, applies
 from tests.orders import Base, Customer, Order
 from tests.session.helpers import place_order, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 IDS = ["a", "b", "c", "d"]
 
 

@@ -10,16 +10,22 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning, applies
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.events.event_types import changed
+from tests.parameters import slow_after
 from tests.session.fingerprint_cases import CHANGES, INDIGESTIBLE, SAME, TWINS
 
 
-@pytest.fixture(scope="module", params=["1", "2"])
+@pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture(scope="module", params=slow_after(1, ["1", "2"]))
 def fingerprints(request: pytest.FixtureRequest) -> dict[str, str | None]:
     """The fingerprints of all releases, from a process of its own in which hashes, and so the order of sets, are others."""
     command = [sys.executable, "-m", "tests.session.fingerprint_cases"]
@@ -110,7 +116,6 @@ class Unstorable(AggregateRoot, Base):
     ("kind", "reason"), [(Locked, r"Locked\._counted → LOCK: a _thread\.lock"), (Unstorable, "Pydantic cannot store its state")]
 )
 def test_a_class_without_a_fingerprint_is_read_from_its_events_and_warns_once(engine: Engine, kind: Any, reason: str) -> None:
-    Base.metadata.create_all(engine)
     changed()  # whatever was digested in an earlier test is digested anew
     with Session(engine) as session:
         aggregate = kind(id="one")

@@ -19,6 +19,8 @@ from sa_eventsource import EventRecord, ImmutableEventError, UnitOfWorkBypassErr
 from tests.orders import Base, Customer, Invoice, Order, OrderStatus
 from tests.session.helpers import place_order, stored_events, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 EVENTS: Any = inspect(event_record(Base)).local_table
 
 STATEMENTS: dict[str, Callable[[], Any]] = {

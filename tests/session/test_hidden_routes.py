@@ -35,6 +35,8 @@ from sa_eventsource import (
 )
 from sa_eventsource.time_ordered_ids import uuid7
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 class Base(DeclarativeBase):
     """The application's declarative base."""
@@ -99,6 +101,11 @@ ROW: dict[str, Any] = {
     "position": 99,
     "transaction_id": 1,
 }
+
+
+@pytest.fixture
+def tables() -> MetaData | None:
+    return None
 
 
 @pytest.fixture

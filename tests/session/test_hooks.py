@@ -14,6 +14,8 @@ from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventStore,
 from tests.orders import Account, Base, Customer, NoteAdded, Order, OrderPlaced
 from tests.session.helpers import place_order, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 HOOKS = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
 INSTANCE_HOOKS = ("before_attach", "after_attach", "transient_to_pending", "pending_to_persistent")
 

@@ -25,7 +25,7 @@ from sa_eventsource import (
 from sa_eventsource.session.retry import retry_on_conflict
 from sa_eventsource.time_ordered_ids import uuid7
 from tests import PARTITIONS
-from tests.orders import Base, NoteAdded, Order, OrderPaid, ParcelScanned
+from tests.orders import NoteAdded, Order, OrderPaid, ParcelScanned
 from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
 
 MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -335,7 +335,6 @@ def test_append_behind_whatever_is_there_from_many_threads(postgres: Engine) -> 
 
 
 def test_a_repetition_is_recognised_when_no_time_was_given(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         session.add(Order.place(order_id="o-9"))
         session.commit()

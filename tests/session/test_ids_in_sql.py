@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 import pytest
-from sqlalchemy import ForeignKey, String, bindparam, case, cast, func, literal, select, text, tuple_
+from sqlalchemy import ForeignKey, MetaData, String, bindparam, case, cast, func, literal, select, text, tuple_
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -151,9 +151,13 @@ UUIDS = [UUID(int=number) for number in (1, 9, 10, 2**127, 2**128 - 1)]
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def database(engine: Engine) -> Engine:
     """An engine on a database with tickets, sessions and comments."""
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         for number in NUMBERS:
             _open(session, Ticket(id=number))
@@ -289,7 +293,6 @@ def test_uuid_ids_join_with_read_models(database: Engine, model: Any) -> None:
 
 
 def test_text_ids_stay_text(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         for name in ("1", "10", "9"):
             _open(session, Account(id=name))
@@ -335,7 +338,6 @@ _MANY = text("""
     ],
 )
 def test_a_value_is_found_by_the_index_of_the_log(postgres_engine: Engine, statement: Callable[[], Any]) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         session.execute(_MANY)
         session.execute(text("ANALYZE events"))
@@ -350,7 +352,6 @@ def test_a_value_is_found_by_the_index_of_the_log(postgres_engine: Engine, state
     "condition", [lambda: Ticket.id == 9, lambda: Ticket.id.in_([9]), lambda: Ticket.id > 9 - 1], ids=["==", "in", ">"]
 )
 def test_rows_grouped_by_the_id_are_asked_for_it_again(engine: Engine, condition: Any) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         for number in (8, 9):
             ticket = Ticket(id=number)
@@ -364,7 +365,6 @@ def test_rows_grouped_by_the_id_are_asked_for_it_again(engine: Engine, condition
 
 
 def test_a_load_by_id_that_others_listen_to_uses_the_index_too(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         _open(session, Ticket(id=9))
         session.commit()
@@ -445,7 +445,6 @@ SUBCLASSES = [
 def test_a_value_of_a_subclass_is_stored_as_the_plain_value_that_it_equals(
     engine: Engine, kind: Any, value: Any, plain: Any
 ) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         aggregate = kind(id=value)
         assert type(aggregate.id) is type(plain)
@@ -473,7 +472,6 @@ def test_a_value_of_a_subclass_is_stored_as_the_plain_value_that_it_equals(
 
 
 def test_a_value_that_does_not_equal_what_would_come_back_is_refused(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     value = Folded("Mixed")
     with pytest.raises(AggregateIdError, match="would come back as 'Mixed'"):
         Account(id=value)

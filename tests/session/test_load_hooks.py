@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine, event, inspect, select, text
+from sqlalchemy import Engine, MetaData, event, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -26,6 +26,8 @@ from sqlalchemy.orm import (
 from sa_eventsource import AggregateRoot, DomainEvent, EventDecodeError, applies
 from tests.session.helpers import kinds_of_statements, selects
 from tests.statement_log import record_statements
+
+pytestmark = pytest.mark.slow_on_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,9 +80,13 @@ class Label(ShelfBase):
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return ShelfBase.metadata
+
+
+@pytest.fixture
 def shelves(engine: Engine) -> Engine:
     """Engine on a database of each kind, with ten shelves; s-0 has one book, s-9 has ten."""
-    ShelfBase.metadata.create_all(engine)
     with Session(engine) as session:
         for number in range(10):
             shelf = Shelf(id=f"s-{number}")
@@ -173,7 +179,6 @@ async def test_so_it_does_in_an_asynchronous_session(async_engine: AsyncEngine) 
 
 
 def test_many_are_read_some_hundred_at_once(sqlite_engine: Engine) -> None:
-    ShelfBase.metadata.create_all(sqlite_engine)
     with Session(sqlite_engine) as session:
         for number in range(2 * READ_AT_ONCE + 1):
             shelf = Shelf(id=f"s-{number:04}")

@@ -15,6 +15,8 @@ from tests.orders import Customer, Invoice, Order, OrderStatus
 from tests.processes import finish
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, selects, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 def test_get_returns_none_and_get_one_raises_for_an_unknown_id(database: Engine) -> None:
     with Session(database) as session:
@@ -24,7 +26,6 @@ def test_get_returns_none_and_get_one_raises_for_an_unknown_id(database: Engine)
 
 
 def test_get_may_be_the_first_thing_a_process_does(sqlite_engine: Engine) -> None:
-    Order.metadata.create_all(sqlite_engine)
     order_id = place_order(sqlite_engine)
     program = (
         "import sys; from sqlalchemy import create_engine; from sqlalchemy.orm import Session; from tests.orders import Order\n"

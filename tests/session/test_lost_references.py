@@ -13,6 +13,8 @@ from sqlalchemy.orm import InstanceState, Session, make_transient
 from tests.orders import Order
 from tests.session.helpers import place_order, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 class OwnError(Exception):
     """The application's own."""

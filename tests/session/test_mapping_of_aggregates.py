@@ -13,6 +13,8 @@ from sa_eventsource import AggregateIdError, UnhandledEventError
 from tests.orders import Account, ExpressOrder, Invoice, Order, OrderStatus, ParcelScanned, Warehouse
 from tests.session.helpers import kinds_of_statements, place_order, selects, stored_events
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 _TEXT_IDS = ["o-1", "x" * 255, "schräg/日本語 🙂", "O'Brien; --", "1", " "]
 _SOME_ID = UUID("9f1c2d3e-0000-4000-8000-000000000001")
 

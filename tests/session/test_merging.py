@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, inspect
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, foreign, mapped_column, relationship
+from sqlalchemy.orm import Mapped, Session, foreign, mapped_column, relationship
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, UnitOfWorkBypassError, applies
-from tests.orders import Account, Order, OrderPaid, OrderPlaced, OrderStatus
+from tests.orders import Account, Base, Order, OrderPaid, OrderPlaced, OrderStatus
 from tests.session.helpers import note_elsewhere, place_order, state_of, stored_types
+
+pytestmark = pytest.mark.slow_on_sqlite
 
 
 def test_merge_of_a_detached_aggregate_is_refused_with_advice(database: Engine) -> None:
@@ -67,18 +69,14 @@ def test_merge_of_pending_events_is_refused_where_the_log_has_come_to_the_same_v
     assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
 
 
-class Desk(DeclarativeBase):
-    """Base of an aggregate and an entity that refers to it, so that merging the one cascades to the other."""
-
-
 class Opened(DomainEvent):
     """A case was opened."""
 
     __event_type__ = "merging.Opened"
 
 
-class Case(AggregateRoot, Desk):
-    """What a letter is about."""
+class Case(AggregateRoot, Base):
+    """What a letter is about: merging the one cascades to the other."""
 
     __aggregate_type__ = "merging.Case"
     events: int = 0
@@ -88,7 +86,7 @@ class Case(AggregateRoot, Desk):
         self.events += 1
 
 
-class Letter(Desk):
+class Letter(Base):
     """An ordinary entity."""
 
     __tablename__ = "letters"
@@ -105,7 +103,6 @@ def happen(engine: Engine) -> None:
 
 @pytest.mark.parametrize("change", ["none", "pending", "pending at the same version", "stale"])
 def test_merge_of_an_entity_that_refers_to_an_aggregate_loses_none_of_its_events(engine: Engine, change: str) -> None:
-    Desk.metadata.create_all(engine)
     with Session(engine) as session:
         case = Case(id="c")
         case.apply_event(Opened())

@@ -27,6 +27,8 @@ from tests.orders import Base, NoteAdded, Order
 from tests.parameters import plainly
 from tests.session.helpers import place_order, stored_events
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -8,12 +8,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, MetaData
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from sa_eventsource import AggregateRoot, DomainEvent, applies
 from tests.statement_log import record_statements
+
+pytestmark = pytest.mark.slow_on_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,11 @@ class Moved(DomainEvent):
     """A ticket was moved."""
 
     __event_type__ = "pickles.Moved"
+
+
+@pytest.fixture
+def tables() -> MetaData | None:
+    return None
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, MetaData, create_engine, event, text
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import DeclarativeBase, Session, make_transient, make_transient_to_detached
 from sqlalchemy.orm.exc import DetachedInstanceError
@@ -14,6 +14,8 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from sa_eventsource import AggregateRoot, CorruptStreamError, DomainEvent, EmptyAggregateError, applies
 from sa_eventsource.aggregates import definition_of
 from tests.databases import configure_sqlite
+
+pytestmark = pytest.mark.slow_on_sqlite
 
 
 class WalletBase(DeclarativeBase):
@@ -77,9 +79,13 @@ class EmptyWallet(Wallet):
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return WalletBase.metadata
+
+
+@pytest.fixture
 def wallets(engine: Engine) -> Engine:
     """Engine on a database of each kind, with the tables."""
-    WalletBase.metadata.create_all(engine)
     return engine
 
 
@@ -265,7 +271,6 @@ def test_row_hooks_get_the_connection_of_the_shard(tmp_path: Path) -> None:
 
 
 def test_a_base_that_the_log_does_not_have_is_an_error_and_no_state(postgres_engine: Engine) -> None:
-    WalletBase.metadata.create_all(postgres_engine)
     store(postgres_engine, 1, 2)
     with Session(postgres_engine) as session:
         wallet = session.get_one(Wallet, "w")

@@ -10,7 +10,6 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from tests import PARTITIONS
-from tests.orders import Base
 from tests.session.helpers import place_order, stored_events
 
 NEW = {"event_id": uuid4().hex, "aggregate_id": "o-2", "position": 77}
@@ -25,7 +24,6 @@ UNIQUE = MEETINGS if PARTITIONS is None else ["by stream and version"]
 
 @pytest.fixture
 def log(sqlite_engine: Engine) -> Engine:
-    Base.metadata.create_all(sqlite_engine)
     place_order(sqlite_engine, "o-1")
     return sqlite_engine
 

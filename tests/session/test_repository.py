@@ -24,6 +24,8 @@ from sa_eventsource import (
 from tests.orders import Account, MoneyDeposited, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
 from tests.session.helpers import note_elsewhere, place_order, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -18,9 +18,11 @@ from sa_eventsource import AggregateRoot, EventSourcedRepository, applies
 from sa_eventsource.aggregates import books_of, definition_of
 from sa_eventsource.store import Appended, StreamAppend
 from sa_eventsource.store.snapshots import write_snapshots
-from tests.orders import Account, AccountOpened, Base, MoneyDeposited
+from tests.orders import Account, AccountOpened, MoneyDeposited
 from tests.processes import finish
 from tests.session.helpers import state_of
+
+pytestmark = pytest.mark.slow_on_sqlite
 
 
 def _deposit(engine: Engine, deposits: int, *, flush_each: bool = False) -> Any:
@@ -237,7 +239,6 @@ def test_another_release_reads_the_same_log_without_misreading_the_snapshot(data
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25, deadline=None)
 @given(amounts=st.lists(st.decimals(0, 1000, places=2), max_size=23), cuts=st.sets(st.integers(0, 23)))
 def test_replay_equals_snapshot_and_tail(sqlite_engine: Engine, amounts: list[Decimal], cuts: set[int]) -> None:
-    Base.metadata.create_all(sqlite_engine)
     with Session(sqlite_engine) as session:
         account = Account.open()
         session.add(account)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import Field
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import Engine, MetaData, create_engine, event, select, text
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.schema import CreateSchema
 
@@ -57,6 +57,11 @@ FORBIDDEN = -1
 TABLES = tables_on(LogBase.metadata)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ("a", "b", "c")
+
+
+@pytest.fixture
+def tables() -> MetaData | None:
+    return None
 
 
 @pytest.fixture(params=["postgresql", "postgresql tenant", "sqlite", "sqlite tenant"])

@@ -23,6 +23,8 @@ from sa_eventsource import (
 from tests.orders import Base, NoteAdded, Order, OrderPlaced, OrderStatus, OrderViewed
 from tests.session.helpers import place_order, state_of, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 class MeterRead(DomainEvent):
     """A meter was read."""

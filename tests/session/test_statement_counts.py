@@ -32,7 +32,6 @@ def test_a_commit_of_new_aggregates_is_one_insert(postgres: Engine, aggregates: 
 
 
 def test_a_commit_on_sqlite_is_one_insert_too(sqlite_engine: Engine, request: pytest.FixtureRequest) -> None:
-    Order.metadata.create_all(sqlite_engine)
     with Session(sqlite_engine) as session:
         orders = [Order.place() for _ in range(5)]
         for order in orders:

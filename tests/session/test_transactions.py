@@ -16,6 +16,8 @@ from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, EventSo
 from tests.orders import Base, Customer, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -209,7 +211,6 @@ def _calls(work: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("within", ["transaction", "savepoint"])
 def test_a_savepoint_costs_the_same_however_many_came_before(sqlite_engine: Engine, within: str) -> None:
-    Base.metadata.create_all(sqlite_engine)
     held: list[Order] = []
 
     def savepoint(session: Session) -> None:

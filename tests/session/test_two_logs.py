@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, MetaData
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
@@ -21,6 +21,8 @@ from sa_eventsource import (
     EventStore,
 )
 from tests.statement_log import record_statements
+
+pytestmark = pytest.mark.slow_on_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,6 +62,11 @@ class Bill(AggregateRoot, Billing):
 
 
 BOTH: tuple[type[Any], ...] = (Sale, Bill)
+
+
+@pytest.fixture
+def tables() -> MetaData | None:
+    return None
 
 
 @pytest.fixture

@@ -254,6 +254,7 @@ def test_another_axis_is_refused(database: Engine, wrong: Any) -> None:
 _days = st.integers(min_value=0, max_value=9)
 
 
+@pytest.mark.slow_on_sqlite
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples)
 @given(times=st.lists(st.tuples(_days, st.one_of(_days, st.just(NOW))), max_size=13))
 def test_both_axes_are_the_fold_over_the_events_that_were_there(database: Engine, times: Times) -> None:
@@ -264,6 +265,7 @@ def test_both_axes_are_the_fold_over_the_events_that_were_there(database: Engine
                 assert _found(session, moment, axis) == _known(times, moment, axis)
 
 
+@pytest.mark.slow_on_sqlite
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples)
 @given(times=st.lists(st.tuples(_days, _days), max_size=9))
 def test_a_later_moment_never_knows_less(database: Engine, times: Times) -> None:

@@ -24,6 +24,8 @@ from sa_eventsource.session.retry import retry_on_conflict
 from tests.orders import NoteAdded, Order
 from tests.session.helpers import note_elsewhere, place_order, stored_types
 
+pytestmark = pytest.mark.slow_on_sqlite
+
 
 @contextmanager
 def begun(engine: Engine) -> Iterator[Session]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine
 
 from tests.databases import DatabasePool, EmbeddedServer, configure_sqlite
 from tests.twin.worlds import create_tables
@@ -31,11 +31,10 @@ def engines_on_postgresql(url: str, **options: Any) -> Iterator[tuple[Engine, En
 
 @contextmanager
 def engines_on_sqlite(folder: Path) -> Iterator[tuple[Engine, Engine]]:
-    """Two engines, each on a file of its own, whose writes do not wait for the disk."""
+    """Two engines, each on a file of its own."""
     engines = [create_engine(f"sqlite:///{folder / name}.db", connect_args={"timeout": 0}) for name in ("aggregates", "twins")]
     for engine in engines:
         configure_sqlite(engine)
-        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF").close())
         create_tables(engine)
     try:
         yield engines[0], engines[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, MetaData, create_engine, make_url, text
 
 from sa_eventsource import verify
 from tests import PARTITIONS
@@ -17,9 +17,13 @@ def found(engine: Engine) -> list[str]:
     return [str(each) for each in verify(engine, Base).findings if each.check == "immutability"]
 
 
+@pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
 @pytest.mark.parametrize("name", POSTGRESQL)
 def test_damaged_triggers_on_postgresql_are_found(postgres_engine: Engine, name: str) -> None:
-    Base.metadata.create_all(postgres_engine)
     buy(postgres_engine, "b-1", 1)
     assert found(postgres_engine) == []
     damage(postgres_engine, name)
@@ -32,7 +36,6 @@ def test_damaged_triggers_on_postgresql_are_found(postgres_engine: Engine, name:
 
 @pytest.mark.parametrize("name", SQLITE)
 def test_damaged_triggers_on_sqlite_are_found(sqlite_engine: Engine, name: str) -> None:
-    Base.metadata.create_all(sqlite_engine)
     buy(sqlite_engine, "b-1", 1)
     assert found(sqlite_engine) == []
     damage(sqlite_engine, name)
@@ -41,7 +44,6 @@ def test_damaged_triggers_on_sqlite_are_found(sqlite_engine: Engine, name: str) 
 
 
 def test_each_fault_is_named(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     damage(postgres_engine, "the trigger disabled")
     damage(postgres_engine, "the trigger on TRUNCATE dropped")
     disabled, missing = (each for each in found(postgres_engine) if " on the partition " not in each)
@@ -50,7 +52,6 @@ def test_each_fault_is_named(postgres_engine: Engine) -> None:
 
 
 def test_an_emptied_function_is_named(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     damage(postgres_engine, "the function emptied")
     named = [each.split(": ")[2].split(",")[0] for each in found(postgres_engine)]
     assert named == ["function events_immutable()"] * 2 * (1 + (PARTITIONS or 0))
@@ -69,7 +70,6 @@ def role(postgres_engine: Engine) -> Iterator[str]:
 
 @pytest.mark.parametrize("setting", ["session_replication_role = replica", "sa_eventsource.allow_event_changes = on"])
 def test_a_setting_that_opens_the_log_to_a_role_is_found(postgres_engine: Engine, role: str, setting: str) -> None:
-    Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         here = connection.scalar(text("SELECT current_database()"))  # for all databases, other tests would find it too
         connection.execute(text(f"ALTER ROLE {role} IN DATABASE {here} SET {setting}"))
@@ -80,7 +80,6 @@ def test_a_setting_that_opens_the_log_to_a_role_is_found(postgres_engine: Engine
 
 @pytest.mark.parametrize("setting", ["session_replication_role=replica", "sa_eventsource.allow_event_changes=on"])
 def test_a_setting_of_the_session_itself_is_found(postgres_engine: Engine, setting: str) -> None:
-    Base.metadata.create_all(postgres_engine)
     url = make_url(postgres_engine.url).update_query_dict({"options": f"-c {setting}"})
     engine = create_engine(url)
     assert [each.split(": ")[1] for each in found(engine)] == [setting.split("=", maxsplit=1)[0]]
@@ -88,7 +87,6 @@ def test_a_setting_of_the_session_itself_is_found(postgres_engine: Engine, setti
 
 
 def test_what_may_rewrite_appended_events_is_a_warning(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         connection.execute(
             text("CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.event_type := ''X''; RETURN NEW; END'")
@@ -110,7 +108,6 @@ _OF_PARTITIONS = [_CONSTRAINTS[0], "event_id, aggregate_id"]
 
 @pytest.mark.parametrize("columns", _CONSTRAINTS if PARTITIONS is None else _OF_PARTITIONS)
 def test_a_constraint_of_the_log_that_is_missing_is_found(postgres_engine: Engine, columns: str) -> None:
-    Base.metadata.create_all(postgres_engine)
     name = "events_pkey" if columns.startswith("event_id") else f"events_{columns.replace(', ', '_')}_key"
     assert verify(postgres_engine, Base).findings == ()
     with postgres_engine.begin() as connection:
