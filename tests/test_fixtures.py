@@ -2,7 +2,7 @@
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine, inspect, make_url, text
+from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, String, Table, create_engine, inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.databases import DatabasePool
@@ -65,6 +65,59 @@ def test_a_database_lent_again_is_as_new(postgres_url: str) -> None:
     with pytest.raises(psycopg.OperationalError):
         forgotten.execute("SELECT 1")
     forgotten.close()
+    pool.close()
+
+
+_TABLES = MetaData()
+_PARENT = Table("parents", _TABLES, Column("id", Integer, primary_key=True), Column("name", String, index=True))
+_CHILD = Table("children", _TABLES, Column("id", Integer, ForeignKey("parents.id"), primary_key=True, autoincrement=False))
+_ROWS = ("INSERT INTO parents (name) VALUES ('a')", "INSERT INTO children VALUES (1)")
+
+
+def test_a_database_with_tables_is_lent_again_without_rows(postgres_url: str) -> None:
+    pool = DatabasePool(postgres_url)
+    with pool.database(_TABLES) as url:
+        _run(url, *_ROWS)
+    with pool.database(_TABLES) as again:
+        assert again == url
+        assert _run(again, "SELECT count(*) FROM parents") == [(0,)]
+        assert _run(again, *_ROWS, "SELECT id FROM parents") == [(1,)]
+    with pool.database() as empty:
+        assert empty != url
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP INDEX ix_parents_name",
+        "ALTER TABLE parents ALTER name SET NOT NULL",
+        "ALTER TABLE parents DISABLE TRIGGER ALL",
+        "ALTER SEQUENCE parents_id_seq INCREMENT 2",
+        "GRANT SELECT ON parents TO PUBLIC",
+        "CREATE SCHEMA billing",
+        "CREATE PUBLICATION everything FOR ALL TABLES",
+    ],
+)
+def test_whose_tables_a_test_has_altered_is_not_lent_as_one_with_these_tables(postgres_url: str, statement: str) -> None:
+    pool = DatabasePool(postgres_url)
+    with pool.database(_TABLES) as url:
+        _run(url, statement)
+    with pool.database() as emptied:
+        assert _run(emptied, _CATALOGUE)[1][4] == 0
+        with pool.database(_TABLES) as other:
+            assert other != url
+    pool.close()
+
+
+def test_a_metadata_that_has_got_a_table_gets_a_database_with_it(postgres_url: str) -> None:
+    pool, tables = DatabasePool(postgres_url), MetaData()
+    Table("one", tables, Column("id", Integer, primary_key=True))
+    with pool.database(tables):
+        pass
+    Table("two", tables, Column("id", Integer, primary_key=True))
+    with pool.database(tables) as url:
+        assert _run(url, "SELECT count(*) FROM two") == [(0,)]
     pool.close()
 
 
