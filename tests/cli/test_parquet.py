@@ -187,6 +187,7 @@ def test_a_payload_is_there_letter_by_letter(sqlite_engine: Engine) -> None:
     file = exported_file(sqlite_engine)
     assert parquet.read_table(file)["event_data"].to_pylist() == ['{\r\n  "a": 1.50\n}']
     Base.metadata.drop_all(sqlite_engine)
+    Base.metadata.create_all(sqlite_engine)
     imported_file(sqlite_engine, file)
     assert parquet.read_table(exported_file(sqlite_engine))["event_data"].to_pylist() == ['{\r\n  "a": 1.50\n}']
 

@@ -23,7 +23,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from sqlalchemy import Engine, MetaData, insert, select
+from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -264,11 +264,6 @@ def store(engine: Engine, aggregate: type[Any], event_type: str, payload: dict[s
         )
 
 
-@pytest.fixture
-def tables() -> MetaData:
-    return Base.metadata
-
-
 @pytest.mark.parametrize("own_table", [False, True], ids=["shared table", "own table"])
 @pytest.mark.parametrize("what", CASES)
 def test_every_way_reads_it_as_the_class_does(engine: Engine, what: str, own_table: bool) -> None:
@@ -296,6 +291,7 @@ def test_every_way_reads_it_as_the_class_does(engine: Engine, what: str, own_tab
         )
 
     strong, eventual = declare("strong"), declare("eventual")
+    Base.metadata.create_all(engine)
 
     def value(model: Any) -> Any:
         with Session(engine) as session:
@@ -358,6 +354,7 @@ class Sums(ReadModel, Base):
 
 
 def test_events_of_both_kinds_meet_in_one_row(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
     with Session(engine) as session:
         session.add(account := Account(id="x"))
         account.apply_event(Starred(value=Decimal("1.5")))

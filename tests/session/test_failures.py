@@ -14,6 +14,7 @@ from tests.session.helpers import place_order, stored_events, stored_types
 
 
 def test_without_tables_the_databases_own_error_names_the_table(engine: Engine) -> None:
+    Base.metadata.drop_all(engine)
     order = Order.place()
     with Session(engine) as session:
         session.add(order)

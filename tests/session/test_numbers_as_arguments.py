@@ -92,6 +92,7 @@ def test_append_takes_whole_numbers_of_every_kind(database: Engine, value: Any) 
     with Session(database) as session:
         repository = EventSourcedRepository(session, Order)
         assert repository.append(order_id, [NoteAdded(text="n")], expected_version=value) == 3
+        session.commit()
         with pytest.raises(ConcurrencyError) as caught:
             repository.append(order_id, [NoteAdded(text="n")], expected_version=value)
         assert (caught.value.expected_version, caught.value.actual_version) == (2, 3)
