@@ -23,7 +23,7 @@ from sa_eventsource.aggregates.instance import (
     session_side,
 )
 from sa_eventsource.aggregates.mapper_arguments import given_to, set_aside
-from sa_eventsource.aggregates.own_methods import keep_own_methods, refuse_generated_constructor
+from sa_eventsource.aggregates.own_methods import keep_own_methods, refuse_base_first
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.arguments import check_moment_of_event, check_uuid
 from sa_eventsource.class_options import Kind, check_options
@@ -290,9 +290,9 @@ def _check_given(occurred_at: datetime | None, event_id: UUID | None) -> None:
 
 def _collect(cls: type[AggregateRoot[Any]]) -> None:
     if "__state_fields__" not in vars(cls):
+        refuse_base_first(cls, AggregateRoot)
         check_options(cls, cls._kind)
         reserved = frozenset(name for name in dir(AggregateRoot) if not name.startswith("_"))
-        refuse_generated_constructor(cls, AggregateRoot)
         fields = StateFields(cls, load_missing_state, reserved=reserved)
         handlers = Handlers(cls)
         cls.__state_fields__, cls.__event_handlers__ = fields, handlers
@@ -301,11 +301,7 @@ def _collect(cls: type[AggregateRoot[Any]]) -> None:
 
 
 def _define(cls: Any) -> AggregateDefinition:
-    if "__state_fields__" not in vars(cls) and "__dataclass_params__" in vars(cls):
-        raise DeclarationError(
-            f"{cls.__name__} was made a dataclass by its MappedAsDataclass base before it became an aggregate. Put AggregateRoot "
-            f"first: class {cls.__name__}(AggregateRoot, Base)."
-        )
+    _collect(cls)
     metadata = getattr(cls, "metadata", None)
     if metadata is None:
         raise DeclarationError(
@@ -313,7 +309,6 @@ def _define(cls: Any) -> AggregateDefinition:
             f"maps it, write metadata = mapper_registry.metadata in {cls.__name__}."
         )
     check_base(cls, metadata)
-    _collect(cls)
     aggregate_type, id_type = vars(cls).get("__aggregate_type__", cls.__name__), _id_type(cls)
     check_names(cls, aggregate_type, id_type)
     definition = AggregateDefinition(

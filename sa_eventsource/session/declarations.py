@@ -46,13 +46,6 @@ def instrumented(mapper: Mapper[Any], class_: type[Any]) -> None:
 def _refuse_other_mappings(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Refuse an aggregate that is being mapped to a table, imperatively or by a decorator, or before its declaration is read."""
     if "__aggregate_definition__" not in vars(class_):
-        parent = next((base for base in class_.__mro__ if "__aggregate_definition__" in vars(base)), None)
-        if parent is not None:
-            bases = ", ".join(each.__name__ for each in parent.__bases__ if each is not AggregateRoot)
-            raise DeclarationError(
-                f"{class_.__name__} inherits from {parent.__name__}, which names its declarative base before AggregateRoot, and so "
-                f"is mapped before AggregateRoot has read what it declares. Write class {parent.__name__}(AggregateRoot, {bases})."
-            )
         raise DeclarationError(
             f"{class_.__name__} is mapped to {mapper.local_table}, but an aggregate is mapped to its own events. Declare it as "
             f"class {class_.__name__}(AggregateRoot, Base), without a table."

@@ -86,36 +86,6 @@ def _with_declarative_base() -> tuple[Any, Any]:
     return Account, Customer
 
 
-def _with_base_first() -> tuple[Any, Any]:
-    class Base(DeclarativeBase):
-        pass
-
-    class Account(Base, AggregateRoot):
-        owner: str = ""
-        balance: int = 0
-
-        def open(self, owner: str) -> None:
-            self.apply_event(AccountOpened(owner=owner))
-
-        def deposit(self, amount: int) -> None:
-            self.apply_event(MoneyDeposited(amount=amount))
-
-        @applies(AccountOpened)
-        def _opened(self, event: AccountOpened) -> None:
-            self.owner = event.owner
-
-        @applies(MoneyDeposited)
-        def _deposited(self, event: MoneyDeposited) -> None:
-            self.balance += event.amount
-
-    class Customer(Base):
-        __tablename__ = "customers"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        name: Mapped[str]
-
-    return Account, Customer
-
-
 def _with_legacy_function() -> tuple[Any, Any]:
     base: Any = declarative_base()
 
@@ -270,7 +240,6 @@ def _with_mixin_and_abstract_layer() -> tuple[Any, Any]:
 
 STYLES = (
     _with_declarative_base,
-    _with_base_first,
     _with_legacy_function,
     _with_registry_decorator,
     _with_generated_base,
@@ -436,18 +405,6 @@ def test_a_subclass_of_an_aggregate_has_streams_of_its_own(engine: Engine) -> No
         assert session.get_one(SavingsAccount, "a-1").balance == 2
         assert [type(each) for each in session.scalars(select(account_class))] == [account_class]
         assert [type(each) for each in session.scalars(select(SavingsAccount))] == [SavingsAccount]
-
-
-def test_a_dataclass_base_must_not_come_first() -> None:
-    """A ``MappedAsDataclass`` base that comes first would write its constructor over the aggregate's, and is refused."""
-
-    class Base(MappedAsDataclass, DeclarativeBase):
-        pass
-
-    with pytest.raises(DeclarationError, match=r"class Account\(AggregateRoot, Base\)"):
-
-        class Account(Base, AccountMethods):
-            pass
 
 
 def test_a_dataclass_aggregate_keeps_the_constructor_of_aggregates() -> None:
