@@ -12,10 +12,10 @@ from sa_eventsource.commands.command_rows import CommandRows
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import (
     MAX_NAME_LENGTH,
+    all_tables,
     check_async_session,
     session_of,
     tables_of_base,
-    tables_with_commands,
 )
 from sa_eventsource.time_ordered_ids import uuid7
 from sa_eventsource.workers import announce_commit
@@ -179,7 +179,7 @@ def _tables(session: Session, base: Any) -> EventSourceTables:
     of_command: EventSourceTables | None = session.info.get(TABLES)
     if of_command is not None:
         return of_command
-    known = tables_with_commands()
+    known = [each for each in all_tables() if each.commands is not None]
     if len(known) == 1:
         return known[0]
     if known:

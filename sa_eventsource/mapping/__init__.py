@@ -57,10 +57,10 @@ from sa_eventsource.mapping.streams import streams_of
 from sa_eventsource.mapping.tables import (
     EventSourceOptions,
     EventSourceTables,
+    all_tables,
     find_tables,
     is_events_table,
     tables_on,
-    tables_with_commands,
     tables_with_keys,
     undone_on_failure,
 )
@@ -96,6 +96,7 @@ __all__ = [
     "UtcDateTime",
     "UuidId",
     "add_index",
+    "all_tables",
     "as_json",
     "async_session_maker",
     "built_for",
@@ -138,7 +139,6 @@ __all__ = [
     "streams_of",
     "tables_of_base",
     "tables_on",
-    "tables_with_commands",
     "tables_with_keys",
     "trigger_faults",
     "undone_on_failure",

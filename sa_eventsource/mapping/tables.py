@@ -189,20 +189,17 @@ def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> 
     return tables
 
 
-_with_commands: WeakSet[EventSourceTables] = WeakSet()
+_all: WeakSet[EventSourceTables] = WeakSet()
 
 
-def tables_with_commands() -> list[EventSourceTables]:
-    """List the library's tables of each metadata that has one for commands."""
-    return list(_with_commands)
-
-
-_with_keys: WeakSet[EventSourceTables] = WeakSet()
+def all_tables() -> list[EventSourceTables]:
+    """List the library's tables of each metadata that has them."""
+    return list(_all)
 
 
 def tables_with_keys() -> list[EventSourceTables]:
     """List the library's tables of each metadata that has one for the keys of personal data."""
-    return list(_with_keys)
+    return [each for each in all_tables() if each.subject_keys is not None]
 
 
 def find_tables(metadata: MetaData) -> EventSourceTables | None:
@@ -310,10 +307,7 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     tables = EventSourceTables(
         options, events, projections, snapshots, projection_positions, parked_events, commands, keys, forgotten
     )
-    if commands is not None:
-        _with_commands.add(tables)
-    if keys is not None:
-        _with_keys.add(tables)
+    _all.add(tables)
     return tables
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import DeclarativeBase, Session
+import pytest
+from sqlalchemy import Engine, MetaData, inspect, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import (
     AggregateRoot,
+    DeclarationError,
     DomainEvent,
     EventSourceOptions,
+    ReadModel,
     ReadModelManager,
     RecordedEvent,
     Worker,
+    map_from_event,
     subscribe,
 )
 from sa_eventsource.mapping import find_tables, tables_of_base, tables_on
@@ -73,3 +77,68 @@ def test_a_base_that_is_asked_for_its_tables_has_them_under_its_own_names() -> N
     assert dict(Bare.metadata.tables) == {}
     assert tables_of_base("test", Bare).events.name == "bare_events"
     assert tables_on(Bare.metadata) is find_tables(Bare.metadata) is tables_of_base("test", Bare)
+
+
+class Parted(DomainEvent):
+    """What a read model takes, on this base or on another one."""
+
+    __event_type__ = "two_bases.Parted"
+
+
+def _part(engine: Engine, aggregate_class: type[Any]) -> None:
+    with Session(engine) as session:
+        session.add(parted := aggregate_class(id="one"))
+        parted.apply_event(Parted())
+        session.commit()
+
+
+def _base(metadata: MetaData | None = None) -> Any:
+    return type("Base", (DeclarativeBase,), {} if metadata is None else {"metadata": metadata})
+
+
+def _parcel(base: Any) -> Any:
+    class Parcel(AggregateRoot[str], base):  # type: ignore[misc]
+        __aggregate_type__ = "two_bases.Parcel"
+        __ignored_events__ = (Parted,)
+
+    return Parcel
+
+
+def _parcel_row(base: Any, consistency: str) -> Any:
+    class ParcelRow(ReadModel, base):  # type: ignore[misc]
+        __consistency__ = consistency  # type: ignore[assignment]
+        id: Mapped[str]
+        parted: Mapped[bool] = map_from_event({Parted: True})
+
+    return ParcelRow
+
+
+@pytest.mark.parametrize("first", ["aggregate", "model"])
+def test_a_strong_model_on_another_base_than_its_events_is_refused(first: str) -> None:
+    parcel, row = _parcel(_base()), _parcel_row(_base(), "strong")
+    for _ in range(2):
+        with pytest.raises(DeclarationError, match=r"ParcelRow is strong and takes Parted, an event of Parcel, .* on another base"):
+            inspect({"aggregate": parcel, "model": row}[first]).attrs.keys()  # as all that uses the class
+
+
+def test_an_eventual_model_on_another_base_follows_the_log_that_both_name(engine: Engine) -> None:
+    base, of_rows = _base(), _base()
+    parcel, row = _parcel(base), _parcel_row(of_rows, "eventual")
+    base.metadata.create_all(engine)
+    _part(engine, parcel)
+    assert ReadModelManager(engine, of_rows).catch_up() == 1
+    with Session(engine) as session:
+        assert session.scalars(select(row.id)).all() == ["one"]
+
+
+@pytest.mark.parametrize("shared", ["metadata", "event"])
+def test_a_strong_model_is_written_where_its_own_base_has_the_event(engine: Engine, shared: str) -> None:
+    base = _base()
+    on = _base(base.metadata) if shared == "metadata" else _base()
+    parcel, row = _parcel(base), _parcel_row(on, "strong")
+    if shared == "event":
+        parcel = _parcel(on)  # the aggregate of the other base has it, too
+    on.metadata.create_all(engine)
+    _part(engine, parcel)
+    with Session(engine) as session:
+        assert session.scalars(select(row.id)).all() == ["one"]
