@@ -1,7 +1,8 @@
 """The fingerprint of a read model's declaration: the same in every process, whatever addresses and hashes are there.
 
 Rows that were made under another declaration must be rebuilt, and a restart is no other declaration. So the declaration is written
-as a text first, by value, and what does not shape rows is left out: the validators in an annotation, for one.
+as a text first, by value, and what does not shape rows is left out: the validators in an annotation, the names that classes have in
+Python, and the modules that they lie in.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ def fingerprint_of(definition: ReadModelDefinition) -> str:
 
 def _written(value: Any) -> Any:
     """Write a part of the declaration as what JSON can hold."""
+    written: Any
     if isinstance(value, enum.Enum):
-        written: Any = [_place(type(value)), value.name]
+        written = _written(value.value)  # what is stored
     elif value is None or isinstance(value, bool | int | str):
         written = value
     elif isinstance(value, ValueType):
-        written = [value.kind, None if value.enum is None else _place(value.enum), _written(value.item)]
+        written = [value.kind, value.enum is not None, _written(value.item)]
     elif isinstance(value, Mapping):
         written = {str(name): _written(each) for name, each in value.items()}
     elif isinstance(value, list | tuple):
@@ -60,9 +62,5 @@ def _written(value: Any) -> Any:
     elif is_dataclass(value):
         written = [type(value).__name__, {each.name: _written(getattr(value, each.name)) for each in fields(value)}]
     else:
-        written = [_place(type(value)), str(value)]  # a constant, such as a Decimal or a date
+        written = [type(value).__name__, str(value)]  # a constant, such as a Decimal or a date
     return written
-
-
-def _place(klass: type[Any]) -> str:
-    return f"{klass.__module__}.{klass.__qualname__}"

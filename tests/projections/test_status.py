@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -420,6 +421,23 @@ def test_what_shapes_rows_changes_the_digest() -> None:
     ]
     assert len({declared(**each) for each in variants}) == len(variants)
     assert declared() == declared()
+
+
+def test_an_enumeration_counts_by_its_values_wherever_it_is_declared() -> None:
+    def digest(enumeration: type[Enum]) -> str:
+        fields = {"state": map_from_event({Ordered: next(iter(enumeration))})}
+        return declared(**fields, __annotations__={"customer": Mapped[str], "orders": Mapped[int], "state": Mapped[enumeration]})  # type: ignore[valid-type]
+
+    class State(Enum):
+        NEW = "new"
+
+    class Moved(Enum):
+        BEGUN = "new"
+
+    class Changed(Enum):
+        NEW = "begun"
+
+    assert digest(State) == digest(Moved) != digest(Changed)
 
 
 def test_the_error_is_told_in_the_line_that_says_it(postgres_engine: Engine) -> None:
