@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Index, Integer, and_, select
+from sqlalchemy import JSON, DefaultClause, Index, Integer, and_, select, text
 from sqlalchemy.orm import MappedColumn, mapped_column
 from sqlalchemy.types import NullType
 from typing_extensions import Format, get_annotations
@@ -15,13 +15,13 @@ from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import DOCUMENT, UtcDateTime, quoted
 from sa_eventsource.read_models.fields import Field, FieldDeclaration
 from sa_eventsource.read_models.read_model_definition import definition_of
-from sa_eventsource.read_models.row_types import column_type, document_value, typed_text
+from sa_eventsource.read_models.row_types import StoredList, column_type, document_value, typed_text
 from sa_eventsource.session import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Table
+    from sqlalchemy import Column, Table
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.read_models.fields import KeyPart
@@ -123,7 +123,17 @@ def _put_column(cls: type[Any], part: KeyPart | Field, *, nullable: bool, primar
         column.column.nullable = nullable
     elif isinstance(part, Field) and part.family == "evolved":
         column.column.nullable = nullable and column.column.nullable
+    if isinstance(part, Field) and not column.column.nullable and column.column.server_default is None:
+        _give_default(column.column, part)
     setattr(cls, part.name, column)
+
+
+def _give_default(column: Column[Any], field: Field) -> None:
+    """Let a column that joins a table which has rows begin with what the field holds before any event has set it."""
+    if field.family == "sum":
+        column.server_default = DefaultClause(text("0"))
+    elif field.family == "list" and isinstance(column.type, JSON | StoredList):
+        column.server_default = DefaultClause(text("'[]'"))
 
 
 def document_columns(definition: ReadModelDefinition, table: Table) -> Iterator[tuple[str, ColumnElement[Any]]]:

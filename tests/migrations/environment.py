@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from sqlalchemy import ForeignKey, Integer, MetaData
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, ReadModel, applies, map_from_event
-from sa_eventsource.read_models import append, count, day, max_, sum_
+from sa_eventsource.read_models import append, count, day, increment, max_, sum_
 
 
 class Base(DeclarativeBase):
@@ -114,7 +115,9 @@ class Environment:
         """Write the models and run ``alembic init`` with the template."""
         self.engine = engine
         self.module = module
-        (folder / f"{module}.py").write_text(MODELS.format(body=body, module=module))
+        self.body = body
+        self.folder = folder
+        self.write(MODELS)
         self.config = Config(str(folder / "alembic.ini"))
         command.init(self.config, str(folder / "migrations"), template=str(template_path()))
         self.config = Config(str(folder / "alembic.ini"))
@@ -122,6 +125,12 @@ class Environment:
         self.config.set_main_option("metadata", f"{module}:Base.metadata")
         self.config.set_main_option("sqlalchemy.url", engine.url.render_as_string(hide_password=False).replace("%", "%%"))
         self.versions = folder / "migrations" / "versions"
+
+    def write(self, models: str) -> None:
+        """Write the models, those of another release if there are some already."""
+        sys.modules.pop(self.module, None)
+        (self.folder / f"{self.module}.py").write_text(models.format(body=self.body, module=self.module))
+        importlib.invalidate_caches()
 
     @property
     def metadata(self) -> Any:

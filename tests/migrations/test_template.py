@@ -26,7 +26,7 @@ from pytest_alembic.tests import (
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from tests.migrations.environment import Environment
+from tests.migrations.environment import MODELS, Environment
 from tests.processes import finish
 
 # Alembic says that it cannot compare indexes on expressions on SQLite, and leaves them alone.
@@ -123,6 +123,39 @@ def test_a_missing_trigger_is_found(environment: Environment) -> None:
     assert "op.create_event_immutability('events')" in environment.revise("trigger")
     environment.upgrade()
     assert environment.difference() == []
+
+
+def test_fields_that_count_and_collect_join_a_table_that_has_rows(environment: Environment) -> None:
+    declared = {
+        "labels": 'Mapped[list[str]] = map_from_event(ParcelWeighed, reduce=append("label"))',
+        "weight": "Mapped[Decimal] = map_from_event(ParcelWeighed, reduce=sum_())",
+        "number": "Mapped[int] = map_from_event(ParcelWeighed, reduce=count())",
+        "grams": "Mapped[int] = map_from_event({{ParcelWeighed: increment(2)}}, column=mapped_column(Integer, nullable=False))",
+    }
+    before = (
+        MODELS
+        + """
+
+class Totals(ReadModel, Base):
+    __tablename__ = "totals"
+    customer: Mapped[int] = map_from_event(ParcelWeighed, key=True)
+    share: Mapped[float] = map_from_event(ParcelWeighed)
+"""
+    )
+    environment.write(before)
+    environment.revise()
+    environment.upgrade()
+    columns = "(customer, version, created_at, updated_at)"
+    with environment.engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO totals {columns} VALUES (1, 1, '2024-01-01 00:00:00+00', '2024-01-01 00:00:00+00')"))
+    environment.write(before + "".join(f"    {name}: {each}\n" for name, each in declared.items()))
+    environment.revise("more fields")
+    environment.upgrade()
+    with environment.engine.begin() as connection:
+        labels, *numbers = connection.execute(text("SELECT labels, weight, number, grams FROM totals")).one()
+    assert labels in ([], "[]")
+    assert numbers == [0, 0, 0]
+    assert "pass" in environment.revise("nothing")
 
 
 def test_schema_names_and_naming_convention_are_followed(tmp_path: Path, postgres_engine: Engine, module: str) -> None:
