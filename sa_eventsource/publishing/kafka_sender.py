@@ -8,6 +8,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from cloudevents.core.bindings.kafka import to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
 from sa_eventsource.publishing.messages import CORRELATION
 from sa_eventsource.publishing.outcomes import InDoubt, Outcome, described
@@ -16,13 +17,34 @@ from sa_eventsource.publishing.sender import Sender
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from aiokafka import AIOKafkaProducer
+
     from sa_eventsource.publishing.messages import Message
 
 _FORMAT = JSONFormat()
 
 
+class _ClosedOnFailure(AioKafkaFastProducerImpl):
+    """FastStream's, which leaves a client open that could not start."""
+
+    __slots__ = ()
+
+    async def connect(self, producer: AIOKafkaProducer, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().connect(producer, *args, **kwargs)
+        except BaseException:
+            await producer.stop()
+            raise
+
+
 class KafkaSender(Sender):
     """Sends by FastStream's ``publish()``; aiokafka makes batches of what is in flight together."""
+
+    async def connect(self) -> Any:
+        """Connect the broker; what a failure leaves of it is closed."""
+        if type(self.broker.config.producer) is AioKafkaFastProducerImpl:
+            self.broker.config.producer.__class__ = _ClosedOnFailure  # nobody else gets hold of the client
+        return await super().connect()
 
     async def send_through(self, _connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Send messages together."""

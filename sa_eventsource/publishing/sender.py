@@ -51,7 +51,7 @@ class Sender(ABC):
     async def _send_alone(self, message: Message) -> Outcome:
         try:
             if not _is_in_memory(self.broker):
-                await asyncio.wait_for(self.check(await self._connection()), self.timeout)
+                await asyncio.wait_for(self.check(await self.connect()), self.timeout)
         except Exception as error:  # noqa: BLE001 - nothing was sent yet
             return Delayed(described(error))
         (outcome,) = await self._send_together([message])
@@ -61,12 +61,17 @@ class Sender(ABC):
         try:
             if _is_in_memory(self.broker):
                 return await self.outcomes(self.publish, messages, judge=_is_of_the_process)
-            return await self.send_through(await self._connection(), messages)
+            return await self.send_through(await self.connect(), messages)
         except Exception as error:  # noqa: BLE001 - none of a client's errors says that a message is to blame, but for those it knows
             return [Delayed(described(error))] * len(messages)
 
-    async def _connection(self) -> Any:
-        return await asyncio.wait_for(self.broker.connect(), self.timeout)
+    async def connect(self) -> Any:
+        """Connect the broker; what a failure leaves of it is closed."""
+        try:
+            return await asyncio.wait_for(self.broker.connect(), self.timeout)
+        except Exception:
+            await self.close()  # part of it may be open, which the next attempt would leave as it is
+            raise
 
     async def outcomes(
         self,
