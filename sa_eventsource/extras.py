@@ -27,11 +27,11 @@ _MODULES = {
 
 
 @contextmanager
-def needs_extra(extra: str, part: str) -> Iterator[None]:
+def needs_extra(*extras: str, part: str) -> Iterator[None]:
     """Turn the error of an import that needs an extra into one that names it; errors of other imports stay as they are.
 
     Args:
-        extra: Name of the extra.
+        *extras: Name of the extra, or of several of which each brings what is needed.
         part: What needs it, for the message.
 
     Raises:
@@ -41,6 +41,6 @@ def needs_extra(extra: str, part: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
-        if module not in _MODULES[extra]:
+        if not any(module in _MODULES[extra] for extra in extras):
             raise
-        raise MissingExtraError(extra, part, module) from error
+        raise MissingExtraError(extras, part, module) from error

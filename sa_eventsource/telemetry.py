@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sa_eventsource.extras import needs_extra
 from sa_eventsource.observation import observe
 
-with needs_extra("telemetry", "sa_eventsource.telemetry"):
+with needs_extra("telemetry", part="sa_eventsource.telemetry"):
     from opentelemetry import metrics, trace
     from opentelemetry.metrics import CallbackOptions, Observation
 

@@ -24,7 +24,7 @@ sys.meta_path.insert(0, Without())
 try:
     {statement}
 except ImportError as error:
-    print(type(error).__name__, error.name, error.extra, error)
+    print(type(error).__name__, error.name, *error.extras, error)
 else:
     print("imported")
 """
@@ -47,13 +47,18 @@ def _without(*modules: str, statement: str) -> str:
         pytest.param("rich", "cli", "sa_eventsource.cli", marks=pytest.mark.slow),
         pytest.param("opentelemetry", "telemetry", "sa_eventsource.telemetry", marks=pytest.mark.slow),
         pytest.param("pyarrow", "parquet", "sa_eventsource.transfer.parquet", marks=pytest.mark.slow),
-        pytest.param("faststream", "rabbitmq", "sa_eventsource.publishing.faststream_inbox", marks=pytest.mark.slow),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, part: str) -> None:
     said = _without(module, statement=f"import {part}")
     assert said.startswith(f"MissingExtraError {module} {extra} ")
     assert f"needs {module}, which is not installed: pip install 'sa_eventsource[{extra}]'" in said
+
+
+def test_what_comes_with_each_broker_is_named_with_all_of_their_extras() -> None:
+    said = _without("faststream", statement="import sa_eventsource.publishing.faststream_inbox")
+    assert said.startswith("MissingExtraError faststream rabbitmq nats redis kafka ")
+    assert said.endswith("'sa_eventsource[rabbitmq]', or nats, redis, kafka in the place of rabbitmq, whichever you use")
 
 
 @pytest.mark.parametrize("program", ["-m", "/usr/bin/sa-eventsource"])
@@ -71,7 +76,7 @@ def test_the_core_needs_no_extra() -> None:
 
 
 def test_another_missing_module_is_not_taken_for_the_extra() -> None:
-    with pytest.raises(ModuleNotFoundError) as caught, needs_extra("retry", "this"):
+    with pytest.raises(ModuleNotFoundError) as caught, needs_extra("retry", part="this"):
         raise ModuleNotFoundError("No module named 'elsewhere'", name="elsewhere")
     assert not isinstance(caught.value, MissingExtraError)
 

@@ -7,7 +7,7 @@ from sa_eventsource.exceptions import MissingExtraError
 from sa_eventsource.extras import needs_extra
 
 try:
-    with needs_extra("cli", "the command line"):
+    with needs_extra("cli", part="the command line"):
         from sa_eventsource.cli.app import app
 except MissingExtraError as error:
     # Who runs it reads one line; who imports it gets the error. While Python looks for what `-m` names, that is what argv says.

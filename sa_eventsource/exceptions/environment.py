@@ -9,23 +9,27 @@ from sqlalchemy import exc as sa_exc
 from sa_eventsource.exceptions.base import EventSourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class MissingExtraError(EventSourceError, ModuleNotFoundError):
     """A part of the library needs a package that is not installed. Install the extra that brings it.
 
     Attributes:
-        extra: Name of the extra.
+        extras: Names of the extras that bring it; one is enough.
         part: What needs it.
         name: The module that is missing.
     """
 
-    def __init__(self, extra: str, part: str, module: str) -> None:
-        """Build the message from the extra and what needs it."""
-        self.extra = extra
+    def __init__(self, extras: Sequence[str], part: str, module: str) -> None:
+        """Build the message from the extras and what needs one of them."""
+        self.extras = tuple(extras)
         self.part = part
-        super().__init__(f"{part} needs {module}, which is not installed: pip install 'sa_eventsource[{extra}]'", name=module)
+        first, *others = self.extras
+        instead = f", or {', '.join(others)} in the place of {first}, whichever you use" if others else ""
+        super().__init__(
+            f"{part} needs {module}, which is not installed: pip install 'sa_eventsource[{first}]'{instead}", name=module
+        )
 
 
 class EventContextLostError(EventSourceError, RuntimeError):

@@ -6,7 +6,7 @@ Needs the ``alembic`` extra.
 from sa_eventsource.extras import needs_extra
 from sa_eventsource.migrations.template import template_path
 
-with needs_extra("alembic", "sa_eventsource.migrations"):
+with needs_extra("alembic", part="sa_eventsource.migrations"):
     from sa_eventsource.migrations import operations, partition_operations, recorded_at
     from sa_eventsource.migrations.autogenerate import render_item
 

@@ -12,7 +12,7 @@ from sa_eventsource.exceptions import AcknowledgementWarning
 from sa_eventsource.extras import needs_extra
 from sa_eventsource.publishing.inbox import Inbox
 
-with needs_extra("rabbitmq", "sa_eventsource.publishing.faststream_inbox"):  # or that of another broker
+with needs_extra("rabbitmq", "nats", "redis", "kafka", part="sa_eventsource.publishing.faststream_inbox"):
     from faststream import AckPolicy, Context, Depends
     from faststream.exceptions import AckMessage
 

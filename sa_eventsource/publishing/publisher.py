@@ -38,6 +38,7 @@ _SENDERS = {
 }
 """The extra and the class for each broker of FastStream. Only the module of the one that is used is imported."""
 
+_declared: WeakSet[Publisher] = WeakSet()
 _open: WeakSet[Publisher] = WeakSet()
 
 
@@ -101,7 +102,8 @@ class Publisher:
             timeout: For how many seconds to wait for the broker's next answer, before what has none is sent again.
 
         Raises:
-            DeclarationError: The name is taken or impossible; no event type is given; an option makes no sense.
+            DeclarationError: The name is taken or impossible; no event type is given; an option makes no sense; another publisher
+                has the broker.
             MissingExtraError: What the broker needs is not installed.
             TypeError: The broker is none of FastStream's.
         """
@@ -129,7 +131,18 @@ class Publisher:
         self._in_clear = personal_data == "clear"
         self.sender = _sender_for(broker)(broker, channel, timeout)
         self.place = _place_of_caller()
+        self._refuse_shared_broker()
         declare(self)
+        _declared.add(self)
+
+    def _refuse_shared_broker(self) -> None:
+        """Refuse a broker of another publisher, which opens and closes its connection, and whose AsyncAPI document it is."""
+        for other in list(_declared):
+            if other.broker is self.broker and other.name != self.name:
+                raise DeclarationError(
+                    f"publisher {self.name!r} has the broker object of publisher {other.name!r}, which opens and closes its "
+                    f"connection. Give each publisher an object of its own: broker={type(self.broker).__name__}(url)"
+                )
 
     @property
     def broker(self) -> Any:
@@ -261,7 +274,7 @@ def _sender_for(broker: Any) -> type[Sender]:
     for base in type(broker).__mro__:
         if base.__module__.startswith("faststream.") and base.__name__ in _SENDERS:
             extra, class_name = _SENDERS[base.__name__]
-            with needs_extra(extra, "publishing"):
+            with needs_extra(extra, part="publishing"):
                 module = import_module(f"sa_eventsource.publishing.{extra}_sender")
             found: type[Sender] = getattr(module, class_name)
             return found

@@ -9,7 +9,7 @@ from sa_eventsource.arguments import whole_number
 from sa_eventsource.extras import needs_extra
 from sa_eventsource.session.lost_races import is_conflict
 
-with needs_extra("retry", "retry_on_conflict"):
+with needs_extra("retry", part="retry_on_conflict"):
     from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 if TYPE_CHECKING:

@@ -299,4 +299,6 @@ def test_declarations_that_make_no_sense_are_refused() -> None:
         Publisher("publishing.none", Sold, broker="amqp://")
     with pytest.raises(DeclarationError, match="declared twice"):
         Publisher(NAME, Sold, broker=broker)
+    with pytest.raises(DeclarationError, match=f"has the broker object of publisher '{NAME}'.* broker=RabbitBroker"):
+        Publisher("publishing.none", Sold, broker=broker)
     assert not [each for each in consumers_on(tables_on(Base.metadata)) if each.name == "publishing.none"]

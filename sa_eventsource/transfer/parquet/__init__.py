@@ -2,7 +2,7 @@
 
 from sa_eventsource.extras import needs_extra
 
-with needs_extra("parquet", "sa_eventsource.transfer.parquet"):
+with needs_extra("parquet", part="sa_eventsource.transfer.parquet"):
     from sa_eventsource.transfer.parquet.parquet_export import export_parquet
     from sa_eventsource.transfer.parquet.parquet_import import import_parquet
 
