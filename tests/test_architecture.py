@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import sa_eventsource
@@ -74,6 +76,31 @@ def test_one_place_wires() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("listen", "listens_for")
     }
     assert listening == MAY_LISTEN
+
+
+def test_what_is_counted_is_written_in_one_way() -> None:
+    """``counted(1, "event")``: a plural behind a number that may be 1 is wrong then."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.JoinedStr) and _has_plural(node)
+    ]
+    assert wrong == []
+
+
+COUNTED = re.compile(r" (commands|events|models|partitions|rows|snapshots|streams|things|times)\b")
+
+
+def _has_plural(text: ast.JoinedStr) -> bool:
+    """Check for a plural right behind a value that is no constant of the module."""
+    return any(
+        isinstance(value, ast.FormattedValue)
+        and not (isinstance(value.value, ast.Name) and value.value.id.isupper())
+        and isinstance(behind, ast.Constant)
+        and COUNTED.match(str(behind.value)) is not None
+        for value, behind in pairwise(text.values)
+    )
 
 
 def _imported_modules(path: Path) -> list[tuple[str, int]]:

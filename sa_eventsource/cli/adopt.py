@@ -12,6 +12,7 @@ from sa_eventsource.checkpoints import adopt, cluster_identifier, read_checkpoin
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.cli.times import for_people
+from sa_eventsource.counting import counted
 from sa_eventsource.store import database_of
 
 
@@ -49,7 +50,9 @@ def adopt_log(
             number = adopt(session, target.base, last_position=last_position, keep=keep)
         except ValueError as error:
             raise UsageError(str(error)) from error
-    typer.echo(f"done; {number} events were given new transaction ids", err=True)
+    typer.echo(
+        f"done; {counted(number, 'event was given a new transaction id', 'events were given new transaction ids')}", err=True
+    )
 
 
 def _deed(last_position: int | None, *, keep: bool) -> str:
@@ -72,8 +75,8 @@ def _explain(target: Target, base: str) -> None:
     for name, checkpoint in checkpoints:
         if checkpoint.cluster is not None:
             by_cluster.setdefault(checkpoint.cluster, []).append(f"{name} (position {checkpoint.position})")
-    newest = f", the last of them at position {last}, recorded {for_people(recorded)}" if number else ""
-    lines = [f"The log has {number} events{newest}.", f"This is database cluster {here}."]
+    newest = f", the last at position {last}, recorded {for_people(recorded)}" if number else ""
+    lines = [f"The log has {counted(number, 'event')}{newest}.", f"This is database cluster {here}."]
     for cluster, names in by_cluster.items():
         lines.append(f"Checkpoints of {'this cluster' if cluster == here else f'cluster {cluster}'}: {', '.join(names)}.")
     lines += [line.replace("MODULE:BASE", base) for line in _CHOICES]

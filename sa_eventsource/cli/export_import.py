@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sa_eventsource.cli.file_formats import FileFormat, export_file
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.counting import counted
 from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def export_log(
     ):
         number = format_.write(connection, target.tables.events, file, lambda number, total: bar.show(number, total, number))
         file.flush()
-    typer.echo(f"exported {_events(number)}{'' if output == _STANDARD else f' to {output}'}", err=True)
+    typer.echo(f"exported {counted(number, 'event')}{'' if output == _STANDARD else f' to {output}'}", err=True)
 
 
 def import_log(
@@ -90,7 +91,9 @@ class _Bar:
 
     def show(self, completed: int, total: int | None, events: int) -> None:
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=completed, total=total, description=f"{self._verb} {_events(events)}")
+            self._progress.update(
+                self._task, completed=completed, total=total, description=f"{self._verb} {counted(events, 'event')}"
+            )
 
 
 @contextmanager
@@ -149,9 +152,5 @@ def _reading(name: str) -> Iterator[tuple[io.BufferedReader, int | None]]:
 
 
 def _summary(done: ImportedLog) -> str:
-    skipped = f"; {_events(done.skipped)} {'was' if done.skipped == 1 else 'were'} there already" if done.skipped else ""
-    return f"imported {_events(done.added)}{skipped}"
-
-
-def _events(number: int) -> str:
-    return f"{number} event{'' if number == 1 else 's'}"
+    skipped = f"; {counted(done.skipped, 'event was', 'events were')} there already" if done.skipped else ""
+    return f"imported {counted(done.added, 'event')}{skipped}"

@@ -17,6 +17,7 @@ from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.output import console_for_tables
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.commands import Commands, discard_command, retry_command, waiting_commands
+from sa_eventsource.counting import counted
 from sa_eventsource.projections import in_short
 
 IdArgument = Annotated[UUID, typer.Argument(metavar="ID", show_default=False, help="The command's id.")]
@@ -110,4 +111,4 @@ def prune(
     """Forget commands that were done long ago: under its id, such a command would be done again."""
     with open_target(base, url) as target:
         number = Commands(target.engine, target.base).prune(older_than=timedelta(days=older_than))
-    typer.echo(f"forgot {number} commands", err=True)
+    typer.echo(f"forgot {counted(number, 'command')}", err=True)

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource.cli.errors import FAILED, UsageError, describe
 from sa_eventsource.cli.output import console_for_tables
-from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.consumers import consumers_on
+from sa_eventsource.counting import counted
 from sa_eventsource.projections import drop_stream, in_short, parked_streams, resume, retry_stream
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def list_parked(
 ) -> None:
     """List the streams that models and subscriptions have parked, with the event that could not be taken."""
     with open_target(base, url) as target, Session(target.engine) as session:
-        streams = [stream for each in consumers_on(target.tables) for stream in parked_streams(session, each)]
+        consumers = consumers_on(target.tables)
+        if not consumers:
+            raise UsageError(f"{base} has no eventual read model and no subscription, so nothing can be parked; {IMPORT_THEM}")
+        streams = [stream for each in consumers for stream in parked_streams(session, each)]
     if as_json:
         for stream in streams:
             typer.echo(json.dumps(asdict(stream), default=str))
@@ -87,7 +91,7 @@ def retry(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggr
                 failed += 1
                 typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: {describe(error)}", err=True)
             else:
-                typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: took {number} events", err=True)
+                typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: took {counted(number, 'event')}", err=True)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -98,7 +102,7 @@ def drop(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggre
         consumer = _consumer(target, name)
         for stream in _streams(session, consumer, aggregate_id):
             number = drop_stream(session, consumer, stream)
-            typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: dropped {number} events", err=True)
+            typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: dropped {counted(number, 'event')}", err=True)
 
 
 def resume_stopped(

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sa_eventsource.checkpoints import of_consumer
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import EventReplayer
 
@@ -35,7 +36,7 @@ def rebuild(
     name: NameArgument,
     *,
     url: UrlOption = None,
-    key: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Only the row of this primary key, which is a text.")] = None,
+    key: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Only the row of this primary key.")] = None,
     positions: Annotated[
         tuple[int, int] | None, typer.Option(metavar="FIRST LAST", help="Only rows of events at these positions.")
     ] = None,
@@ -52,7 +53,7 @@ def rebuild(
         if key or positions:
             try:
                 number = (
-                    replayer.rebuild_rows(definition.model, key)
+                    replayer.rebuild_rows(definition.model, [_read_key(definition, each) for each in key])
                     if key
                     else replayer.rebuild_between(definition.model, positions=positions)
                 )
@@ -60,7 +61,7 @@ def rebuild(
                 raise
             except (TypeError, ValueError) as error:
                 raise UsageError(str(error)) from error
-            typer.echo(f"rebuilt {number} rows of {name}", err=True)
+            typer.echo(f"rebuilt {counted(number, 'row')} of {name}", err=True)
             return
         console = Console(stderr=True)
         with Progress(
@@ -80,7 +81,7 @@ def rebuild(
                 bar.update(task, completed=taken, rate=f"{speed:,.0f}/s" if speed else "")
 
             taken = replayer.rebuild(definition.model, progress=show)
-        typer.echo(f"rebuilt {name} from {taken} events", err=True)
+        typer.echo(f"rebuilt {name} from {counted(taken, 'event')}", err=True)
 
 
 def retire(
@@ -93,7 +94,11 @@ def retire(
     """Drop what is kept of a version that the code no longer declares, of a former subscription, or of a reader."""
     with open_target(base, url) as target:
         number = EventReplayer(target.engine, target.base).retire(name, version)
-        rows = f"; {number} rows of it in the shared table are deleted" if number else ""
+        rows = (
+            f"; {counted(number, 'row of it in the shared table is', 'rows of it in the shared table are')} deleted"
+            if number
+            else ""
+        )
         typer.echo(f"retired {name} version {version}{rows}", err=True)
 
 
@@ -103,6 +108,17 @@ def _definition(target: Target, name: str) -> ReadModelDefinition:
         known = ", ".join(sorted(target.tables.read_models)) or "none"
         raise UsageError(f"there is no read model {name!r}; there are: {known}")
     return found  # type: ignore[no-any-return]
+
+
+def _read_key(definition: ReadModelDefinition, text: str) -> str | int:
+    """Read the key of a row: what is no number may be given as the text that it is stored as."""
+    if len(definition.key) > 1:
+        names = ", ".join(part.name for part in definition.key)
+        raise UsageError(
+            f"--key is one value, and a key of {definition.name} has several: {names}. Name the events that the rows belong to, "
+            "with --positions, or call EventReplayer.rebuild_rows()"
+        )
+    return int(text) if definition.key[0].type.kind == "integer" and text.removeprefix("-").isdecimal() else text
 
 
 def _number_of_events(target: Target, definition: ReadModelDefinition) -> int:

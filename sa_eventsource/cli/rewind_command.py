@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import read_time
-from sa_eventsource.projections import rewind
+from sa_eventsource.counting import counted
+from sa_eventsource.projections import follower_to_rewind, rewind
 
 if TYPE_CHECKING:
     from sa_eventsource.consumers import Place
@@ -36,15 +37,20 @@ def send_back(
     that was recorded then or later.
     """
     place = _place(to)
-    with open_target(base, url) as target:
+    with open_target(base, url) as target, Session(target.engine) as session:
         if not yes:
+            follower_to_rewind(session, target.tables, name)
             typer.confirm(f"What {name} does elsewhere will happen again, from {to} on. Go on?", abort=True, err=True)
-        with Session(target.engine) as session:
-            rewound = rewind(session, target.tables, name, place)
+        rewound = rewind(session, target.tables, name, place)
     if rewound.again:
-        typer.echo(f"{name} went back, and has {rewound.to_take} events to take, {rewound.again} of them again", err=True)
+        typer.echo(
+            f"{name} went back: it takes {counted(rewound.again, 'event')} again, and has {rewound.to_take} to take in all",
+            err=True,
+        )
     else:
-        typer.echo(f"{name} stays where it is, not further than {to}, and has {rewound.to_take} events to take", err=True)
+        typer.echo(
+            f"{name} stays where it is, not further than {to}, and has {counted(rewound.to_take, 'event')} to take", err=True
+        )
 
 
 _PLACES = (

@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 
 from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, UrlOption, make_engine, open_target
+from sa_eventsource.counting import counted
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Pace, Worker
 
@@ -84,7 +85,7 @@ def follow(worker: Worker, *, once: bool) -> None:
     """Have a worker follow the log in this process: until a signal, or once."""
     _log_to(Console(stderr=True))
     if once:
-        typer.echo(f"took {worker.run_once()} events", err=True)
+        typer.echo(f"took {counted(worker.run_once(), 'event')}", err=True)
         for name, why in worker.hindered.items():
             typer.echo(f"{name} does not go on: {why}", err=True)
         if worker.hindered:
@@ -93,7 +94,7 @@ def follow(worker: Worker, *, once: bool) -> None:
     log.info("following the log for %s", ", ".join(worker.names))
     stop = threading.Event()
     _stop_on_signals(stop)
-    log.info("stopped; took %d events", worker.run(stop))
+    log.info("stopped; took %s", counted(worker.run(stop), "event"))
 
 
 def _log_to(console: Console) -> None:

@@ -18,6 +18,7 @@ from rich.text import Text
 from sa_eventsource.cli.errors import CALLED_WRONGLY, FAILED, UsageError, describe, report
 from sa_eventsource.cli.output import console_for_tables, printable
 from sa_eventsource.cli.target import UrlOption, make_engine, parse_database
+from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import SelftestError
 from sa_eventsource.selftest import run_selftest
 from sa_eventsource.store import database_of
@@ -133,7 +134,7 @@ def _print(found: Report) -> None:
 
 def _problems(verdict: Verdict) -> Iterator[str]:
     if verdict.broken:
-        yield f"{verdict.guarantee}: broken {verdict.broken} times"
+        yield f"{verdict.guarantee}: broken {counted(verdict.broken, 'time')}"
     yield from (f"  {each}" for each in verdict.problems)
     if verdict.broken > len(verdict.problems):
         yield f"  and {verdict.broken - len(verdict.problems)} more"
@@ -149,13 +150,13 @@ class Stages:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[events]} events"),
+            TextColumn("{task.fields[events]}"),
             TimeElapsedColumn(),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=1.0, events=0)
+        self._task = self._bar.add_task("starting", total=1.0, events=counted(0, "event"))
         self._stage = ""
 
     def __enter__(self) -> Self:
@@ -169,7 +170,7 @@ class Stages:
 
     def show(self, stage: str, done: float, events: int) -> None:
         """Show a stage, how much of it is done, and a number of events."""
-        self._bar.update(self._task, description=stage, completed=done, events=events)
+        self._bar.update(self._task, description=stage, completed=done, events=counted(events, "event"))
         if stage != self._stage and not self._is_terminal:
-            typer.echo(f"{stage} ({events} events)" if events else stage, err=True)
+            typer.echo(f"{stage} ({counted(events, 'event')})" if events else stage, err=True)
         self._stage = stage

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
+from sa_eventsource.counting import counted
 from sa_eventsource.verification import Verification, verify
 
 if TYPE_CHECKING:
@@ -68,12 +69,14 @@ def _print(output: Output, found: Verification) -> None:
     for each in found.findings:
         output.styled(("warning " if each.is_warning else "WRONG   ", "yellow" if each.is_warning else "bold red"), (str(each), ""))
     for name, rows in found.rows.items():
-        output.styled((f"{name}: {rows} rows compared", ""))
+        output.styled((f"{name}: {counted(rows, 'row')} compared", ""))
     for name, reason in found.not_compared.items():
         output.styled((f"{name}: not compared: {reason}", "yellow"))
-    output.styled((f"{found.snapshots} snapshots compared; the sample's seed is {found.seed}", ""))
+    output.styled((f"{counted(found.snapshots, 'snapshot')} compared; the sample's seed is {found.seed}", ""))
     wrong = sum(not each.is_warning for each in found.findings)
-    output.styled(("nothing is wrong", "green") if found.is_sound else (f"{wrong} things are wrong", "bold red"))
+    output.styled(
+        ("nothing is wrong", "green") if found.is_sound else (counted(wrong, "thing is wrong", "things are wrong"), "bold red")
+    )
 
 
 class _Bars:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exc as sa_exc
 
+from sa_eventsource.counting import counted
 from sa_eventsource.exceptions.base import EventSourceError
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ class ReadModelLagError(EventSourceError, TimeoutError):
         self.lag_events = lag_events
         self.lag_seconds = lag_seconds
         super().__init__(
-            f"read model {model!r} has not taken the commit's events within {timeout:g} s: it has {lag_events} events to take, "
-            f"the first of which was recorded {lag_seconds:.1f} s ago. They are committed. "
+            f"read model {model!r} has not taken the commit's events within {timeout:g} s: it has "
+            f"{counted(lag_events, 'event')} to take, the first of which was recorded {lag_seconds:.1f} s ago. They are committed. "
             "Is a worker running, and the model not stopped?"
         )
 

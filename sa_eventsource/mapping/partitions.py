@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case, cast, event, func, select, text
 from sqlalchemy.dialects.postgresql import REGCLASS
 
+from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping.schemas import regclass_name
 from sa_eventsource.mapping.statements import TableNames, TableStatement, literal_name
@@ -149,14 +150,14 @@ class FoundPartitions:
         if not self.is_there or (partitions is None and not self.is_partitioned):
             return None
         if partitions is None:
-            return f"the table has {len(self.tables)} partitions, and none are declared"
+            return f"the table has {counted(len(self.tables), 'partition')}, and none are declared"
         missing = self.missing(partitions) if self.is_partitioned else None
         if missing is None:
-            what = f"{len(self.tables)} partitions by {self.key}" if self.is_partitioned else "no partitions"
+            what = f"{counted(len(self.tables), 'partition')} by {self.key}" if self.is_partitioned else "no partitions"
             return f"the table has {what}, and {partitions} by {PARTITION_BY} are declared"
         if missing:
-            numbers = ", ".join(map(str, missing))
-            return f"of its {partitions} partitions, {numbers} are missing, from 0: no event of their streams can be stored"
+            numbers = f"{', '.join(map(str, missing))} {'is' if len(missing) == 1 else 'are'}"
+            return f"of its {counted(partitions, 'partition')}, {numbers} missing, from 0: no event of their streams can be stored"
         return None
 
 

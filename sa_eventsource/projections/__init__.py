@@ -9,7 +9,7 @@ from sa_eventsource.projections.plans import Step
 from sa_eventsource.projections.readers import next_events
 from sa_eventsource.projections.rebuild_rows import locked_followers, rebuild_rows_of
 from sa_eventsource.projections.replayer import EventReplayer
-from sa_eventsource.projections.rewind import Rewound, rewind
+from sa_eventsource.projections.rewind import Rewound, follower_to_rewind, rewind
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
 from sa_eventsource.projections.steps import attempt_step, ends_all, take_step
 from sa_eventsource.projections.time_outs import Clearances, may_run
@@ -34,6 +34,7 @@ __all__ = [
     "drop_stream",
     "ends_all",
     "error_text",
+    "follower_to_rewind",
     "has_parked",
     "in_short",
     "locked_followers",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, func, not_, select
 
+from sa_eventsource.counting import counted
 from sa_eventsource.mapping import is_parked_command, is_scheduled, statement_clock
 from sa_eventsource.projections.time_outs import Clearances, may_run, waits_for_parked
 from sa_eventsource.store import database_of
@@ -78,11 +79,11 @@ class CommandBacklog:
         longest = OVERDUE if max_lag_seconds is None else max_lag_seconds
         found = [str(each) for each in self.held if each.is_stuck or each.lag_seconds > longest]
         if self.parked:
-            found.append(f"{_commands(self.parked)} parked: sa-eventsource commands list --parked")
+            found.append(f"{counted(self.parked, 'command is', 'commands are')} parked: sa-eventsource commands list --parked")
         if self.lag_seconds > longest:
             found.append(
-                f"{_commands(self.due)} due, the oldest for {self.lag_seconds:.1f} s ({', '.join(self.due_types)}); "
-                "a worker runs those whose handlers its process imports"
+                f"{counted(self.due, 'command is', 'commands are')} due, the oldest for {self.lag_seconds:.1f} s "
+                f"({', '.join(self.due_types)}); a worker runs those whose handlers its process imports"
             )
         return found
 
@@ -140,7 +141,3 @@ def _held(clearance: Clearance, number: int, of_parked: int, seconds: float) -> 
     return HeldTimeOuts(
         clearance.process_type, number, max(0.0, seconds), "; ".join(awaits), is_stuck=clearance.is_stuck or of_parked > 0
     )
-
-
-def _commands(number: int) -> str:
-    return f"{number} commands are" if number > 1 else f"{number} command is"

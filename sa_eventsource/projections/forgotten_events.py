@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from sa_eventsource.counting import counted
 from sa_eventsource.events import current_class
 from sa_eventsource.exceptions import UnknownEventTypeError
 
@@ -35,9 +36,9 @@ def warn_of_forgotten_types(connection: Connection, tables: EventSourceTables, m
     """Log that a rebuild has left events out which the rows may have been made of before."""
     for name, number in forgotten_types(connection, tables).items():
         log.warning(
-            "%s was rebuilt without %d events of type %r, which no class declares. Import the module of its class, or, where the "
+            "%s was rebuilt without %s of type %r, which no class declares. Import the module of its class, or, where the "
             "class was renamed, list the name in its __former_types__, and rebuild the model again",
             model,
-            number,
+            counted(number, "event"),
             name,
         )

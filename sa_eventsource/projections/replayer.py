@@ -95,6 +95,7 @@ class EventReplayer:
             DeclarationError: *model* is no mapped read model, or has ``@handles`` methods.
             ReadModelChangedError: The rows were made under another declaration.
             TypeError: *keys* are no keys of the model.
+            ValueError: A key is a text that cannot be read as its type, such as a UUID.
         """
         definition = definition_of(model)
         refuse_handlers(definition)

@@ -52,7 +52,7 @@ def rewind(session: Session, tables: EventSourceTables, name: str, to: Place) ->
         ValueError: *to* is a negative number, or a time without a time zone.
     """
     check_place("to", to)
-    subscription = _named(session, tables, name)
+    subscription = follower_to_rewind(session, tables, name)
     to_take = again = 0
     with following(session, subscription) as connection:
         for follower in followers_of(subscription, connection.dialect):
@@ -74,7 +74,12 @@ def _given_back(connection: Connection, follower: Follower, before: Checkpoint, 
     return connection.execute(statement, parameters).scalar_one()
 
 
-def _named(session: Session, tables: EventSourceTables, name: str) -> Subscription:
+def follower_to_rewind(session: Session, tables: EventSourceTables, name: str) -> Subscription:
+    """Find what is to be sent back, by its name.
+
+    Raises:
+        UnknownNameError: There is no subscription and no reader of that name; a read model is rebuilt instead.
+    """
     known = {follower.name: follower for follower in (*subscriptions_on(tables), *readers_on(session, tables))}
     if name not in known:
         is_model = name in tables.read_models

@@ -9,6 +9,7 @@ from sqlalchemy import exists, func, select
 
 from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, held_by, is_moved, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import Reader, Subscription, followers_of
+from sa_eventsource.counting import counted
 from sa_eventsource.projections.other_shards import other_shards
 from sa_eventsource.projections.transaction import begin
 from sa_eventsource.store import database_of
@@ -161,9 +162,9 @@ def problems(
             reason = _REASONS.get(status.state) or (None if status.error is None else in_short(status.error))
             wrong.append(f"{status.name} is {status.state}{f': {reason}' if reason else ''}")
         if status.parked_events:
-            wrong.append(f"{status.name} has parked {status.parked_events} event{'s' if status.parked_events > 1 else ''}")
+            wrong.append(f"{status.name} has parked {counted(status.parked_events, 'event')}")
         if max_lag_seconds is not None and status.lag_seconds > max_lag_seconds:
-            wrong.append(f"{status.name} is {status.lag_seconds:.1f} s behind ({status.lag_events} events)")
+            wrong.append(f"{status.name} is {status.lag_seconds:.1f} s behind ({counted(status.lag_events, 'event')})")
     return wrong
 
 

@@ -25,6 +25,7 @@ def keys_of_rows(definition: ReadModelDefinition, keys: Any) -> list[tuple[Any, 
 
     Raises:
         TypeError: It is nothing to iterate over, a key has another number of parts than the model's, or a part is of another type.
+        ValueError: A part is a text that cannot be read as one of its type.
     """
     if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
         raise TypeError(f"rebuild_rows() takes the keys of the rows, such as [{keys!r}], not {keys!r} alone")
@@ -38,20 +39,22 @@ def _key(definition: ReadModelDefinition, key: Any) -> tuple[Any, ...]:
         wanted = f"a tuple each ({names})" if len(definition.key) > 1 else f"a value each, of {names}"
         raise TypeError(f"rebuild_rows() takes {wanted} as keys of {definition.model.__name__}, not {key!r}")
     for part, value in zip(definition.key, values, strict=True):
-        if not (part.type.accepts(value) or (part.type.kind in _WRITTEN_AS_TEXT and _is_text_of(part.type, value))):
+        may_be_text = part.type.kind in _WRITTEN_AS_TEXT and isinstance(value, str)
+        if not (_is_text_of(part.type, value) if may_be_text else part.type.accepts(value)):
             kind = getattr(part.type.python, "__name__", repr(part.type.python))
-            raise TypeError(
-                f"rebuild_rows(): {part.name} in a key of {definition.model.__name__} is of type {kind}, not {value!r}, which is "
-                f"of type {type(value).__name__}"
-            )
+            where = f"{part.name} in a key of {definition.model.__name__} is of type {kind}"
+            if may_be_text:
+                raise ValueError(f"{where}, which {value!r} cannot be read as")
+            raise TypeError(f"{where}, not {value!r}, which is of type {type(value).__name__}")
     return values
 
 
-def _is_text_of(value_type: Any, value: Any) -> bool:
+def _is_text_of(value_type: Any, text: str) -> bool:
     try:
-        return isinstance(value, str) and value_type.from_json(value) is not None
+        value_type.from_json(text)
     except ValueError:
         return False
+    return True
 
 
 def check_stretch(positions: Any, times: Any) -> tuple[tuple[int, int] | None, tuple[datetime, datetime] | None]:

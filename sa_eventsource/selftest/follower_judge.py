@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from sa_eventsource.checkpoints import Snapshot
+from sa_eventsource.counting import counted
 from sa_eventsource.selftest.subjects import BATCH_SIZE, SUBSCRIPTION
 from sa_eventsource.selftest.verdicts import Verdict
 
@@ -27,7 +28,9 @@ def _once(evidence: Evidence) -> Verdict:
     def wrong() -> Iterator[str]:
         for name, taken in evidence.taken.items():
             times = Counter(each.mark for each in taken)
-            yield from (f"{name} has taken event {mark} {times[mark]} times" for mark in sorted(marks) if times[mark] != 1)
+            yield from (
+                f"{name} has taken event {mark} {counted(times[mark], 'time')}" for mark in sorted(marks) if times[mark] != 1
+            )
             yield from (f"{name} has taken event {mark}, which is not in the log" for mark in sorted(times.keys() - marks))
 
     return Verdict.of("once", "Each event is taken exactly once", len(marks) * len(evidence.taken), "events taken", wrong())
@@ -89,7 +92,7 @@ def _called(evidence: Evidence) -> Verdict:
     def wrong() -> Iterator[str]:
         for transaction_id, marks in attempts.items():
             if len(marks) > BATCH_SIZE:
-                yield f"one transaction of the subscription had {len(marks)} events, and {BATCH_SIZE} were the most to be repeated"
+                yield f"one transaction of the subscription had {counted(len(marks), 'event')}, and {BATCH_SIZE} are the most"
             if transaction_id in committed and committed[transaction_id] != marks:
                 yield f"the subscription was called for {marks}, and has noted {committed[transaction_id]}"
         yield from (

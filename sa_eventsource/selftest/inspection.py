@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from sa_eventsource.counting import counted
 from sa_eventsource.event_log import EventStore
 from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.read_models import definition_of, fold
@@ -107,5 +108,5 @@ class Inspection:
         entries = session.scalar(select(func.coalesce(func.sum(Turnover.entries), 0)))
         self.rows += 1
         if entries != length:
-            self.problems.append(f"turnover has {entries} entries while the log had {length} events")
+            self.problems.append(f"turnover has {entries} entries while the log had {counted(length, 'event')}")
         return length

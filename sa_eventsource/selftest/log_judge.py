@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from sa_eventsource.counting import counted
 from sa_eventsource.selftest.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def judge_log(evidence: Evidence) -> list[Verdict]:
 def _nothing_lost(evidence: Evidence) -> Verdict:
     stored = Counter(each.mark for each in evidence.events)
     committed = [mark for each in evidence.journals.transactions.values() if each.outcome == "committed" for mark in each.marks]
-    lost = (f"event {mark} was committed, and is in the log {stored[mark]} times" for mark in committed if stored[mark] != 1)
+    lost = (
+        f"event {mark} was committed, and is in the log {counted(stored[mark], 'time')}" for mark in committed if stored[mark] != 1
+    )
     return Verdict.of("committed", "Every committed event is in the log, once", len(committed), "events", lost)
 
 
@@ -56,9 +59,9 @@ def _whole_transactions(evidence: Evidence) -> Verdict:
             receipt = evidence.receipts.get(each.name)
             number = stored[each.name]
             if receipt is None and number:
-                yield f"{each.name} ({each.outcome}): {number} events are there, and its other row is not"
+                yield f"{each.name} ({each.outcome}): {counted(number, 'event is', 'events are')} there, and its other row is not"
             elif receipt is not None and number != receipt.events:
-                yield f"{each.name} ({each.outcome}): {number} of {receipt.events} events are there, and its other row"
+                yield f"{each.name} ({each.outcome}): {number} of its {counted(receipt.events, 'event')}, and its other row"
             elif receipt is None and each.outcome == "committed":
                 yield f"{each.name} was committed, and its other row is not there"
 

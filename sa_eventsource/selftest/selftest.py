@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import SelftestError
 from sa_eventsource.projections import ReadModelManager, problems
 from sa_eventsource.selftest.actors import act
@@ -243,7 +244,9 @@ class _Run:
                 if least is None or behind < least:
                     least, since = behind, time.monotonic()
                 elif time.monotonic() - since > _NO_PROGRESS:
-                    return wrong or [f"{each.name} has not taken {each.lag_events} events" for each in statuses if each.lag_events]
+                    return wrong or [
+                        f"{each.name} has not taken {counted(each.lag_events, 'event')}" for each in statuses if each.lag_events
+                    ]
                 self.show("following", 0.0, behind)
                 time.sleep(0.05)
 

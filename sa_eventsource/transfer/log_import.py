@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sa_eventsource.arguments import whole_number
+from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import LogImportError
 from sa_eventsource.mapping import check_connection
 from sa_eventsource.transfer.export_format import read_header
@@ -119,7 +120,7 @@ class LogImport:
                 self._on_progress(target.done)
         total = target.done.added + target.done.skipped
         if head.count is not None and total != head.count:
-            reason = f"the header says that there are {head.count} events, but there are {total}"
+            reason = f"the header says {counted(head.count, 'event')}, and there {'is' if total == 1 else 'are'} {total}"
             raise last.refused("", f"{reason}; the file was cut off" if total < head.count else reason)
         return target.done
 

@@ -9,6 +9,7 @@ from sqlalchemy import and_, func, or_, select
 
 from sa_eventsource.checkpoints import Checkpoint, Snapshot, cluster_identifier, of_consumer, of_taken, read_checkpoints
 from sa_eventsource.consumers import READER, Subscription, consumers_on, followers_of
+from sa_eventsource.counting import counted
 from sa_eventsource.store import current_snapshot, database_of
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
@@ -106,7 +107,8 @@ def _passed_over(connection: Connection, follower: Follower, checkpoint: Checkpo
         # A subscription's declaration may have got another type of event, of which it takes what comes from then on.
         is_subscription = isinstance(follower.consumer, Subscription)
         advice = "it takes no more of them" if is_subscription else "Rebuild it"
-        message = f"it has passed {number} events that it has not taken, the first at position {first}. {advice}"
+        passed = counted(number, "event")
+        message = f"it has passed {passed} that it has not taken, the first at position {first}. {advice}"
         yield Finding("checkpoints", follower.name, message, is_warning=is_subscription)
 
 

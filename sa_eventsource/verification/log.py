@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, or_, select, type_coerce
 
+from sa_eventsource.counting import counted
 from sa_eventsource.events import current_class
 from sa_eventsource.exceptions import UnknownEventTypeError
 from sa_eventsource.mapping import XID8
@@ -59,8 +60,8 @@ def check_aggregate_types(connection: Connection, tables: EventSourceTables) -> 
         yield Finding(
             "aggregate types",
             name,
-            f"no class has the type, which {number} streams have; import the module of its class, or, where that was renamed, set "
-            f"__aggregate_type__ = {name!r} on it",
+            f"no class has the type, which {counted(number, 'stream has', 'streams have')}; import the module of its class, or, "
+            f"where that was renamed, set __aggregate_type__ = {name!r} on it",
         )
 
 
@@ -73,8 +74,8 @@ def check_event_types(connection: Connection, tables: EventSourceTables) -> Gene
             event_class = current_class(name, version)
         except UnknownEventTypeError:
             message = (
-                f"no class declares the type, which {number} events have; import the module of its class, or, where that was "
-                "renamed, list the name in its __former_types__"
+                f"no class declares the type, which {counted(number, 'event has', 'events have')}; import the module of its "
+                "class, or, where that was renamed, list the name in its __former_types__"
             )
             yield Finding("event types", name, message)
             continue
@@ -97,6 +98,6 @@ def check_transactions(connection: Connection, tables: EventSourceTables) -> Gen
         yield Finding(
             "transactions",
             tables.events.name,
-            f"{number} events have transaction ids of another database cluster; a worker that starts renumbers them, or says "
-            "why not (sa-eventsource adopt)",
+            f"{counted(number, 'event has a transaction id', 'events have transaction ids')} of another database cluster; a worker "
+            "that starts renumbers them, or says why not (sa-eventsource adopt)",
         )

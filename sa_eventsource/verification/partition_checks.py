@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, text
 
 from sa_eventsource.checkpoints import is_replicated
+from sa_eventsource.counting import counted
 from sa_eventsource.mapping import found_partitions, regclass_name
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
@@ -38,10 +39,11 @@ def _check_ids(connection: Connection, tables: EventSourceTables) -> Iterator[Fi
     for event_id, times, first, last in connection.execute(
         twice.group_by(events.c.event_id).having(number > 1).order_by(events.c.event_id).limit(MOST_FINDINGS)
     ):
+        have = counted(times, "event has", "events have")
         yield Finding(
             "partitions",
             f"event {event_id}",
-            f"{times} events have this id, at positions from {first} to {last}: it was given to events of several streams at the "
+            f"{have} this id, at positions from {first} to {last}: it was given to events of several streams at the "
             "same moment. Who remembers events by their id takes one of them only; append what the others say once more",
         )
 
@@ -51,10 +53,11 @@ def _check_positions(connection: Connection, tables: EventSourceTables) -> Itera
     number = func.count()
     twice = select(events.c.position, number).group_by(events.c.position).having(number > 1)
     for position, times in connection.execute(twice.order_by(events.c.position).limit(MOST_FINDINGS)):
+        have = counted(times, "event has", "events have")
         yield Finding(
             "partitions",
             f"position {position}",
-            f"{times} events have it: the sequence that positions are drawn from was set back. Rebuild the read models",
+            f"{have} it: the sequence that positions are drawn from was set back. Rebuild the read models",
         )
     if is_replicated(connection, tables):
         return  # the positions come with the events, and the sequence is set when the events no longer do

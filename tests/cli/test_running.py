@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from io import StringIO
 from typing import Any
+from uuid import UUID
 
 import pytest
 from rich.console import Console
@@ -20,6 +21,8 @@ from sa_eventsource.cli.status_table import status_view
 from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.read_models import count
 from tests.cli.commands import call, fail, start, succeed
+from tests.cli.keyed_models import Base as Keyed
+from tests.cli.keyed_models import Named, Thing
 from tests.projections import bank
 from tests.projections import test_places_in_the_log as places
 from tests.projections.bank import Account, Balance, Base, Noted, deposit, totals
@@ -98,7 +101,7 @@ def test_once_says_by_its_exit_status_who_could_not_go_on(postgres_engine: Engin
             text("INSERT INTO projection_positions (projection_name, snapshot_cursor, cluster) VALUES ('balance', '9:9:', '4711')")
         )
     moved = call(*run_once, engine=postgres_engine)
-    assert (moved.exit_code, "took 1 events" in moved.stderr) == (1, True)
+    assert (moved.exit_code, "took 1 event" in moved.stderr) == (1, True)
     assert "balance does not go on: it does not follow: the log was written in another database cluster" in moved.stderr
     with postgres_engine.begin() as connection:
         connection.execute(text("DELETE FROM projection_positions WHERE projection_name = 'balance'"))
@@ -196,7 +199,7 @@ def test_a_lag_above_the_allowed_is_a_problem(banked: Engine) -> None:
     assert call("status", BANK, "--max-lag", "1000", engine=banked).exit_code == 0
     result = call("status", BANK, "--max-lag", "0", engine=banked)
     assert result.exit_code == 1
-    assert re.search(r"balance is \d+\.\d s behind \(1 events\)", result.stdout)
+    assert re.search(r"balance is \d+\.\d s behind \(1 event\)", result.stdout)
 
 
 def test_the_status_names_the_oldest_transaction(postgres_engine: Engine) -> None:
@@ -261,9 +264,9 @@ def test_a_model_is_rebuilt(banked: Engine) -> None:
     Worker(banked, Base).run_once()
     with banked.begin() as connection:
         connection.execute(text("DELETE FROM projections"))
-    assert "rebuilt 1 rows of balance" in succeed("rebuild", BANK, "balance", "--key", "b", engine=banked).stderr
+    assert "rebuilt 1 row of balance" in succeed("rebuild", BANK, "balance", "--key", "b", engine=banked).stderr
     assert totals(banked, Balance) == {"b": 4}
-    assert "rebuilt 1 rows" in succeed("rebuild", BANK, "balance", "--positions", "1", "1", engine=banked).stderr
+    assert "rebuilt 1 row" in succeed("rebuild", BANK, "balance", "--positions", "1", "1", engine=banked).stderr
     assert totals(banked, Balance) == {"a": 3, "b": 4}
     both = fail("rebuild", BANK, "balance", "--key", "a", "--positions", "1", "1", engine=banked, status=2)
     assert both.startswith("--key and --positions exclude each other")
@@ -272,12 +275,37 @@ def test_a_model_is_rebuilt(banked: Engine) -> None:
     assert "there is no read model 'x'; there are: balance," in fail("rebuild", BANK, "x", engine=banked, status=2)
 
 
+@pytest.mark.parametrize(
+    ("model", "right", "wrong", "reason"),
+    [
+        ("by_id", str(UUID(int=1)), "x", "id in a key of ById is of type UUID, which 'x' cannot be read as"),
+        ("by_number", "-7", "x", "number in a key of ByNumber is of type int, not 'x'"),
+        ("by_both", None, "x", "--key is one value, and a key of by_both has several: number, word. Name the events"),
+    ],
+)
+def test_a_row_is_named_by_its_key_whatever_its_type(
+    sqlite_engine: Engine, model: str, right: str | None, wrong: str, reason: str
+) -> None:
+    command = ("rebuild", "tests.cli.keyed_models:Base", model, "--key")
+    Keyed.metadata.create_all(sqlite_engine)
+    with Session(sqlite_engine) as session:
+        session.add(thing := Thing(id=UUID(int=1)))
+        thing.apply_event(Named(number=-7, word="x"))
+        session.commit()
+    assert reason in fail(*command, wrong, engine=sqlite_engine, status=2)
+    if right is not None:
+        Worker(sqlite_engine, Keyed).run_once()
+        assert f"rebuilt 1 row of {model}" in succeed(*command, right, engine=sqlite_engine).stderr
+
+
 def test_a_former_version_is_retired(banked: Engine) -> None:
     deposit(banked, "a", 1)
     Worker(banked, Base).run_once()
     with banked.begin() as connection:
         connection.execute(text("UPDATE projections SET projection_name = 'old' WHERE projection_name = 'balance'"))
-    assert "retired old version 1; 1 rows of it" in succeed("retire", BANK, "old", engine=banked).stderr
+    assert (
+        "retired old version 1; 1 row of it in the shared table is deleted" in succeed("retire", BANK, "old", engine=banked).stderr
+    )
     assert "is what the code declares" in fail("retire", BANK, "balance", engine=banked, status=1)
 
 
@@ -289,12 +317,12 @@ def test_a_subscription_is_sent_back(sqlite_engine: Engine) -> None:
     for place, expected in (("1", [2, 3]), ("beginning", [1, 2, 3]), ("2026-01-01T00:00:00Z", [1, 2, 3])):
         result = succeed(*command, place, "--yes", engine=sqlite_engine)
         number = len(expected)
-        assert f"places.collector went back, and has {number} events to take, {number} of them again" in result.stderr
+        assert f"places.collector went back: it takes {number} events again, and has {number} to take in all" in result.stderr
         assert places.run(sqlite_engine) == expected
     places.stamp(sqlite_engine, 4)
     for place in ("3", "4", "99", "2999-01-01T00:00:00Z"):
         result = succeed(*command, place, "--yes", engine=sqlite_engine)
-        assert f"places.collector stays where it is, not further than {place}, and has 1 events to take" in result.stderr
+        assert f"places.collector stays where it is, not further than {place}, and has 1 event to take" in result.stderr
     assert places.run(sqlite_engine) == [4]
     refused = call(*command, "1", engine=sqlite_engine, stdin="n\n")
     assert (refused.exit_code, places.run(sqlite_engine)) == (1, [])
@@ -302,9 +330,10 @@ def test_a_subscription_is_sent_back(sqlite_engine: Engine) -> None:
     refused_place = fail(*command, "begining", "--yes", engine=sqlite_engine, status=2)
     assert "'begining' is no time in ISO 8601, nor is it a position or the word beginning; write beginning, a" in refused_place
     for name in ("x", "places.stamps"):
-        assert "There are: places.collector" in fail(
-            command[0], command[1], name, "--to", "1", "--yes", engine=sqlite_engine, status=2
-        )
+        for yes in ([], ["--yes"]):  # there is nothing to confirm
+            assert "There are: places.collector" in fail(
+                command[0], command[1], name, "--to", "1", *yes, engine=sqlite_engine, status=2
+            )
     assert "nothing is kept under the name 'x'" in fail("retire", command[1], "x", engine=sqlite_engine, status=2)
 
 
@@ -324,8 +353,11 @@ def test_what_was_put_aside_is_listed_retried_and_dropped(banked: Engine) -> Non
     deposit(banked, "c", -1)
     Worker(banked, Base, only=["parking"], retries=RetryPolicy(attempts=1)).run_once()
     assert "parking has parked nothing of 'b'" in fail("parked", "drop", BANK, "parking", "--id", "b", engine=banked, status=2)
-    assert "bank.Account c: dropped 1 events" in succeed("parked", "drop", BANK, "parking", engine=banked).stderr
+    assert "bank.Account c: dropped 1 event" in succeed("parked", "drop", BANK, "parking", engine=banked).stderr
     assert succeed("parked", "list", BANK, "--json", engine=banked).stdout == ""
+    assert "so nothing can be parked; name a module that imports all" in fail(
+        "parked", "list", "tests.orders:Base", engine=banked, status=2
+    )
     assert "there is no eventual read model and no subscription 'x'" in fail("parked", "drop", BANK, "x", engine=banked, status=2)
 
 

@@ -65,7 +65,7 @@ def test_a_file_that_was_cut_off_imports_nothing(log: Engine, other_postgres: En
     exported = succeed("export", BASE, engine=log).stdout
     cut = "".join(exported.splitlines(keepends=True)[:-2])
     message = fail("import", BASE, "-", engine=other_postgres, stdin=cut, status=1)
-    assert message == "line 4: the header says that there are 5 events, but there are 3; the file was cut off"
+    assert message == "line 4: the header says 5 events, and there are 3; the file was cut off"
     assert stored_events(other_postgres) == []
 
 

@@ -33,7 +33,7 @@ def test_a_partition_that_is_missing_is_found(ferries: Engine) -> None:
     other = next(f"events_p{number}" for number in range(4) if f"events_p{number}" != own)
     execute(ferries, f"ALTER TABLE events DETACH PARTITION {other}")
     (finding,) = found(ferries)
-    assert finding.startswith(f"partitions: events: of its 4 partitions, {other[-1]} are missing")
+    assert finding.startswith(f"partitions: events: of its 4 partitions, {other[-1]} is missing")
     assert "alembic revision --autogenerate" in finding
 
 

@@ -212,7 +212,7 @@ def test_a_unique_index_that_is_missing_is_found(engine: Engine) -> None:
 
 def test_an_unknown_event_type_is_found(log: Engine) -> None:
     execute(log, "UPDATE events SET event_type = 'gone.Away' WHERE version = 6")
-    expected = "event types: gone.Away: no class declares the type, which 1 events have; import the module of its class, or"
+    expected = "event types: gone.Away: no class declares the type, which 1 event has; import the module of its class, or"
     assert any(each.startswith(expected) for each in found(log))
 
 
