@@ -124,6 +124,7 @@ class EventSourceTables:
         forgotten_subjects: Who of them was forgotten; likewise.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
         read_models: What the library knows of each read model fed from here, by projection name.
+        columns: The columns that the library has given each of these tables.
     """
 
     options: EventSourceOptions
@@ -137,6 +138,7 @@ class EventSourceTables:
     forgotten_subjects: Table | None = None
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
+    columns: dict[Table, frozenset[Column[Any]]] = field(default_factory=dict)
 
     @property
     def bind_arguments(self) -> dict[str, Any]:
@@ -157,6 +159,26 @@ class EventSourceTables:
         for option, own in self.options.names().items():
             if self.options.schema is None and own == name:
                 raise DeclarationError(f"{wanted_by} has the table name {name!r}, which is the library's own. {_renaming(option)}")
+
+
+def refuse_extended(table: object, wanted_by: str) -> None:
+    """Refuse a class that has put its columns on one of the library's tables, as SQLAlchemy's ``extend_existing`` does.
+
+    Args:
+        table: What the class is being mapped to.
+        wanted_by: The class, for the message.
+
+    Raises:
+        DeclarationError: It has.
+    """
+    if not isinstance(table, Table) or (tables := find_tables(table.metadata)) is None:
+        return
+    for option in tables.options.names():
+        if getattr(tables, option) is table and tables.columns[table] != set(table.c):
+            raise DeclarationError(
+                f"{wanted_by} extends the library's own table {table.name!r}, whose rows are no others than the library's. "
+                f"{_renaming(option)}"
+            )
 
 
 def tables_on(metadata: MetaData, options: EventSourceOptions | None = None) -> EventSourceTables:
@@ -307,6 +329,7 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     tables = EventSourceTables(
         options, events, projections, snapshots, projection_positions, parked_events, commands, keys, forgotten
     )
+    tables.columns.update((each, frozenset(each.c)) for each in vars(tables).values() if isinstance(each, Table))
     _all.add(tables)
     return tables
 

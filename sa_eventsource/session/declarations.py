@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapper
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.exceptions import DeclarationError, OneSidedRelationshipError, PartialStateError
+from sa_eventsource.mapping import refuse_extended
 from sa_eventsource.session.sqlalchemy_internals import has_condition, refuse_lookups
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def on_mapping(kind: type[Any], check: Callable[[Mapper[Any], Any], None]) -> No
 
 def instrumented(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Let those who know the kind of class refuse the mapping."""
+    refuse_extended(mapper.local_table, class_.__name__)
     for kind, check in _checks.items():
         if issubclass(class_, kind):
             check(mapper, class_)

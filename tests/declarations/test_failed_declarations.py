@@ -141,3 +141,13 @@ def test_an_event_declared_again_says_what_to_declare_again() -> None:
     again = _aggregate(Base, __aggregate_type__="Again", _moved=applies(present)(lambda self, event: None))(id="a")
     with pytest.raises(RedeclaredEventError, match="Make the event again"):
         again.apply_event(former())
+
+
+@pytest.mark.parametrize("name", ["events", "projections", "snapshots", "projection_positions", "parked_events"])
+def test_a_table_of_the_application_does_not_extend_one_of_the_library(base: Any, name: str) -> None:
+    """SQLAlchemy advises ``extend_existing`` where a table comes after the library's of the same name."""
+    body = {"__module__": __name__, "__tablename__": name, "id": mapped_column(Integer, primary_key=True)}
+    with pytest.raises(SQLAlchemyError, match="extend_existing=True"):
+        type("Entity", (base,), body)
+    with pytest.raises(DeclarationError, match=rf"Entity extends the library's own table '{name}'.*EventSourceOptions\({name}="):
+        type("Entity", (base,), {**body, "__table_args__": {"extend_existing": True}})

@@ -232,7 +232,7 @@ def test_a_payload_that_cannot_be_read_is_found_and_the_other_models_are_compare
 def test_transaction_ids_of_another_cluster_are_found(postgres_engine: Engine) -> None:
     fill(postgres_engine)
     execute(postgres_engine, "UPDATE events SET transaction_id = '99999999999'::xid8 WHERE version = 6")
-    assert any(each.startswith("transactions: events: 1 events have transaction ids of another") for each in found(postgres_engine))
+    assert any(each.startswith("transactions: events: 1 event has a transaction id of another") for each in found(postgres_engine))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_checkpoint_past_events_that_were_not_taken_is_found(postgres_engine: 
         "UPDATE projection_positions SET snapshot_cursor = CAST(pg_current_snapshot() AS TEXT) WHERE projection_name = 'by_hand'",
     )
     (only,) = found(postgres_engine)
-    assert only == ("checkpoints: by_hand: it has passed 1 events that it has not taken, the first at position 21. Rebuild it")
+    assert only == ("checkpoints: by_hand: it has passed 1 event that it has not taken, the first at position 21. Rebuild it")
 
 
 def test_a_strong_model_that_was_never_built_is_a_warning(engine: Engine) -> None:
