@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.consumers import knows, owners_of
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import all_tables
@@ -18,11 +17,10 @@ from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sqlalchemy.orm import Mapper
 
-    from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
+    from sa_eventsource.events import DomainEvent
+    from sa_eventsource.mapping import EventSourceTables
 
 
 def refuse_unfed(_mapper: Mapper[Any], class_: type[Any]) -> None:
@@ -30,29 +28,24 @@ def refuse_unfed(_mapper: Mapper[Any], class_: type[Any]) -> None:
 
     Args:
         _mapper: The mapper that is about to be configured.
-        class_: What it maps: the model, an aggregate that has its events, or something else.
+        class_: What it maps: a read model, or something else.
 
     Raises:
         DeclarationError: It is one.
     """
-    if issubclass(class_, AggregateRoot):
-        for tables in all_tables():
-            for definition in list(tables.read_models.values()):
-                _check(definition, [class_])
-    elif issubclass(class_, ReadModel):
-        _check(definition_of(class_), [each for tables in all_tables() for each in list(tables.aggregate_classes.values())])
-
-
-def _check(definition: ReadModelDefinition, aggregates: Iterable[type[Any]]) -> None:
-    if not definition.is_strong:
+    if not issubclass(class_, ReadModel) or not definition_of(class_).is_strong:
         return
-    tables, model = definition.tables, definition.model
+    definition, model = definition_of(class_), class_.__name__
     for event_class in sorted(definition.named_classes, key=lambda each: each.__name__):
-        elsewhere = next((each for each in aggregates if each.metadata is not model.metadata and knows(each, (event_class,))), None)
-        if elsewhere is not None and not owners_of(tables, (event_class,)):
-            owner = elsewhere.__name__
+        owner = _owner_elsewhere(definition.tables, event_class)
+        if owner is not None and not owners_of(definition.tables, (event_class,)):
             raise DeclarationError(
-                f"{model.__name__} is strong and takes {event_class.__name__}, an event of {owner}, which is on another base: who "
-                f"appends events writes the strong models of the same base. Declare {model.__name__} on the base of {owner}, or on "
-                "one with the same metadata: class ReadBase(DeclarativeBase): metadata = Base.metadata"
+                f"{model} is strong and takes {event_class.__name__}, an event of {owner}, which is on another base: who appends "
+                f"events writes the strong models of the same base. Declare {model} on the base of {owner}, or on one with the "
+                "same metadata: class ReadBase(DeclarativeBase): metadata = Base.metadata"
             )
+
+
+def _owner_elsewhere(here: EventSourceTables, event_class: type[DomainEvent]) -> str | None:
+    others = (each for tables in all_tables() if tables is not here for each in list(tables.aggregate_classes.values()))
+    return next((each.__name__ for each in others if knows(each, (event_class,))), None)
