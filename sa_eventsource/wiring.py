@@ -45,6 +45,7 @@ from sa_eventsource.session import (
     protect_from_statements,
     state_reader,
     unit_of_work,
+    written_events,
 )
 from sa_eventsource.session.instances import SessionSide
 from sa_eventsource.session.sqlalchemy_internals import refuse_inspection
@@ -90,20 +91,20 @@ def _flushes_and_transactions() -> None:
     listen(Session, "before_commit", ledger.end_flush)
     listen(Session, "after_commit", attempt.after_commit)  # first: others may fail
     listen(Session, "after_commit", commits.after_commit)
-    listen(Session, "after_rollback", ledger.after_rollback)
-    listen(Session, "after_soft_rollback", ledger.after_soft_rollback)
-    listen(Session, "after_transaction_end", ledger.after_transaction_end)
+    listen(Session, "after_rollback", written_events.after_rollback)
+    listen(Session, "after_soft_rollback", written_events.after_soft_rollback)
+    listen(Session, "after_transaction_end", written_events.after_transaction_end)
     listen(Session, "after_transaction_end", commits.after_transaction_end)
     listen(Session, "before_attach", ledger.before_attach, raw=True)
     listen(Session, "detached_to_persistent", ledger.joined)
     listen(Session, "persistent_to_detached", ledger.discard, raw=True)
-    listen(Session, "pending_to_transient", ledger.became_transient, raw=True)
-    listen(Session, "persistent_to_transient", ledger.became_transient, raw=True)
+    listen(Session, "pending_to_transient", written_events.became_transient, raw=True)
+    listen(Session, "persistent_to_transient", written_events.became_transient, raw=True)
 
 
 def _appended_events() -> None:
     on_appended(snapshots.write_snapshots)
-    on_appended(ledger.record_appended)
+    on_appended(written_events.record_appended)
     on_appended(strong.write_strong_models)
     on_savepoint_undone(strong.expire_strong_models)
     on_committed(waiting.wait_where_asked)

@@ -36,6 +36,7 @@ from sa_eventsource.mapping.partitions import (
     draw_positions,
     found_partitions,
     partition_name,
+    partition_statements,
 )
 from sa_eventsource.mapping.personal_data_tables import MasterKeys
 from sa_eventsource.mapping.records import EventRecord, event_record
@@ -130,6 +131,7 @@ __all__ = [
     "lock_table",
     "old_commands",
     "partition_name",
+    "partition_statements",
     "present_session",
     "quoted",
     "refuse_extended",

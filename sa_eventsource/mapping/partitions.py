@@ -70,10 +70,15 @@ def partition_events(table: Table, partitions: int) -> None:
 
     def make(table: Table, connection: Connection, **_: object) -> None:
         if connection.dialect.name == "postgresql":
-            for statement in (*draw_positions(table), *create_partitions(table, partitions)):
+            for statement in partition_statements(table, partitions):
                 connection.execute(statement)
 
     event.listen(table, "after_create", make, propagate=True)
+
+
+def partition_statements(table: Table, partitions: int) -> list[TableStatement]:
+    """List the statements that make a partitioned events table whole, behind that which creates it."""
+    return [*draw_positions(table), *create_partitions(table, partitions)]
 
 
 def draw_positions(table: Table) -> list[TableStatement]:

@@ -8,7 +8,7 @@ from alembic.autogenerate import renderers
 from alembic.operations import Operations
 from alembic.util import CommandError
 
-from sa_eventsource.mapping import create_partitions, draw_positions
+from sa_eventsource.mapping import partition_statements
 from sa_eventsource.migrations.operations import OnEventsTable
 from sa_eventsource.migrations.repartition import repartition
 
@@ -105,8 +105,7 @@ class RepartitionEvents(_PartitionsOfEvents):
 @Operations.implementation_for(CreateEventPartitions)
 def _create(operations: Operations, operation: CreateEventPartitions) -> None:
     if operations.get_context().dialect.name == "postgresql":
-        table = operation.table()
-        for statement in (*draw_positions(table), *create_partitions(table, operation.partitions)):
+        for statement in partition_statements(operation.table(), operation.partitions):
             operations.execute(statement)
 
 

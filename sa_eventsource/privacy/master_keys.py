@@ -27,7 +27,7 @@ def ciphers() -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
-    with needs_extra("privacy", "personal data"):
+    with needs_extra("privacy", part="personal data"):
         return import_module("sa_eventsource.privacy.ciphers")
 
 

@@ -8,7 +8,7 @@ from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.mapping import check_async_session, check_class
-from sa_eventsource.repository.repository import EventSourcedRepository, Expected
+from sa_eventsource.repository.repository import EventSourcedRepository
 from sa_eventsource.store import AsyncEventQuery
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.arguments import TimeAxis
     from sa_eventsource.events import DomainEvent
+    from sa_eventsource.repository.unloaded_streams import Expected
 
 A = TypeVar("A", bound=AggregateRoot[Any])
 

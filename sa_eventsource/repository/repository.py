@@ -1,70 +1,35 @@
-"""Aggregates of one class: loading, saving, time travel, and appending without loading."""
+"""Aggregates of one class: loading, saving, time travel."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
 from typing_extensions import TypeVar
 
-from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, past_view, session_side
+from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view, session_side
 from sa_eventsource.arguments import check_axis, check_moment, check_moment_of_event, check_uuid, version_number
-from sa_eventsource.events import DomainEvent, PendingEvent, current_context, encode
-from sa_eventsource.exceptions import AggregateNotFoundError, ConcurrencyError
+from sa_eventsource.events import DomainEvent
+from sa_eventsource.exceptions import AggregateNotFoundError
 from sa_eventsource.mapping import check_class, check_session, present_session
-from sa_eventsource.store import (
-    AppendRefusedError,
-    EventQuery,
-    LogAppend,
-    StreamAppend,
-    append,
-    autoflush,
-    current_version,
-    database_of,
-    flush_first,
-    in_context,
-    known_at,
-    locate,
-    raise_explained,
-    read_stream,
-    require_transaction,
-    version_recorded_at,
-    written_earlier,
-)
-from sa_eventsource.time_ordered_ids import uuid7
+from sa_eventsource.repository.unloaded_streams import Expected, ExpectedVersion, UnloadedStream
+from sa_eventsource.store import EventQuery, autoflush, flush_first, known_at, locate, read_stream, version_recorded_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Connection
     from sqlalchemy.orm import Session, scoped_session
 
     from sa_eventsource.arguments import TimeAxis
 
 A = TypeVar("A", bound=AggregateRoot[Any])
 
-_ATTEMPTS = 100
 _EXPECTED = (
     "the version that the stream has (versions count from 1, and 0 is a stream without events), ExpectedVersion.NO_STREAM or "
     "ExpectedVersion.ANY"
 )
-
-
-class ExpectedVersion(enum.Enum):
-    """What :meth:`EventSourcedRepository.append` may expect of a stream, beside an exact version."""
-
-    ANY = "any"
-    """Append behind whatever is there."""
-    NO_STREAM = "no stream"
-    """Append only if there is nothing yet; the same as version 0."""
-
-
-Expected: TypeAlias = int | ExpectedVersion
 
 
 class EventSourcedRepository(Generic[A]):
@@ -244,92 +209,9 @@ class EventSourcedRepository(Generic[A]):
         _check_stamps(occurred_at, event_ids)
         if not isinstance(expected_version, ExpectedVersion):
             expected_version = version_number("expected_version", expected_version, minimum=0, meaning=_EXPECTED)
-        text_id = self._definition.text_id(aggregate_id)
+        stream = UnloadedStream(self._session, self._aggregate_class, aggregate_id)
         flush_first(self._session)
-        connection, shard = locate(self._session, self._definition, aggregate_id, writing=True)
-        require_transaction(connection)  # else the savepoint would be refused, with less to say
-        identity_key = self._session.identity_key(self._aggregate_class, aggregate_id, identity_token=shard)
-        ids = event_ids or [uuid7() for _ in events]
-        start = -1
-        for attempt in range(1, _ATTEMPTS + 1):
-            previous, start = start, self._start(connection, text_id, ids, expected_version)
-            pending = list(self._pending(events, ids, start, occurred_at, ids_given=event_ids is not None))
-            stream = StreamAppend(
-                self._definition.aggregate_type,
-                text_id,
-                start,
-                in_context(self._session, pending),
-                pending,
-                identity_key=identity_key,
-            )
-            try:
-                self._append(aggregate_id, stream)
-            except ConcurrencyError:
-                # Where the version that was found is the one before, the next attempt would find no other either.
-                if expected_version is not ExpectedVersion.ANY or start == previous or attempt == _ATTEMPTS:
-                    raise
-            else:
-                break
-        # Only now: the flush may have made a new instance persistent, and what listens to the append may have loaded one.
-        present = self._session.identity_map.get(identity_key)
-        if present is not None and not books_of(present).pending:
-            self._session.expire(present)
-        return start + len(events)
-
-    def _append(self, aggregate_id: Any, stream: StreamAppend) -> None:
-        connection, _ = locate(self._session, self._definition, aggregate_id, writing=True)
-        database_of(connection.dialect).begin(connection)
-        savepoint = self._session.begin_nested()
-        # The connection is asked for now: the savepoint is set when it is first used.
-        connection, _ = locate(self._session, self._definition, aggregate_id, writing=True)
-        log = LogAppend(connection, self._definition.tables, [stream])
-        try:
-            append(self._session, log)
-        except AppendRefusedError as error:
-            try:
-                first = session_side().first_event_written(self._session, log.connection, log.tables)
-                earlier = written_earlier(log, error, first)
-            finally:
-                savepoint.rollback()
-            raise_explained(error, self._session, [log], log, earlier=earlier)
-        except DBAPIError as error:
-            savepoint.rollback()
-            raise_explained(error, self._session, [log], log)
-        except BaseException:
-            savepoint.rollback()
-            raise
-        savepoint.commit()
-
-    def _start(self, connection: Connection, text_id: str, ids: Sequence[UUID], expected: Expected) -> int:
-        """Find the version that the events follow."""
-        if expected is not ExpectedVersion.ANY:
-            return 0 if isinstance(expected, ExpectedVersion) else expected
-        # A repeated append of the same events belongs where they are, so that it is recognised.
-        events = self._definition.tables.events
-        stored: int | None = connection.scalar(select(events.c.version).where(events.c.event_id == ids[0]))
-        if stored is not None:
-            return stored - 1
-        return current_version(connection, events, self._definition.aggregate_type, text_id)
-
-    def _pending(
-        self, events: Sequence[DomainEvent], ids: Sequence[UUID], start: int, moment: datetime | None, *, ids_given: bool
-    ) -> Iterator[PendingEvent]:
-        context = current_context()
-        now = datetime.now(UTC)
-        for version, (event, event_id) in enumerate(zip(events, ids, strict=True), start + 1):
-            self._definition.handlers.find_for(event)
-            yield PendingEvent(
-                event=event,
-                payload=encode(event),
-                event_id=event_id,
-                version=version,
-                occurred_at=moment or now,
-                correlation_id=context.correlation_id,
-                causation_id=context.causation_id,
-                metadata=context.metadata,
-                time_given=moment is not None,
-                id_given=ids_given,
-            )
+        return stream.append(events, expected_version, occurred_at=occurred_at, event_ids=event_ids)
 
     def _to_view(self, aggregate_id: Any, **asked: Any) -> str:
         """Get ready to view the past of an aggregate.

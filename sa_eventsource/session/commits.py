@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.mapping import check_any_session
-from sa_eventsource.session import ledger
+from sa_eventsource.session import written_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def on_committed(listener: Callable[[Session, UUID], None]) -> Callable[[Session
 
 def after_commit(session: Session) -> None:
     """Settle what the transaction wrote, and keep the token of its last event."""
-    token = ledger.settle(session)
+    token = written_events.settle(session)
     if token is not None:
         session.info[_COMMITTED] = session.info[_TOLD] = token
 

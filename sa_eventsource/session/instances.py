@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import object_session
 
-from sa_eventsource.session import hydration, ledger
+from sa_eventsource.session import hydration, ledger, written_events
 from sa_eventsource.session.sqlalchemy_internals import has_statement_hooks
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SessionSide:
 
     def first_event_written(self, session: Session, connection: Connection, tables: EventSourceTables) -> UUID | None:
         """Get the id of the first event that a transaction has written to a log; None if it wrote none."""
-        return ledger.first_event_written(session, connection, tables)
+        return written_events.first_event_written(session, connection, tables)
 
     def has_statement_hooks(self, session: Session) -> bool:
         """Check whether the application listens to the session's statements, and may keep aggregates from them."""

@@ -17,7 +17,7 @@ from sqlalchemy.orm.exc import FlushError
 from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, identity_of
 from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError, ReadOnlyAggregateError
 from sa_eventsource.mapping import EventRecord, id_as_text
-from sa_eventsource.session import ledger
+from sa_eventsource.session import ledger, written_events
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     call_row_hooks,
@@ -213,7 +213,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
         raise
     transaction = innermost(session)
     for state, stream, is_new in written:
-        ledger.record_flushed(owed, transaction, state, stream, is_new=is_new)
+        written_events.record_flushed(owed, transaction, state, stream, is_new=is_new)
 
 
 def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], refused: LogAppend | None) -> None:
@@ -221,7 +221,7 @@ def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], 
     earlier: Sequence[Any] = ()
     try:
         if isinstance(error, AppendRefusedError) and refused is not None:
-            first = ledger.first_event_written(session, refused.connection, refused.tables)
+            first = written_events.first_event_written(session, refused.connection, refused.tables)
             earlier = written_earlier(refused, error, first)
     finally:
         fail_flush(session)
