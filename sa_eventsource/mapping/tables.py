@@ -35,6 +35,7 @@ from sa_eventsource.mapping.kept_rows import check_keep, keep_rows
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import PARTITION_BY, check_partitions, partition_events
 from sa_eventsource.mapping.personal_data_tables import forgotten_subjects_table, subject_keys_table
+from sa_eventsource.mapping.table_names import refuse_taken_names, renaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,7 +159,7 @@ class EventSourceTables:
         """
         for option, own in self.options.names().items():
             if self.options.schema is None and own == name:
-                raise DeclarationError(f"{wanted_by} has the table name {name!r}, which is the library's own. {_renaming(option)}")
+                raise DeclarationError(f"{wanted_by} has the table name {name!r}, which is the library's own. {renaming(option)}")
 
 
 def refuse_extended(table: object, wanted_by: str) -> None:
@@ -177,7 +178,7 @@ def refuse_extended(table: object, wanted_by: str) -> None:
         if getattr(tables, option) is table and tables.columns[table] != set(table.c):
             raise DeclarationError(
                 f"{wanted_by} extends the library's own table {table.name!r}, whose rows are no others than the library's. "
-                f"{_renaming(option)}"
+                f"{renaming(option)}"
             )
 
 
@@ -253,7 +254,7 @@ def is_events_table(table: object) -> bool:
 
 
 def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTables:
-    _refuse_taken_names(metadata, options)
+    refuse_taken_names(metadata, options)
     where: dict[str, Any] = {} if options.schema is None else {"schema": options.schema}
     events = _events_table(metadata, options, where)
     for name in ("event_type", "occurred_at", "transaction_id"):
@@ -343,21 +344,3 @@ def _events_table(metadata: MetaData, options: EventSourceOptions, where: dict[s
     events = Table(options.events, metadata, *columns, place, postgresql_partition_by=PARTITION_BY, **where)
     add_index(events.c.position)
     return events
-
-
-def _refuse_taken_names(metadata: MetaData, options: EventSourceOptions) -> None:
-    schema = options.schema or metadata.schema
-    for field_name, name in options.names().items():
-        if (name if schema is None else f"{schema}.{name}") in metadata.tables:
-            raise DeclarationError(
-                f"this metadata has a table named {name!r} already, and the library would add one of that name. "
-                f"{_renaming(field_name)}"
-            )
-
-
-def _renaming(field_name: str) -> str:
-    return (
-        "Rename the library's: on the declarative base, write __eventsource__ = "
-        f'EventSourceOptions({field_name}="stored_{field_name}"), '
-        "or give all of its tables a schema: EventSourceOptions(schema=...)."
-    )
