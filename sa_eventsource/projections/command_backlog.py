@@ -43,9 +43,8 @@ class HeldTimeOuts:
 
     def __str__(self) -> str:
         """One line."""
-        what = f"{self.number} time-outs" if self.number > 1 else "1 time-out"
-        verb = "wait" if self.number > 1 else "waits"
-        return f"{what} of {self.process_type} {verb}, due for {self.lag_seconds:.1f} s: {self.awaits}"
+        held = counted(self.number, f"time-out of {self.process_type} waits", f"time-outs of {self.process_type} wait")
+        return f"{held}, due for {self.lag_seconds:.1f} s: {self.awaits}"
 
 
 @dataclass(frozen=True, slots=True)
