@@ -112,13 +112,14 @@ def _definition(target: Target, name: str) -> ReadModelDefinition:
 
 def _read_key(definition: ReadModelDefinition, text: str) -> str | int:
     """Read the key of a row: what is no number may be given as the text that it is stored as."""
-    if len(definition.key) > 1:
-        names = ", ".join(part.name for part in definition.key)
+    part, *others = definition.key
+    if others:
+        names = ", ".join(each.name for each in definition.key)
         raise UsageError(
             f"--key is one value, and a key of {definition.name} has several: {names}. Name the events that the rows belong to, "
             "with --positions, or call EventReplayer.rebuild_rows()"
         )
-    return int(text) if definition.key[0].type.kind == "integer" and text.removeprefix("-").isdecimal() else text
+    return int(text) if part.type.kind == "integer" and text.removeprefix("-").isdecimal() else text
 
 
 def _number_of_events(target: Target, definition: ReadModelDefinition) -> int:
