@@ -70,7 +70,7 @@ def _declarations() -> None:
     listen(Mapper, "after_mapper_constructed", guards.guard_mapper)
     listen(Mapper, "after_mapper_constructed", declarations.mapped)
     listen(Mapper, "before_mapper_configured", declarations.refuse_undecided_joins)
-    listen(Mapper, "mapper_configured", declarations.configured)
+    listen(object, "attribute_instrument", declarations.attribute_instrumented)
     refuse_inspection(StateField, StateField.__clause_element__)
     guards.guard_mapper(inspect(EventRecord), EventRecord)  # was mapped before
 

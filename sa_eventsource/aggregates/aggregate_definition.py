@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy.ext.automap import AutomapBase
-from sqlalchemy.ext.declarative import DeferredReflection
+from sqlalchemy.ext.declarative import ConcreteBase, DeferredReflection
 
 from sa_eventsource.aggregates.snapshot_fingerprint import fingerprint
 from sa_eventsource.events import decode, decoder, place, revision
@@ -156,6 +156,21 @@ def check_names(aggregate_class: type[Any], aggregate_type: object, id_type: typ
         raise DeclarationError(f"{name} declares ids of {id_type!r}; AggregateRoot takes [str], [UUID] or [int]")
     if frequency is not None and (type(frequency) is not int or frequency < 1):
         raise DeclarationError(f"{name}.__snapshot_frequency__ is {frequency!r}; it must be a whole number, 1 or more, or None")
+
+
+def check_inheritance(aggregate_class: type[Any]) -> None:
+    """Check that a class does not ask for a query over the tables of its subclasses: aggregates have none.
+
+    Raises:
+        DeclarationError: It does.
+    """
+    if issubclass(aggregate_class, ConcreteBase):  # AbstractConcreteBase is one, too
+        name = aggregate_class.__name__
+        raise DeclarationError(
+            f"{name} inherits from ConcreteBase or AbstractConcreteBase, which select from the tables of all subclasses, and an "
+            f"aggregate has no table. Leave it out, class {name}(AggregateRoot, Base): a subclass of an aggregate is an aggregate "
+            "type of its own that inherits fields and methods; __abstract__ = True keeps a base from being one."
+        )
 
 
 def check_base(aggregate_class: type[Any], metadata: MetaData) -> None:

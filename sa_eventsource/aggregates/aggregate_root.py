@@ -11,7 +11,13 @@ from sqlalchemy.orm import NO_VALUE, InstrumentedAttribute, Mapped, declared_att
 from sqlalchemy.orm.attributes import flag_modified, instance_state, opt_manager_of_class
 from typing_extensions import TypeVar
 
-from sa_eventsource.aggregates.aggregate_definition import AggregateDefinition, check_base, check_names, definition_of
+from sa_eventsource.aggregates.aggregate_definition import (
+    AggregateDefinition,
+    check_base,
+    check_inheritance,
+    check_names,
+    definition_of,
+)
 from sa_eventsource.aggregates.handlers import HOW_TO_APPLY, Handlers
 from sa_eventsource.aggregates.instance import (
     BOOKS,
@@ -292,6 +298,7 @@ def _collect(cls: type[AggregateRoot[Any]]) -> None:
     if "__state_fields__" not in vars(cls):
         refuse_base_first(cls, AggregateRoot)
         check_options(cls, cls._kind)
+        check_inheritance(cls)
         reserved = frozenset(name for name in dir(AggregateRoot) if not name.startswith("_"))
         fields = StateFields(cls, load_missing_state, reserved=reserved)
         handlers = Handlers(cls)

@@ -14,6 +14,7 @@ from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import beginning_statement, events_as_rows, write_statements
+from sa_eventsource.session import allow_changed
 from sa_eventsource.store import Reading, database_of, is_refusal, recorded_events, select_events
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
         if not is_refusal(error):
             raise
         raise definition.refused(list(_as_applied(appended)), error) from error
-    if definition.handlers and not appended.is_in_flush:
+    if definition.handlers and appended.is_in_flush:
+        allow_changed(appended.session, ReadModel)
+    elif definition.handlers:
         with handling(appended.session):
             appended.session.flush()
 

@@ -5,11 +5,12 @@ from sa_eventsource.session.declarations import on_mapped, on_mapping
 from sa_eventsource.session.guards import protect_from_statements
 from sa_eventsource.session.locking import lock_aggregate
 from sa_eventsource.session.lost_races import is_conflict
+from sa_eventsource.session.protected_rows import allow_changed, protect
 from sa_eventsource.session.sqlalchemy_internals import copied
-from sa_eventsource.session.unit_of_work import protect
 from sa_eventsource.session.written_events import last_event_written, on_savepoint_undone
 
 __all__ = [
+    "allow_changed",
     "commit_token",
     "copied",
     "is_conflict",

@@ -6,17 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Table, event
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.exceptions import DeclarationError, OneSidedRelationshipError, PartialStateError
+from sa_eventsource.exceptions import AggregateStateError, DeclarationError, OneSidedRelationshipError, PartialStateError
 from sa_eventsource.mapping import refuse_extended
+from sa_eventsource.session.guards import class_of_table
 from sa_eventsource.session.sqlalchemy_internals import has_condition, refuse_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.orm import RelationshipProperty
+    from sqlalchemy.orm import InstanceState, QueryableAttribute
 
 
 def on_mapped(kind: type[Any], take: Callable[[Any], None]) -> None:
@@ -60,31 +61,77 @@ _checks: dict[type[Any], Callable[[Mapper[Any], Any], None]] = {AggregateRoot: _
 def mapped(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Let a declaration take its place, now that SQLAlchemy has mapped the class."""
     if issubclass(class_, AggregateRoot):
+        _refuse_validators(mapper, class_)
         refuse_lookups(mapper.class_manager, partial(_refuse_state, class_))
     for kind, take in _takers:
         if issubclass(class_, kind):
             take(class_)
 
 
-def configured(mapper: Mapper[Any], class_: type[Any]) -> None:
-    """Refuse changes of relationships that only an aggregate could write: it writes events, and no rows of others."""
-    if issubclass(class_, AggregateRoot):
-        for relationship in mapper.relationships:
-            _guard(relationship)
-            other = _reverse(relationship)
-            # What a backref makes on a class that was configured before, nobody tells of.
-            if relationship.backref and other is not None and other.parent.configured and other.parent is not mapper:
-                _guard(other)
+def _refuse_validators(mapper: Mapper[Any], class_: type[AggregateRoot[Any]]) -> None:
+    for key in mapper.validators:
+        if key in class_.__state_fields__.names or key in _IDENTITY:
+            raise DeclarationError(
+                f"{class_.__name__}: @validates({key!r}) would never be called, since {key} follows from events, which are checked "
+                "before they are stored. Check the value in the method that applies the event, or in the event's class by Pydantic."
+            )
 
 
-def _guard(relationship: RelationshipProperty[Any]) -> None:
-    other, class_ = _reverse(relationship), relationship.parent.class_
-    if relationship.viewonly or not issubclass(class_, AggregateRoot) or _takes_over(relationship, other):
+def attribute_instrumented(class_: type[Any], key: str, attribute: QueryableAttribute[Any]) -> None:
+    """Guard an attribute when SQLAlchemy has completed it: as mappers are configured, or when it is added to a class later."""
+    prop: Any = attribute.prop
+    if isinstance(prop, RelationshipProperty):
+        if not prop.viewonly:
+            _refuse_unheard_writes(prop)
+            if issubclass(class_, AggregateRoot):
+                _guard(prop, attribute)
+    elif issubclass(class_, AggregateRoot) and key in _IDENTITY:
+        event.listen(attribute, "set", partial(_refuse_identity, key), raw=True)
+
+
+_IDENTITY = ("id", "version")
+
+
+def _refuse_unheard_writes(relationship: RelationshipProperty[Any]) -> None:
+    """Refuse a relationship that writes an aggregate's id or version, or rows that no event of a flush comes before."""
+    where = f"{relationship.parent.class_.__name__}.{relationship.key}"
+    for mapper in {relationship.parent, relationship.mapper}:
+        columns = mapper.persist_selectable.c
+        if issubclass(mapper.class_, AggregateRoot) and any(
+            columns.contains_column(to) for _, to in relationship.synchronize_pairs
+        ):
+            name = mapper.class_.__name__
+            raise DeclarationError(
+                f"{where} would write the id or the version of the aggregate {name}, which never change: foreign() stands at the "
+                f"wrong side. Write it at the column that holds the aggregate's id, such as "
+                f'primaryjoin="foreign(User.id) == {name}.id", or set viewonly=True.'
+            )
+    if isinstance(relationship.secondary, Table):
+        written = class_of_table(relationship.secondary)
+        if written is not None:
+            raise DeclarationError(
+                f"{where} would write rows of {written.__name__}, whose table is its secondary= and is written by events alone. "
+                "Set viewonly=True."
+            )
+
+
+def _refuse_identity(key: str, state: InstanceState[Any], value: Any, *_: Any) -> None:
+    """Refuse another id or version, which ``set_attribute()`` and ``merge()`` would set past the class's own ``__setattr__``."""
+    is_known, present = state.key is not None or key in state.dict, state.dict.get(key)  # neither, in a blank one for merge()
+    if key == "id" and state.key is not None:
+        present = state.key[1][0]
+    if is_known and value != present:
+        raise AggregateStateError(state.class_.__name__, key)
+
+
+def _guard(relationship: RelationshipProperty[Any], attribute: QueryableAttribute[Any]) -> None:
+    """Refuse changes of a relationship that only an aggregate could write: it writes events, and no rows of others."""
+    if _takes_over(relationship, _reverse(relationship)):
         return
-    aggregate_beyond = relationship.mapper.class_ if issubclass(relationship.mapper.class_, AggregateRoot) else None
-    refuse = partial(_refuse_change, class_, relationship.key, aggregate_beyond)
+    class_, other = relationship.parent.class_, relationship.mapper.class_
+    refuse = partial(_refuse_change, class_, relationship.key, other if issubclass(other, AggregateRoot) else None)
     for change in ("append", "remove") if relationship.uselist else ("set",):
-        event.listen(getattr(class_, relationship.key), change, refuse)
+        event.listen(attribute, change, refuse)
     # What is appended would be in the session before the error is raised.
     relationship.cascade = set(relationship.cascade) - {"save-update"}  # type: ignore[assignment]
 
@@ -144,9 +191,11 @@ def _how_to_join(class_: type[Any], key: str, without: type[Any], other: type[An
 
 
 def _refuse_change(aggregate_class: type[Any], key: str, other: type[Any] | None, *change: Any) -> None:
-    begun_at: str = change[-1].key  # the other side learns of a change before listeners of this one
-    if other is not None and begun_at != key:
-        aggregate_class, key, other = other, begun_at, aggregate_class
+    begun_at: Any = change[-1].impl  # the other side learns of a change before listeners of this one
+    if not issubclass(begun_at.class_, AggregateRoot):
+        return  # it has been written there, and is only shown here
+    if other is not None and begun_at.key != key:
+        aggregate_class, key, other = other, begun_at.key, aggregate_class
     raise OneSidedRelationshipError(aggregate_class.__name__, key, None if other is None else other.__name__)
 
 

@@ -14,8 +14,8 @@ from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.exceptions import UnitOfWorkBypassError
 from sa_eventsource.mapping import EventRecord, is_events_table
 from sa_eventsource.session.bulk_writes import guard_bulk_writes, has_no_writes, note_flush, refuse_bulk_writes, writes_within
+from sa_eventsource.session.protected_rows import guard_rows, protect, refuse_history
 from sa_eventsource.session.sqlalchemy_internals import locked_classes
-from sa_eventsource.session.unit_of_work import protect, refuse_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,9 +94,12 @@ def _written_class(write: UpdateBase) -> type[Any] | None:
     if entity is not None:
         mapper: Mapper[Any] = inspect(entity).mapper
         return guarded_class(mapper)
-    table = write.table
-    found = (class_of_table(table) for class_of_table in _tables) if isinstance(table, Table) else iter(())
-    return next((each for each in found if each is not None), None)
+    return class_of_table(write.table) if isinstance(write.table, Table) else None
+
+
+def class_of_table(table: Table) -> type[Any] | None:
+    """Find the guarded class whose rows lie in a table; None where anyone may write them."""
+    return next((each for each in (find(table) for find in _tables) if each is not None), None)
 
 
 def guarded_class(mapper: Mapper[Any]) -> type[Any]:
@@ -111,7 +114,7 @@ _LOCKING = (
 
 
 def guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
-    """Refuse bulk operations on a class that has just been mapped, if it is guarded."""
+    """Refuse bulk operations, and rows that a flush must not write, of a class that has just been mapped, if it is guarded."""
     # At once: bulk operations do not wait until mappers are configured.
     if not isinstance(mapper.persist_selectable, Table):
         has_no_writes(mapper.persist_selectable)
@@ -120,6 +123,7 @@ def guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
     guarded = guarded_class(mapper)
     if guarded is EventRecord and not issubclass(class_, EventRecord):
         protect(class_, refuse_history)
+    guard_rows(mapper)
     for kind, refuse in _bulk_refusals.items():
         if issubclass(guarded, kind):
             guard_bulk_writes(mapper, lambda refuse=refuse: refuse(class_))  # type: ignore[misc]

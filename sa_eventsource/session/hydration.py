@@ -49,9 +49,12 @@ def load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
 
 
 def _has_state(load: IdentityLoad) -> bool:
-    """Check whether an instance is to be refreshed that has its state, and perhaps pending events: only a part of it is wanted."""
+    """Check whether an instance is to be refreshed that has its state, or pending events: only a part of it is wanted."""
     aggregate = None if load.refreshed is None else load.refreshed.obj()
-    return isinstance(aggregate, AggregateRoot) and books_of(aggregate).is_loaded
+    if not isinstance(aggregate, AggregateRoot):
+        return False
+    books = books_of(aggregate)
+    return books.is_loaded or bool(books.pending)
 
 
 def _answer(execution: ORMExecuteState, load: IdentityLoad, observation: Observation) -> Result[Any]:

@@ -39,8 +39,8 @@ class Written:
     Attributes:
         last_event: Id of the last event.
         first_events: Id of the first event in each log; None before there is one.
-        streams: Identity keys of aggregates that were appended to without their instance; only in a savepoint, since the rollback
-            of a transaction expires all instances.
+        streams: Identity keys of the aggregates that were appended to: since then, the session may have loaded them once more. Only
+            in a savepoint, since the rollback of a transaction expires all instances.
         new: The instances that are new in the transaction and had events flushed; likewise, and None until there is one.
     """
 
@@ -77,6 +77,7 @@ class Ledger:
             back, as any entity keeps its attributes.
         sweep_at: How many of these there may be before those are dropped whose instance is gone: what the session and the
             application have let go is let go here.
+        allowed: What handlers of read models have changed, for the flush that is at work to write: nobody else may.
         rewound: The instances that got their events back in the rollback that runs.
     """
 
@@ -85,6 +86,7 @@ class Ledger:
     written: dict[SessionTransaction, Written] = field(default_factory=dict)
     flushed: dict[InstanceState[Any], list[Flushed]] = field(default_factory=dict)
     sweep_at: int = FIRST_SWEEP
+    allowed: set[InstanceState[Any]] = field(default_factory=set)
     rewound: list[tuple[AggregateRoot[Any], str, list[PendingEvent]]] = field(default_factory=list)
 
 
@@ -148,11 +150,13 @@ def begin_flush(session: Session) -> None:
     ledger_of(session).is_flushing = True
 
 
-def end_flush(session: Session, _context: object = None) -> None:
-    """Flag what was applied while a flush was at work, for the next one."""
+def end_flush(session: Session, context: object = None) -> None:
+    """Flag what was applied while a flush was at work, for the next one; with its *context*, all is written."""
     ledger = find_ledger(session)
     if ledger is not None:
         ledger.is_flushing = False
+        if context is not None:
+            ledger.allowed.clear()
         if ledger.pending:
             flag_pending(session)
 

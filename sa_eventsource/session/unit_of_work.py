@@ -15,9 +15,10 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.exc import FlushError
 
 from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, identity_of
-from sa_eventsource.exceptions import EmptyAggregateError, ImmutableEventError, ReadOnlyAggregateError
-from sa_eventsource.mapping import EventRecord, id_as_text
+from sa_eventsource.exceptions import DuplicateAggregateError, EmptyAggregateError, ReadOnlyAggregateError
+from sa_eventsource.mapping import id_as_text
 from sa_eventsource.session import ledger, written_events
+from sa_eventsource.session.protected_rows import before_post_update, refuse_changed, refuse_in_flush, refuse_protected
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     call_row_hooks,
@@ -62,13 +63,18 @@ def before_flush(session: Session, context: UOWTransaction, instances: Sequence[
     """Write the events of new and changed aggregates, now or when the unit of work has collected its own."""
     aggregates = _checked(session)
     if instances is not None or is_heard_elsewhere(session) or _with_row_hooks(aggregates):
-        PendingFlush(context).before_rows(_write_in_flush)
+        _follow(PendingFlush(context))
     else:
         if aggregates:
             _write(session, aggregates, register=register_persistent, with_row_hooks=False)
             ledger.end_flush(session)  # SQLAlchemy may find nothing to do yet, and return without a word
         if has_work(session):  # of others, whose mappers' hooks may apply events; or a handler of a read model has applied more
-            PendingFlush(context).before_rows(_write_aggregates_of)
+            _follow(PendingFlush(context))
+
+
+def _follow(flush: PendingFlush) -> None:
+    flush.before_rows(_write_aggregates_of)
+    flush.before_post_updates(before_post_update)
 
 
 def _checked(session: Session) -> list[AggregateRoot[Any]]:
@@ -76,35 +82,25 @@ def _checked(session: Session) -> list[AggregateRoot[Any]]:
     aggregates: list[AggregateRoot[Any]] = []
     new, dirty, deleted = unflushed(session)
     for instance in deleted:
-        _refuse_protected(session, instance, "deleting")
+        refuse_protected(session, instance, "deleting")
     for instance in new:
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
         else:
-            _refuse_protected(session, instance, "adding")
+            refuse_protected(session, instance, "adding")
     for instance in dirty:
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
-        elif isinstance(instance, _protected) and session.is_modified(instance):
-            _refuse_protected(session, instance, "changing")
+        else:
+            refuse_changed(session, instance)
     return aggregates
 
 
-def _write_in_flush(flush: PendingFlush) -> None:
-    for state, is_deleted in flush.states():
-        instance = state.obj()
-        if isinstance(instance, _protected):
-            if is_deleted:
-                _refuse_protected(flush.session, instance, "deleting")
-            elif not isinstance(instance, AggregateRoot) and (state.key is None or flush.session.is_modified(instance)):
-                _refuse_protected(flush.session, instance, "adding" if state.key is None else "changing")
-    _write_aggregates_of(flush)
-
-
-def _write_aggregates_of(flush: PendingFlush) -> None:
+def _write_aggregates_of(flush: PendingFlush) -> bool:
     ledger.begin_flush(flush.session)
     aggregates: list[AggregateRoot[Any]] = []
-    for state, _ in flush.states():
+    for state, is_deleted in flush.states():
+        refuse_in_flush(flush.session, state, is_deleted=is_deleted)
         instance = state.obj()
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
@@ -113,40 +109,7 @@ def _write_aggregates_of(flush: PendingFlush) -> None:
         flush.note_what_is_there()
         _write(flush.session, aggregates, register=register_findable, with_row_hooks=_with_row_hooks(aggregates))
         flush.take_in_what_came_up(AggregateRoot)
-
-
-def protect(kind: type[Any], refuse: Callable[[Session, Any, str], None]) -> None:
-    """Have *refuse* called before a flush writes instances of a class, with what is done: adding, changing or deleting them.
-
-    It raises unless the flush may go on.
-    """
-    global _protected  # noqa: PLW0603 - grows while modules are imported
-    _refusals[kind] = refuse
-    _protected = tuple(_refusals)
-
-
-def refuse_history(_session: Session, instance: Any, deed: str) -> None:
-    """Refuse what would write events past the aggregates."""
-    advice = (
-        "Append events with apply_event() on an aggregate." if deed == "adding" else "Append a new event that corrects it instead."
-    )
-    raise ImmutableEventError(f"{deed} {instance!r}", advice)
-
-
-def _refuse_deletion(_session: Session, instance: Any, deed: str) -> None:
-    advice = "Apply an event that says it is closed or cancelled; session.expunge() undoes the delete()."
-    raise ImmutableEventError(f"{deed} {instance!r}", advice)
-
-
-_refusals: dict[type[Any], Callable[[Session, Any, str], None]] = {AggregateRoot: _refuse_deletion, EventRecord: refuse_history}
-_protected: tuple[type[Any], ...] = tuple(_refusals)
-
-
-def _refuse_protected(session: Session, instance: object, deed: str) -> None:
-    if isinstance(instance, _protected):
-        for kind, refuse in _refusals.items():
-            if isinstance(instance, kind):
-                refuse(session, instance, deed)
+    return bool(aggregates)
 
 
 _ROUNDS = 100
@@ -253,5 +216,9 @@ def _stream(
         if state.key is None:
             raise EmptyAggregateError(definition.aggregate_type, aggregate_id)
         return None
+    if state.key is None and pending[0].version > 1:  # else it is the INSERT that finds the other's events
+        key = state.mapper.identity_key_from_primary_key((identity_of(aggregate),), identity_token=state.identity_token)
+        if key in session.identity_map:
+            raise DuplicateAggregateError(definition.aggregate_type, aggregate_id)
     events = in_context(session, pending)
     return StreamAppend(definition.aggregate_type, aggregate_id, pending[0].version - 1, events, pending, aggregate)

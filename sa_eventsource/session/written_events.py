@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from sqlalchemy.orm.attributes import instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, books_of, make_state_again, rewind
+from sa_eventsource.aggregates import AggregateRoot, books_of, identity_of, make_state_again, rewind
 from sa_eventsource.session.ledger import FIRST_SWEEP, Flushed, Written, find_ledger, ledger_of
 from sa_eventsource.session.sqlalchemy_internals import innermost
 
@@ -68,6 +68,9 @@ def record_flushed(
         if len(ledger.flushed) > ledger.sweep_at:
             ledger.flushed = {each: flushed for each, flushed in ledger.flushed.items() if each.obj() is not None}
             ledger.sweep_at = max(FIRST_SWEEP, 2 * len(ledger.flushed))
+    if transaction.nested:
+        key = state.key or state.mapper.identity_key_from_primary_key((identity_of(stream.aggregate),))
+        ledger.written[transaction].streams.add(key)
     pending = books_of(stream.aggregate).pending
     del pending[: len(stream.applied)]  # what was applied while they were written stays
     if not pending and ledger.pending:
@@ -176,16 +179,20 @@ def after_rollback(session: Session) -> None:
     if ledger is None:
         return
     ledger.is_flushing = False
+    ledger.allowed.clear()
     written = None if savepoint is None else ledger.written.pop(savepoint, None)
     if written is None:
         return
+    made_transient: set[InstanceState[Any]] = set()  # in a moment, and with all of their events
     for state in written.new or ():
         flushed = ledger.flushed.get(state)
-        if flushed and flushed[0].by is not savepoint:  # else it becomes transient in a moment, and gets all of them back
+        if flushed and flushed[0].by is savepoint:
+            made_transient.add(state)
+        elif flushed:
             ledger.flushed[state] = [each for each in flushed if each.by is not savepoint]
     for key in written.streams:
         aggregate = session.identity_map.get(key)
-        if aggregate is not None:
+        if aggregate is not None and instance_state(aggregate) not in made_transient:
             session.expire(aggregate)
     if written.last_event is not None:
         for listener in _undone:

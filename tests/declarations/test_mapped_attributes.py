@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import Column as SchemaColumn
 from sqlalchemy import Engine, ForeignKey, Integer, MetaData, Table, func, inspect, select
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
+from sqlalchemy.ext.declarative import AbstractConcreteBase, ConcreteBase
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -25,6 +26,7 @@ from sqlalchemy.orm import (
     registry,
     relationship,
     synonym,
+    validates,
 )
 
 from sa_eventsource import (
@@ -330,6 +332,21 @@ def test_sqlmodel_tables_are_refused() -> None:
 
         class Mission(AggregateRoot, sqlmodel.SQLModel, table=True):  # type: ignore[misc, name-defined, call-arg, unused-ignore]
             goal: str = ""
+
+
+@pytest.mark.parametrize("name", ["id", "version", "goal"])
+def test_validators_that_would_never_be_called_are_refused(name: str) -> None:
+    valid = validates(name)(lambda _aggregate, _key, value: value)
+    with pytest.raises(DeclarationError, match=rf"Valid: @validates\('{name}'\) would never be called"):
+        type("Valid", (AggregateRoot, registry().generate_base()), {"__annotations__": {"goal": str}, "valid": valid})
+
+
+@pytest.mark.parametrize("kind", [ConcreteBase, AbstractConcreteBase])
+def test_queries_over_the_tables_of_subclasses_are_refused(kind: Any) -> None:
+    with pytest.raises(DeclarationError, match=r"Rocket inherits from .*class Rocket\(AggregateRoot, Base\)"):
+
+        class Rocket(AggregateRoot, kind, Base):  # type: ignore[misc]
+            pass
 
 
 def test_a_registry_needs_the_metadata() -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Column, Engine, String, Table, event, select
+from sqlalchemy import Column, Engine, String, Table, event, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, backref, configure_mappers, foreign, mapped_column, relationship
 
-from sa_eventsource import AggregateRoot, DomainEvent, OneSidedRelationshipError
+from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, OneSidedRelationshipError, event_record
 
 pytestmark = pytest.mark.slow_on_sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Begun(DomainEvent):
@@ -40,13 +40,14 @@ def joined(table: Table, left: Callable[[], Any], right: Callable[[], Any], *, t
 
 
 @pytest.fixture
-def base() -> Any:
-    """A declarative base of the test's own."""
+def base() -> Iterator[Any]:
+    """A declarative base of the test's own; mappers that cannot be configured must not be there for other tests."""
 
     class Base(DeclarativeBase):
         pass
 
-    return Base
+    yield Base
+    Base.registry.dispose()
 
 
 @pytest.mark.parametrize("of", ["back_populates", "backref", "backref of what comes later"])
@@ -188,3 +189,159 @@ def test_many_to_many_with_an_entity_is_written_from_both_sides(base: Any, engin
         session.commit()
         assert session.execute(select(table)).all() == [("p-2", "red")]
         assert ([each.id for each in second.tags], first.version) == (["red"], 1)
+
+
+LATE: dict[str, Callable[[Any, Any, Any, Any, Table], None]] = {
+    "one to many": lambda notes, of_book, _book, _note, _table: notes(relationship(**of_book)),
+    "many to many": lambda notes, _of_book, book, note, table: notes(
+        relationship(note, **joined(table, lambda: book, lambda: note))
+    ),
+    "aggregate to aggregate": lambda notes, _of_book, book, _note, table: notes(
+        relationship(book, **joined(table, lambda: book, lambda: book))
+    ),
+}
+
+
+@pytest.mark.parametrize("by", ["assignment", "add_property"])
+@pytest.mark.parametrize("add", LATE.values(), ids=LATE.keys())
+def test_a_relationship_that_is_added_when_mappers_are_configured_is_guarded_too(
+    base: Any, request: pytest.FixtureRequest, by: str, add: Callable[[Any, Any, Any, Any, Table], None]
+) -> None:
+    class Book(AggregateRoot, base):  # type: ignore[misc]
+        __aggregate_type__ = f"relationships.Book {request.node.name}"
+        __ignored_events__ = (Begun,)
+
+    class Note(base):  # type: ignore[misc]
+        __tablename__ = "notes"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        book_id: Mapped[str | None]
+
+    book: Any = Book
+    configure_mappers()
+    _ = Book()
+    condition = lambda: foreign(Note.book_id) == book.id  # noqa: E731
+    put = (
+        (lambda added: setattr(book, "notes", added))
+        if by == "assignment"
+        else lambda added: inspect(book).add_property("notes", added)
+    )
+    add(put, {"argument": Note, "primaryjoin": condition}, book, Note, link(base, "late"))
+    one = begun(book, "b-1")
+    other = begun(book, "b-2") if inspect(book).relationships["notes"].mapper.class_ is Book else Note(id=1)
+    with pytest.raises(OneSidedRelationshipError, match=r"Book\.notes"):
+        one.notes.append(other)
+
+
+def test_a_relationship_added_late_with_another_side_is_written_from_there(base: Any, sqlite_engine: Engine) -> None:
+    class Shelf(AggregateRoot, base):  # type: ignore[misc]
+        __aggregate_type__ = "relationships.Shelf"
+        __ignored_events__ = (Begun,)
+
+    class Volume(base):  # type: ignore[misc]
+        __tablename__ = "volumes"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        shelf_id: Mapped[str | None]
+
+    shelf: Any = Shelf
+    volume: Any = Volume
+    configure_mappers()
+    volume.shelf = relationship(Shelf, primaryjoin=lambda: foreign(volume.shelf_id) == shelf.id, backref="volumes")
+    base.metadata.create_all(sqlite_engine)
+    with Session(sqlite_engine) as session:
+        one: Any = begun(Shelf, "s-1")
+        session.add(one)
+        one.volumes.append(Volume(id=1))
+        session.commit()
+        assert session.scalars(select(Volume.shelf_id)).all() == ["s-1"]
+
+
+def test_a_change_that_the_other_side_writes_is_shown_by_a_side_that_would_not(base: Any, sqlite_engine: Engine) -> None:
+    class Field(AggregateRoot, base):  # type: ignore[misc]
+        __aggregate_type__ = "relationships.Field"
+        __ignored_events__ = (Begun,)
+
+    class Tree(base):  # type: ignore[misc]
+        __tablename__ = "trees"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        field_id: Mapped[str | None]
+
+    field: Any = Field
+    tree: Any = Tree
+    condition = lambda: foreign(tree.field_id) == field.id  # noqa: E731
+    field.trees = relationship(Tree, primaryjoin=condition)
+    tree.field = relationship(Field, primaryjoin=condition, back_populates="trees")
+    base.metadata.create_all(sqlite_engine)
+    with Session(sqlite_engine) as session:
+        one: Any = begun(Field, "f-1")
+        session.add(one)
+        session.add(tree(id=1, field=one))
+        assert [each.id for each in one.trees] == [1]
+        session.commit()
+        assert session.scalars(select(tree.field_id)).all() == ["f-1"]
+        with pytest.raises(OneSidedRelationshipError, match=r"Field\.trees"):
+            one.trees.append(tree(id=2))
+
+
+@pytest.mark.parametrize("column", ["id", "version"])
+@pytest.mark.parametrize("side", ["entity", "aggregate", "both"])
+def test_a_relationship_that_would_write_an_aggregate_s_id_or_version_is_refused(
+    base: Any, request: pytest.FixtureRequest, column: str, side: str
+) -> None:
+    class Profile(AggregateRoot, base):  # type: ignore[misc]
+        __aggregate_type__ = f"relationships.Profile {request.node.name}"
+        __ignored_events__ = (Begun,)
+
+    class User(base):  # type: ignore[misc]
+        __tablename__ = "users"
+        id: Mapped[str] = mapped_column(primary_key=True)
+
+    profile: Any = Profile
+    user: Any = User
+    condition = lambda: foreign(getattr(profile, column)) == user.id  # noqa: E731
+    there: dict[str, Any] = {"back_populates": "user"} if side == "both" else {}
+    here: dict[str, Any] = {"back_populates": "profile"} if side == "both" else {}
+    if side != "aggregate":
+        user.profile = relationship(Profile, primaryjoin=condition, uselist=False, **there)
+    if side != "entity":
+        profile.user = relationship(User, primaryjoin=condition, **here)
+    with pytest.raises(DeclarationError, match=r"would write the id or the version of the aggregate Profile"):
+        base.registry.configure()
+
+
+def test_an_entity_may_have_the_id_of_an_aggregate(base: Any, sqlite_engine: Engine) -> None:
+    class Login(AggregateRoot, base):  # type: ignore[misc]
+        __aggregate_type__ = "relationships.Login"
+        __ignored_events__ = (Begun,)
+
+    class Settings(base):  # type: ignore[misc]
+        __tablename__ = "settings"
+        id: Mapped[str] = mapped_column(primary_key=True)
+
+    settings: Any = Settings
+    settings.login = relationship(Login, primaryjoin=lambda: foreign(settings.id) == Login.id)
+    base.metadata.create_all(sqlite_engine)
+    with Session(sqlite_engine) as session:
+        session.add(settings(login=begun(Login, "l-1")))
+        session.commit()
+        assert session.scalars(select(settings.id)).all() == ["l-1"]
+
+
+def test_a_link_table_in_which_events_lie_is_refused(base: Any) -> None:
+    class Ship(AggregateRoot, base):  # type: ignore[misc]
+        __aggregate_type__ = "relationships.Ship"
+        __ignored_events__ = (Begun,)
+
+    class Port(base):  # type: ignore[misc]
+        __tablename__ = "ports"
+        id: Mapped[str] = mapped_column(primary_key=True)
+
+    events: Any = inspect(event_record(base)).local_table
+    port: Any = Port
+    port.ships = relationship(
+        Ship,
+        secondary=events,
+        primaryjoin=lambda: foreign(events.c.event_type) == port.id,
+        secondaryjoin=lambda: foreign(events.c.aggregate_id) == Ship.id,
+    )
+    with pytest.raises(DeclarationError, match=r"Port\.ships would write rows of EventRecord.*viewonly=True"):
+        base.registry.configure()

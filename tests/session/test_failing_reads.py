@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, text
+from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
 
 from sa_eventsource import AggregateRoot, DomainEvent, EventDecodeError, applies
@@ -205,6 +206,30 @@ def test_a_state_lost_behind_pending_events_is_made_of_what_they_followed(databa
         with pytest.raises(RuleError):
             room.apply_event(GuestJoined(guest="nobody"))
         assert (room.guests, room.version) == (["ann", "ben"], 2)
+
+
+@pytest.mark.parametrize("listening", [False, True])
+@pytest.mark.parametrize("part", ["refresh", "expire"])
+def test_pending_events_outlive_the_load_of_a_part_when_the_state_is_lost(database: Engine, part: str, *, listening: bool) -> None:
+    with Session(database, autoflush=False) as session:
+        if listening:
+            sa_event.listen(session, "do_orm_execute", lambda _state: None)
+        room = booking("ann")
+        session.add(room)
+        session.commit()
+        _ = room.guests
+        room.apply_event(GuestJoined(guest="ben"))
+        with pytest.raises(RuleError):
+            room.apply_event(GuestJoined(guest="nobody"))
+        if part == "refresh":
+            session.refresh(room, ["id"])
+        else:
+            session.expire(room, ["id"])
+            assert room.id == "b-1"
+        assert room.pending_events == (GuestJoined(guest="ben"),)
+        session.commit()
+        assert room.guests == ["ann", "ben"]
+    assert stored_types(database) == ["failing.RoomBooked", "failing.GuestJoined"]
 
 
 def test_a_list_that_a_method_takes_over_is_not_the_event_s(database: Engine) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, make_transient
 
 from sa_eventsource import (
     ConcurrencyError,
@@ -252,3 +252,40 @@ def test_an_append_that_fails_first_in_its_transaction_costs_no_question_before_
             repository.append("o-1", [NoteAdded(text="x")], expected_version=0)
     before = kinds[: kinds.index("ROLLBACK TO SAVEPOINT")]
     assert [each for each in before if each != "BEGIN"] == ["SAVEPOINT", "INSERT"]
+
+
+@pytest.mark.parametrize("heard", [False, True])
+@pytest.mark.parametrize("loaded", ["loaded", "expired"])
+def test_a_transient_copy_does_not_replace_the_session_s_instance(database: Engine, loaded: str, *, heard: bool) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        copy = session.get_one(Order, "o-1")
+    make_transient(copy)
+    copy.note("by the copy")
+    with Session(database) as session:
+        if heard:
+            event.listen(session, "after_flush", lambda *_: None)
+        order = session.get_one(Order, "o-1")
+        if loaded == "expired":
+            session.expire(order)
+        session.add(copy)
+        with pytest.raises(DuplicateAggregateError) as caught:
+            session.flush()
+        assert (caught.value.aggregate_type, caught.value.aggregate_id) == ("Order", "o-1")
+        session.rollback()
+        assert order in session
+        order.note("by the session's")
+        session.commit()
+    assert stored_events(database)[-1][2:] == (2, "NoteAdded")
+
+
+def test_a_transient_copy_continues_a_stream_that_the_session_has_not_loaded(database: Engine) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        copy = session.get_one(Order, "o-1")
+        make_transient(copy)
+        copy.note("by the copy")
+        session.add(copy)
+        session.commit()
+        assert session.get(Order, "o-1") is copy
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_attribute
 
 from sa_eventsource import (
     AggregateRoot,
@@ -76,6 +77,23 @@ def test_state_id_and_version_cannot_be_assigned(database: Engine, field: str, v
         assert (state_of(order), order.id, order.version) == before
         session.commit()
     assert stored_types(database) == ["OrderPlaced"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("id", "other"), ("version", 7)])
+@pytest.mark.parametrize("of", ["loaded", "expired", "new"])
+def test_neither_does_sqlalchemy_set_them(database: Engine, field: str, value: Any, of: str) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = Order.place() if of == "new" else session.get_one(Order, order_id)
+        if of == "expired":
+            session.expire(order)
+        with pytest.raises(AggregateStateError, match=rf"Order\.{field} can only change") as caught:
+            set_attribute(order, field, value)
+        assert (caught.value.aggregate_class, caught.value.field, caught.value.declared) == ("Order", field, True)
+        assert getattr(order, field) != value
+        if of != "new":
+            assert session.get(Order, order_id) is order
+            assert session.get(Order, "other") is None
 
 
 def test_an_undeclared_attribute_set_by_an_applies_method_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from itertools import count
 from typing import TYPE_CHECKING, ClassVar
@@ -11,6 +12,7 @@ from pydantic import Field
 from sqlalchemy import Engine, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import ObjectDeletedError
 
 from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, EventSourcedRepository, applies
 from tests.orders import Base, Customer, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
@@ -141,6 +143,41 @@ def test_a_savepoint_rolled_back_undoes_only_what_happened_in_it(database: Engin
         order.ship()
         session.commit()
     assert stored_types(database) == ["OrderPlaced", "NoteAdded", "OrderShipped"]
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_what_a_savepoint_wrote_is_read_again_by_an_instance_that_was_loaded_since(database: Engine, *, is_new: bool) -> None:
+    place_order(database, "o-1")
+    with Session(database) as session:
+        outer, nested = session.begin_nested(), session.begin_nested()
+        if is_new:
+            session.add(Order.place(order_id="o-2"))
+        else:
+            session.get_one(Order, "o-1").note("undone")
+        nested.commit()
+        gc.collect()
+        order = session.get_one(Order, "o-2" if is_new else "o-1")
+        order.note("undone, too, and not written")
+        outer.rollback()
+        if is_new:
+            with pytest.raises(ObjectDeletedError):
+                _ = order.version
+        else:
+            assert (order.version, order.notes) == (1, [])
+            order.pay()
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced"] if is_new else ["OrderPlaced", "OrderPaid"]
+
+
+def test_a_new_aggregate_of_a_savepoint_rolled_back_keeps_what_was_not_written(database: Engine) -> None:
+    with Session(database) as session:
+        with session.begin_nested() as nested:
+            order = Order.place(order_id="o-1")
+            session.add(order)
+            session.flush()
+            order.note("not written")
+            nested.rollback()
+        assert [type(each) for each in order.pending_events] == [OrderPlaced, NoteAdded]
 
 
 def test_a_new_aggregate_of_a_savepoint_rolled_back_is_transient_with_its_events(database: Engine) -> None:

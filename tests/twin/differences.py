@@ -82,14 +82,15 @@ DIFFERENCES = (
         (EventDecodeError, (UnreadableError,)),
     ),
     Difference(
-        "`session.delete(order)` and a flush",
+        "`session.delete(order)` and a flush, or a flush that finds it an orphan (`delete-orphan`)",
         "DELETE",
         "`ImmutableEventError`; `session.expunge(order)` undoes the `delete`",
         "Events are history. An aggregate ends by an event that says so.",
         (ImmutableEventError, (RefusedError,)),
     ),
     Difference(
-        "INSERT, UPDATE and DELETE statements, bulk operations, `session.merge()` (but with `load=False`), `with_for_update()`",
+        "INSERT, UPDATE and DELETE statements, bulk operations, `with_for_update()`, and `session.merge()` of what has pending "
+        "events or is of another version than the session's",
         "done",
         "`UnitOfWorkBypassError`",
         "No event would be written and no version checked; and there is no row to lock.",

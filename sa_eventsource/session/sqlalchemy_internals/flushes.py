@@ -157,13 +157,27 @@ class PendingFlush:
         self.session: Session = self._context.session
         self._present: frozenset[InstanceState[Any]] = frozenset()
 
-    def before_rows(self, act: Callable[[PendingFlush], None]) -> None:
-        """Have *act* called once all ``before_flush`` hooks have run and all that is to be written is known, before the first row.
+    def before_rows(self, act: Callable[[PendingFlush], bool]) -> None:
+        """Have *act* called once all ``before_flush`` hooks have run and what is to be written is known, before the first row.
 
-        This is the stage at which relationships add what they cascade to; no public event has it. *act* may use the session as a
+        This is the stage at which relationships add what they write and delete; no public event has it. *act* is called again when
+        they have, until there is no more, and returns whether it may have added something itself. It may use the session as a
         ``before_flush`` hook may.
         """
         self._context.presort_actions["sa_eventsource"] = _BeforeRows(self, act)
+
+    def before_post_updates(self, check: Callable[[Any], None]) -> None:
+        """Have *check* called, which may raise, with each instance that ``relationship(post_update=True)`` writes a row of.
+
+        These rows alone are written without an event.
+        """
+        register = self._context.register_post_update
+
+        def checked(state: InstanceState[Any], columns: Any) -> None:
+            check(state.obj())
+            register(state, columns)
+
+        self._context.register_post_update = checked
 
     def states(self) -> list[tuple[InstanceState[Any], bool]]:
         """List what the flush is about to write, with whether it is deleted."""
@@ -197,19 +211,15 @@ class PendingFlush:
 
 
 class _BeforeRows:
-    def __init__(self, flush: PendingFlush, act: Callable[[PendingFlush], None]) -> None:
+    def __init__(self, flush: PendingFlush, act: Callable[[PendingFlush], bool]) -> None:
         self._flush = flush
-        self._act: Callable[[PendingFlush], None] | None = act
+        self._act = act
 
     def execute(self, _context: UOWTransaction) -> bool:
-        """Act once; tell SQLAlchemy that there may be more to write."""
-        act, self._act = self._act, None
-        if act is None:
-            return False
+        """Act, and tell SQLAlchemy whether there may be more to write: then it asks all once more."""
         session: Any = self._flush.session
         session._warn_on_events = False  # noqa: SLF001 - no row is being written yet
         try:
-            act(self._flush)
+            return self._act(self._flush)
         finally:
             session._warn_on_events = True  # noqa: SLF001
-        return True
