@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, overload
 from uuid import UUID
 
-from sqlalchemy.orm import NO_VALUE, InstrumentedAttribute, Mapped, declared_attr
+from sqlalchemy.orm import NO_VALUE, InstrumentedAttribute, declared_attr
 from sqlalchemy.orm.attributes import flag_modified, instance_state, opt_manager_of_class
 from typing_extensions import TypeVar
 
@@ -61,6 +61,17 @@ if TYPE_CHECKING:
         @overload
         def __get__(self, instance: AggregateRoot[Id], owner: type[AggregateRoot[Id]]) -> Id: ...
         def __get__(self, instance: Any, owner: Any) -> Any: ...
+        def __set__(self, instance: Any, value: Never) -> None: ...
+
+    class _Version:
+        """The version as type checkers see it; events set it."""
+
+        @overload
+        def __get__(self, instance: None, owner: Any) -> InstrumentedAttribute[int]: ...
+        @overload
+        def __get__(self, instance: object, owner: Any) -> int: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
+        def __set__(self, instance: Any, value: Never) -> None: ...
 
 
 class AggregateRoot(Generic[IdT]):
@@ -101,7 +112,7 @@ class AggregateRoot(Generic[IdT]):
 
     if TYPE_CHECKING:
         id = _Id()
-        version: Mapped[int]
+        version = _Version()
 
     def __init__(self, *, id: IdT | None = None) -> None:  # noqa: A002 - the attribute's name
         """Start a new aggregate, with version 0 and every state field at its default.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from sqlalchemy import func, select
 from typing_extensions import TypeVar
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=DomainEvent, default=DomainEvent)
 F = TypeVar("F", bound=DomainEvent)
+F2 = TypeVar("F2", bound=DomainEvent)
+F3 = TypeVar("F3", bound=DomainEvent)
 
 
 class EventQuery(EventConditions["Session"], Generic[E]):
@@ -31,7 +33,16 @@ class EventQuery(EventConditions["Session"], Generic[E]):
     Reading flushes the session first, as any query does, so that the session's own events are there. Iterating reads all at once.
     """
 
-    def of_type(self, *event_types: type[F]) -> EventQuery[F]:
+    # A type checker would take several classes for their common base.
+    @overload
+    def of_type(self, first: type[F], /) -> EventQuery[F]: ...
+    @overload
+    def of_type(self, first: type[F], second: type[F2], /) -> EventQuery[F | F2]: ...
+    @overload
+    def of_type(self, first: type[F], second: type[F2], third: type[F3], /) -> EventQuery[F | F2 | F3]: ...
+    @overload
+    def of_type(self, *event_types: type[F]) -> EventQuery[F]: ...
+    def of_type(self, *event_types: type[Any]) -> EventQuery[Any]:
         """Only events of these classes and of those that inherit from them, under their present and former names.
 
         Raises:
@@ -94,7 +105,16 @@ class EventQuery(EventConditions["Session"], Generic[E]):
 class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
     """Events that fulfil some conditions, read through an ``AsyncSession``: :class:`EventQuery` with ``await``."""
 
-    def of_type(self, *event_types: type[F]) -> AsyncEventQuery[F]:
+    # A type checker would take several classes for their common base.
+    @overload
+    def of_type(self, first: type[F], /) -> AsyncEventQuery[F]: ...
+    @overload
+    def of_type(self, first: type[F], second: type[F2], /) -> AsyncEventQuery[F | F2]: ...
+    @overload
+    def of_type(self, first: type[F], second: type[F2], third: type[F3], /) -> AsyncEventQuery[F | F2 | F3]: ...
+    @overload
+    def of_type(self, *event_types: type[F]) -> AsyncEventQuery[F]: ...
+    def of_type(self, *event_types: type[Any]) -> AsyncEventQuery[Any]:
         """Only events of these classes and of those that inherit from them, under their present and former names.
 
         Raises:

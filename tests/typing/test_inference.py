@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, MappedAsDataclass, Session
 
 from sa_eventsource import (
     AggregateRoot,
@@ -44,6 +44,10 @@ class TypedPaid(DomainEvent):
     pass
 
 
+class TypedSent(DomainEvent):
+    pass
+
+
 class TypedOrder(AggregateRoot, Base):
     total: Decimal = Decimal(0)
 
@@ -59,6 +63,26 @@ class TypedOrder(AggregateRoot, Base):
 
 class TypedInvoice(AggregateRoot[UUID], Base):
     __ignored_events__ = (TypedPaid,)
+
+
+class TypedDataclassBase(MappedAsDataclass, DeclarativeBase):
+    pass
+
+
+class TypedParcel(AggregateRoot, TypedDataclassBase, init=False):
+    weight: int = 0
+
+
+def test_an_aggregate_on_a_dataclass_base_is_made_by_its_id() -> None:
+    parcel = TypedParcel(id="p-1")
+    assert_type(parcel.id, str)
+    assert (parcel.id, parcel.version, parcel.weight) == ("p-1", 0, 0)
+
+
+def of_assignments(order: TypedOrder, invoice: TypedInvoice) -> None:
+    order.id = "2"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    order.version = 2  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    invoice.id = UUID(int=2)  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def of_instances(order: TypedOrder, invoice: TypedInvoice) -> None:
@@ -91,6 +115,10 @@ def of_queries(session: Session) -> None:
     assert_type(query.of_type(TypedPlaced).all(), list[RecordedEvent[TypedPlaced]])
     for recorded in query.of_type(TypedPlaced):
         assert_type(recorded.event, TypedPlaced)
+    assert_type(query.of_type(TypedPlaced, TypedPaid).first(), RecordedEvent[TypedPlaced | TypedPaid] | None)
+    assert_type(query.of_type(TypedPlaced, TypedPaid, TypedSent).all(), list[RecordedEvent[TypedPlaced | TypedPaid | TypedSent]])
+    several: tuple[type[TypedPlaced], ...] = (TypedPlaced,)
+    assert_type(query.of_type(*several).all(), list[RecordedEvent[TypedPlaced]])
     store = EventStore(session)
     assert_type(store.follow("all", batch=10), list[RecordedEvent[DomainEvent]])
     assert_type(store.follow("placed", TypedPlaced), list[RecordedEvent[TypedPlaced]])
@@ -99,6 +127,8 @@ def of_queries(session: Session) -> None:
 async def of_async_code(session: AsyncSession) -> None:
     assert_type(await AsyncEventSourcedRepository(session, TypedOrder).get("1"), TypedOrder)
     assert_type(await AsyncEventStore(session).events.of_type(TypedPlaced).all(), list[RecordedEvent[TypedPlaced]])
+    both = AsyncEventStore(session).events.of_type(TypedPlaced, TypedPaid)
+    assert_type(await both.all(), list[RecordedEvent[TypedPlaced | TypedPaid]])
     assert_type(await AsyncEventStore(session).follow("placed", TypedPlaced), list[RecordedEvent[TypedPlaced]])
     async for recorded in AsyncEventStore(session).events.of_type(TypedPlaced):
         assert_type(recorded.event.total, Decimal)
