@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 from uuid import UUID
 
-from sqlalchemy.orm import NO_VALUE, InstrumentedAttribute, declared_attr
+from sqlalchemy.orm import NO_VALUE, declared_attr
 from sqlalchemy.orm.attributes import flag_modified, instance_state, opt_manager_of_class
 from typing_extensions import TypeVar
 
@@ -19,6 +19,7 @@ from sa_eventsource.aggregates.aggregate_definition import (
     definition_of,
 )
 from sa_eventsource.aggregates.handlers import HOW_TO_APPLY, Handlers
+from sa_eventsource.aggregates.identity_columns import Id, Version
 from sa_eventsource.aggregates.instance import (
     BOOKS,
     Books,
@@ -49,29 +50,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Subquery
 
 IdT = TypeVar("IdT", bound=str | UUID | int, default=str)
-
-if TYPE_CHECKING:
-    Id = TypeVar("Id", bound=str | UUID | int)
-
-    class _Id:
-        """The id as type checkers see it: a column on the class, a value on an instance."""
-
-        @overload
-        def __get__(self, instance: None, owner: type[AggregateRoot[Id]]) -> InstrumentedAttribute[Id]: ...
-        @overload
-        def __get__(self, instance: AggregateRoot[Id], owner: type[AggregateRoot[Id]]) -> Id: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-        def __set__(self, instance: Any, value: Never) -> None: ...
-
-    class _Version:
-        """The version as type checkers see it; events set it."""
-
-        @overload
-        def __get__(self, instance: None, owner: Any) -> InstrumentedAttribute[int]: ...
-        @overload
-        def __get__(self, instance: object, owner: Any) -> int: ...
-        def __get__(self, instance: Any, owner: Any) -> Any: ...
-        def __set__(self, instance: Any, value: Never) -> None: ...
 
 
 class AggregateRoot(Generic[IdT]):
@@ -110,9 +88,8 @@ class AggregateRoot(Generic[IdT]):
     __event_handlers__: ClassVar[Handlers]
     __aggregate_definition__: ClassVar[AggregateDefinition]
 
-    if TYPE_CHECKING:
-        id = _Id()
-        version = _Version()
+    id = Id()
+    version = Version()
 
     def __init__(self, *, id: IdT | None = None) -> None:  # noqa: A002 - the attribute's name
         """Start a new aggregate, with version 0 and every state field at its default.
@@ -310,7 +287,7 @@ def _collect(cls: type[AggregateRoot[Any]]) -> None:
         refuse_base_first(cls, AggregateRoot)
         check_options(cls, cls._kind)
         check_inheritance(cls)
-        reserved = frozenset(name for name in dir(AggregateRoot) if not name.startswith("_"))
+        reserved = frozenset(name for name in dir(AggregateRoot) if not name.startswith("_")) - {"id", "version"}
         fields = StateFields(cls, load_missing_state, reserved=reserved)
         handlers = Handlers(cls)
         cls.__state_fields__, cls.__event_handlers__ = fields, handlers

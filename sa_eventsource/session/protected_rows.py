@@ -52,6 +52,11 @@ _refusals: dict[type[Any], Callable[[Session, Any, str], None]] = {AggregateRoot
 _protected: tuple[type[Any], ...] = tuple(_refusals)
 
 
+def protected_kinds() -> tuple[type[Any], ...]:
+    """Get the classes that are protected, for those who ask of many instances."""
+    return _protected
+
+
 def refuse_protected(session: Session, instance: object, deed: str) -> None:
     """Refuse what is done to an instance, if its class is protected and no handler of a read model has done it."""
     if isinstance(instance, _protected) and instance_state(instance) not in ledger.ledger_of(session).allowed:
@@ -67,15 +72,14 @@ def refuse_changed(session: Session, instance: object) -> None:
 
 
 def refuse_in_flush(session: Session, state: InstanceState[Any], *, is_deleted: bool) -> None:
-    """Refuse what a flush that is at work is about to write."""
+    """Refuse what a flush that is at work is about to write of a protected class; an aggregate, if it is to be deleted."""
     instance = state.obj()
     if is_deleted:
         refuse_protected(session, instance, "deleting")
-    elif not isinstance(instance, AggregateRoot):
-        if state.key is None:
-            refuse_protected(session, instance, "adding")
-        else:
-            refuse_changed(session, instance)
+    elif state.key is None:
+        refuse_protected(session, instance, "adding")
+    else:
+        refuse_changed(session, instance)
 
 
 def guard_rows(mapper: Mapper[Any]) -> None:

@@ -18,7 +18,13 @@ from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, id
 from sa_eventsource.exceptions import DuplicateAggregateError, EmptyAggregateError, ReadOnlyAggregateError
 from sa_eventsource.mapping import id_as_text
 from sa_eventsource.session import ledger, written_events
-from sa_eventsource.session.protected_rows import before_post_update, refuse_changed, refuse_in_flush, refuse_protected
+from sa_eventsource.session.protected_rows import (
+    before_post_update,
+    protected_kinds,
+    refuse_changed,
+    refuse_in_flush,
+    refuse_protected,
+)
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     call_row_hooks,
@@ -81,17 +87,18 @@ def _checked(session: Session) -> list[AggregateRoot[Any]]:
     """Refuse what a session must not write, and list its new and changed aggregates."""
     aggregates: list[AggregateRoot[Any]] = []
     new, dirty, deleted = unflushed(session)
+    kinds = protected_kinds()
     for instance in deleted:
         refuse_protected(session, instance, "deleting")
     for instance in new:
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
-        else:
+        elif isinstance(instance, kinds):
             refuse_protected(session, instance, "adding")
     for instance in dirty:
         if isinstance(instance, AggregateRoot):
             aggregates.append(instance)
-        else:
+        elif isinstance(instance, kinds):
             refuse_changed(session, instance)
     return aggregates
 
@@ -99,12 +106,14 @@ def _checked(session: Session) -> list[AggregateRoot[Any]]:
 def _write_aggregates_of(flush: PendingFlush) -> bool:
     ledger.begin_flush(flush.session)
     aggregates: list[AggregateRoot[Any]] = []
+    kinds = protected_kinds()
     for state, is_deleted in flush.states():
-        refuse_in_flush(flush.session, state, is_deleted=is_deleted)
         instance = state.obj()
-        if isinstance(instance, AggregateRoot):
+        if isinstance(instance, AggregateRoot) and not is_deleted:
             aggregates.append(instance)
             flush.leave_out(state)
+        elif isinstance(instance, kinds):
+            refuse_in_flush(flush.session, state, is_deleted=is_deleted)
     if aggregates:
         flush.note_what_is_there()
         _write(flush.session, aggregates, register=register_findable, with_row_hooks=_with_row_hooks(aggregates))

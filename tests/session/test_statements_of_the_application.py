@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, select, true
@@ -12,13 +13,14 @@ from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
 from sa_eventsource import (
     AggregateNotFoundError,
+    AggregateRoot,
     EventSourcedRepository,
     ExpectedVersion,
     UnknownShardError,
     lock_aggregate,
 )
 from tests.databases import configure_sqlite
-from tests.orders import Base, NoteAdded, Order
+from tests.orders import Account, Base, NoteAdded, Order
 from tests.session.helpers import place_order, stored_events
 
 
@@ -54,6 +56,20 @@ def test_get_refresh_and_select_pass_an_application_s_hook(database: Engine) -> 
         assert session.get(Order, "theirs") is None
         assert session.get_one(Order, "mine").customer_id == "c-1"
         assert [each.id for each in session.scalars(select(Order))] == ["mine"]
+
+
+def test_a_criterion_of_all_aggregates_takes_their_ids_and_versions(database: Engine) -> None:
+    with Session(database) as session:
+        session.add_all([Order.place(order_id="mine"), Order.place(order_id="theirs"), Account.open(account_id=UUID(int=1))])
+        session.commit()
+        session.expunge_all()
+        for hidden, found in (("mine", ["theirs"]), ("theirs", ["mine"])):
+            not_hidden = with_loader_criteria(AggregateRoot, lambda cls: cls.id != hidden, include_aliases=True)
+            assert [each.id for each in session.scalars(select(Order).options(not_hidden))] == found
+            assert session.get(Order, hidden, options=[not_hidden], populate_existing=True) is None
+        for version, number in ((1, 1), (2, 0)):
+            of_version = with_loader_criteria(AggregateRoot, lambda cls: cls.version == version, include_aliases=True)
+            assert len(session.scalars(select(Account).options(of_version)).all()) == number
 
 
 @pytest.mark.parametrize("axis", ["version", "occurred", "recorded"])
