@@ -4,7 +4,8 @@ Read this first. Each line says when, and whom. It is done once, when ``sa_event
 are called in the order of these lines. Nothing else in the package listens, but for what belongs to one thing alone:
 
 - a table: partitions and triggers are made behind ``CREATE TABLE`` (``mapping.partitions``, ``mapping.immutability``);
-- a mapped class: attributes of an aggregate refuse assignments (``session.guards``, ``session.declarations``);
+- a mapped class: attributes of an aggregate refuse assignments, and rows of a read model are guarded (``session.guards``,
+  ``session.declarations``, ``session.protected_rows``);
 - a connection, while a handler uses it: it is not to commit (``consumers.handling``);
 - an engine that the command line or the self-test has made for itself;
 - what the package ``events`` keeps of event classes: it is forgotten when one is declared.

@@ -25,6 +25,7 @@ MAY_LISTEN = {
     "mapping/partitions.py",
     "session/guards.py",
     "session/declarations.py",
+    "session/protected_rows.py",
     "consumers/handling.py",
     "cli/target.py",
     "selftest/cuts.py",

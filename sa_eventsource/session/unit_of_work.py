@@ -34,6 +34,7 @@ from sa_eventsource.session.sqlalchemy_internals import (
     has_work,
     innermost,
     is_heard_elsewhere,
+    is_orphan,
     new_states,
     register_findable,
     register_persistent,
@@ -97,6 +98,8 @@ def _checked(session: Session) -> list[AggregateRoot[Any]]:
             refuse_protected(session, instance, "adding")
     for instance in dirty:
         if isinstance(instance, AggregateRoot):
+            if is_orphan(instance_state(instance)):
+                refuse_protected(session, instance, "deleting")
             aggregates.append(instance)
         elif isinstance(instance, kinds):
             refuse_changed(session, instance)

@@ -188,6 +188,25 @@ def test_an_orphan_that_is_an_aggregate_is_not_deleted(
 
 
 @pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
+def test_an_orphan_whose_parent_is_in_no_session_is_not_deleted(rooms: Engine, *, heard: bool) -> None:
+    before = stored(rooms)
+    with Session(rooms) as session:
+        if heard:
+            event.listen(session, "after_flush", lambda *_: None)
+        room, desk = session.get_one(Room, 2), session.get_one(Desk, "d-1")
+        assert room.best is desk
+        _ = room.desks
+        session.expunge(room)
+        session.add(desk)  # which has gone with it
+        room.best = None
+        room.desks.remove(desk)
+        desk.hire(2)
+        with pytest.raises(ImmutableEventError, match="deleting <Desk 'd-1'"):
+            session.commit()
+    assert stored(rooms) == before
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
 def test_aggregates_of_a_parent_that_is_deleted_are_not(rooms: Engine, *, heard: bool) -> None:
     before = stored(rooms)
     with Session(rooms) as session:

@@ -52,6 +52,12 @@ def unflushed(session: Session) -> tuple[Iterable[Any], Iterable[Any], Iterable[
     return session._new.values(), changed, deleted.values()  # noqa: SLF001
 
 
+def is_orphan(state: InstanceState[Any]) -> bool:
+    """Check whether a flush would delete a changed instance: no parent has it any more (``delete-orphan``)."""
+    mapper = state.mapper
+    return bool(mapper._delete_orphans) and mapper._is_orphan(state)  # noqa: SLF001
+
+
 def innermost(session: Session) -> SessionTransaction:
     """Get the savepoint that a session is in, or else its transaction, which must have begun."""
     transaction: Any = session._nested_transaction or session._transaction  # noqa: SLF001
