@@ -46,7 +46,13 @@ from sa_eventsource.exceptions.environment import (
     SelftestError,
     UnknownShardError,
 )
-from sa_eventsource.exceptions.privacy import ForgettingError, MasterKeyError, SealedValueError, SubjectForgottenError
+from sa_eventsource.exceptions.privacy import (
+    ForgettingError,
+    MaskedConnectionError,
+    MasterKeyError,
+    SealedValueError,
+    SubjectForgottenError,
+)
 from sa_eventsource.exceptions.publishing import (
     AcknowledgementWarning,
     DeliveryDelayedError,
@@ -104,6 +110,7 @@ __all__ = [
     "JoinedTransactionError",
     "LogExportError",
     "LogImportError",
+    "MaskedConnectionError",
     "MasterKeyError",
     "MessageIdError",
     "MessageRefusedError",

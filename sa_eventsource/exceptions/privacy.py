@@ -46,6 +46,24 @@ class ForgettingError(EventSourceError):
         super().__init__(f"{subject!r} is not forgotten: {reason}")
 
 
+class MaskedConnectionError(EventSourceError):
+    """Rows that hold personal data in clear are to be written by an engine that reads placeholders (``personal_data="masked"``).
+
+    Run the read model in a process whose engine may see personal data. Nothing was written.
+
+    Attributes:
+        url: The engine's URL, without the password.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Build the message from the URL."""
+        self.url = url
+        super().__init__(
+            f'a read model with __personal_data__ = "clear" cannot be written through {url}, which has personal_data="masked". Use '
+            "another engine for its worker, and for what appends its events where it is strong."
+        )
+
+
 class MasterKeyError(EventSourceError):
     """A master key is missing, or is not the one that wrapped a subject's key. Nothing was written or read.
 

@@ -99,23 +99,24 @@ def _sealed(stored: StoredPayload) -> list[SealedValue]:
 
 
 def _opened(stored: StoredPayload, values: Sequence[SealedValue], keys: Mapping[str, UnwrappedKey | None]) -> Opened:
+    text, at = stored.text, 0
     event_place = _place(stored.event_id, stored.aggregate_type, stored.aggregate_id)
-    texts: list[str] = []
+    pieces: list[str] = []
     used: set[str] = set()
     for value in values:
         try:
             key = keys[value.key]
+            clear = value.placeholder if key is None else key.cipher.open(value.box, _place(event_place, *value.path))
         except KeyError:
             raise _unopened(stored, value, f"its key {_as_uuid(value.key)} is not in the table of keys") from None
-        if key is None:
-            texts.append(value.placeholder)
-            continue
-        used.add(value.key)
-        try:
-            texts.append(key.cipher.open(value.box, _place(event_place, *value.path)))
         except ValueError as error:
             raise _unopened(stored, value, str(error)) from error
-    return Opened(replaced(stored.text, values, texts), True, used)  # noqa: FBT003 - it is quicker by place
+        if key is not None:
+            used.add(value.key)
+        pieces += (text[at : value.start], clear)
+        at = value.end
+    pieces.append(text[at:])
+    return Opened("".join(pieces), True, used)  # noqa: FBT003 - it is quicker by place
 
 
 def _unopened(stored: StoredPayload, value: SealedValue, reason: str) -> SealedValueError:

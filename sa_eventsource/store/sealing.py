@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sa_eventsource.events import RecordedEvent, decode, decode_metadata, is_personal, sealed_names
+from sa_eventsource.exceptions import MaskedConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -176,8 +177,16 @@ def opened_with_states(
     states: Sequence[StoredState],
     reading: Reading = Reading.CLEAR,
 ) -> tuple[list[Opened], list[Opened | None]]:
-    """Open payloads, and sealed states. As :meth:`Sealing.open`, but for a connection that is not to see personal data."""
-    return _sealing[0].open(connection, events, stored, states, Reading.MASKED if is_masked(connection) else reading)
+    """Open payloads, and sealed states. As :meth:`Sealing.open`, but for a connection that is not to see personal data.
+
+    Raises:
+        MaskedConnectionError: They are to be written down in clear, by a connection that is not to see them.
+    """
+    if is_masked(connection):
+        if reading is Reading.LOCKED:
+            raise MaskedConnectionError(connection.engine.url.render_as_string())
+        reading = Reading.MASKED
+    return _sealing[0].open(connection, events, stored, states, reading)
 
 
 def is_sealed_state(text: str) -> bool:

@@ -17,6 +17,7 @@ from sa_eventsource import (
     DomainEvent,
     EventReplayer,
     EventSourceOptions,
+    MaskedConnectionError,
     ReadModel,
     ReadModelManager,
     RecordedEvent,
@@ -316,3 +317,16 @@ def test_an_append_of_something_else_waits_and_finds_the_row_as_it_was_left(post
         assert session.get_one(StrongNames, "z").name == "(forgotten)"
     catch_up(postgres_engine)
     assert verify(postgres_engine, Base).findings == ()
+
+
+def test_an_engine_that_reads_placeholders_writes_no_model_in_clear(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    register(engine, "z")
+    masked = engine.execution_options(personal_data="masked")
+    for model in (Names, Evolving):
+        with pytest.raises(MaskedConnectionError, match="another engine"):
+            ReadModelManager(masked, Base).catch_up(model)
+    ReadModelManager(masked, Base).catch_up(Cities)
+    ReadModelManager(engine, Base).catch_up(Names)
+    with Session(masked) as session:
+        assert session.get_one(Cities, "z").city == "Linz"
