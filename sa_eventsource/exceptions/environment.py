@@ -107,7 +107,7 @@ class RepartitionError(EventSourceError, RuntimeError):
 
     Attributes:
         table: Name of the events table.
-        lost: What would be lost: triggers, rules, policies and publications, by kind and name.
+        lost: What would be lost, by kind and name: triggers, rules, views, foreign keys that refer to the table, publications.
     """
 
     def __init__(self, table: str, lost: Iterable[str]) -> None:

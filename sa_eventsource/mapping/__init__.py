@@ -31,6 +31,8 @@ from sa_eventsource.mapping.kept_rows import KeptRows, check_keep, keep_rows, ke
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import (
     FoundPartitions,
+    check_names_are_free,
+    check_partitions,
     create_partitions,
     draw_behind,
     draw_positions,
@@ -107,6 +109,8 @@ __all__ = [
     "check_class",
     "check_connection",
     "check_keep",
+    "check_names_are_free",
+    "check_partitions",
     "check_session",
     "compared_as_text",
     "create_partitions",

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, cast, event, func, select, text
+from sqlalchemy import Connection, case, cast, event, func, select, text
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from sa_eventsource.counting import counted
@@ -23,7 +23,7 @@ from sa_eventsource.mapping.schemas import regclass_name
 from sa_eventsource.mapping.statements import TableNames, TableStatement, literal_name
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Table
 
     from sa_eventsource.mapping.statements import Rendering
 
@@ -70,6 +70,8 @@ def partition_events(table: Table, partitions: int) -> None:
 
     def make(table: Table, connection: Connection, **_: object) -> None:
         if connection.dialect.name == "postgresql":
+            if isinstance(connection, Connection):  # and none that writes the statements down
+                check_names_are_free(connection, table, partitions)
             for statement in partition_statements(table, partitions):
                 connection.execute(statement)
 
@@ -79,6 +81,34 @@ def partition_events(table: Table, partitions: int) -> None:
 def partition_statements(table: Table, partitions: int) -> list[TableStatement]:
     """List the statements that make a partitioned events table whole, behind that which creates it."""
     return [*draw_positions(table), *create_partitions(table, partitions)]
+
+
+def check_names_are_free(connection: Connection, table: Table, partitions: int) -> None:
+    """Refuse to create partitions where something else has the name of one: its share of the streams could not be stored.
+
+    Args:
+        connection: On PostgreSQL.
+        table: The events table, which is there.
+        partitions: How many there are to be.
+
+    Raises:
+        DeclarationError: Something has such a name and is no partition of the table.
+    """
+    names = [partition_name(table.name, number) for number in range(partitions)]
+    taken = connection.scalars(_TAKEN, {"events": regclass_name(connection, table), "names": names}).all()
+    if taken:
+        raise DeclarationError(
+            f"a partition of {table.name!r} would be named {', '.join(map(repr, taken))}, and there is something else of that name "
+            "in its schema. Rename that, or give the events table another name: EventSourceOptions(events=...)"
+        )
+
+
+_TAKEN = text("""
+    SELECT relname::text FROM pg_class
+    WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:events)) AND relname = ANY (:names)
+        AND oid NOT IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(:events))
+    ORDER BY relname
+""")
 
 
 def draw_positions(table: Table) -> list[TableStatement]:

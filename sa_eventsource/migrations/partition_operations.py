@@ -8,7 +8,7 @@ from alembic.autogenerate import renderers
 from alembic.operations import Operations
 from alembic.util import CommandError
 
-from sa_eventsource.mapping import partition_statements
+from sa_eventsource.mapping import check_names_are_free, check_partitions, partition_statements
 from sa_eventsource.migrations.operations import OnEventsTable
 from sa_eventsource.migrations.repartition import repartition
 
@@ -91,8 +91,9 @@ class RepartitionEvents(_PartitionsOfEvents):
             schema: The table's schema.
 
         Raises:
-            RepartitionError: Something would be lost with the table that was there: triggers, rules or policies of the application,
-                or its place in a publication. Drop it in the migration before, and put it back behind.
+            RepartitionError: Something would be lost with the table that was there: triggers or rules of the application, views and
+                foreign keys that refer to it, its place in a publication. Drop it in the migration before, and put it back behind.
+            DeclarationError: There can be no such partitions, or something else has the name of one.
             CommandError: The migration is to be written as SQL.
         """
         operations.invoke(cls(table_name, partitions, schema=schema))
@@ -105,7 +106,11 @@ class RepartitionEvents(_PartitionsOfEvents):
 @Operations.implementation_for(CreateEventPartitions)
 def _create(operations: Operations, operation: CreateEventPartitions) -> None:
     if operations.get_context().dialect.name == "postgresql":
-        for statement in partition_statements(operation.table(), operation.partitions):
+        check_partitions(operation.partitions, operation.table_name)
+        table = operation.table()
+        if not operations.get_context().as_sql:
+            check_names_are_free(operations.get_bind(), table, operation.partitions)
+        for statement in partition_statements(table, operation.partitions):
             operations.execute(statement)
 
 
@@ -124,6 +129,7 @@ def _repartition(operations: Operations, operation: RepartitionEvents) -> None:
             "op.repartition_events asks the database what the table has, and so cannot be written as SQL beforehand; run this "
             "migration with a connection (alembic upgrade without --sql)"
         )
+    check_partitions(operation.partitions, operation.table_name)
     repartition(operations.get_bind(), operation.table(), operation.partitions)
 
 

@@ -178,3 +178,13 @@ class Environment:
             else:
                 names |= set(connection.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")))
         return names
+
+
+NO_POSITION_KEY = """
+    DO $$ DECLARE key text; BEGIN
+        SELECT conname INTO key FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND conkey = ARRAY[attnum]
+        WHERE conrelid = '{table}'::regclass AND contype = 'u' AND attname = 'position';
+        IF key IS NOT NULL THEN EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', key); END IF;
+    END $$
+"""
+"""What Alembic writes before a move, for a constraint that no partitioned table can have."""
