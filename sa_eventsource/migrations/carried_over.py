@@ -164,7 +164,7 @@ _PROPERTIES = (
     """),
     text(f"""
         {_TABLES}
-        SELECT DISTINCT 'leaves', 'ALTER TABLE', format('SET (%s)', string_agg(option, ', '))
+        SELECT DISTINCT 'leaves', 'ALTER TABLE', format('SET (%s)', string_agg(option, ', ' ORDER BY option))
         FROM (
             SELECT c.oid, unnest(c.reloptions) AS option FROM pg_class AS c WHERE c.oid IN (TABLE leaves)
             UNION ALL

@@ -143,13 +143,13 @@ def properties(engine: Engine) -> list[Any]:
     """All that the catalogue says of the table, but for numbers of objects and counts of rows."""
     with engine.connect() as connection:
         found = connection.execute(text(OF_THE_TABLE)).all()
-    return [(of, sorted_privileges(value)) for of, value in found]
+    return [(of, sorted_sets(value)) for of, value in found]
 
 
-def sorted_privileges(value: Any) -> Any:
-    """Privileges are a set, and PostgreSQL keeps them in the order in which they were granted."""
+def sorted_sets(value: Any) -> Any:
+    """Privileges and options are sets, and PostgreSQL keeps them in the order in which they were given."""
     if isinstance(value, dict):
-        return {name: sorted(each) if name in ("relacl", "attacl") and each else each for name, each in value.items()}
+        return {name: sorted(each) if name in ("relacl", "attacl", "reloptions") and each else each for name, each in value.items()}
     return [sorted(each) if isinstance(each, list) else each for each in value] if isinstance(value, list) else value
 
 
@@ -181,7 +181,7 @@ def test_a_table_that_was_in_partitions_is_as_it_was(engine: Engine, role: str) 
 def seen(engine: Engine, role: str, table: str = "events") -> int:
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
-        return connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+        return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
 
 
 def test_row_security_holds_in_partitions(engine: Engine, role: str) -> None:
