@@ -20,6 +20,7 @@ from sa_eventsource.commands.command_turns import CommandTurns
 from sa_eventsource.commands.pauses import pauses_between
 from sa_eventsource.commands.scheduling import on_scheduled
 from sa_eventsource.session import is_conflict
+from sa_eventsource.store import roll_back
 from sa_eventsource.workers import AsyncCompanion, Companion, Companionship
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class DueCommands(Companion):
                 except BaseException as error:  # whatever a handler raises
                     if ends_program(error):
                         raise
-                    session.rollback()
+                    roll_back(session)
                     if pause is None or not is_conflict(error):
                         self._turns.note_failure(session, claimed, error)
                         return True
@@ -174,7 +175,7 @@ class AsyncDueCommands(AsyncCompanion):
                 except BaseException as error:  # whatever a handler raises, also where a task of its own was cancelled
                     if ends_program(error, awaited=True):
                         raise
-                    await session.rollback()
+                    await session.run_sync(roll_back)
                     if pause is None or not is_conflict(error):
                         await session.run_sync(self._turns.note_failure, claimed, error)
                         return True

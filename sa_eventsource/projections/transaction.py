@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sa_eventsource.store import READ_ONLY, code_of, database_of, require_own_transaction
+from sa_eventsource.store import READ_ONLY, code_of, database_of, require_own_transaction, roll_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def following(
     except BaseException as error:
         if code_of(error) == READ_ONLY:
             session.invalidate()  # the server may be a standby for good: the next connection may lead to the primary
-        session.rollback()
+        roll_back(session)
         raise
     finally:
         session.expunge_all()

@@ -20,6 +20,7 @@ from sa_eventsource.store.connections import (
     is_in_autocommit,
     require_own_transaction,
     require_transaction,
+    roll_back,
 )
 from sa_eventsource.store.database_errors import (
     CANCELED,
@@ -133,6 +134,7 @@ __all__ = [
     "recording_time",
     "require_own_transaction",
     "require_transaction",
+    "roll_back",
     "said_by_database",
     "select_events",
     "select_raw_events",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from sa_eventsource.exceptions import AutocommitError, JoinedTransactionError
@@ -68,6 +69,17 @@ def require_own_transaction(session: Session, bind_arguments: dict[str, Any]) ->
     bind = session.get_bind(**bind_arguments)
     if isinstance(bind, Connection) and bind.in_transaction() and not database_of(bind.dialect).has_one_writer:
         raise JoinedTransactionError(repr(bind.engine.url))
+
+
+def roll_back(session: Session) -> None:
+    """Roll a session back whose transaction has failed; where that fails too, as the connection is closed, give the connection up.
+
+    Why the transaction has failed is not to be lost to that.
+    """
+    try:
+        session.rollback()
+    except DBAPIError:
+        session.invalidate()
 
 
 @contextmanager

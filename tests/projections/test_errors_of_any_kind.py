@@ -110,16 +110,20 @@ KINDS: dict[str, Callable[[], object]] = {
     "long": lambda: raise_error(ValueError("x" * 1_000_000)),
 }
 deed: list[Callable[[], object]] = []
+with_session: list[Callable[[Session], object]] = []
 
 
-def misbehave() -> None:
+def misbehave(session: Session | None = None) -> None:
     for each in deed:
         each()
+    if session is not None:
+        for one in with_session:
+            one(session)
 
 
 @subscribe("any_kind.bad", Lit, base=Base)
 def bad(recorded: RecordedEvent[Lit], session: Session) -> None:
-    misbehave()
+    misbehave(session)
 
 
 taken: list[UUID] = []
@@ -140,7 +144,7 @@ class Handled(ReadModel, Base):
     @classmethod
     @handles(Lit)
     def _lit(cls, recorded: RecordedEvent[Lit], session: Session) -> None:
-        misbehave()
+        misbehave(session)
 
 
 class Evolved(ReadModel, Base):
@@ -175,13 +179,14 @@ Publisher("any_kind.publisher", Lit, broker=RabbitBroker("amqp://127.0.0.1:1/"),
 
 @command_handler(Light)
 def light(command: Light, session: Session) -> None:
-    misbehave()
+    misbehave(session)
 
 
 @pytest.fixture(autouse=True)
 def _well_behaved() -> Iterator[None]:
     yield
     deed.clear()
+    with_session.clear()
     taken.clear()
 
 
@@ -243,6 +248,27 @@ async def test_the_async_worker_goes_on(kind: str, async_engine: AsyncEngine) ->
         async with AsyncWorker(maker, Base, retries=TWICE):
             while not await session.run_sync(is_over):  # noqa: ASYNC110 - the database is to tell
                 await asyncio.sleep(0.01)
+
+
+def test_one_that_has_closed_the_connection_too_is_the_handler_s(engine: Engine) -> None:
+    def close(session: Session) -> NoReturn:
+        driver: Any = session.connection().connection.dbapi_connection
+        driver.close()
+        raise ValueError("closed")
+
+    with_session.append(close)
+    with Session(engine) as session:
+        prepare(session)
+        for _ in range(2):
+            Worker(engine, Base, only=["any_kind.bad", "any_kind.good", "Handled", "commands"], retries=TWICE).run_once()
+        found = outcome(session)
+    assert {name: status for name, (status, _) in found.items()} == {
+        "any_kind.bad": "stopped",
+        "any_kind.good": "running",
+        "Handled": "stopped",
+        "command": "parked",
+    }
+    assert all("ValueError: closed" in (error or "") for name, (_, error) in found.items() if name != "any_kind.good")
 
 
 def test_an_interrupt_ends_it(engine: Engine) -> None:
