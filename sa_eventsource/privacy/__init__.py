@@ -1,6 +1,7 @@
 """Personal data: sealed in the log with keys of those whose data it is, and gone with the key. Sealing needs ``cryptography``."""
 
 from sa_eventsource.privacy.forgetting import Forgotten, async_forget, forget
+from sa_eventsource.privacy.held_data import async_personal_data, personal_data
 from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys, ServiceKeys
 from sa_eventsource.privacy.rotation import rotate_master_key, rotate_subject_key
 
@@ -10,7 +11,9 @@ __all__ = [
     "Forgotten",
     "ServiceKeys",
     "async_forget",
+    "async_personal_data",
     "forget",
+    "personal_data",
     "rotate_master_key",
     "rotate_subject_key",
 ]

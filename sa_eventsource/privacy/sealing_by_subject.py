@@ -39,11 +39,11 @@ class PersonalDataSealing:
         keys = keys_for(connection, tables, {value.subject for values in found for value in values}) if any(found) else {}
         payloads = []
         for (aggregate_type, aggregate_id, event), values in zip(events, found, strict=True):
-            event_place = _place(event.event_id.hex, aggregate_type, aggregate_id)
             texts = []
             for value in values:
                 key_id, key = keys[value.subject]
-                box = key.cipher.seal(event.payload[value.start : value.end], _place(event_place, *value.path))
+                place = _place(event.event_id.hex, aggregate_type, aggregate_id, *value.path)
+                box = key.cipher.seal(event.payload[value.start : value.end], place)
                 texts.append(sealed_text(key_id, box, value.placeholder))
             payloads.append(replaced(event.payload, values, texts))
         return payloads
@@ -90,6 +90,22 @@ class PersonalDataSealing:
         )
 
 
+def values_of(
+    connection: Connection, events: Table, stored: Sequence[StoredPayload], key_ids: Sequence[str]
+) -> list[dict[str, str]]:
+    """Open only what some keys have sealed: for each payload, JSON texts by path.
+
+    Raises:
+        MasterKeyError: A key cannot be unwrapped.
+        SealedValueError: A value is not the one that was sealed in its place.
+    """
+    keys = keys_by_id(connection, events, key_ids, locked=False) if stored else {}
+    return [
+        {".".join(value.path): _clear(each, value, key) for value in _sealed(each) if (key := keys.get(value.key)) is not None}
+        for each in stored
+    ]
+
+
 def _sealed(stored: StoredPayload) -> list[SealedValue]:
     try:
         return sealed_values(stored.text)
@@ -100,23 +116,28 @@ def _sealed(stored: StoredPayload) -> list[SealedValue]:
 
 def _opened(stored: StoredPayload, values: Sequence[SealedValue], keys: Mapping[str, UnwrappedKey | None]) -> Opened:
     text, at = stored.text, 0
-    event_place = _place(stored.event_id, stored.aggregate_type, stored.aggregate_id)
     pieces: list[str] = []
     used: set[str] = set()
     for value in values:
         try:
             key = keys[value.key]
-            clear = value.placeholder if key is None else key.cipher.open(value.box, _place(event_place, *value.path))
         except KeyError:
             raise _unopened(stored, value, f"its key {_as_uuid(value.key)} is not in the table of keys") from None
-        except ValueError as error:
-            raise _unopened(stored, value, str(error)) from error
+        clear = value.placeholder if key is None else _clear(stored, value, key)
         if key is not None:
             used.add(value.key)
         pieces += (text[at : value.start], clear)
         at = value.end
     pieces.append(text[at:])
     return Opened("".join(pieces), True, used)  # noqa: FBT003 - it is quicker by place
+
+
+def _clear(stored: StoredPayload, value: SealedValue, key: UnwrappedKey) -> str:
+    try:
+        text: str = key.cipher.open(value.box, _place(stored.event_id, stored.aggregate_type, stored.aggregate_id, *value.path))
+    except ValueError as error:
+        raise _unopened(stored, value, str(error)) from error
+    return text
 
 
 def _unopened(stored: StoredPayload, value: SealedValue, reason: str) -> SealedValueError:
