@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import or_, update
 
-from sa_eventsource.commands.command_statements import command_statements
+from sa_eventsource.commands.command_statements import command_statements, of_one_row
 from sa_eventsource.events import EventContext, decode_metadata, encode_metadata
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import PARKED, is_scheduled, statement_clock
@@ -214,7 +214,7 @@ class CommandRows:
         c = self.table.c
         again = {"status": PARKED} if pause is None else {"due_at": self.database.moment_after(pause)}
         values = {"error": error, "attempts": c.attempts + int(is_attempt), **again}
-        statement = update(self.table).where(c.command_id == command_id, is_scheduled(self.table)).values(values)
+        statement = update(self.table).where(c.command_id == command_id, of_one_row(is_scheduled(self.table))).values(values)
         return bool(self.connection.execute(statement).rowcount)
 
     def note_done(self, command_id: UUID, result: str, token: UUID | None) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Text, cast, null, select, update
 
 from sa_eventsource.arguments import check_uuid
 from sa_eventsource.commands.command_rows import CommandRows
+from sa_eventsource.commands.command_statements import of_one_row
 from sa_eventsource.mapping import (
     DISCARDED,
     PARKED,
@@ -121,7 +122,7 @@ def _change(  # noqa: PLR0913, PLR0917 - private
     check_uuid("command_id", command_id)
     rows = _rows(name, session, base)
     c = rows.table.c
-    statement = update(rows.table).where(c.command_id == command_id, c.status.in_(statuses)).values(values)
+    statement = update(rows.table).where(c.command_id == command_id, of_one_row(c.status.in_(statuses))).values(values)
     return bool(rows.connection.execute(statement).rowcount)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -201,8 +201,8 @@ class TestKeys:
         assert notes(engine) == ["other", "second"]
 
     def test_what_has_run_is_not_replaced(self, engine: Engine) -> None:
-        for text in ("first", "second"):
-            later(engine, WriteNote(text=text), key="k")
+        for each in ("first", "second"):
+            later(engine, WriteNote(text=each), key="k")
             run_once(engine)
         assert notes(engine) == ["first", "second"]
 
@@ -371,6 +371,46 @@ async def _statuses(session: AsyncSession) -> dict[UUID, str]:
     return {row.command_id: row.status for row in found}
 
 
+@pytest.mark.parametrize("is_analyzed", [True, False])
+def test_each_is_claimed_by_its_id_however_many_wait(is_analyzed: bool, postgres_engine: Engine) -> None:
+    """As long as few were scheduled when the table was analyzed, the planner takes a partial index for as short as a row."""
+    Base.metadata.create_all(postgres_engine)
+    later(postgres_engine, WriteNote(text="first"))
+    run_once(postgres_engine)
+    with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if is_analyzed:
+            connection.execute(text("VACUUM ANALYZE commands"))
+        connection.execute(text(_FILL))  # others, whose handlers are elsewhere
+    with Session(postgres_engine) as session:
+        for each in range(20):
+            schedule(session, WriteNote(text=str(each)), base=Base)
+        session.commit()
+    before = _entries_read(postgres_engine)
+    run_once(postgres_engine)
+    assert _has(postgres_engine, 21)
+    assert _entries_read(postgres_engine) - before < 20_000  # 40,000 more where each claim walks such an index
+
+
+_FILL = """
+    INSERT INTO commands (command_id, command_type, command_data, status, due_at)
+    SELECT gen_random_uuid(), 'another.Service', '{}', 'scheduled', '2026-01-01' FROM generate_series(1, 2000)
+"""
+
+
+def _entries_read(engine: Engine) -> int:
+    """How many entries of indexes on the conditions of commands were read; a connection tells when it ends."""
+    engine.dispose()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        wait_until(lambda: connection.scalar(text(_OTHERS)) == 0)
+        return connection.scalar(text(_READ)) or 0
+
+
+_OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+_READ = """
+    SELECT sum(idx_tup_read)::int FROM pg_stat_user_indexes WHERE relname = 'commands' AND indexrelname LIKE 'ix\\_commands\\_%'
+"""
+
+
 class TestWhichTable:
     def test_a_command_needs_a_handler(self, engine: Engine) -> None:
         class Unhandled(Command[None]):
@@ -403,7 +443,6 @@ class TestWhichTable:
 
 
 def test_the_partial_index_serves_the_question(postgres_engine: Engine) -> None:
-    from sqlalchemy import text
 
     with postgres_engine.begin() as connection:
         connection.execute(
