@@ -147,7 +147,7 @@ def test_the_command_says_what_is_known_and_which_choice_is_right_when(log: Engi
         connection.execute(text("UPDATE projection_positions SET cluster = '4711'"))
     result = run_command("adopt", "tests.checkpoints.test_adopting:Base", engine=log, stdin="n\n")
     assert result.exit_code == 1
-    assert "The log has 7 events, the last of them at position 7, recorded 20" in result.stderr
+    assert "The log has 7 events, the last at position 7, recorded 20" in result.stderr
     assert "Checkpoints of cluster 4711: adopting_pages (position 5), adopting_stamps (position 5)." in result.stderr
     for choice in ("without options", "--last-position N", "--keep"):
         assert choice in result.stderr

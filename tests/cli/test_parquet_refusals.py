@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from sa_eventsource import LogImportError, export_events
 from sa_eventsource.arguments import EARLIEST, LATEST
+from sa_eventsource.counting import counted
 from sa_eventsource.transfer.parquet import export_parquet, import_parquet
 from tests.cli.exported_lines import HEADER, OLD_HEADER, header
 from tests.cli.logs import EVENTS
@@ -100,7 +101,7 @@ def test_more_or_fewer_events_than_the_header_says_are_refused(empty: Engine, co
     file = made(row(1), row(2), header=header(count))
     found = refused_file(empty, file)
     assert found[:2] == (number, "")
-    assert f"there are {count} events, but there are 2" in found[2]
+    assert f"the header says {counted(count, 'event')}, and there are 2" in found[2]
 
 
 @pytest.mark.parametrize("name", list(TYPES))

@@ -47,7 +47,7 @@ def commit(session: Session, account_id: str, amount: int = 1) -> Any:
 def test_a_token_is_waited_for(bank: Engine) -> None:
     with Session(bank) as session:
         token = commit(session, "a")
-        with pytest.raises(ReadModelLagError, match=r"'balance' has not taken .* within 0.05 s: it has 1 events"):
+        with pytest.raises(ReadModelLagError, match=r"'balance' has not taken .* within 0.05 s: it has 1 event to take"):
             wait_for(session, Balance, after=token, timeout=0.05)
         timer = threading.Timer(0.1, Worker(bank, Base, only=["balance"]).run_once)
         timer.start()
