@@ -71,8 +71,13 @@ def test_who_runs_the_command_line_without_its_extra_reads_one_line(program: str
 
 
 def test_the_core_needs_no_extra() -> None:
-    modules = ("tenacity", "alembic", "mako", "typer", "rich", "opentelemetry", "greenlet", "psycopg", "pyarrow")
+    modules = ("tenacity", "alembic", "mako", "typer", "rich", "opentelemetry", "greenlet", "psycopg", "pyarrow", "cryptography")
     assert _without(*modules, statement="import sa_eventsource") == "imported"
+
+
+def test_sealing_names_its_extra() -> None:
+    said = _without("cryptography", statement="from sa_eventsource.privacy.master_keys import ciphers; ciphers()")
+    assert said.startswith("MissingExtraError cryptography privacy ")
 
 
 def test_another_missing_module_is_not_taken_for_the_extra() -> None:
