@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import field_validator
 from sqlalchemy import Dialect, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, object_session
+from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, object_session, relationship
 from sqlalchemy.types import TypeDecorator
 
 from sa_eventsource import AggregateRoot, DomainEvent, applies
@@ -106,6 +106,24 @@ class SnapshotAccount(AnyAccount):
     __snapshot_frequency__ = 2
 
 
+class Holder(AggregateBase):
+    """An ordinary entity, which deletes an account that it does not hold any more."""
+
+    __tablename__ = "twin_account_holders"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str | None]
+    snapshot_account_id: Mapped[str | None]
+    account: Mapped[Account | None] = relationship(
+        primaryjoin=lambda: foreign(Holder.account_id) == Account.id, cascade="all, delete-orphan", single_parent=True
+    )
+    snapshot_account: Mapped[SnapshotAccount | None] = relationship(
+        primaryjoin=lambda: foreign(Holder.snapshot_account_id) == SnapshotAccount.id,
+        cascade="all, delete-orphan",
+        single_parent=True,
+    )
+
+
 class _Marks(TypeDecorator[tuple[str, ...]]):
     impl = Text
     cache_ok = True
@@ -166,6 +184,18 @@ class Twin(TwinBase):
         self.marks = marks
         self.total += 1
         self.version += 1
+
+
+class TwinHolder(TwinBase):
+    """A holder of a twin."""
+
+    __tablename__ = "twin_twin_holders"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str | None]
+    account: Mapped[Twin | None] = relationship(
+        primaryjoin=lambda: foreign(TwinHolder.account_id) == Twin.id, cascade="all, delete-orphan", single_parent=True
+    )
 
 
 @contextmanager

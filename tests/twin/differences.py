@@ -160,8 +160,9 @@ DIFFERENCES = (
     Difference(
         "A flush that fails",
         "`after_soft_rollback` is called for the flush's own transaction",
-        "also for a transaction within it, where hooks listen",
-        "After the rollback, and before the error is raised, the log is asked what went wrong.",
+        "also for a transaction within it, where hooks listen; and `after_begin` is called once more",
+        "After the rollback, and before the error is raised, the log is asked what went wrong, on a connection that the hooks have "
+        "set up as the session's.",
     ),
     Difference(
         "A flush that fails, for what the application has let go",

@@ -39,6 +39,13 @@ def _refuse_late_additions(session: Session, instance: Any) -> None:
 def _refuse_deletions(session: Session, *_: Any) -> None:
     if any(isinstance(each, Twin) for each in session.deleted):
         raise RefusedError("deleting an account")
+    if any(isinstance(each, Twin) and inspect(each).mapper._is_orphan(inspect(each)) for each in session.dirty):
+        raise RefusedError("deleting an account that is an orphan")
+
+
+@event.listens_for(Twin, "before_delete")
+def _refuse_deletions_of_orphans(_mapper: Any, _connection: Any, _instance: Twin) -> None:
+    raise RefusedError("deleting an account that has become an orphan")
 
 
 @event.listens_for(Twin, "before_insert")

@@ -416,6 +416,21 @@ class Delete(OnInstance):
 
 
 @dataclass(frozen=True)
+class LetGo(OnInstance):
+    """Have an entity hold an account, and let go of it: an orphan, which a flush deletes."""
+
+    holder: str
+
+    def on(self, world: World, account: Any) -> Any:
+        kind, key = world.holding
+        holder = kind(id=world.id(self.holder), **{key: account})
+        world.session.add(holder)
+        world.session.flush()
+        setattr(holder, key, None)
+        world.session.flush()
+
+
+@dataclass(frozen=True)
 class Bulk:
     """A statement that writes accounts."""
 

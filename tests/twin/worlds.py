@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, RootTransaction, bindparam, event, in
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sa_eventsource import EventRecord
-from tests.twin.accounts import STATE, Account, AggregateBase, SnapshotAccount, Twin, TwinBase, readable
+from tests.twin.accounts import STATE, Account, AggregateBase, Holder, SnapshotAccount, Twin, TwinBase, TwinHolder, readable
 from tests.twin.rules import keep_to_the_rules
 
 JoinMode = Literal["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
@@ -99,6 +99,11 @@ class World:
     def kind(self) -> type[Any]:
         """The class of the accounts."""
         return Twin
+
+    @property
+    def holding(self) -> tuple[type[Any], str]:
+        """The class of what holds accounts, and its relationship to them."""
+        return TwinHolder, "account"
 
     @property
     def isolation_elsewhere(self) -> str:
@@ -234,6 +239,10 @@ class AggregateWorld(World):
     @property
     def kind(self) -> type[Any]:
         return SnapshotAccount if self.setting.snapshots else Account
+
+    @property
+    def holding(self) -> tuple[type[Any], str]:
+        return Holder, "snapshot_account" if self.setting.snapshots else "account"
 
     def unflushed(self, instance: Any) -> tuple[str, ...]:
         return tuple(each.mark for each in instance.pending_events)
