@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping.base_metadata import metadata_in_the_making
 from sa_eventsource.mapping.column_types import (
     DOCUMENT,
     MAX_NAME_LENGTH,
@@ -102,6 +103,17 @@ class EventSourceOptions:
         """
         check_partitions(self.partitions, self.events)
         check_keep("EventSourceOptions(commands_kept=...)", self.commands_kept)
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        """Put the tables on a base's metadata where it has commands: an application of commands alone has no aggregate to do so.
+
+        Whatever is wrong is said by who asks for the tables next: Python 3.11 makes a ``RuntimeError`` of what is raised here.
+        """
+        if self.commands is not None:
+            metadata = metadata_in_the_making(owner)
+            if metadata is not None and find_tables(metadata) is None:
+                with suppress(DeclarationError):
+                    tables_on(metadata, self)
 
 
 _OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys")
