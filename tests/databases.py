@@ -95,7 +95,11 @@ class DatabasePool:
             finally:
                 self._take_back(name)
             return
-        free = self._with_tables.setdefault(_extent(tables), [])
+        extent = _extent(tables)
+        free = self._with_tables[extent] = self._with_tables.pop(extent, [])  # behind those that were asked for before
+        if len(self._with_tables) > _KINDS_AT_ONCE:
+            for each in self._with_tables.pop(next(iter(self._with_tables))):
+                self._take_back(each.name)
         lent = free.pop() if free else self._furnish(tables)
         try:
             yield self._url(lent.name)
@@ -106,7 +110,7 @@ class DatabasePool:
                 if is_unchanged:
                     connection.execute(_FORGET_ROWS)
             if is_unchanged:
-                free.append(lent)
+                self._with_tables.setdefault(extent, []).append(lent)
             else:
                 self._take_back(lent.name)
 
@@ -145,6 +149,10 @@ class DatabasePool:
 
     def _drop(self, name: str) -> None:
         self._admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+_KINDS_AT_ONCE = 4
+"""Tests of one folder follow each other, so that tables which were not asked for lately will not be soon."""
 
 
 @dataclass(frozen=True)

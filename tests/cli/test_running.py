@@ -23,6 +23,7 @@ from sa_eventsource.read_models import count
 from tests.cli.commands import call, fail, start, succeed
 from tests.cli.keyed_models import Base as Keyed
 from tests.cli.keyed_models import Named, Thing
+from tests.parameters import slow_after
 from tests.projections import bank
 from tests.projections import test_places_in_the_log as places
 from tests.projections.bank import Account, Balance, Base, Noted, deposit, totals
@@ -126,7 +127,7 @@ def test_once_says_so_of_one_that_has_stopped_and_not_of_one_that_tries_again(ba
     assert "stopping does not go on: it has stopped at an event that it cannot take" in stopped.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", slow_after(1, [signal.SIGTERM, signal.SIGINT]))
 def test_it_follows_until_a_signal_stops_it(postgres_engine: Engine, number: signal.Signals) -> None:
     Base.metadata.create_all(postgres_engine)
     process = start("run", BANK, "--only", "balance", engine=postgres_engine)

@@ -16,6 +16,7 @@ from tests.cli.commands import BASE, call, fail, start, succeed, url_of
 from tests.cli.exported_lines import HEADER, exactly, header, line
 from tests.cli.test_events import insert_raw
 from tests.orders import Base
+from tests.parameters import slow_after
 from tests.read_models import shop
 from tests.session.helpers import stored_events
 
@@ -123,7 +124,7 @@ def test_strong_read_models_are_named_that_took_no_part(engine: Engine) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
-@pytest.mark.parametrize("command", ["export", "import"])
+@pytest.mark.parametrize("command", slow_after(1, ["export", "import"]))
 def test_progress_is_shown_where_someone_looks(sqlite_log: Engine, tmp_path: Path, command: str) -> None:
     file = tmp_path / "log.jsonl"
     file.write_text(succeed("export", BASE, engine=sqlite_log).stdout, encoding="utf-8")

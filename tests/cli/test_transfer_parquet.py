@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from tests.cli.commands import BASE, call, fail, start, succeed, url_of
 from tests.cli.parquet_files import made, row
 from tests.cli.test_events import insert_raw
+from tests.parameters import slow_after
 from tests.processes import finish
 from tests.session.helpers import stored_events
 
@@ -73,6 +74,7 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(sqlite_engine: Engine, t
     assert list(tmp_path.glob("*.part")) == []
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(postgres_log: Engine) -> None:
     process = start("export", BASE, "--format", "parquet", engine=postgres_log)
     assert process.stdout is not None
@@ -83,7 +85,8 @@ def test_a_reader_that_goes_away_is_no_error(postgres_log: Engine) -> None:
     assert (process.wait(timeout=60), errors) == (141, "")
 
 
-@pytest.mark.parametrize("command", ["export", "import"])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", slow_after(1, ["export", "import"]))
 def test_progress_is_shown_where_someone_looks(sqlite_log: Engine, tmp_path: Path, command: str) -> None:
     file = tmp_path / "log.parquet"
     succeed("export", BASE, "--format", "parquet", "--output", str(file), engine=sqlite_log)
@@ -112,7 +115,7 @@ app()
 """
 
 
-@pytest.mark.parametrize("command", ["export", "import"])
+@pytest.mark.parametrize("command", slow_after(1, ["export", "import"]))
 def test_the_extra_that_is_missing_is_named(sqlite_log: Engine, tmp_path: Path, command: str) -> None:
     file = tmp_path / "log.parquet"
     file.write_bytes(made(row(1)).getvalue())

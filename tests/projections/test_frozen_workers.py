@@ -153,9 +153,9 @@ def wheels(postgres_engine: Engine) -> Engine:
     [
         ("declared", "UPDATE projection_positions"),
         ("handled", "UPDATE handled"),
-        ("handled", "UPDATE projection_positions"),
+        pytest.param("handled", "UPDATE projection_positions", marks=pytest.mark.slow),
         ("called", "INSERT INTO called"),
-        ("called", "UPDATE projection_positions"),
+        pytest.param("called", "UPDATE projection_positions", marks=pytest.mark.slow),
     ],
 )
 def test_another_worker_takes_over_and_each_event_counts_once(wheels: Engine, name: str, statement: str) -> None:

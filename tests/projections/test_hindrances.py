@@ -21,6 +21,7 @@ from sa_eventsource.projections import RetryPolicy, resume
 from sa_eventsource.projections import status as projection_status
 from sa_eventsource.workers import Pace, Worker
 from tests import waiting
+from tests.parameters import slow_after
 from tests.projections import hindrances
 from tests.projections.hindrances import Base, Declared, Handled, Innocent, Note, Numbered, Written, ids, parked, write
 
@@ -75,6 +76,7 @@ def problems(engine: Engine) -> str:
     return "\n".join(ReadModelManager(engine, Base).problems())
 
 
+@pytest.mark.slow_on_sqlite
 @pytest.mark.parametrize("model", [Declared, Handled])
 @pytest.mark.parametrize("missing", ["column", "table"])
 def test_what_the_coming_migration_brings_is_no_events_fault(notes: Engine, model: type[Any], missing: str) -> None:
@@ -163,7 +165,7 @@ def test_an_event_that_takes_too_long_is_parked_and_a_database_that_is_slow_for_
     assert "statement timeout" in problems(pg_notes)
 
 
-@pytest.mark.parametrize("limit", ["", "-c lock_timeout=50ms"])
+@pytest.mark.parametrize("limit", slow_after(1, ["", "-c lock_timeout=50ms"]))
 def test_a_locked_table_keeps_its_model_waiting_and_nobody_else(pg_notes: Engine, limit: str) -> None:
     engine = create_engine(pg_notes.url, connect_args={"options": limit})
     write(pg_notes, a="x")
@@ -179,7 +181,9 @@ def test_a_locked_table_keeps_its_model_waiting_and_nobody_else(pg_notes: Engine
     assert (states(pg_notes)["declared"], states(pg_notes)["handled"]) == ("running", "running")
 
 
-@pytest.mark.parametrize("state", ["0A000", "25006", "40001", "53100", "54000", "55006", "57014", "58030", "XX000", "P0001"])
+@pytest.mark.parametrize(
+    "state", slow_after(2, ["40001", "53100", "0A000", "25006", "54000", "55006", "57014", "58030", "XX000", "P0001"])
+)
 def test_whatever_a_models_table_raises_for_a_while(pg_notes: Engine, state: str) -> None:
     execute(
         pg_notes,

@@ -118,7 +118,11 @@ def plans(engine: Engine) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(
     ("model", "keys"),
-    [(Stock, ["n-7", "n-999", "missing"]), (KeptApart, [("long.Box", "n-7"), ("long.Gone", "n-7")]), (Evolved, ["n-7", "n-8"])],
+    [
+        (Stock, ["n-7", "n-999", "missing"]),
+        pytest.param(KeptApart, [("long.Box", "n-7"), ("long.Gone", "n-7")], marks=pytest.mark.slow),
+        pytest.param(Evolved, ["n-7", "n-8"], marks=pytest.mark.slow),
+    ],
     ids=["declared", "own table", "evolved"],
 )
 def test_the_rest_of_the_log_is_not_read(filled: Engine, model: type[Any], keys: list[Any]) -> None:

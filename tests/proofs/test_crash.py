@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import EventRecord
 from tests.databases import EmbeddedServer
+from tests.parameters import slow_after
 from tests.processes import guard
 from tests.proofs.cutting import Child, Cut
 from tests.proofs.ledger import Base, Ledger, append_all, run_task, transaction_marks
@@ -93,7 +94,7 @@ def check(url: str, committed: set[str]) -> int:
         engine.dispose()
 
 
-@pytest.mark.parametrize("number", [2, 5, pytest.param(12, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", slow_after(1, [5, 2, 12, 40]))
 def test_writers_that_are_killed_lose_and_tear_nothing(postgres_database_url: str, number: int) -> None:
     engine = create_engine(postgres_database_url)
     Base.metadata.create_all(engine)

@@ -232,6 +232,7 @@ def test_in_another_database_of_the_same_cluster_all_holds(origin: Engine) -> No
     target.dispose()
 
 
+@pytest.mark.slow
 def test_where_it_is_not_certain_nothing_is_taken_until_somebody_decides(
     origin: Engine, fresh_cluster: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -145,6 +145,7 @@ def add_with_savepoint(session: Session, aggregate: type[AggregateRoot[Any]], ou
     session.flush()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation_level", LEVELS)
 def test_rows_that_many_threads_feed_are_at_every_moment_what_the_log_folds_to(
     postgres_engine: Engine, isolation_level: str
@@ -166,6 +167,7 @@ def test_rows_that_many_threads_feed_are_at_every_moment_what_the_log_folds_to(
         assert set(states) == {"40001"}
 
 
+@pytest.mark.slow
 def test_a_first_row_that_many_writers_make_at_once_is_made_once(postgres_database_url: str) -> None:
     def write(branch: int, customer: int) -> None:
         with Session(engine) as session:
@@ -254,6 +256,7 @@ def test_two_managers_count_every_event_once_while_writers_commit_late(postgres_
     assert older > 10
 
 
+@pytest.mark.slow
 def test_what_a_handler_appends_while_it_catches_up_is_taken_later(postgres_engine: Engine) -> None:
     """Even if transactions that began after it have ended by the time that it looks what is visible."""
     Chained.metadata.create_all(postgres_engine)

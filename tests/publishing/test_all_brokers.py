@@ -36,6 +36,7 @@ async def test_each_event_arrives_once_and_each_stream_in_order(shop: Engine, bu
         check_arrived(await bus.arrived(), [bus.encoded(till) for till in TILLS], 10)
 
 
+@pytest.mark.slow
 async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(shop: Engine, bus: Bus) -> None:
     times, cuts = 25, 3
     sender = bus.publisher.sender

@@ -160,6 +160,7 @@ def _happenings(engine: Engine) -> None:
 RIGHT = {"1": "Ann", "3": "Eve"}
 
 
+@pytest.mark.slow_on_sqlite
 @pytest.mark.parametrize("model", [Customers, CustomersAtOnce, Handled, HandledAtOnce])
 def test_only_events_of_the_named_aggregates_are_taken(engine: Engine, model: type[Any]) -> None:
     _happenings(engine)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Engine, String, text
+from sqlalchemy import Engine, MetaData, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateSchema
 
@@ -156,14 +156,17 @@ MODELS = (SharedRun, OwnRun, SplitRun, Words, DeclaredRun)
 
 
 @pytest.fixture
+def tables() -> MetaData:
+    return Base.metadata
+
+
+@pytest.fixture
 def track(engine: Engine) -> Engine:
-    Base.metadata.create_all(engine)
     return engine
 
 
 @pytest.fixture
 def postgres_track(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
     return postgres_engine
 
 
@@ -205,7 +208,11 @@ def stored(engine: Engine, model: Any) -> dict[Any, dict[str, Any]]:
         return rows_of(session, model)
 
 
-@pytest.mark.parametrize(("room", "batch_size"), [(50_000, 4), (0, 1), (2, 3), (3, 7), (6, 5)])
+@pytest.mark.slow_on_sqlite
+@pytest.mark.parametrize(
+    ("room", "batch_size"),
+    [(50_000, 4), (2, 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((0, 1), (3, 7), (6, 5)))],
+)
 def test_rows_are_the_same_whatever_the_room(track: Engine, monkeypatch: pytest.MonkeyPatch, room: int, batch_size: int) -> None:
     happen(track, *HISTORY)
     cramp(monkeypatch, room=room, batch_size=batch_size)

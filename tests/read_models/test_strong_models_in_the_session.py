@@ -227,6 +227,7 @@ def kilobytes_after_each_round(session: Session, *, savepoints: bool) -> list[in
     return sizes
 
 
+@pytest.mark.slow_on_sqlite
 @pytest.mark.parametrize("savepoints", [False, True])
 def test_a_long_transaction_does_not_keep_what_was_flushed_and_let_go(database: Engine, *, savepoints: bool) -> None:
     with Session(database) as session:

@@ -11,6 +11,8 @@ from sa_eventsource.selftest.journal import Refusal, Transaction
 from sa_eventsource.selftest.subjects import BATCH_SIZE, Base
 from tests.selftest.conftest import Copy
 
+pytestmark = pytest.mark.slow
+
 LONG = "(SELECT aggregate_id FROM events GROUP BY aggregate_id HAVING count(*) >= 3 ORDER BY aggregate_id LIMIT 1)"
 """A stream of three events or more."""
 
@@ -246,7 +248,6 @@ DAMAGES: list[tuple[Callable[[Copy], int], set[str]]] = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "broken"), [pytest.param(*each, id=each[0].__name__) for each in DAMAGES])
 def test_a_fault_is_found_by_whoever_guarantees_that_it_is_not(
     copied: Copy, damage: Callable[[Copy], int], broken: set[str]

@@ -16,7 +16,6 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning, applies
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.events.event_types import changed
-from tests.parameters import slow_after
 from tests.session.fingerprint_cases import CHANGES, INDIGESTIBLE, SAME, TWINS
 
 
@@ -25,7 +24,7 @@ def tables() -> MetaData:
     return Base.metadata
 
 
-@pytest.fixture(scope="module", params=slow_after(1, ["1", "2"]))
+@pytest.fixture(scope="module", params=["1", "2"])
 def fingerprints(request: pytest.FixtureRequest) -> dict[str, str | None]:
     """The fingerprints of all releases, from a process of its own in which hashes, and so the order of sets, are others."""
     command = [sys.executable, "-m", "tests.session.fingerprint_cases"]
@@ -44,28 +43,33 @@ def test_it_is_the_same_in_every_process(fingerprints: dict[str, str | None]) ->
     assert fingerprints == _in_the_first_process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_it_sees_a_change(fingerprints: dict[str, str | None], change: str) -> None:
     assert fingerprints[change] is not None
     assert fingerprints[change] != fingerprints["nothing"]
 
 
+@pytest.mark.slow
 def test_all_changes_are_told_from_each_other(fingerprints: dict[str, str | None]) -> None:
     assert len({fingerprints[change] for change in CHANGES}) == len(CHANGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", SAME)
 def test_it_does_not_see_what_makes_no_difference(fingerprints: dict[str, str | None], change: str) -> None:
     assert fingerprints[change] is not None
     assert fingerprints[change] == fingerprints["nothing"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", TWINS)
 def test_it_sees_a_change_of_what_only_a_name_at_run_time_finds(fingerprints: dict[str, str | None], change: str) -> None:
     assert fingerprints[f"before {change}"] is not None
     assert fingerprints[f"before {change}"] != fingerprints[f"after {change}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", INDIGESTIBLE)
 def test_there_is_none_where_something_has_no_value_outside_of_its_process(
     fingerprints: dict[str, str | None], change: str

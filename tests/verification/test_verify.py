@@ -403,12 +403,14 @@ def test_an_event_that_was_skipped_is_found(log: Engine) -> None:
     assert names == {"articles", "per_day"}
 
 
+@pytest.mark.slow_on_sqlite
 def test_of_many_findings_the_first_hundred_are_kept(engine: Engine) -> None:
     fill(engine, baskets=120)
     execute(engine, "DELETE FROM projections WHERE projection_name = 'baskets'")
     assert len(found(engine, only=["baskets"])) == 100
 
 
+@pytest.mark.slow_on_sqlite
 def test_a_sample_compares_about_as_many_as_asked_for_and_a_seed_draws_the_same(engine: Engine) -> None:
     fill(engine, baskets=200)
     execute(engine, "UPDATE per_day SET latest = 99")
