@@ -130,12 +130,11 @@ WHILE_IT_COMMITS = [Cut(number, kind) for number in (1, 2) for kind in KINDS for
 @pytest.mark.parametrize(
     "cuts",
     [
-        [*AT_EACH_POINT[::9], *WHILE_IT_COMMITS[:3]],
-        pytest.param([*AT_EACH_POINT[::3], *WHILE_IT_COMMITS[:6]], marks=pytest.mark.slow),
+        [*AT_EACH_POINT[::3], *WHILE_IT_COMMITS[:6]],
         pytest.param([*AT_EACH_POINT[1::3], *AT_EACH_POINT[2::3], *WHILE_IT_COMMITS[6:]], marks=pytest.mark.slow),
         pytest.param([*(each for each in AT_EACH_POINT[:20] for _ in MODELS), *WHILE_IT_COMMITS[6:]], marks=pytest.mark.slow),
     ],
-    ids=["few points", "some points", "the points between", "each model at each point"],
+    ids=["some points", "the points between", "each model at each point"],
 )
 def test_a_follower_that_is_killed_again_and_again_counts_each_event_once(postgres_database_url: str, cuts: list[Cut]) -> None:
     engine, total = prepare(postgres_database_url)
