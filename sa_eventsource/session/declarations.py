@@ -87,6 +87,7 @@ def attribute_instrumented(class_: type[Any], key: str, attribute: QueryableAttr
                 _guard(prop, attribute)
     elif issubclass(class_, AggregateRoot) and key in _IDENTITY:
         event.listen(attribute, "set", partial(_refuse_identity, key), raw=True)
+        event.listen(attribute, "remove", partial(_refuse_removal, key), raw=True)
 
 
 _IDENTITY = ("id", "version")
@@ -122,6 +123,10 @@ def _refuse_identity(key: str, state: InstanceState[Any], value: Any, *_: Any) -
         present = state.key[1][0]
     if is_known and value != present:
         raise AggregateStateError(state.class_.__name__, key)
+
+
+def _refuse_removal(key: str, state: InstanceState[Any], *_: Any) -> None:
+    raise AggregateStateError(state.class_.__name__, key)
 
 
 def _guard(relationship: RelationshipProperty[Any], attribute: QueryableAttribute[Any]) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_attribute
+from sqlalchemy.orm.attributes import del_attribute, set_attribute
 
 from sa_eventsource import (
     AggregateRoot,
@@ -89,6 +89,8 @@ def test_neither_does_sqlalchemy_set_them(database: Engine, field: str, value: A
             session.expire(order)
         with pytest.raises(AggregateStateError, match=rf"Order\.{field} can only change") as caught:
             set_attribute(order, field, value)
+        with pytest.raises(AggregateStateError, match=rf"Order\.{field} can only change"):
+            del_attribute(order, field)
         assert (caught.value.aggregate_class, caught.value.field, caught.value.declared) == ("Order", field, True)
         assert getattr(order, field) != value
         if of != "new":
