@@ -106,22 +106,36 @@ def test_a_whole_log_with_other_figures_is_refused(postgres_database_url: str, t
 
 @pytest.mark.parametrize(
     ("story", "reason"),
-    [  # each is a process of its own, and a rule of its own
+    [
         (DECLINED_AT_ONCE + " A_PREACCEPTED", "cannot be pre-accepted: it is declined"),
         ("A_SUBMITTED A_PREACCEPTED", "cannot be pre-accepted: it is submitted"),
         ("A_SUBMITTED A_DECLINED", "cannot be declined"),
         ("A_SUBMITTED A_PARTLYSUBMITTED O_SELECTED", "cannot get an offer: it is partly submitted"),
-        (APPROVED + " A_CANCELLED", "cannot be cancelled: it is approved"),
-        (APPROVED + " A_ACTIVATED", "cannot be activated: it is already"),
-        (APPROVED + " O_CANCELLED", "cannot cancel an offer: it is approved"),
-        (APPROVED.replace("O_ACCEPTED", "O_DECLINED"), "cannot decline an offer: it is approved"),
-        (APPROVED.replace("O_SENT_BACK", "O_ACCEPTED"), "cannot accept an offer: its offer is accepted"),
-        (APPROVED.replace("O_CREATED ", ""), "cannot send an offer: its offer is not made yet"),
-        (SECOND_OFFER_CANCELLED.replace("O_SELECTED O_CANCELLED O_CREATED", "O_SELECTED O_CREATED"), "the one before is sent"),
-        ("A_SUBMITTED A_PARTLYSUBMITTED W_Afhandelen_leads/START", "that was never scheduled"),
-        ("A_SUBMITTED A_PARTLYSUBMITTED W_Nabellen_offertes/SCHEDULE", "and not finalized yet"),
-        (APPROVED + " W_Valideren_aanvraag/SCHEDULE", "cannot have validate application scheduled: it is approved"),
-        (APPROVED.replace("W_Nabellen_offertes/COMPLETE ", ""), "follow up offer is in progress"),
+        pytest.param(APPROVED + " A_CANCELLED", "cannot be cancelled: it is approved", marks=pytest.mark.slow),
+        pytest.param(APPROVED + " A_ACTIVATED", "cannot be activated: it is already", marks=pytest.mark.slow),
+        pytest.param(APPROVED + " O_CANCELLED", "cannot cancel an offer: it is approved", marks=pytest.mark.slow),
+        pytest.param(
+            APPROVED.replace("O_ACCEPTED", "O_DECLINED"), "cannot decline an offer: it is approved", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            APPROVED.replace("O_SENT_BACK", "O_ACCEPTED"), "cannot accept an offer: its offer is accepted", marks=pytest.mark.slow
+        ),
+        pytest.param(APPROVED.replace("O_CREATED ", ""), "cannot send an offer: its offer is not made yet", marks=pytest.mark.slow),
+        pytest.param(
+            SECOND_OFFER_CANCELLED.replace("O_SELECTED O_CANCELLED O_CREATED", "O_SELECTED O_CREATED"),
+            "the one before is sent",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("A_SUBMITTED A_PARTLYSUBMITTED W_Afhandelen_leads/START", "that was never scheduled", marks=pytest.mark.slow),
+        pytest.param("A_SUBMITTED A_PARTLYSUBMITTED W_Nabellen_offertes/SCHEDULE", "and not finalized yet", marks=pytest.mark.slow),
+        pytest.param(
+            APPROVED + " W_Valideren_aanvraag/SCHEDULE",
+            "cannot have validate application scheduled: it is approved",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            APPROVED.replace("W_Nabellen_offertes/COMPLETE ", ""), "follow up offer is in progress", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_an_impossible_step_is_refused(postgres_database_url: str, tmp_path: Path, story: str, reason: str) -> None:

@@ -51,6 +51,7 @@ def made_by_alembic(folder: Path, engine: Engine, module: str, arguments: str = 
     return environment
 
 
+@pytest.mark.slow_on_sqlite
 @pytest.mark.parametrize(
     ("arguments", "imports"),
     [

@@ -6,6 +6,7 @@ import itertools
 from datetime import UTC, datetime
 from typing import Self
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, update
@@ -91,6 +92,7 @@ class Story:
         assert not [each for each in self.ids if self.is_in_time(each) and stages[each] == "cancelled"]
 
 
+@pytest.mark.slow_on_sqlite
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(changes=changes, runs=runs)
 def test_who_has_paid_in_time_is_never_cancelled(changes: list[tuple[str, int]], runs: list[str], engine: Engine) -> None:

@@ -78,7 +78,7 @@ def problems(engine: Engine) -> str:
 
 @pytest.mark.slow_on_sqlite
 @pytest.mark.parametrize("model", [Declared, Handled])
-@pytest.mark.parametrize("missing", ["column", "table"])
+@pytest.mark.parametrize("missing", slow_after(1, ["column", "table"]))
 def test_what_the_coming_migration_brings_is_no_events_fault(notes: Engine, model: type[Any], missing: str) -> None:
     table, name = model.__tablename__, model.__projection_name__
     execute(notes, "DROP INDEX IF EXISTS ix_hindered_declared_text")

@@ -19,6 +19,7 @@ from sa_eventsource import AggregateNotFoundError, AggregateRoot, DomainEvent, E
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from tests.databases import configure_sqlite
+from tests.parameters import slow_after
 
 
 class LogBase(DeclarativeBase):
@@ -203,7 +204,7 @@ class Story:
             assert covered[name] == max(occurred_at for _, occurred_at in self.things[name][:version])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", slow_after(2, range(4)))
 def test_several_aggregates_whose_logs_are_cut_and_go_on(piles: Engine, seed: int) -> None:
     Story(piles, Random(seed)).run(25)
 
