@@ -165,6 +165,12 @@ DIFFERENCES = (
         "set up as the session's.",
     ),
     Difference(
+        "The rollback of a savepoint that has written an instance, of which the session has loaded another one since",
+        "that one shows what was undone",
+        "it is expired, and read again",
+        "The session knows which streams the savepoint has written.",
+    ),
+    Difference(
         "A flush that fails, for what the application has let go",
         "is let go by the session too",
         "is in the session until its rollback, if it was to be written",

@@ -17,6 +17,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from tests.twin.accounts import STATE, RefusedError, Twin
 
 _WRITTEN = "written"
+_FLUSHED = "flushed"
 
 
 def keep_to_the_rules(session: Session) -> None:
@@ -25,6 +26,7 @@ def keep_to_the_rules(session: Session) -> None:
     event.listen(session, "before_flush", _refuse_deletions)
     event.listen(session, "do_orm_execute", _refuse_statements)
     event.listen(session, "before_flush", _note_what_is_written)
+    event.listen(session, "after_flush", _note_what_was_flushed)
     event.listen(session, "persistent_to_transient", _restore)
     event.listen(session, "after_soft_rollback", _forget_what_was_written)
     event.listen(session, "after_transaction_end", _forget_all)
@@ -85,6 +87,13 @@ def _note_what_is_written(session: Session, *_: Any) -> None:
     written.extend((transaction, ref(each), _id_of(each), each.marks) for each in accounts)
 
 
+def _note_what_was_flushed(session: Session, *_: Any) -> None:
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    flushed: set[tuple[Any, str]] = session.info.setdefault(_FLUSHED, set())
+    changed = [each for each in session.dirty if session.is_modified(each)]
+    flushed.update((transaction, _id_of(each)) for each in (*session.new, *changed) if isinstance(each, Twin))
+
+
 def _id_of(account: Twin) -> str:
     identity = inspect(account).identity
     return account.id if identity is None else identity[0]  # which may be expired
@@ -102,6 +111,13 @@ def _restore(session: Session, instance: object) -> None:
 
 
 def _forget_what_was_written(session: Session, previous: SessionTransaction) -> None:
+    """Forget what is undone; where it was a savepoint, an instance that was loaded since is read again."""
+    flushed: set[tuple[Any, str]] = session.info.get(_FLUSHED, set())
+    for entry in [each for each in flushed if previous in _and_parents(each[0])]:
+        flushed.discard(entry)
+        account = session.identity_map.get(inspect(Twin).identity_key_from_primary_key((entry[1],)))
+        if account is not None and previous.nested:
+            session.expire(account)
     written: list[tuple[Any, Any, str, Any]] = session.info.get(_WRITTEN, [])
     written[:] = [entry for entry in written if previous not in _and_parents(entry[0])]
 
@@ -109,6 +125,7 @@ def _forget_what_was_written(session: Session, previous: SessionTransaction) -> 
 def _forget_all(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None:
         session.info.pop(_WRITTEN, None)
+        session.info.pop(_FLUSHED, None)
 
 
 def _and_parents(transaction: SessionTransaction | None) -> Iterator[SessionTransaction]:
