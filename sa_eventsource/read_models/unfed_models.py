@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.consumers import knows, owners_of
+from sa_eventsource.aggregates import definition_of as aggregate_definition
+from sa_eventsource.consumers import owners_of
+from sa_eventsource.events import DomainEvent, members
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import all_tables
 from sa_eventsource.read_models.read_model import ReadModel
@@ -19,7 +21,6 @@ from sa_eventsource.read_models.read_model_definition import definition_of
 if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
 
-    from sa_eventsource.events import DomainEvent
     from sa_eventsource.mapping import EventSourceTables
 
 
@@ -48,4 +49,10 @@ def refuse_unfed(_mapper: Mapper[Any], class_: type[Any]) -> None:
 
 def _owner_elsewhere(here: EventSourceTables, event_class: type[DomainEvent]) -> str | None:
     others = (each for tables in all_tables() if tables is not here for each in list(tables.aggregate_classes.values()))
-    return next((each.__name__ for each in others if knows(each, (event_class,))), None)
+    return next((each.__name__ for each in others if _names(each, event_class)), None)
+
+
+def _names(aggregate: type[Any], event_class: type[DomainEvent]) -> bool:
+    """Check whether an aggregate takes an event as such, and not as it takes whatever there is: ``@applies(DomainEvent)``."""
+    taken = aggregate_definition(aggregate).handlers.functions()
+    return any(base in taken for each in members((event_class,)) for base in each.__mro__ if base is not DomainEvent)

@@ -20,6 +20,7 @@ from sa_eventsource import (
     map_from_event,
     subscribe,
 )
+from sa_eventsource.aggregates import definition_of
 from sa_eventsource.mapping import find_tables, tables_of_base, tables_on
 
 
@@ -147,3 +148,27 @@ def test_a_strong_model_is_written_where_its_own_base_has_the_event(engine: Engi
     _part(engine, parcel)
     with Session(engine) as session:
         assert session.scalars(select(row.id)).all() == ["one"]
+
+
+class Noticed(DomainEvent):
+    """What no aggregate names."""
+
+    __event_type__ = "two_bases.Noticed"
+
+
+def test_an_aggregate_elsewhere_that_takes_any_event_is_no_sign_of_a_mistake(engine: Engine) -> None:
+    base, of_rows = _base(), _base()
+
+    class Audit(AggregateRoot[str], base):  # type: ignore[misc, valid-type]
+        __aggregate_type__ = "two_bases.Audit"
+        __ignored_events__ = (DomainEvent,)
+
+    class Notice(ReadModel, of_rows):  # type: ignore[misc, valid-type]
+        __consistency__ = "strong"
+        id: Mapped[str]
+        noticed: Mapped[bool] = map_from_event({Noticed: True})
+
+    of_rows.metadata.create_all(engine)
+    with Session(engine) as session:
+        assert session.scalars(select(Notice.id)).all() == []
+    assert definition_of(Audit).aggregate_type == "two_bases.Audit"
