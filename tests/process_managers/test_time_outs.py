@@ -85,7 +85,7 @@ def make_due(engine: Engine, *, at: datetime | None = None) -> None:
 
 def stages(engine: Engine) -> dict[str, str]:
     with Session(engine) as session:
-        return {each.id: each.stage for each in session.scalars(select(Stay))}
+        return {each.id: each.stage for each in session.scalars(select(Stay).order_by(Stay.id))}
 
 
 def consumer() -> Any:
