@@ -250,7 +250,9 @@ def configure_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def leave_transactions_alone(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA synchronous = OFF").close()
+        cursor = connection.cursor()  # as its execute() gives one of another kind on aiosqlite, in SQLAlchemy 2.0
+        cursor.execute("PRAGMA synchronous = OFF")
+        cursor.close()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
