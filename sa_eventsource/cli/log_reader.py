@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import select, text
 from sa_eventsource.store import current_snapshot, database_of, in_window, select_raw_events
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from sqlalchemy import Engine, Row, Table
     from sqlalchemy.sql import ColumnElement
@@ -89,12 +90,14 @@ class LogReader:
         with self.engine.connect() as connection:
             until = connection.scalar(select(current_snapshot()))
             connection.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
-            result = connection.execute(
-                statement.order_by(self.events.c.position),
-                {"since": since, "until": until},
-                execution_options={"yield_per": _BATCH},
-            )
-            with closing(result):
+            with ExitStack() as stack:
+                with uninterrupted():  # an interrupt within would leave a cursor of the server's that nobody closes
+                    result = connection.execute(
+                        statement.order_by(self.events.c.position),
+                        {"since": since, "until": until},
+                        execution_options={"yield_per": _BATCH},
+                    )
+                    stack.enter_context(closing(result))
                 for batch in result.partitions():
                     yield self._counted(batch[: self.remaining])
                     if self.remaining == 0:
@@ -105,3 +108,16 @@ class LogReader:
         if self.remaining is not None:
             self.remaining -= len(batch)
         return batch
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C wait until the block has ended; not on Windows, which cannot."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

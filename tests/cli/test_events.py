@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from sa_eventsource.cli.log_reader import LogReader
+from sa_eventsource.cli.log_reader import LogReader, uninterrupted
 from sa_eventsource.mapping import tables_on
 from tests.cli.commands import BASE, call, fail, start, succeed, url_of
 from tests.cli.exported_lines import HEADER, line
@@ -351,3 +351,17 @@ def test_a_payload_that_is_nested_deeper_than_python_reads_is_listed(sqlite_engi
     deep = '{"a": ' + "[" * 20_000 + "]" * 20_000 + "}"
     insert_raw(sqlite_engine, UUID(int=8), data=deep)
     assert deep in succeed("events", BASE, "--json", engine=sqlite_engine).stdout
+
+
+def test_an_interrupt_waits_for_what_must_not_be_cut_off() -> None:
+    done: list[str] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell has it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+                done.append("all of it")
+            done.append("nothing more")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == ["all of it"]
