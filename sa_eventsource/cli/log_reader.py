@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text
 
+from sa_eventsource.interrupts import uninterrupted
 from sa_eventsource.store import current_snapshot, database_of, in_window, select_raw_events
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from sqlalchemy import Engine, Row, Table
     from sqlalchemy.sql import ColumnElement
@@ -108,16 +108,3 @@ class LogReader:
         if self.remaining is not None:
             self.remaining -= len(batch)
         return batch
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Have Ctrl-C wait until the block has ended; not on Windows, which cannot."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sa_eventsource.exceptions import SelftestError
+from sa_eventsource.interrupts import uninterrupted
 from sa_eventsource.selftest.actors import READY, STOP, Job, act
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
     from pathlib import Path
@@ -118,7 +118,7 @@ class Crew:
         job = Job(self.schema, self.plan.seed, self.plan.crew[name], f"{name} {number}".replace(" ", "-"), self.folder, self.begun)
         channel, theirs = _spawning.Pipe()
         process = _spawning.Process(target=self.actor, args=(job, theirs), daemon=True)
-        with _no_interrupts():
+        with uninterrupted():  # SIGINT is for the run alone, while the process imports too
             process.start()
         theirs.close()
         self._running[name] = _Running(process, channel)
@@ -140,16 +140,3 @@ class Crew:
             each.process.join()
             each.channel.close()
         self._running.clear()
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """A process that is started for the block never gets SIGINT, not even while it imports; this one gets it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from sa_eventsource.cli.log_reader import LogReader, uninterrupted
+from sa_eventsource.cli.log_reader import LogReader
+from sa_eventsource.interrupts import uninterrupted
 from sa_eventsource.mapping import tables_on
 from tests.cli.commands import BASE, call, fail, start, succeed, url_of
 from tests.cli.exported_lines import HEADER, line
