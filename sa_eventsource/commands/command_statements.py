@@ -28,7 +28,7 @@ from sa_eventsource.mapping import (
     DONE,
     SCHEDULED,
     UtcDateTime,
-    built_for,
+    built_once,
     database_clock,
     is_scheduled,
     statement_clock,
@@ -143,8 +143,8 @@ def command_statements(table: Table, dialect: type[Dialect]) -> CommandStatement
         table: The table of commands.
         dialect: The class of the dialect of the connection that they are executed on.
     """
-    kept, name = built_for(table), (command_statements, table, dialect)
-    found: CommandStatements | None = kept.get(name)
-    if found is None:
-        found = kept[name] = CommandStatements(table, database_of(dialect))
-    return found
+    return built_once(table.metadata, _build, table, dialect)
+
+
+def _build(table: Table, dialect: type[Dialect]) -> CommandStatements:
+    return CommandStatements(table, database_of(dialect))

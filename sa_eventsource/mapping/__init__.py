@@ -1,7 +1,7 @@
 """Tables, their rows as classes, and the selectable that aggregates are mapped to."""
 
 from sa_eventsource.mapping.aggregate_ids import ID_TYPES, STORED_ID, UuidId, compared_as_text, id_as_text
-from sa_eventsource.mapping.built_once import built_for
+from sa_eventsource.mapping.built_once import built_once
 from sa_eventsource.mapping.column_types import (
     DOCUMENT,
     MAX_NAME_LENGTH,
@@ -103,7 +103,7 @@ __all__ = [
     "all_tables",
     "as_json",
     "async_session_maker",
-    "built_for",
+    "built_once",
     "check_any_session",
     "check_async_session",
     "check_class",

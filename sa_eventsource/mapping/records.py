@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import MetaData
 from sqlalchemy.orm import Mapped, registry
 
-from sa_eventsource.mapping.built_once import built_for
+from sa_eventsource.mapping.built_once import built_once
 from sa_eventsource.mapping.session_arguments import tables_of_base
 from sa_eventsource.mapping.tables import tables_on
 
@@ -69,10 +69,10 @@ def event_record(base: Any) -> type[EventRecord]:
         A class mapped to that base's events table; the same one at every call.
     """
     tables = tables_of_base("event_record()", base)
-    kept, name = built_for(tables.events), (event_record, tables.events)
-    if name not in kept:
-        record = type("EventRecord", (EventRecord,), {"__doc__": EventRecord.__doc__})
-        _map(record, registry(), tables.events)  # one of its own: a registry warns of a name that comes twice
-        kept[name] = record
-    found: type[EventRecord] = kept[name]
-    return found
+    return built_once(tables.events.metadata, _record_of, tables.events)
+
+
+def _record_of(events: Table) -> type[EventRecord]:
+    record = type("EventRecord", (EventRecord,), {"__doc__": EventRecord.__doc__})
+    _map(record, registry(), events)  # one of its own: a registry warns of a name that comes twice
+    return record

@@ -9,7 +9,7 @@ from uuid import uuid4
 from sqlalchemy import select
 
 from sa_eventsource.exceptions import DeclarationError, SubjectForgottenError
-from sa_eventsource.mapping import built_for, find_tables
+from sa_eventsource.mapping import built_once, find_tables
 from sa_eventsource.privacy.master_keys import ciphers
 from sa_eventsource.privacy.of_base import personal_data_on
 from sa_eventsource.privacy.unwrapped_keys import UnwrappedKey, UnwrappedKeys
@@ -106,10 +106,10 @@ def _inserted(
 
 def _statement(table: Table, database: Database, which: _Which, *, locked: bool) -> DriverStatement:
     """Get the SELECT of keys by parameter ``values``, a JSON array of what a column has."""
-    kept, name = built_for(table), (keys_by_id, table, database, which, locked)
-    found: DriverStatement | None = kept.get(name)
-    if found is None:
-        columns = (table.c.key_id, table.c.subject, table.c.generation, table.c.wrapped_key, table.c.master_key)
-        statement = select(*columns).where(database.is_among(table.c[which], "values"))
-        found = kept[name] = DriverStatement(statement.with_for_update(read=True, key_share=True) if locked else statement)
-    return found
+    return built_once(table.metadata, _select, table, database, which, locked)
+
+
+def _select(table: Table, database: Database, which: _Which, locked: bool) -> DriverStatement:  # noqa: FBT001 - by built_once
+    columns = (table.c.key_id, table.c.subject, table.c.generation, table.c.wrapped_key, table.c.master_key)
+    statement = select(*columns).where(database.is_among(table.c[which], "values"))
+    return DriverStatement(statement.with_for_update(read=True, key_share=True) if locked else statement)

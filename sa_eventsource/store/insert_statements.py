@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sa_eventsource.mapping import APPENDED, built_for
+from sa_eventsource.mapping import APPENDED, built_once
 from sa_eventsource.store.databases import database_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def insert_statements(events: Table, dialect: type[Dialect], columns: tuple[str,
     Raises:
         CompileError: The dialect is neither PostgreSQL nor SQLite.
     """
-    kept, name = built_for(events), (insert_statements, events, dialect, columns)
-    found: InsertStatements | None = kept.get(name)
-    if found is None:
-        found = kept[name] = database_of(dialect).insert_statements(events, columns)
-    return found
+    return built_once(events.metadata, _build, events, dialect, columns)
+
+
+def _build(events: Table, dialect: type[Dialect], columns: tuple[str, ...]) -> InsertStatements:
+    return database_of(dialect).insert_statements(events, columns)

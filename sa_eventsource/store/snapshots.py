@@ -16,7 +16,7 @@ from sqlalchemy import Text, and_, bindparam, func, select, union_all
 from sa_eventsource.aggregates import AggregateDefinition, definition_of, past_view
 from sa_eventsource.application_errors import text_of
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
-from sa_eventsource.mapping import built_for
+from sa_eventsource.mapping import built_once
 from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.sealing import StoredState, is_masked, sealed_state
 from sa_eventsource.store.stored_streams import read_streams
@@ -88,11 +88,7 @@ def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids
 
 
 def _statement(tables: EventSourceTables, database: Database) -> Insert:
-    kept, name = built_for(tables.snapshots), (write_snapshots, tables.snapshots, database)
-    found: Insert | None = kept.get(name)
-    if found is None:
-        found = kept[name] = _build(tables, database)
-    return found
+    return built_once(tables.snapshots.metadata, _build, tables, database)
 
 
 def _build(tables: EventSourceTables, database: Database) -> Insert:

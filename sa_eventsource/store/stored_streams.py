@@ -11,7 +11,7 @@ from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_colum
 
 from sa_eventsource.arguments import comparable_moment
 from sa_eventsource.events import sealed_names
-from sa_eventsource.mapping import UtcDateTime, built_for
+from sa_eventsource.mapping import UtcDateTime, built_once
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.sealing import StoredPayload, StoredState, is_sealed_state, opened_with_states
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.aggregates import AggregateDefinition
+    from sa_eventsource.mapping import EventSourceTables
 
 STREAMS_AT_ONCE = 500
 """Aggregates read by one statement; SQLite's oldest limit on parameters is 999."""
@@ -187,17 +188,16 @@ class _ManyStreams:
 
 def _statement(definition: AggregateDefinition, parameters: frozenset[str]) -> DriverStatement | _ManyStreams:
     """Get the SELECT that takes the given parameters."""
-    events = definition.tables.events
-    kept, name = built_for(events), (read_stream, events, parameters)
-    found: DriverStatement | _ManyStreams | None = kept.get(name)
-    if found is None:
-        built = _build(definition, parameters)
-        found = kept[name] = _ManyStreams(built) if "aggregate_ids" in parameters else DriverStatement(built)
-    return found
+    return built_once(definition.tables.events.metadata, _build, definition.tables, parameters)
 
 
-def _build(definition: AggregateDefinition, parameters: frozenset[str]) -> Any:
-    events, snapshots = definition.tables.events, definition.tables.snapshots
+def _build(tables: EventSourceTables, parameters: frozenset[str]) -> DriverStatement | _ManyStreams:
+    statement = _select(tables, parameters)
+    return _ManyStreams(statement) if "aggregate_ids" in parameters else DriverStatement(statement)
+
+
+def _select(tables: EventSourceTables, parameters: frozenset[str]) -> Any:
+    events, snapshots = tables.events, tables.snapshots
 
     def of_streams(table: Any) -> ColumnElement[bool]:
         if "aggregate_id" in parameters:
