@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -62,7 +63,7 @@ def same(one: Any, other: Any) -> bool:  # noqa: PLR0911 - one for each kind
         )
     if isinstance(one, set | frozenset):
         return one == other and sorted(map(repr, map(type, one))) == sorted(map(repr, map(type, other)))
-    if isinstance(one, list | tuple):
+    if isinstance(one, list | tuple | deque):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
 
