@@ -96,7 +96,7 @@ _LEDGER = "_sa_eventsource_ledger"
 
 def ledger_of(session: Session) -> Ledger:
     """Get a session's ledger."""
-    ledger = find_ledger(session)
+    ledger: Ledger | None = session.__dict__.get(_LEDGER)  # looked up here: it is called for each event that is applied
     if ledger is None:
         ledger = session.__dict__[_LEDGER] = Ledger()
     return ledger
