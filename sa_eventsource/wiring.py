@@ -104,9 +104,9 @@ def _flushes_and_transactions() -> None:
 
 
 def _appended_events() -> None:
-    on_appended(snapshots.write_snapshots)
+    on_appended(snapshots.write_snapshots, writes=snapshots.are_due)
     on_appended(written_events.record_appended)
-    on_appended(strong.write_strong_models)
+    on_appended(strong.write_strong_models, writes=strong.are_concerned)
     on_savepoint_undone(strong.expire_strong_models)
     on_committed(waiting.wait_where_asked)
     on_committed(announcements.announce)

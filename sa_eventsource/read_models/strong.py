@@ -18,7 +18,7 @@ from sa_eventsource.session import allow_changed
 from sa_eventsource.store import Reading, database_of, is_refusal, recorded_events, select_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy.orm import Session
 
@@ -35,6 +35,18 @@ def write_strong_models(appended: Appended) -> None:
     Raises:
         ReadModelError: A handler raised, or the database refused a row.
     """
+    for definition, types in _concerned(appended):
+        _write(appended, definition, types)
+        _expire(appended.session, definition)
+
+
+def are_concerned(appended: Appended) -> bool:
+    """Check whether :func:`write_strong_models` has anything to do."""
+    return any(True for _ in _concerned(appended))
+
+
+def _concerned(appended: Appended) -> Iterator[tuple[ReadModelDefinition, set[str]]]:
+    """List the strong models that take one of the events, each with the types of events that come from its aggregates."""
     for _, definition in sorted(appended.tables.read_models.items()):
         if not definition.is_strong:
             continue
@@ -45,8 +57,7 @@ def write_strong_models(appended: Appended) -> None:
             for pending in stream.events
         }
         if not types.isdisjoint(definition.event_classes):
-            _write(appended, definition, types)
-            _expire(appended.session, definition)
+            yield definition, types
 
 
 def _write(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:

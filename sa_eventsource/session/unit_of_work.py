@@ -33,12 +33,14 @@ from sa_eventsource.session.sqlalchemy_internals import (
     has_row_hooks,
     has_work,
     innermost,
+    is_all_of_commit,
     is_heard_elsewhere,
     is_orphan,
     new_states,
     register_findable,
     register_persistent,
     unflushed,
+    will_commit,
 )
 from sa_eventsource.store import (
     AppendRefusedError,
@@ -155,6 +157,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
     states = [instance_state(each) for each in aggregates]
     heard = [(state, state.key is None) for state in states] if with_row_hooks else []
     owed = ledger.ledger_of(session)
+    is_all = len(states) == 1 and is_all_of_commit(session)
     logs: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
     written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
     appends: list[LogAppend] = []
@@ -170,7 +173,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
             if stream is not None:
                 logs.setdefault((connection, definition.tables), []).append(stream)
                 written.append((state, stream, state.key is None))
-        appends = _in_order([LogAppend(*log, streams) for log, streams in logs.items()])
+        appends = _appends(session, logs, is_all=is_all)
         for append in appends:
             appended.append(insert_events(session, append))  # noqa: PERF401 - how far it comes tells which is refused
         expire_read_only(states)
@@ -204,8 +207,13 @@ def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], 
         raise_explained(error, session, appends, refused, earlier=earlier)
 
 
-def _in_order(appends: list[LogAppend]) -> list[LogAppend]:
+def _appends(
+    session: Session, logs: dict[tuple[Connection, EventSourceTables], list[StreamAppend]], *, is_all: bool
+) -> list[LogAppend]:
     """Sort by log and database: two transactions that write the same ones wait for each other instead of deadlocking."""
+    appends = [LogAppend(*log, streams) for log, streams in logs.items()]
+    if is_all and appends:
+        appends[0].is_all_of_commit = will_commit(session)
     if len(appends) > 1:
         appends.sort(key=lambda each: (each.tables.events.fullname, each.connection.engine.url.render_as_string()))
     return appends

@@ -13,8 +13,10 @@ from sa_eventsource.mapping import APPENDED, json_rows
 from sa_eventsource.observation import is_observed, observed
 from sa_eventsource.store.connections import require_transaction
 from sa_eventsource.store.databases import database_of
+from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.sealing import sealed_rows
+from sa_eventsource.store.statements_alone import execute_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,11 +64,13 @@ class LogAppend:
         connection: The session's connection to the log's database.
         tables: The log's tables.
         streams: The events by stream.
+        is_all_of_commit: Whether the session's commit has nothing to write but this, and follows at once.
     """
 
     connection: Connection
     tables: EventSourceTables
     streams: Sequence[StreamAppend]
+    is_all_of_commit: bool = False
 
 
 @dataclass(slots=True)
@@ -114,12 +118,19 @@ _NAMED = 3
 
 
 _listeners: list[Callable[[Appended], None]] = []
+_writing: list[Callable[[Appended], bool]] = []
 
 
-def on_appended(listener: Callable[[Appended], None]) -> Callable[[Appended], None]:
-    """Have *listener* called after each append, in the same transaction; what it raises undoes the append."""
+def on_appended(listener: Callable[[Appended], None], *, writes: Callable[[Appended], bool] | None = None) -> None:
+    """Have *listener* called after each append, in the same transaction; what it raises undoes the append.
+
+    Args:
+        listener: What is called.
+        writes: Tells, before the append, whether the listener may send statements or raise; without it, it never does.
+    """
     _listeners.append(listener)
-    return listener
+    if writes is not None:
+        _writing.append(writes)
 
 
 def in_context(session: Session, events: Sequence[PendingEvent]) -> Sequence[PendingEvent]:
@@ -175,12 +186,14 @@ def insert_events(session: Session, log: LogAppend) -> Appended:
     if len(streams) > 1:
         streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id))
     require_transaction(connection)
+    appended = Appended(session, connection, tables, streams)
+    commits = log.is_all_of_commit and not any(writes(appended) for writes in _writing)
     if is_observed():
         with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
-            observation.events = _insert(connection, tables, streams)
+            observation.events = _insert(connection, tables, streams, commits=commits)
     else:
-        _insert(connection, tables, streams)
-    return Appended(session, connection, tables, streams)
+        _insert(connection, tables, streams, commits=commits)
+    return appended
 
 
 def tell_listeners(appended: Appended) -> None:
@@ -189,7 +202,7 @@ def tell_listeners(appended: Appended) -> None:
         listener(appended)
 
 
-def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> int:
+def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend], *, commits: bool) -> int:
     if tables.options.partitions is not None:
         _refuse_taken_ids(connection, tables.events, streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
@@ -197,7 +210,9 @@ def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence
     statements = insert_statements(tables.events, type(connection.dialect))
     if len(rows) == 1:
         statement = statements.first if rows[0]["version"] == 1 else statements.next
-        result = statement.execute(connection, rows[0])
+        # Of several rows, a part could be committed where another one is refused.
+        execute = execute_alone if commits else DriverStatement.execute
+        result = execute(statement, connection, rows[0])
     elif statements.many is None:
         result = statements.next.execute(connection, rows)
     else:

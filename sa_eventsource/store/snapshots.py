@@ -39,17 +39,27 @@ def write_snapshots(appended: Appended) -> None:
     say it as well.
     """
     due: dict[AggregateDefinition, list[str]] = {}
-    for stream in appended.streams:
-        if stream.aggregate is not None:
-            definition = definition_of(type(stream.aggregate))
-            frequency = definition.snapshot_frequency
-            if frequency is not None and _passes_multiple(frequency, stream) and definition.takes_snapshots:
-                due.setdefault(definition, []).append(stream.aggregate_id)
+    for definition, stream in _due(appended):
+        due.setdefault(definition, []).append(stream.aggregate_id)
     if not due:
         return
     rows = [row for definition, ids in due.items() for row in _rows(appended.connection, definition, ids)]
     if rows:
         appended.connection.execute(_statement(appended.tables, database_of(appended.connection.dialect)), rows)
+
+
+def are_due(appended: Appended) -> bool:
+    """Check whether :func:`write_snapshots` has anything to do."""
+    return any(True for _ in _due(appended))
+
+
+def _due(appended: Appended) -> Iterator[tuple[AggregateDefinition, StreamAppend]]:
+    for stream in appended.streams:
+        if stream.aggregate is not None:
+            definition = definition_of(type(stream.aggregate))
+            frequency = definition.snapshot_frequency
+            if frequency is not None and _passes_multiple(frequency, stream) and definition.takes_snapshots:
+                yield definition, stream
 
 
 def _passes_multiple(frequency: int, stream: StreamAppend) -> bool:

@@ -11,12 +11,14 @@ from sa_eventsource.session.sqlalchemy_internals.flushes import (
     has_row_hooks,
     has_work,
     innermost,
+    is_all_of_commit,
     is_heard_elsewhere,
     is_orphan,
     new_states,
     register_findable,
     register_persistent,
     unflushed,
+    will_commit,
 )
 from sa_eventsource.session.sqlalchemy_internals.mapped_classes import copied, has_condition, refuse_inspection, refuse_lookups
 from sa_eventsource.session.sqlalchemy_internals.orm_statements import (
@@ -41,6 +43,7 @@ __all__ = [
     "has_work",
     "identity_load",
     "innermost",
+    "is_all_of_commit",
     "is_heard_elsewhere",
     "is_orphan",
     "loaded_result",
@@ -52,4 +55,5 @@ __all__ = [
     "register_persistent",
     "statement_options",
     "unflushed",
+    "will_commit",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import RootTransaction
 from sqlalchemy.event.attr import _EmptyListener
 
 if TYPE_CHECKING:
@@ -32,6 +33,36 @@ def is_heard_elsewhere(session: Session) -> bool:
         if len(listeners.parent_listeners if type(listeners) is _EmptyListener else listeners) > own:
             return True
     return False
+
+
+def is_all_of_commit(session: Session) -> bool:
+    """Check whether a flush that is about to write one instance is all that a transaction does.
+
+    The flush comes from the commit, the session has asked for no connection yet, there is no other instance to be written, and
+    nobody but this library, which has two listeners for it, is asked before the commit.
+    """
+    transaction: Any = session._transaction  # noqa: SLF001
+    if transaction is None or transaction._connections:  # noqa: SLF001
+        return False
+    caller = transaction._current_fn  # noqa: SLF001 - no public attribute tells a flush that comes from commit()
+    if caller is None or caller.__name__ != "_prepare_impl" or session.twophase or transaction.parent is not None:
+        return False
+    changed: Any = session._dirty_states  # noqa: SLF001
+    if len(session._new) + len(changed) + len(session._deleted) != 1:  # noqa: SLF001
+        return False
+    listeners: Any = session.dispatch.before_commit
+    return len(listeners) == _OWN_BEFORE_COMMIT
+
+
+_OWN_BEFORE_COMMIT = 2
+
+
+def will_commit(session: Session) -> bool:
+    """Check whether a session's commit is that of its one connection, which is in no transaction of somebody else's."""
+    connections = set(session._transaction._connections.values())  # type: ignore[union-attr]  # noqa: SLF001
+    return len(connections) == 1 and all(
+        should_commit and isinstance(outer, RootTransaction) for _, outer, should_commit, _ in connections
+    )
 
 
 def has_work(session: Session) -> bool:

@@ -68,6 +68,13 @@ class Database(ABC):
         """Ask the driver, and not the server, whether a transaction is in progress; None where it does not tell."""
 
     @abstractmethod
+    def can_commit_alone(self, connection: Connection) -> bool:
+        """Check whether the next statement of a transaction that has only begun could be a transaction by itself.
+
+        That is so where the server does not know of the transaction yet, and its BEGIN would say nothing but BEGIN.
+        """
+
+    @abstractmethod
     def begin(self, connection: Connection) -> None:
         """Begin the transaction that SQLAlchemy takes for begun, where the driver would wait for the first row to be written."""
 

@@ -47,6 +47,10 @@ _IDLE = 0
 """libpq's ``PQTRANS_IDLE``: connected, and in no transaction."""
 
 
+_NO_PIPELINE = 0
+"""libpq's ``PQ_PIPELINE_OFF``."""
+
+
 class PostgreSQL(Database):
     """A server that many transactions write to at a time."""
 
@@ -69,6 +73,19 @@ class PostgreSQL(Database):
             return bool(ask())
         status = getattr(getattr(driver_connection, "info", None), "transaction_status", None)
         return None if status is None else status != _IDLE
+
+    def can_commit_alone(self, connection: Connection) -> bool:
+        """Ask psycopg, which sends BEGIN with the first statement. Other drivers are not asked."""
+        if connection.dialect.driver not in ("psycopg", "psycopg_async"):
+            return False
+        driver: Any = connection.connection.driver_connection
+        return (
+            driver.pgconn.transaction_status == _IDLE
+            and driver.pgconn.pipeline_status == _NO_PIPELINE
+            and driver.isolation_level is None
+            and driver.read_only is None
+            and driver.deferrable is None
+        )
 
     def begin(self, connection: Connection) -> None:
         """Do nothing: drivers for PostgreSQL begin with the first statement, whatever it is."""

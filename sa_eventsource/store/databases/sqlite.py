@@ -58,6 +58,10 @@ class SQLite(Database):
         """Ask SQLite, by the driver."""
         return getattr(driver_connection, "in_transaction", None)
 
+    def can_commit_alone(self, connection: Connection) -> bool:  # noqa: ARG002 - the same for all
+        """Say no: there is no round trip to be saved."""
+        return False
+
     def begin(self, connection: Connection) -> None:
         """Begin unless that is done: ``sqlite3`` by itself waits for the first row to be written.
 

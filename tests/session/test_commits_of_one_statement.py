@@ -1,0 +1,401 @@
+"""A commit that has one event to write and nothing else: one statement, one round trip; in all other cases a transaction as ever.
+
+What the server is sent is read from libpq's trace: a listener to the engine would change it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
+
+from sa_eventsource import (
+    AggregateRoot,
+    ConcurrencyError,
+    DomainEvent,
+    EventAlreadyAppendedError,
+    ReadModel,
+    applies,
+    map_from_event,
+)
+from tests.orders import Customer, Order
+from tests.session.helpers import note_elsewhere, place_order, stored_types
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def traced(driver: Any) -> Iterator[list[str]]:
+    """Collect what a driver's connection waits for the answer to: the text of a statement, or nothing where it has parameters."""
+    sent: list[str] = []
+    with tempfile.TemporaryFile("w+") as trace:
+        driver.pgconn.trace(trace.fileno())
+        try:
+            yield sent
+        finally:
+            driver.pgconn.untrace()
+        trace.seek(0)
+        for line in trace:  # of a statement that has several, the others look otherwise
+            _, sender, _, message, *rest = [*line.split("\t"), "", "", "", ""]
+            if sender == "F" and message.strip() in {"Query", "Sync"}:
+                sent.append(rest[0].strip().strip('"'))
+
+
+@contextmanager
+def round_trips(engine: Engine) -> Iterator[list[str]]:
+    """As :func:`traced`, of an engine that has one connection."""
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+    with traced(driver) as sent:
+        yield sent
+
+
+@pytest.fixture
+def one_connection(postgres: Engine) -> Iterator[Engine]:
+    """Engine with one connection, to which nobody listens."""
+    engine = create_engine(postgres.url, pool_size=1, max_overflow=0)
+    yield engine
+    engine.dispose()
+
+
+def _is_driver_in_autocommit(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        return bool(driver.autocommit)
+
+
+def test_a_new_aggregate_takes_one_round_trip(one_connection: Engine) -> None:
+    place_order(one_connection)
+    with round_trips(one_connection) as sent, Session(one_connection) as session:
+        session.add(Order.place())
+        session.commit()
+    assert len(sent) == 1
+    assert stored_types(one_connection) == ["OrderPlaced"] * 2
+
+
+def test_a_change_of_what_a_transaction_before_has_loaded_takes_one_round_trip(one_connection: Engine) -> None:
+    with Session(one_connection, expire_on_commit=False) as session:
+        order = Order.place()
+        session.add(order)
+        session.commit()
+        with round_trips(one_connection) as sent, session.begin():
+            order.pay()
+        assert order.version == 2
+    assert len(sent) == 1
+    assert stored_types(one_connection) == ["OrderPlaced", "OrderPaid"]
+
+
+async def test_an_asynchronous_session_too(postgres: Engine) -> None:
+    engine = create_async_engine(postgres.url, pool_size=1, max_overflow=0)
+    with traced(await _driver(engine)) as sent:
+        async with AsyncSession(engine) as session:
+            session.add(Order.place())
+            await session.commit()
+    await engine.dispose()
+    assert len(sent) == 1
+    assert stored_types(postgres) == ["OrderPlaced"]
+
+
+async def _driver(engine: Any) -> Any:
+    async with engine.connect() as connection:
+        return (await connection.get_raw_connection()).driver_connection
+
+
+def _with_an_entity(session: Session) -> None:
+    session.add(Customer(id="c-1", email="ann@example.com"))
+
+
+def _with_another_aggregate(session: Session) -> None:
+    session.add(Order.place())
+
+
+def _with_two_events(session: Session) -> None:
+    next(iter(session.new)).note("a second one")
+
+
+def _behind_a_statement(session: Session) -> None:
+    session.execute(text("SELECT 1"))
+
+
+def _in_an_isolation_level(session: Session) -> None:
+    session.connection(execution_options={"isolation_level": "SERIALIZABLE"})
+
+
+def _with_a_hook_before_the_commit(session: Session) -> None:
+    event.listen(session, "before_commit", lambda _session: None)
+
+
+def _with_a_hook_of_the_flush(session: Session) -> None:
+    event.listen(session, "after_flush", lambda *_: None)
+
+
+def _with_a_hook_of_the_transaction(session: Session) -> None:
+    event.listen(
+        session, "after_begin", lambda _session, _transaction, connection: connection.execute(text("SET LOCAL work_mem='8MB'"))
+    )
+
+
+def _flushed_before(session: Session) -> None:
+    session.flush()
+
+
+def _in_a_savepoint(session: Session) -> None:
+    session.begin_nested()
+
+
+@pytest.mark.parametrize(
+    "also",
+    [
+        _with_an_entity,
+        _with_another_aggregate,
+        _with_two_events,
+        _behind_a_statement,
+        _in_an_isolation_level,
+        _with_a_hook_before_the_commit,
+        _with_a_hook_of_the_flush,
+        _with_a_hook_of_the_transaction,
+        _flushed_before,
+        _in_a_savepoint,
+    ],
+)
+def test_whatever_else_there_is_comes_in_one_transaction(one_connection: Engine, also: Callable[[Session], None]) -> None:
+    with round_trips(one_connection) as sent, Session(one_connection) as session:
+        session.add(Order.place())
+        also(session)
+        session.commit()
+    assert sum(each.startswith("BEGIN") for each in sent) == 1
+    assert sent[-1] == "COMMIT"
+
+
+def test_a_listener_to_the_engine_may_send_statements_of_its_own(postgres: Engine) -> None:
+    engine = create_engine(postgres.url, pool_size=1, max_overflow=0)
+
+    @event.listens_for(engine, "commit")
+    def audit(connection: Any) -> None:
+        connection.exec_driver_sql("DO $$ BEGIN RAISE division_by_zero; END $$")
+
+    with Session(engine) as session:
+        session.add(Order.place())
+        with pytest.raises(Exception, match="division_by_zero"):
+            session.commit()
+    engine.dispose()
+    assert stored_types(postgres) == []
+
+
+@pytest.mark.parametrize("mode", ["conditional_savepoint", "rollback_only", "create_savepoint"])
+def test_a_transaction_of_somebody_else_is_not_committed(one_connection: Engine, mode: Any) -> None:
+    with one_connection.connect() as connection:
+        outer = connection.begin()
+        with Session(connection, join_transaction_mode=mode) as session:
+            session.add(Order.place())
+            session.commit()
+        outer.rollback()
+    assert stored_types(one_connection) == []
+
+
+def test_a_connection_that_the_session_begins_on_is_committed(one_connection: Engine) -> None:
+    with one_connection.connect() as connection, Session(connection) as session:
+        session.add(Order.place())
+        session.commit()
+        assert not connection.in_transaction()
+    assert stored_types(one_connection) == ["OrderPlaced"]
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _Opened(DomainEvent):
+    __event_type__: ClassVar[str] = "one_statement.Opened"
+
+    owner: str
+
+
+class _Safe(AggregateRoot, _Base):
+    __snapshot_frequency__ = 2
+
+    owner: str = ""
+
+    @applies(_Opened)
+    def _opened(self, event: _Opened) -> None:
+        self.owner = event.owner
+
+
+class _Safes(ReadModel, _Base):
+    __consistency__ = "strong"
+    __tablename__ = "one_statement_safes"
+
+    owner: Mapped[str] = map_from_event(_Opened)
+
+
+class _Empty(DomainEvent):
+    __event_type__: ClassVar[str] = "one_statement.Empty"
+
+
+class _Counted(AggregateRoot, _Base):
+    __snapshot_frequency__ = 2
+
+    @applies(_Empty)
+    def _emptied(self, event: _Empty) -> None:
+        """Change nothing."""
+
+
+@pytest.fixture
+def other_base(postgres_engine: Engine) -> Engine:
+    """The tables of this module's own base, in place of those of the folder."""
+    with postgres_engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    _Base.metadata.create_all(postgres_engine)
+    return postgres_engine
+
+
+def test_a_strong_models_row_comes_in_the_transaction_of_its_event(other_base: Engine) -> None:
+    with other_base.begin() as connection:
+        connection.execute(text("ALTER TABLE one_statement_safes ADD CHECK (owner <> 'nobody')"))
+    with Session(other_base) as session:
+        safe = _Safe(id="s-1")
+        safe.apply_event(_Opened(owner="nobody"))
+        session.add(safe)
+        with pytest.raises(Exception, match="check"):
+            session.commit()
+        session.rollback()
+        assert session.scalar(text("SELECT count(*) FROM events")) == 0
+        safe = _Safe(id="s-1")
+        safe.apply_event(_Opened(owner="ann"))
+        session.add(safe)
+        session.commit()
+        assert session.scalars(select(_Safes.owner)).all() == ["ann"]
+
+
+def test_a_snapshot_comes_in_the_transaction_of_its_event(other_base: Engine) -> None:
+    with Session(other_base, expire_on_commit=False) as session:
+        counted = _Counted(id="c-1")
+        counted.apply_event(_Empty())
+        session.add(counted)
+        session.commit()
+        with other_base.begin() as connection:
+            connection.execute(text("ALTER TABLE snapshots ADD CHECK (version > 2)"))
+        counted.apply_event(_Empty())
+        with pytest.raises(IntegrityError):
+            session.commit()
+        session.rollback()
+        assert session.scalar(text("SELECT count(*) FROM events")) == 1
+
+
+def test_the_loser_of_a_race_is_told_as_ever(one_connection: Engine) -> None:
+    order_id = place_order(one_connection)
+    with Session(one_connection, expire_on_commit=False) as session:
+        order = session.get_one(Order, order_id)
+        session.commit()
+        note_elsewhere(one_connection, order_id)
+        order.pay()
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        assert (caught.value.expected_version, caught.value.actual_version) == (1, 2)
+        session.rollback()
+    with Session(one_connection) as session:
+        session.add(Order.place(order_id=order_id))
+        with pytest.raises(ConcurrencyError):
+            session.commit()
+    assert not _is_driver_in_autocommit(one_connection)
+    assert stored_types(one_connection) == ["OrderPlaced", "NoteAdded"]
+
+
+def _blocked(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        here = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        waiting = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND database = ({here})"
+        return bool(connection.scalar(text(waiting)))
+
+
+@pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
+def test_what_is_cut_off_leaves_the_next_one_a_transaction(postgres: Engine, one_connection: Engine, end: str) -> None:
+    errors: list[OperationalError] = []
+
+    def commit() -> None:
+        with Session(one_connection) as session:
+            session.add(order)
+            try:
+                session.commit()
+            except OperationalError as error:
+                errors.append(error)
+
+    order = Order.place()
+    with postgres.connect() as connection:
+        connection.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
+        thread = threading.Thread(target=commit)
+        thread.start()
+        wait_until(lambda: _blocked(postgres))
+        connection.execute(text(f"SELECT {end}(pid) FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass"))
+        thread.join(60)
+    (error,) = errors
+    was_lost = end == "pg_terminate_backend"
+    assert error.connection_invalidated == was_lost
+    assert any("nobody knows whether they are stored" in note for note in getattr(error, "__notes__", ())) == was_lost
+    assert not _is_driver_in_autocommit(one_connection)
+    with Session(one_connection) as session:
+        session.add(order)
+        session.commit()
+    assert stored_types(postgres) == ["OrderPlaced"]
+
+
+def test_a_commit_whose_answer_was_lost_can_be_repeated(postgres: Engine) -> None:
+    """What the note says: the events are stored, and the aggregate, committed again, says so."""
+
+    class LosesTheAnswer(psycopg.Connection[Any]):
+        is_armed = False
+
+        def set_autocommit(self, value: bool) -> None:
+            if not value and self.is_armed:
+                type(self).is_armed = False
+                raise KeyboardInterrupt
+            super().set_autocommit(value)
+
+    url = postgres.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    engine = create_engine("postgresql+psycopg://", creator=lambda: LosesTheAnswer.connect(url), pool_size=1, max_overflow=0)
+    order = Order.place()
+    with Session(engine) as session:
+        session.add(order)
+        LosesTheAnswer.is_armed = True
+        with pytest.raises(KeyboardInterrupt):
+            session.commit()
+    assert not _is_driver_in_autocommit(engine)  # another connection: nobody gets that one again
+    with Session(engine) as session:
+        session.add(order)
+        with pytest.raises(EventAlreadyAppendedError):
+            session.commit()
+    engine.dispose()
+    assert stored_types(postgres) == ["OrderPlaced"]
+
+
+async def test_a_task_that_is_cancelled_meanwhile_leaves_the_next_one_a_transaction(postgres: Engine) -> None:
+    engine = create_async_engine(postgres.url, pool_size=1, max_overflow=0)
+
+    async def commit() -> None:
+        async with AsyncSession(engine) as session:
+            session.add(Order.place())
+            await session.commit()
+
+    with postgres.connect() as connection:
+        connection.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
+        task = asyncio.create_task(commit())
+        await asyncio.to_thread(wait_until, lambda: _blocked(postgres))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not (await _driver(engine)).autocommit
+    await commit()
+    await engine.dispose()
+    assert stored_types(postgres) == ["OrderPlaced"]
