@@ -80,7 +80,7 @@ from sa_eventsource.exceptions import (
     UnknownNameError,
     UnknownShardError,
 )
-from sa_eventsource.mapping import EventRecord, EventSourceOptions, event_record
+from sa_eventsource.mapping import EventRecord, EventSourceOptions, Roles, event_record
 from sa_eventsource.privacy import (
     EnvironmentKeys,
     FileKeys,
@@ -106,6 +106,7 @@ from sa_eventsource.projections import (
 from sa_eventsource.publishing import Inbox, Publisher, context_of
 from sa_eventsource.read_models import REMOVED, Evolved, ReadModel, evolves, fold, handles, load_for_update, map_from_event
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
+from sa_eventsource.roles import RoleFault, create_roles, role_faults
 from sa_eventsource.session import commit_token, lock_aggregate
 from sa_eventsource.store import AsyncEventQuery, EventQuery
 from sa_eventsource.transfer import ImportedLog, export_events, import_events
@@ -205,6 +206,8 @@ __all__ = [
     "RedeclaredEventError",
     "RepartitionError",
     "RetryPolicy",
+    "RoleFault",
+    "Roles",
     "SealedValueError",
     "SelftestError",
     "ServiceKeys",
@@ -232,6 +235,7 @@ __all__ = [
     "command_handler",
     "commit_token",
     "context_of",
+    "create_roles",
     "event_context",
     "event_record",
     "evolves",
@@ -246,6 +250,7 @@ __all__ = [
     "personal_data",
     "problem_details",
     "reacts",
+    "role_faults",
     "rotate_master_key",
     "rotate_subject_key",
     "schedule",

@@ -13,6 +13,7 @@ from sa_eventsource.mapping.column_types import (
     statement_clock,
 )
 from sa_eventsource.mapping.commands_table import DISCARDED, DONE, PARKED, SCHEDULED, is_parked_command, is_scheduled, old_commands
+from sa_eventsource.mapping.database_roles import Roles
 from sa_eventsource.mapping.event_columns import (
     APPENDED,
     DOCUMENTS,
@@ -55,7 +56,7 @@ from sa_eventsource.mapping.session_arguments import (
     session_of,
     tables_of_base,
 )
-from sa_eventsource.mapping.statements import Rendering, TableStatement, lock_table, quoted
+from sa_eventsource.mapping.statements import Rendering, TableStatement, literal_name, lock_table, quoted
 from sa_eventsource.mapping.streams import streams_of
 from sa_eventsource.mapping.tables import (
     EventSourceOptions,
@@ -95,6 +96,7 @@ __all__ = [
     "KeptRows",
     "MasterKeys",
     "Rendering",
+    "Roles",
     "TableStatement",
     "TransactionId",
     "UtcDateTime",
@@ -132,6 +134,7 @@ __all__ = [
     "json_rows",
     "keep_rows",
     "kept_rows",
+    "literal_name",
     "lock_table",
     "old_commands",
     "partition_name",

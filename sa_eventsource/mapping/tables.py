@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
+    from sa_eventsource.mapping.database_roles import Roles
     from sa_eventsource.mapping.personal_data_tables import MasterKeys
 
 _INFO_KEY = "sa_eventsource"
@@ -73,6 +74,8 @@ class EventSourceOptions:
             forgotten. None where no event has personal fields.
         subject_keys: Name of the table of keys.
         forgotten_subjects: Name of the table of who was forgotten.
+        roles: The roles of PostgreSQL whose rights on these tables the library knows: migrations, ``create_roles`` and
+            ``sa-eventsource roles`` grant them, and ``verify`` says what is missing or too much. None where you see to it yourself.
     """
 
     schema: str | None = None
@@ -88,6 +91,7 @@ class EventSourceOptions:
     master_keys: MasterKeys | None = None
     subject_keys: str = "subject_keys"
     forgotten_subjects: str = "forgotten_subjects"
+    roles: Roles | None = None
 
     def names(self) -> dict[str, str]:
         """Give the tables' names, by option."""
@@ -116,7 +120,7 @@ class EventSourceOptions:
                     tables_on(metadata, self)
 
 
-_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys")
+_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys", "roles")
 """The options that name no table."""
 _OF_PERSONAL_DATA = ("subject_keys", "forgotten_subjects")
 

@@ -20,6 +20,7 @@ from sa_eventsource.mapping import (
 )
 from sa_eventsource.migrations.operations import CreateEventImmutability
 from sa_eventsource.migrations.partition_comparison import compare_partitions
+from sa_eventsource.migrations.role_operations import compare_rights
 from sa_eventsource.read_models import StoredList, StoredNumber
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def _render_types(context: AutogenContext, _upgrade_ops: UpgradeOps, _schemas: s
 
 
 @comparators.dispatch_for("schema", priority=DispatchPriority.LAST)
-def _compare_partitions_and_triggers(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: set[str | None]) -> None:
-    """Put partitions and triggers on an events table that is about to be created, and right where they are not as declared."""
+def _compare_what_belongs_to_tables(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: set[str | None]) -> None:
+    """Put partitions and triggers on an events table, and right where they are not as declared; grant what roles lack."""
     connection = context.connection
     if connection is None:
         return
@@ -63,6 +64,7 @@ def _compare_partitions_and_triggers(context: AutogenContext, upgrade_ops: Upgra
             events = tables.events
             is_there = inspect(connection).has_table(events.name, schema=schema_of(connection, events))
             upgrade_ops.ops.append(CreateEventImmutability(events.name, schema=events.schema, is_repair=is_there))
+        compare_rights(connection, tables, upgrade_ops)
 
 
 def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[False]:

@@ -131,6 +131,11 @@ class Inbox:
         return KeptRows(self.table, self.table.c.handled_at, self.table.c.consumer == self.consumer, keep)
 
 
+def inbox_tables(metadata: MetaData) -> list[Table]:
+    """List the tables of inboxes on a metadata."""
+    return [each for each in metadata.tables.values() if _INFO_KEY in each.info]
+
+
 def context_of(message: Any) -> EventContext:
     """Make the context for events that follow from a message: its correlation id, and the message as their cause.
 

@@ -18,6 +18,7 @@ Check: TypeAlias = Literal[
     "constraints",
     "partitions",
     "immutability",
+    "roles",
     "checkpoints",
     "parked events",
     "snapshots",

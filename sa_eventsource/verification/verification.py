@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.checkpoints import any_bind
 from sa_eventsource.mapping import session_maker, tables_of_base
-from sa_eventsource.verification import checkpoint_checks, index_checks, log, partition_checks, snapshot_checks, trigger_checks
+from sa_eventsource.verification import (
+    checkpoint_checks,
+    index_checks,
+    log,
+    partition_checks,
+    role_checks,
+    snapshot_checks,
+    trigger_checks,
+)
 from sa_eventsource.verification.findings import Finding, Verification, first_of
 from sa_eventsource.verification.one_state import one_state
 from sa_eventsource.verification.rows import RowCheck, reason_not_to_compare
@@ -33,6 +41,7 @@ _CHECKS: dict[str, Callable[[Connection, EventSourceTables], Any]] = {
     "constraints": index_checks.check_log_constraints,
     "partitions": partition_checks.check_partitions,
     "immutability": trigger_checks.check_immutability,
+    "roles": role_checks.check_roles,
 }
 
 
@@ -51,8 +60,9 @@ def verify(  # noqa: PLR0913 - by keyword
     aggregates and events; transaction ids, checkpoints and parked events belong to this cluster and this log, and no checkpoint is
     past an event that was not taken; the last event of each snapshot is in the log, and its state is the fold of the events; each
     row of a read model is the fold of the events that the model has taken, none is missing, and the unique indexes are there;
-    the log refuses a second event in the place of another, has the partitions that are declared, and triggers refuse changes. Read
-    models with ``@handles`` methods cannot be compared: only running them shows what they mean.
+    the log refuses a second event in the place of another, has the partitions that are declared, and triggers refuse changes; the
+    roles that are declared may do what they are to, and nothing else. Read models with ``@handles`` methods cannot be compared:
+    only running them shows what they mean.
 
     Everything is read in transactions that change nothing and lock nothing, and each sees one state of the database, so that the
     application and the workers may go on. Memory is needed for the rows that are compared.

@@ -1,0 +1,59 @@
+"""``sa-eventsource roles``: what the roles of a base may do in a database, and the SQL that gives them their rights."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from sqlalchemy.dialects import postgresql
+
+from sa_eventsource.cli.errors import FAILED
+from sa_eventsource.cli.output import Output
+from sa_eventsource.cli.target import BaseArgument, UrlOption, import_named, open_target, tables_of
+from sa_eventsource.counting import counted
+from sa_eventsource.roles import create_roles, rights_statements, role_faults
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("roles")(roles)
+
+
+def roles(
+    base: BaseArgument,
+    *,
+    url: UrlOption = None,
+    print_sql: Annotated[
+        bool, typer.Option("--print", help="Print the SQL that creates the roles and grants their rights; no database is asked.")
+    ] = False,
+    grant: Annotated[
+        bool, typer.Option("--grant", help="Create the roles that are not there, and grant their rights, first.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare what the roles of the application may do with what they are declared to.
+
+    The exit status is 1 if one of them lacks a right, or has one too many.
+    """
+    output = Output()
+    if print_sql:
+        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+        for statement in rights_statements(tables_of(import_named(base, "a declarative base"), base)):
+            output.line(f"{statement.compile(dialect=dialect)};")
+        return
+    with open_target(base, url) as target:
+        if grant:
+            with target.engine.begin() as connection:
+                create_roles(connection, target.base)
+        with target.engine.connect() as connection:
+            faults = role_faults(connection, target.base)
+    if as_json:
+        keys = ("role", "table", "message", "is_lack")
+        output.line(json.dumps([{key: getattr(each, key) for key in keys} for each in faults], indent=2))
+    else:
+        for each in faults:
+            output.styled(("LACKS    ", "yellow") if each.is_lack else ("TOO MUCH ", "bold red"), (str(each), ""))
+        output.styled((counted(len(faults), "thing is wrong", "things are wrong") if faults else "the roles are as declared", ""))
+    if faults:
+        raise typer.Exit(FAILED)
