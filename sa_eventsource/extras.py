@@ -19,6 +19,7 @@ _MODULES = {
     "parquet": {"pyarrow"},
     "postgresql": {"psycopg"},
     "privacy": {"cryptography"},
+    "proofs": {"cryptography"},
     "rabbitmq": {"aio_pika", "aiormq", "cloudevents", "faststream", "pamqp"},
     "redis": {"cloudevents", "faststream", "redis"},
     "retry": {"tenacity"},

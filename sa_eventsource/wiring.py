@@ -27,6 +27,7 @@ from sa_eventsource.aggregates import AggregateRoot, StateField, set_session_sid
 from sa_eventsource.commands import attempt, due_commands, scheduling
 from sa_eventsource.consumers import refuse_commit
 from sa_eventsource.events import on_join
+from sa_eventsource.integrity import growing_worker
 from sa_eventsource.mapping import EventRecord
 from sa_eventsource.privacy.sealing_by_subject import PersonalDataSealing
 from sa_eventsource.processes import ProcessManager, process_manager
@@ -116,6 +117,7 @@ def _commands() -> None:
     listen(Session, "after_commit", scheduling.after_commit)
     on_working(due_commands.due_commands, due_commands.async_due_commands)
     on_working(pruning.pruning, pruning.async_pruning)
+    on_working(growing_worker.growing_tree, growing_worker.async_growing_tree)
     on_mapped(ProcessManager, process_manager.follow)
 
 

@@ -53,6 +53,7 @@ from sa_eventsource.exceptions.privacy import (
     SealedValueError,
     SubjectForgottenError,
 )
+from sa_eventsource.exceptions.proving import ProofError, SigningKeyError, UncoveredEventError
 from sa_eventsource.exceptions.publishing import (
     AcknowledgementWarning,
     DeliveryDelayedError,
@@ -119,6 +120,7 @@ __all__ = [
     "NestedEventError",
     "OneSidedRelationshipError",
     "PartialStateError",
+    "ProofError",
     "ReadModelChangedError",
     "ReadModelError",
     "ReadModelLagError",
@@ -128,12 +130,14 @@ __all__ = [
     "RepartitionError",
     "SealedValueError",
     "SelftestError",
+    "SigningKeyError",
     "SnapshotError",
     "SnapshotWarning",
     "StateFieldAttributeError",
     "StateFieldQueryError",
     "SubjectForgottenError",
     "SubscriptionError",
+    "UncoveredEventError",
     "UnhandledEventError",
     "UninitializedAggregateError",
     "UnitOfWorkBypassError",

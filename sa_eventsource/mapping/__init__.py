@@ -29,6 +29,7 @@ from sa_eventsource.mapping.event_columns import (
 )
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.mapping.kept_rows import KeptRows, check_keep, keep_rows, kept_rows
+from sa_eventsource.mapping.merkle_tables import SigningKey
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import (
     FoundPartitions,
@@ -67,6 +68,7 @@ from sa_eventsource.mapping.tables import (
     refuse_extended,
     tables_on,
     tables_with_keys,
+    tables_with_proofs,
     undone_on_failure,
 )
 from sa_eventsource.mapping.trigger_faults import trigger_faults
@@ -97,6 +99,7 @@ __all__ = [
     "MasterKeys",
     "Rendering",
     "Roles",
+    "SigningKey",
     "TableStatement",
     "TransactionId",
     "UtcDateTime",
@@ -151,6 +154,7 @@ __all__ = [
     "tables_of_base",
     "tables_on",
     "tables_with_keys",
+    "tables_with_proofs",
     "trigger_faults",
     "undone_on_failure",
 ]

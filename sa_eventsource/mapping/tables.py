@@ -7,32 +7,16 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    Uuid,
-    func,
-    inspect,
-    text,
-)
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text, UniqueConstraint, Uuid, func, inspect, text
 
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping.base_metadata import metadata_in_the_making
-from sa_eventsource.mapping.column_types import (
-    DOCUMENT,
-    MAX_NAME_LENGTH,
-    UtcDateTime,
-)
+from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, UtcDateTime
 from sa_eventsource.mapping.commands_table import commands_table, old_commands
 from sa_eventsource.mapping.event_columns import EVENT_COLUMNS
 from sa_eventsource.mapping.immutability import guard_events, is_guarded
 from sa_eventsource.mapping.kept_rows import check_keep, keep_rows
+from sa_eventsource.mapping.merkle_tables import merkle_tree_table, rewritten_events_table
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import PARTITION_BY, check_partitions, partition_events
 from sa_eventsource.mapping.personal_data_tables import forgotten_subjects_table, subject_keys_table
@@ -43,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sa_eventsource.mapping.database_roles import Roles
+    from sa_eventsource.mapping.merkle_tables import SigningKey
     from sa_eventsource.mapping.personal_data_tables import MasterKeys
 
 _INFO_KEY = "sa_eventsource"
@@ -76,6 +61,10 @@ class EventSourceOptions:
         forgotten_subjects: Name of the table of who was forgotten.
         roles: The roles of PostgreSQL whose rights on these tables the library knows: migrations, ``create_roles`` and
             ``sa-eventsource roles`` grant them, and ``verify`` says what is missing or too much. None where you see to it yourself.
+        proofs: Whether workers put events into a Merkle tree, whose heads prove that none was altered; it has two tables.
+        signing_key: Who signs the heads; None for heads without a signature.
+        merkle_tree: Name of the tree's table.
+        rewritten_events: Name of the table of events that were rewritten on purpose.
     """
 
     schema: str | None = None
@@ -92,10 +81,18 @@ class EventSourceOptions:
     subject_keys: str = "subject_keys"
     forgotten_subjects: str = "forgotten_subjects"
     roles: Roles | None = None
+    proofs: bool = False
+    signing_key: SigningKey | None = None
+    merkle_tree: str = "merkle_tree"
+    rewritten_events: str = "rewritten_events"
 
     def names(self) -> dict[str, str]:
         """Give the tables' names, by option."""
-        left_out = _OTHERS if self.master_keys is not None else (*_OTHERS, *_OF_PERSONAL_DATA)
+        left_out = (
+            *_OTHERS,
+            *(_OF_PERSONAL_DATA if self.master_keys is None else ()),
+            *(() if self.proofs else _OF_PROOFS),
+        )
         found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
         return {option: name for option, name in found.items() if name is not None}
 
@@ -120,9 +117,10 @@ class EventSourceOptions:
                     tables_on(metadata, self)
 
 
-_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys", "roles")
+_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys", "roles", "proofs", "signing_key")
 """The options that name no table."""
 _OF_PERSONAL_DATA = ("subject_keys", "forgotten_subjects")
+_OF_PROOFS = ("merkle_tree", "rewritten_events")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +137,8 @@ class EventSourceTables:
         commands: Commands that were handled under an id, or are scheduled; None where the base has no such table.
         subject_keys: The keys of those whose personal data events hold; None where the base has no master keys.
         forgotten_subjects: Who of them was forgotten; likewise.
+        merkle_tree: The Merkle tree over the events; None where the base has no proofs.
+        rewritten_events: Which of them were rewritten on purpose since; likewise.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
         read_models: What the library knows of each read model fed from here, by projection name.
         columns: The columns that the library has given each of these tables.
@@ -153,6 +153,8 @@ class EventSourceTables:
     commands: Table | None = None
     subject_keys: Table | None = None
     forgotten_subjects: Table | None = None
+    merkle_tree: Table | None = None
+    rewritten_events: Table | None = None
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
     columns: dict[Table, frozenset[Column[Any]]] = field(default_factory=dict)
@@ -239,6 +241,11 @@ def all_tables() -> list[EventSourceTables]:
 def tables_with_keys() -> list[EventSourceTables]:
     """List the library's tables of each metadata that has one for the keys of personal data."""
     return [each for each in all_tables() if each.subject_keys is not None]
+
+
+def tables_with_proofs() -> list[EventSourceTables]:
+    """List the library's tables of each metadata that has a Merkle tree."""
+    return [each for each in all_tables() if each.merkle_tree is not None]
 
 
 def find_tables(metadata: MetaData) -> EventSourceTables | None:
@@ -343,9 +350,10 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
         keep_rows("commands", old_commands(commands, options.commands_kept))
     keys = None if options.master_keys is None else subject_keys_table(options.subject_keys, metadata, **where)
     forgotten = None if keys is None else forgotten_subjects_table(options.forgotten_subjects, metadata, **where)
-    tables = EventSourceTables(
-        options, events, projections, snapshots, projection_positions, parked_events, commands, keys, forgotten
-    )
+    merkle_tree = merkle_tree_table(options.merkle_tree, metadata, **where) if options.proofs else None
+    rewritten = rewritten_events_table(options.rewritten_events, metadata, **where) if options.proofs else None
+    optional = (commands, keys, forgotten, merkle_tree, rewritten)
+    tables = EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, *optional)
     tables.columns.update((each, frozenset(each.c)) for each in vars(tables).values() if isinstance(each, Table))
     _all.add(tables)
     return tables

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-from base64 import b64decode
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.exceptions import MasterKeyError
 from sa_eventsource.extras import needs_extra
+from sa_eventsource.written_keys import keys_in, text_of_file, text_of_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
-
-_BYTES = 32
-_LONGEST_ID = 255
 
 
 def ciphers() -> Any:
@@ -67,22 +62,10 @@ class _WrittenKeys:
         return key
 
     def _keys(self) -> dict[str, bytes]:
-        keys: dict[str, bytes] = {}
-        for number, each in enumerate(filter(None, re.split(r"[\s,]+", self._text())), 1):
-            name, colon, text = each.partition(":")
-            try:
-                key = b64decode(text, validate=True)
-            except ValueError:
-                key = b""
-            if not colon or not 0 < len(name) <= _LONGEST_ID or len(key) != _BYTES or name in keys:
-                # What it looks like is not shown: it may be a key.
-                raise MasterKeyError(
-                    "", f"key {number} of {self} is none; write id:key, the key as base64 of {_BYTES} random bytes"
-                )
-            keys[name] = key
-        if not keys:
-            raise MasterKeyError("", f"{self} has none")
-        return keys
+        try:
+            return keys_in(self._text(), str(self))
+        except ValueError as error:
+            raise MasterKeyError("", str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,7 @@ class EnvironmentKeys(_WrittenKeys):
         return f"the environment variable {self.variable}"
 
     def _text(self) -> str:
-        return os.environ.get(self.variable, "")
+        return text_of_variable(self.variable)
 
 
 @dataclass(frozen=True)
@@ -118,10 +101,7 @@ class FileKeys(_WrittenKeys):
         return f"the file {os.fspath(self.path)}"
 
     def _text(self) -> str:
-        try:
-            return Path(self.path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise MasterKeyError("", f"{self} cannot be read: {error.strerror}") from error
+        return text_of_file(self.path)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,10 @@ def _by_table(tables: EventSourceTables) -> Iterator[tuple[Table, tuple[tuple[st
         yield tables.subject_keys, (_USE_KEYS, _USE_KEYS, (), PUT)
     if tables.forgotten_subjects is not None:
         yield tables.forgotten_subjects, ((), (), (), APPEND)
+    if tables.merkle_tree is not None:
+        yield tables.merkle_tree, (READ, APPEND, READ, READ)
+    if tables.rewritten_events is not None:
+        yield tables.rewritten_events, (READ, READ, READ, APPEND)
     for table in dict.fromkeys([tables.projections, *(each.table for each in models)]):
         yield table, _of_rows(each for each in models if each.table is table)
     for table in inbox_tables(tables.events.metadata):
