@@ -20,8 +20,9 @@ from sa_eventsource.events.event_types import (
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
 from sa_eventsource.events.personal import Personal, holds_personal, is_personal, personal_fields, sealed_names, subject_text
+from sa_eventsource.events.personal_values import PersonalValue, personal_values
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
-from sa_eventsource.events.sealed_form import PersonalValue, SealedValue, personal_values, replaced, sealed_text, sealed_values
+from sa_eventsource.events.sealed_form import cut_at_sealed, cut_flat, is_flat, member_before, replaced, sealed_text
 from sa_eventsource.events.storable import refuse_unstorable
 from sa_eventsource.events.stored_form import is_stored_plainly
 from sa_eventsource.events.upcasting import reading_steps, upcast
@@ -35,13 +36,14 @@ __all__ = [
     "Personal",
     "PersonalValue",
     "RecordedEvent",
-    "SealedValue",
     "as_read",
     "as_text",
     "class_of",
     "current_class",
     "current_context",
     "current_type",
+    "cut_at_sealed",
+    "cut_flat",
     "decode",
     "decode_metadata",
     "decoder",
@@ -52,8 +54,10 @@ __all__ = [
     "family",
     "holds_personal",
     "is_event",
+    "is_flat",
     "is_personal",
     "is_stored_plainly",
+    "member_before",
     "members",
     "on_join",
     "own_copy",
@@ -67,7 +71,6 @@ __all__ = [
     "revision",
     "sealed_names",
     "sealed_text",
-    "sealed_values",
     "shown",
     "stored_types",
     "stored_types_of_family",

@@ -73,10 +73,12 @@ class PersonalFields:
     Attributes:
         own: Its personal fields.
         inner: Name and key of the other fields in which there may be models with personal fields.
+        names: The names of all its fields.
     """
 
     own: tuple[PersonalField, ...] = ()
     inner: tuple[tuple[str, str], ...] = ()
+    names: frozenset[str] = frozenset()
 
 
 _NONE = PersonalFields()
@@ -213,7 +215,7 @@ def _read(model: type[BaseModel]) -> PersonalFields:
                 )
             inner.append((name, key))
     _refuse_derived(model)
-    return PersonalFields(tuple(own), tuple(inner))
+    return PersonalFields(tuple(own), tuple(inner), frozenset(model.model_fields))
 
 
 def _field(model: type[BaseModel], name: str, key: str, marks: list[Personal]) -> PersonalField:

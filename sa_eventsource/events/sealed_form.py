@@ -1,4 +1,4 @@
-"""Sealed values in a payload: where they go in its text, and where they are found again.
+"""Sealed values in a payload: how they are written, and where they are found again.
 
 A personal value, whatever its type, is stored as an object: ``{"$sealed": "<key>.<box>", "placeholder": "(forgotten)"}``, the
 placeholder left out where it is null. The text around it stays as it is, to the last digit of its numbers; so nothing is read and
@@ -9,161 +9,105 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pydantic import BaseModel, RootModel
 from pydantic_core import from_json
-
-from sa_eventsource.events.codec import as_read
-from sa_eventsource.events.comparison import shown
-from sa_eventsource.events.personal import AGGREGATE_ID, METADATA, PersonalField, personal_fields, subject_text
-from sa_eventsource.exceptions import EventPayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sa_eventsource.events.domain_event import DomainEvent
-
 Path: TypeAlias = tuple[str, ...]
 
-_KEY, _PLACEHOLDER = "$sealed", "placeholder"
-_SEALED = re.compile(
-    r'\{\s*"\$sealed"\s*:\s*"([0-9a-f+]{32,})\.([A-Za-z0-9+/]+={0,2})"(?:\s*,\s*"placeholder"\s*:\s*("[^"\\]*"|[\w.+-]+))?\s*\}'
-)
+SEALED = "$sealed"
+"""The key that marks a sealed value."""
+
+_PLACEHOLDER = "placeholder"
+_MARK = f'"{SEALED}"'
 _BEGINNING = re.compile(r'\{\s*"\$sealed"\s*:')
 _TOKEN = re.compile(r"([0-9a-f+]{32,})\.([A-Za-z0-9+/]+={0,2})")
-_SPACE = re.compile(r"[ \t\r\n]*")
-_scan = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
-
-
-@dataclass(frozen=True, slots=True)
-class PersonalValue:
-    """A personal value in the text of a payload, in clear.
-
-    Attributes:
-        start: Where its text begins.
-        end: Where it ends.
-        path: The keys that lead to it.
-        subject: Whose it is.
-        placeholder: JSON text of what stands for it once the subject is forgotten.
-    """
-
-    start: int
-    end: int
-    path: Path
-    subject: str
-    placeholder: str
-
-
-class SealedValue(NamedTuple):
-    """A sealed value in the text of a payload.
-
-    Attributes:
-        start: Where its text begins.
-        end: Where it ends.
-        path: The keys that lead to it.
-        key: The id of its key, as 32 hexadecimal digits; several apart by ``+``.
-        box: What was sealed, in base64.
-        placeholder: JSON text of what stands for it once the subject is forgotten.
-    """
-
-    start: int
-    end: int
-    path: Path
-    key: str
-    box: str
-    placeholder: str
-
-
-def personal_values(event: DomainEvent, payload: str, aggregate_id: str, metadata: Mapping[str, Any]) -> list[PersonalValue]:
-    """Find the personal values of an event in the text of its payload, in the order in which they stand there.
-
-    Args:
-        event: The event.
-        payload: Its text.
-        aggregate_id: The id of its stream, which may be a subject.
-        metadata: Its metadata, which may name one.
-
-    Raises:
-        EventPayloadError: One has no subject, or is not written where it should be; or the payload holds what looks like a sealed
-            value.
-    """
-    name = event.__event_type__
-    if f'"{_KEY}"' in payload:
-        raise EventPayloadError(name, "", f'it holds "{_KEY}", which marks sealed values in events with personal data')
-    finder = _Finder(name, payload, aggregate_id, metadata)
-    finder.in_value(as_read(event, payload), 0, (), ())
-    return sorted(finder.found, key=lambda each: each.start)
+_MEMBER = re.compile(r'(?<!\\)"([^"\\]*)": ?\Z')
+_split = re.compile(r'\{"\$sealed": ?"([0-9a-f]{32})\.([^"]+)"(?:, ?"placeholder": ?("[^"\\]*"|[\w.+-]+))?\}').split
+_decoder = json.JSONDecoder()
 
 
 def sealed_text(key: str, box: str, placeholder: str = "null") -> str:
     """Write a sealed value."""
     rest = "" if placeholder == "null" else f',"{_PLACEHOLDER}":{placeholder}'
-    return f'{{"{_KEY}":"{key}.{box}"{rest}}}'
+    return f'{{"{SEALED}":"{key}.{box}"{rest}}}'
 
 
-def sealed_values(payload: str) -> list[SealedValue]:
-    """Find the sealed values in the text of a payload, in the order in which they stand there.
+def cut_flat(payloads: Sequence[str]) -> list[str] | None:
+    """Cut the texts of payloads, joined by line feeds, at their sealed values, in one go. They are put together by ``"".join``.
+
+    Returns:
+        What is before the first; then, for each, the id of its key, what was sealed, what stands for it once the subject is
+        forgotten (None for null), and the text behind it, up to the next. None where it is not certain that each payload is one
+        object that holds no other objects, no arrays, and sealed values in no other form than as written here or by the database.
+    """
+    text = "\n".join(payloads)
+    pieces: list[str] = _split(text)
+    objects = len(payloads) + len(pieces) // 4
+    return pieces if "[" not in text and text.count("{") == objects and text.count("\n") == len(payloads) - 1 else None
+
+
+def is_flat(payload: str) -> bool:
+    """Check whether a payload by itself is one for :func:`cut_flat`."""
+    return cut_flat([payload]) is not None
+
+
+def member_before(text: str) -> tuple[str, str]:
+    """Give the key of the member whose value comes behind a text, and how the text ends with it.
 
     Raises:
-        ValueError: It holds something that only looks like one.
+        ValueError: It is not known.
     """
-    if f'"{_KEY}"' not in payload:
-        return []
-    found = _in_flat_object(payload)
-    return _anywhere(payload) if found is None else found
+    found = _MEMBER.search(text)
+    if found is None:
+        raise ValueError("the key of a sealed value is not written plainly")
+    return found[1], found[0]
 
 
-def _in_flat_object(payload: str) -> list[SealedValue] | None:
-    """Find them in an object that holds no other objects and no arrays; None where that is not certain."""
-    matches = list(_SEALED.finditer(payload))
-    if payload.count("{") != len(matches) + 1 or "[" in payload:
-        return None
-    found = []
-    for match in matches:
-        start, end = match.span()
-        closing = payload.rfind('"', 0, start)
-        opening = payload.rfind('"', 0, closing)
-        if opening < 0 or payload[closing + 1 : start].strip() != ":" or "\\" in payload[opening - 1 : closing]:
-            return None
-        key, box, placeholder = match.groups()
-        found.append(SealedValue(start, end, (payload[opening + 1 : closing],), key, box, placeholder or "null"))
-    return found
+def cut_at_sealed(payload: str) -> list[str]:
+    """Cut the text of a payload, of any form, at its sealed values.
 
+    Returns:
+        What is before the first; then, for each, the keys that lead to it, joined by NUL; the id of its key, as 32 hexadecimal
+        digits, several apart by ``+``; what was sealed, in base64; the JSON text of what stands for it once the subject is
+        forgotten; and the text behind it, up to the next.
 
-def _anywhere(payload: str) -> list[SealedValue]:
+    Raises:
+        ValueError: It holds something that only looks like a sealed value.
+    """
+    if _MARK not in payload:
+        return [payload]
     paths = list(_paths(from_json(payload), ()))
     starts = [each.start() for each in _BEGINNING.finditer(payload)]
     if len(paths) != len(starts):
         raise ValueError("what marks a sealed value stands where there is none")
-    found = []
+    pieces, at = [], 0
     for path, start in zip(paths, starts, strict=True):
         value, end = _decoder.raw_decode(payload, start)
-        token = _TOKEN.fullmatch(value[_KEY])
+        token = _TOKEN.fullmatch(value[SEALED])
         if token is None:
             raise ValueError(f"{'.'.join(path)} names no key")
         placeholder = json.dumps(value[_PLACEHOLDER], ensure_ascii=False) if _PLACEHOLDER in value else "null"
-        found.append(SealedValue(start, end, path, token[1], token[2], placeholder))
-    return found
+        pieces += [payload[at:start], "\0".join(path), token[1], token[2], placeholder]
+        at = end
+    return [*pieces, payload[at:]]
 
 
-_decoder = json.JSONDecoder()
-
-
-def replaced(payload: str, values: Sequence[PersonalValue | SealedValue], texts: Sequence[str]) -> str:
-    """Put other texts in the place of values, which are given in the order in which they stand there."""
+def replaced(payload: str, places: Sequence[tuple[int, int]], texts: Sequence[str]) -> str:
+    """Put other texts in some places of one, which are given in their order: where each begins and ends."""
     pieces, at = [], 0
-    for value, text in zip(values, texts, strict=True):
-        pieces += [payload[at : value.start], text]
-        at = value.end
+    for (start, end), text in zip(places, texts, strict=True):
+        pieces += [payload[at:start], text]
+        at = end
     return "".join([*pieces, payload[at:]])
 
 
 def _paths(document: Any, path: Path) -> Iterator[Path]:
     if isinstance(document, dict):
-        if isinstance(document.get(_KEY), str):
+        if isinstance(document.get(SEALED), str):
             yield path
         else:
             for key, each in document.items():
@@ -173,118 +117,3 @@ def _paths(document: Any, path: Path) -> Iterator[Path]:
         for index, each in enumerate(document):
             if isinstance(each, dict | list):
                 yield from _paths(each, (*path, str(index)))
-
-
-class _Finder:
-    """Goes through an event and the text of it side by side: the one says what is personal, the other where it stands."""
-
-    def __init__(self, name: str, text: str, aggregate_id: str, metadata: Mapping[str, Any]) -> None:
-        self._name = name
-        self._text = text
-        self._aggregate_id = aggregate_id
-        self._metadata = metadata
-        self.found: list[PersonalValue] = []
-
-    def in_value(self, value: object, at: int, path: Path, owners: tuple[BaseModel, ...]) -> None:
-        """Look into a value whose text begins somewhere."""
-        match value:
-            case RootModel():
-                self.in_value(value.root, at, path, owners)
-            case BaseModel():
-                self._in_model(value, at, path, (*owners, value))
-            case Mapping():
-                self._in_each(value.values(), list(self._members(at, path)), path, owners)
-            case str() | bytes():
-                return
-            case _ if hasattr(value, "__iter__"):
-                items = [(str(index), start, end) for index, (start, end) in enumerate(self._items(at, path))]
-                self._in_each(value, items, path, owners)
-
-    def _in_each(self, values: Any, members: Sequence[tuple[str, int, int]], path: Path, owners: tuple[BaseModel, ...]) -> None:
-        values = list(values)
-        if len(values) != len(members):
-            raise self._misplaced(path)
-        for each, (key, start, _) in zip(values, members, strict=True):
-            self.in_value(each, start, (*path, key), owners)
-
-    def _in_model(self, model: BaseModel, at: int, path: Path, owners: tuple[BaseModel, ...]) -> None:
-        fields = personal_fields(type(model))
-        if not fields.own and not fields.inner:
-            return
-        members = {key: (start, end) for key, start, end in self._members(at, path)}
-        for each in fields.own:
-            inner = (*path, each.key)
-            if each.key not in members:
-                raise self._misplaced(inner)
-            start, end = members[each.key]
-            subject, value = self._subject(each, owners)
-            if subject is not None:
-                self.found.append(PersonalValue(start, end, inner, subject, each.placeholder))
-            elif self._text[start:end] != "null":  # of nobody there is nothing to hide
-                raise self._without_subject(each, value, inner)
-        for name, key in fields.inner:
-            inner = (*path, key)
-            if key not in members:
-                raise self._misplaced(inner)
-            self.in_value(getattr(model, name), members[key][0], inner, owners)
-
-    def _subject(self, field: PersonalField, owners: tuple[BaseModel, ...]) -> tuple[str | None, object]:
-        """Find whose a value is, as a text, and as what names it."""
-        first, *rest = field.subject
-        owner = next((each for each in reversed(owners) if first in type(each).model_fields), None)
-        value: Any
-        if owner is not None:
-            value = getattr(owner, first)
-        elif first == METADATA:
-            value, rest = self._metadata, [".".join(rest)] if ".".join(rest) in self._metadata else rest
-        else:
-            value = self._aggregate_id if first == AGGREGATE_ID else None
-        for name in rest:
-            value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-        return subject_text(value), value
-
-    def _without_subject(self, field: PersonalField, value: object, path: Path) -> EventPayloadError:
-        return EventPayloadError(
-            self._name,
-            ".".join(path),
-            f"{'.'.join(field.subject)} is to say whose data it is, and is {shown(value)}; it must be a text of 1 to 255 "
-            "characters, a whole number or a UUID",
-        )
-
-    def _members(self, at: int, path: Path) -> Iterator[tuple[str, int, int]]:
-        """List the members of an object: key, and where the value begins and ends."""
-        text = self._text
-        at = self._enter(at, "{", path)
-        while text[at] != "}":
-            key, at = _scan(text, at)
-            start = self._skip(self._skip(at) + 1)  # behind the colon
-            _, end = _scan(text, start)
-            yield key, start, end
-            at = self._next(end)
-
-    def _items(self, at: int, path: Path) -> Iterator[tuple[int, int]]:
-        """List the elements of an array: where each begins and ends."""
-        at = self._enter(at, "[", path)
-        while self._text[at] != "]":
-            _, end = _scan(self._text, at)
-            yield at, end
-            at = self._next(end)
-
-    def _enter(self, at: int, character: str, path: Path) -> int:
-        at = self._skip(at)
-        if self._text[at] != character:
-            raise self._misplaced(path)
-        return self._skip(at + 1)
-
-    def _next(self, at: int) -> int:
-        at = self._skip(at)
-        return self._skip(at + 1) if self._text[at] == "," else at
-
-    def _skip(self, at: int) -> int:
-        found = _SPACE.match(self._text, at)
-        return at if found is None else found.end()
-
-    def _misplaced(self, path: Path) -> EventPayloadError:
-        return EventPayloadError(
-            self._name, ".".join(path), "it has personal data, and is written in another shape than its class has; write it plainly"
-        )

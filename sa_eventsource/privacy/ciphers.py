@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from base64 import b64encode
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
@@ -56,23 +55,19 @@ class Cipher:
         self._encrypt: Callable[[bytes, bytes, bytes], bytes] = aead.encrypt
         self._decrypt: Callable[[bytes, bytes, bytes], bytes] = aead.decrypt
 
-    def seal(self, text: str, place: str) -> str:
+    def seal(self, text: str, place: bytes) -> str:
         """Encrypt a text, bound to a place: in base64, the nonce, the encrypted text and the tag."""
         nonce = os.urandom(_NONCE_BYTES)
-        return b64encode(nonce + self._encrypt(nonce, text.encode(), _bytes(place))).decode("ascii")
+        return b2a_base64(nonce + self._encrypt(nonce, text.encode(), place), newline=False).decode("ascii")
 
-    def open(self, box: str, place: str) -> str:
+    def open(self, box: str, place: bytes) -> str:
         """Undo :meth:`seal`.
 
         Raises:
             ValueError: It was sealed with another key or in another place, or was changed.
         """
-        data = a2b_base64(box)
+        data = a2b_base64(box, strict_mode=True)
         try:
-            return self._decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bytes(place)).decode()
+            return self._decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], place).decode()
         except InvalidTag as error:
             raise ValueError("it was changed, or comes from another place") from error
-
-
-def _bytes(place: str) -> bytes:
-    return place.encode("utf-8", "surrogatepass")

@@ -11,8 +11,9 @@ from sqlalchemy import Text, cast, or_, select
 from sa_eventsource.events import sealed_names
 from sa_eventsource.mapping import check_async_session, check_session, present_session
 from sa_eventsource.privacy.of_base import checked_subject, personal_data_of_base
-from sa_eventsource.privacy.sealing_by_subject import values_of
-from sa_eventsource.store import Reading, StoredPayload, autoflush, recorded_events, select_events
+from sa_eventsource.privacy.opening import CutPayloads
+from sa_eventsource.privacy.subject_keys import keys_by_id
+from sa_eventsource.store import Reading, autoflush, recorded_events, select_events, stored_payloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,8 @@ def personal_data(session: Session | scoped_session[Session], subject: object, *
         data = cast(events.c.event_data, Text)
         theirs = events.c.event_type.in_(sorted(sealed_names())), or_(*(data.contains(each) for each in key_ids))
         rows = connection.execute(select_events(events).where(*theirs).order_by(events.c.position)).all()
-    values = values_of(connection, events, _stored(rows), key_ids)
+    opening = keys_by_id(connection, events, key_ids, locked=False) if rows else {}
+    values = CutPayloads(stored_payloads(rows)).values_of(opening)
     models = [each for _, each in sorted(found.tables.read_models.items()) if each.takes_personal_data == "clear"]
     return {
         "subject": whom,
@@ -77,13 +79,6 @@ async def async_personal_data(session: AsyncSession, subject: object, *, base: A
     """List everything personal that is held of someone. As :func:`personal_data`."""
     check_async_session("async_personal_data()", session, instead="personal_data")
     return await session.run_sync(personal_data, subject, base=base)
-
-
-def _stored(rows: Sequence[Row[Any]]) -> list[StoredPayload]:
-    return [
-        StoredPayload(row.event_id.hex, row.aggregate_type, row.aggregate_id, row.event_type, row.event_version, row.event_data)
-        for row in rows
-    ]
 
 
 def _event(row: Row[Any], values: dict[str, str]) -> dict[str, JsonValue]:

@@ -24,7 +24,7 @@ from sa_eventsource.mapping import APPENDED, as_json
 from sa_eventsource.store.append import AppendRefusedError, LogAppend, row_of
 from sa_eventsource.store.connections import after_rollback
 from sa_eventsource.store.database_errors import SERIALIZATION_FAILURE, code_of
-from sa_eventsource.store.sealing import StoredPayload, opened
+from sa_eventsource.store.sealing import opened, stored_payloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -224,14 +224,10 @@ def _in_clear(connection: Connection, events: Table, rows: Sequence[Any]) -> Seq
     names = sealed_names()
     which = [number for number, row in enumerate(rows) if row.event_type in names]
     found = list(rows)
-    sealed = [
-        StoredPayload(
-            each.event_id.hex, each.aggregate_type, each.aggregate_id, each.event_type, each.event_version, as_json(each.event_data)
-        )
-        for each in map(rows.__getitem__, which)
-    ]
-    for number, each in zip(which, opened(connection, events, sealed), strict=True):
-        found[number] = SimpleNamespace(**{**rows[number]._mapping, "event_data": json.loads(each.text)})  # noqa: SLF001 - public
+    texts = [SimpleNamespace(**{**row._mapping, "event_data": as_json(row.event_data)}) for row in map(rows.__getitem__, which)]  # noqa: SLF001 - public
+    sealed = stored_payloads(texts)
+    for number, payload in zip(which, opened(connection, events, sealed), strict=True):
+        found[number] = SimpleNamespace(**{**rows[number]._mapping, "event_data": json.loads(payload)})  # noqa: SLF001 - public
     return found
 
 

@@ -15,7 +15,7 @@ from sa_eventsource.events import RecordedEvent, decode, decode_metadata, is_per
 from sa_eventsource.exceptions import MaskedConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
     from sqlalchemy import Connection, Row, Table
@@ -36,24 +36,23 @@ class Reading(enum.Enum):
     """As its placeholder, for which no key is asked."""
 
 
-class StoredPayload(NamedTuple):
-    """A payload as it is stored, with the place that its sealed values are bound to.
+class StoredPayloads(NamedTuple):
+    """Payloads as they are stored, with the places that their sealed values are bound to. They are read a thousand at a time.
 
     Attributes:
-        event_id: The event's id, as 32 hexadecimal digits.
-        aggregate_type: The stream's type name.
-        aggregate_id: Its id as stored.
-        event_type: The stored name.
-        event_version: The stored version.
-        text: The JSON text.
+        texts: The JSON texts.
+        places: For each, :func:`place_of` its event.
+        name: Gives the stored name and version of one, by its number: for errors.
     """
 
-    event_id: str
-    aggregate_type: str
-    aggregate_id: str
-    event_type: str
-    event_version: int
-    text: str
+    texts: Sequence[str]
+    places: Sequence[str]
+    name: Callable[[int], tuple[str, int]]
+
+
+def place_of(event_id: str, aggregate_type: str, aggregate_id: str) -> str:
+    """Name an event, given its id as 32 hexadecimal digits. With the path of a value behind it, it names the value's place."""
+    return f"{event_id}\0{aggregate_type}\0{aggregate_id}\0"
 
 
 class StoredState(NamedTuple):
@@ -73,17 +72,31 @@ class StoredState(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A payload or a state in clear.
+    """Payloads in clear.
 
     Attributes:
-        text: The JSON text.
-        has_sealed: Whether something in it is sealed, whether or not that could be opened.
-        keys: The ids of the keys that opened something in it, as 32 hexadecimal digits.
+        texts: Their JSON texts.
+        keys: For each, the ids of the keys that opened something in it, as 32 hexadecimal digits; None where nothing was sealed.
+    """
+
+    texts: Sequence[str]
+    keys: Sequence[frozenset[str] | None]
+
+
+class OpenedState(NamedTuple):
+    """A state in clear.
+
+    Attributes:
+        text: Its JSON text.
+        keys: The ids of the keys that it was sealed with.
     """
 
     text: str
-    has_sealed: bool = False
-    keys: AbstractSet[str] = frozenset()
+    keys: frozenset[str]
+
+
+NO_PAYLOADS = StoredPayloads((), (), lambda _number: ("", 0))
+"""None at all."""
 
 
 class Sealing(Protocol):
@@ -112,10 +125,10 @@ class Sealing(Protocol):
         self,
         connection: Connection,
         events: Table,
-        stored: Sequence[StoredPayload],
+        stored: StoredPayloads,
         states: Sequence[StoredState],
         reading: Reading,
-    ) -> tuple[list[Opened], list[Opened | None]]:
+    ) -> tuple[Opened, list[OpenedState | None]]:
         """Open what is sealed in payloads, and states that are sealed.
 
         Returns:
@@ -163,20 +176,18 @@ _OPTION = "personal_data"
 """Execution option of a connection or an engine."""
 
 
-def opened(
-    connection: Connection, events: Table, stored: Sequence[StoredPayload], reading: Reading = Reading.CLEAR
-) -> list[Opened]:
-    """Open payloads of events that may have something sealed, by one more statement for all of them."""
-    return opened_with_states(connection, events, stored, (), reading)[0] if stored else []
+def opened(connection: Connection, events: Table, stored: StoredPayloads, reading: Reading = Reading.CLEAR) -> Sequence[str]:
+    """Open payloads of events that may have something sealed, by one more statement for all of them: give their texts."""
+    return opened_with_states(connection, events, stored, (), reading)[0].texts if stored.texts else ()
 
 
 def opened_with_states(
     connection: Connection,
     events: Table,
-    stored: Sequence[StoredPayload],
+    stored: StoredPayloads,
     states: Sequence[StoredState],
     reading: Reading = Reading.CLEAR,
-) -> tuple[list[Opened], list[Opened | None]]:
+) -> tuple[Opened, list[OpenedState | None]]:
     """Open payloads, and sealed states. As :meth:`Sealing.open`, but for a connection that is not to see personal data.
 
     Raises:
@@ -225,8 +236,9 @@ def clear_payloads(
     payloads: list[str] = [row.event_data for row in rows]
     names = sealed_names()
     which = [number for number, row in enumerate(rows) if row.event_type in names] if names else []
-    for number, each in zip(which, opened(connection, events, [_stored(rows[number]) for number in which], reading), strict=True):
-        payloads[number] = each.text
+    sealed = stored_payloads([rows[number] for number in which])
+    for number, text in zip(which, opened(connection, events, sealed, reading), strict=True):
+        payloads[number] = text
     return payloads
 
 
@@ -239,8 +251,13 @@ def recorded_in_parts(
         yield from recorded_events(connection, events, some, reading)
 
 
-def _stored(row: Row[Any]) -> StoredPayload:
-    return StoredPayload(row.event_id.hex, row.aggregate_type, row.aggregate_id, row.event_type, row.event_version, row.event_data)
+def stored_payloads(rows: Sequence[Any]) -> StoredPayloads:
+    """Get the payloads of rows of ``select_events`` or ``select_raw_events``."""
+    return StoredPayloads(
+        [row.event_data for row in rows],
+        [place_of(row.event_id.hex, row.aggregate_type, row.aggregate_id) for row in rows],
+        lambda number: (rows[number].event_type, rows[number].event_version),
+    )
 
 
 def _recorded(row: Row[Any], payload: str) -> RecordedEvent[Any]:

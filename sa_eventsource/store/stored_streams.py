@@ -13,7 +13,7 @@ from sa_eventsource.arguments import comparable_moment
 from sa_eventsource.events import sealed_names
 from sa_eventsource.mapping import UtcDateTime, built_once
 from sa_eventsource.store.driver_statement import DriverStatement
-from sa_eventsource.store.sealing import StoredPayload, StoredState, is_sealed_state, opened_with_states
+from sa_eventsource.store.sealing import StoredPayloads, StoredState, is_sealed_state, opened_with_states, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -138,24 +138,33 @@ def _opened(
     Returns:
         The rows, and the keys that opened something, by the id of each aggregate that has something sealed.
     """
-    which = [number for number, row in enumerate(rows) if row[2] in names]
-    with_states = [number for number, row in enumerate(rows) if row[2] is None and is_sealed_state(row[4])]
+    if not rows:
+        return rows, {}
+    aggregate_ids, versions, event_types, event_versions, texts, event_ids = zip(*rows, strict=True)  # quick, as below
+    which = [number for number, event_type in enumerate(event_types) if event_type in names]
+    with_states = [number for number, name in enumerate(event_types) if name is None and is_sealed_state(texts[number])]
     if not which and not with_states:
         return rows, {}
-    payloads = [
-        StoredPayload(rows[number][5].replace("-", ""), definition.aggregate_type, rows[number][0], *rows[number][2:5])
-        for number in which
-    ]
-    states = [StoredState(definition.aggregate_type, row[0], row[1], row[4]) for row in map(rows.__getitem__, with_states)]
-    clear, clear_states = opened_with_states(connection, definition.tables.events, payloads, states)
-    found = list(rows)
+    aggregate_type = definition.aggregate_type
+    payloads = StoredPayloads(
+        [texts[number] for number in which],
+        [place_of(event_ids[number].replace("-", ""), aggregate_type, aggregate_ids[number]) for number in which],
+        lambda number: (event_types[which[number]], event_versions[which[number]]),
+    )
+    states = [StoredState(aggregate_type, aggregate_ids[number], versions[number], texts[number]) for number in with_states]
+    opened, opened_states = opened_with_states(connection, definition.tables.events, payloads, states)
+    clear = list(texts)
+    for number, text in zip(which, opened.texts, strict=True):
+        clear[number] = text
+    used = set(zip([aggregate_ids[number] for number in which], opened.keys, strict=True))
+    for number, state in zip(with_states, opened_states, strict=True):
+        clear[number] = "null" if state is None else state.text
+        used.add((aggregate_ids[number], frozenset() if state is None else state.keys))
     keys: dict[str, AbstractSet[str]] = {}
-    for number, each in zip([*which, *with_states], [*clear, *clear_states], strict=True):
-        if each is None or each.has_sealed:
-            aggregate_id = rows[number][0]
-            found[number] = (*rows[number][:4], "null" if each is None else each.text, rows[number][5])
-            keys[aggregate_id] = keys.get(aggregate_id, frozenset()) | (frozenset() if each is None else each.keys)
-    return found, keys
+    for aggregate_id, some in used:
+        if some is not None:
+            keys[aggregate_id] = keys.get(aggregate_id, frozenset()) | some
+    return list(zip(aggregate_ids, versions, event_types, event_versions, clear, event_ids, strict=True)), keys
 
 
 def _stream(definition: AggregateDefinition, aggregate_id: str, rows: list[Any]) -> StoredStream | None:

@@ -9,7 +9,7 @@ from sqlalchemy import Text, and_, cast, exists, func, select
 from sa_eventsource.aggregates import blank, definition_of, restore
 from sa_eventsource.events import difference
 from sa_eventsource.exceptions import EventSourceError
-from sa_eventsource.store import StoredState, is_masked, is_sealed_state, opened_with_states, read_stream
+from sa_eventsource.store import NO_PAYLOADS, StoredState, is_masked, is_sealed_state, opened_with_states, read_stream
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding, shown
 from sa_eventsource.verification.one_state import BY_THE_WAY
 
@@ -99,7 +99,7 @@ class StateCheck:
         self.compared += 1
         if is_sealed_state(state):
             sealed = StoredState(definition.aggregate_type, aggregate_id, version, state)
-            _, (opened,) = opened_with_states(self._connection, self._tables.events, (), [sealed])
+            _, (opened,) = opened_with_states(self._connection, self._tables.events, NO_PAYLOADS, [sealed])
             if opened is None and is_masked(self._connection):
                 return  # nobody who sees placeholders can compare it
             if opened is None:
