@@ -157,7 +157,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
     states = [instance_state(each) for each in aggregates]
     heard = [(state, state.key is None) for state in states] if with_row_hooks else []
     owed = ledger.ledger_of(session)
-    is_all = len(states) == 1 and is_all_of_commit(session)
+    is_all = is_all_of_commit(session, len(states))
     logs: dict[tuple[Connection, EventSourceTables], list[StreamAppend]] = {}
     written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
     appends: list[LogAppend] = []
@@ -212,7 +212,7 @@ def _appends(
 ) -> list[LogAppend]:
     """Sort by log and database: two transactions that write the same ones wait for each other instead of deadlocking."""
     appends = [LogAppend(*log, streams) for log, streams in logs.items()]
-    if is_all and appends:
+    if is_all and len(appends) == 1:
         appends[0].is_all_of_commit = will_commit(session)
     if len(appends) > 1:
         appends.sort(key=lambda each: (each.tables.events.fullname, each.connection.engine.url.render_as_string()))

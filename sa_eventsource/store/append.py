@@ -6,17 +6,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exists, select
+from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.mapping import APPENDED, json_rows
 from sa_eventsource.observation import is_observed, observed
 from sa_eventsource.store.connections import require_transaction
-from sa_eventsource.store.databases import database_of
+from sa_eventsource.store.databases import INCOMPLETE, database_of
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.sealing import sealed_rows
-from sa_eventsource.store.statements_alone import execute_alone
+from sa_eventsource.store.statements_alone import can_execute_alone, execute_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.store.databases import InsertStatements
 
 _json_row = json_rows(APPENDED)
 
@@ -207,19 +209,37 @@ def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence
         _refuse_taken_ids(connection, tables.events, streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
     sealed_rows(connection, tables, streams, rows)
-    statements = insert_statements(tables.events, type(connection.dialect))
+    written = _written(connection, insert_statements(tables.events, type(connection.dialect)), streams, rows, commits=commits)
+    if written != len(rows):
+        raise AppendRefusedError(streams, written)
+    return written
+
+
+def _written(
+    connection: Connection,
+    statements: InsertStatements,
+    streams: Sequence[StreamAppend],
+    rows: list[dict[str, Any]],
+    *,
+    commits: bool,
+) -> int:
+    """Write the rows, and tell how many went in."""
+    alone = commits and can_execute_alone(connection)
     if len(rows) == 1:
         statement = statements.first if rows[0]["version"] == 1 else statements.next
-        # Of several rows, a part could be committed where another one is refused.
-        execute = execute_alone if commits else DriverStatement.execute
-        result = execute(statement, connection, rows[0])
-    elif statements.many is None:
-        result = statements.next.execute(connection, rows)
-    else:
-        result = statements.many.execute(connection, {"rows": _as_json(streams, rows)})
-    if result.rowcount != len(rows):
-        raise AppendRefusedError(streams, result.rowcount)
-    return len(rows)
+        return (execute_alone if alone else DriverStatement.execute)(statement, connection, rows[0]).rowcount
+    if statements.many is None:
+        return statements.next.execute(connection, rows).rowcount
+    given = {"rows": _as_json(streams, rows)}
+    if not alone or statements.all_or_none is None:
+        return statements.many.execute(connection, given).rowcount
+    try:
+        written: int = execute_alone(statements.all_or_none, connection, {**given, "expected": len(rows)}).scalar_one()
+    except DBAPIError as error:
+        if INCOMPLETE in str(error.orig):
+            return 0
+        raise
+    return written
 
 
 def _refuse_taken_ids(connection: Connection, events: Table, streams: Sequence[StreamAppend]) -> None:

@@ -19,23 +19,31 @@ if TYPE_CHECKING:
     from sa_eventsource.store.driver_statement import DriverStatement
 
 
-def execute_alone(statement: DriverStatement, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-    """Execute a statement that is all that its transaction writes; have the server commit it where that can be.
+def can_execute_alone(connection: Connection) -> bool:
+    """Check whether the server could commit the next statement by itself.
 
-    It cannot where something has begun on the server, where an option goes with BEGIN, and where the engine has listeners: they may
-    send statements of their own, before this one or at the commit.
+    It could not where something has begun on the server, where an option goes with BEGIN, and where the engine has listeners: they
+    may send statements of their own, before this one or at the commit.
 
     Args:
-        statement: It changes one row or none, so that there is nothing to roll back where it changes none.
-        connection: In a transaction of SQLAlchemy's, whose commit follows.
+        connection: In a transaction of SQLAlchemy's.
+    """
+    is_heard = connection._has_events or connection.engine._has_events  # noqa: SLF001 - as SQLAlchemy asks
+    return not is_heard and database_of(connection.dialect).can_commit_alone(connection)
+
+
+def execute_alone(statement: DriverStatement, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+    """Execute a statement that is all that its transaction does; the server commits it.
+
+    Args:
+        statement: It changes all that it is to change or nothing: nothing can be rolled back.
+        connection: One for which :func:`can_execute_alone`; the commit of SQLAlchemy's transaction follows.
         parameters: As for :meth:`DriverStatement.execute`.
 
     Raises:
         DBAPIError: The database refused the statement. Where the connection was lost, nobody knows whether it is committed, as is
             so for any COMMIT: a note on the error says so.
     """
-    if has_listeners(connection) or not database_of(connection.dialect).can_commit_alone(connection):
-        return statement.execute(connection, parameters)
     driver: Any = connection.connection.dbapi_connection
     try:
         driver.autocommit = True
@@ -45,7 +53,7 @@ def execute_alone(statement: DriverStatement, connection: Connection, parameters
             error.add_note(_UNKNOWN)
         raise
     finally:
-        _end(connection, driver)
+        _leave(connection, driver)
 
 
 _UNKNOWN = (
@@ -54,12 +62,7 @@ _UNKNOWN = (
 )
 
 
-def has_listeners(connection: Connection) -> bool:
-    """Check whether anyone listens to what a connection or its engine does."""
-    return bool(connection._has_events or connection.engine._has_events)  # noqa: SLF001 - as SQLAlchemy asks
-
-
-def _end(connection: Connection, driver: Any) -> None:
+def _leave(connection: Connection, driver: Any) -> None:
     """Have the driver send BEGIN again. Where it cannot, as it is cut off, nobody is to get the connection from the pool again."""
     try:
         driver.autocommit = False

@@ -1,4 +1,4 @@
-"""A commit that has one event to write and nothing else: one statement, one round trip; in all other cases a transaction as ever.
+"""A commit that has nothing but events to write: one statement, one round trip; in all other cases a transaction as ever.
 
 What the server is sent is read from libpq's trace: a listener to the engine would change it.
 """
@@ -96,6 +96,22 @@ def test_a_change_of_what_a_transaction_before_has_loaded_takes_one_round_trip(o
     assert stored_types(one_connection) == ["OrderPlaced", "OrderPaid"]
 
 
+def test_several_aggregates_with_several_events_take_one_round_trip(one_connection: Engine) -> None:
+    order_id = place_order(one_connection)
+    with Session(one_connection, expire_on_commit=False) as session:
+        order = session.get_one(Order, order_id)
+        session.commit()
+        with round_trips(one_connection) as sent:
+            order.note("a")
+            order.note("b")
+            for _ in range(2):
+                session.add(another := Order.place())
+                another.pay()
+            session.commit()
+    assert len(sent) == 1
+    assert sorted(stored_types(one_connection)) == ["NoteAdded"] * 2 + ["OrderPaid"] * 2 + ["OrderPlaced"] * 3
+
+
 async def test_an_asynchronous_session_too(postgres: Engine) -> None:
     engine = create_async_engine(postgres.url, pool_size=1, max_overflow=0)
     with traced(await _driver(engine)) as sent:
@@ -114,14 +130,6 @@ async def _driver(engine: Any) -> Any:
 
 def _with_an_entity(session: Session) -> None:
     session.add(Customer(id="c-1", email="ann@example.com"))
-
-
-def _with_another_aggregate(session: Session) -> None:
-    session.add(Order.place())
-
-
-def _with_two_events(session: Session) -> None:
-    next(iter(session.new)).note("a second one")
 
 
 def _behind_a_statement(session: Session) -> None:
@@ -158,8 +166,6 @@ def _in_a_savepoint(session: Session) -> None:
     "also",
     [
         _with_an_entity,
-        _with_another_aggregate,
-        _with_two_events,
         _behind_a_statement,
         _in_an_isolation_level,
         _with_a_hook_before_the_commit,
@@ -311,6 +317,38 @@ def test_the_loser_of_a_race_is_told_as_ever(one_connection: Engine) -> None:
             session.commit()
     assert not _is_driver_in_autocommit(one_connection)
     assert stored_types(one_connection) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_of_several_aggregates_none_is_written_where_one_has_lost_a_race(one_connection: Engine) -> None:
+    order_id = place_order(one_connection)
+    with Session(one_connection, expire_on_commit=False) as session:
+        order = session.get_one(Order, order_id)
+        session.commit()
+        note_elsewhere(one_connection, order_id)
+        new = Order.place()
+        new.note("with it")
+        session.add(new)
+        order.pay()
+        with pytest.raises(ConcurrencyError) as caught:
+            session.commit()
+        assert (caught.value.aggregate_id, caught.value.expected_version, caught.value.actual_version) == (order_id, 1, 2)
+        session.rollback()
+        assert stored_types(one_connection) == ["OrderPlaced", "NoteAdded"]
+        session.add(new)
+        session.commit()
+    assert not _is_driver_in_autocommit(one_connection)
+    assert stored_types(one_connection) == ["OrderPlaced", "NoteAdded", "OrderPlaced", "NoteAdded"]
+
+
+def test_an_error_of_a_trigger_is_told_as_it_is(one_connection: Engine) -> None:
+    with one_connection.begin() as connection:
+        connection.execute(text("ALTER TABLE events ADD CHECK (event_type <> 'orders.NoteAdded')"))
+    with Session(one_connection) as session:
+        session.add(order := Order.place())
+        order.note("not allowed")
+        with pytest.raises(IntegrityError, match="check constraint"):
+            session.commit()
+    assert stored_types(one_connection) == []
 
 
 def _blocked(engine: Engine) -> bool:

@@ -35,10 +35,10 @@ def is_heard_elsewhere(session: Session) -> bool:
     return False
 
 
-def is_all_of_commit(session: Session) -> bool:
-    """Check whether a flush that is about to write one instance is all that a transaction does.
+def is_all_of_commit(session: Session, count: int) -> bool:
+    """Check whether a flush that is about to write *count* instances is all that a transaction does.
 
-    The flush comes from the commit, the session has asked for no connection yet, there is no other instance to be written, and
+    The flush comes from the commit, the session has asked for no connection yet, there are no other instances to be written, and
     nobody but this library, which has two listeners for it, is asked before the commit.
     """
     transaction: Any = session._transaction  # noqa: SLF001
@@ -48,7 +48,7 @@ def is_all_of_commit(session: Session) -> bool:
     if caller is None or caller.__name__ != "_prepare_impl" or session.twophase or transaction.parent is not None:
         return False
     changed: Any = session._dirty_states  # noqa: SLF001
-    if len(session._new) + len(changed) + len(session._deleted) != 1:  # noqa: SLF001
+    if len(session._new) + len(changed) + len(session._deleted) != count:  # noqa: SLF001
         return False
     listeners: Any = session.dispatch.before_commit
     return len(listeners) == _OWN_BEFORE_COMMIT

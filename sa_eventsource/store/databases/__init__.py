@@ -2,6 +2,6 @@
 
 from sa_eventsource.store.databases.database import Database, OpenWriter, milliseconds
 from sa_eventsource.store.databases.databases import database_of
-from sa_eventsource.store.databases.insert_forms import InsertStatements
+from sa_eventsource.store.databases.insert_forms import INCOMPLETE, InsertStatements
 
-__all__ = ["Database", "InsertStatements", "OpenWriter", "database_of", "milliseconds"]
+__all__ = ["INCOMPLETE", "Database", "InsertStatements", "OpenWriter", "database_of", "milliseconds"]

@@ -30,7 +30,14 @@ from sqlalchemy.dialects.postgresql import JSON, JSONB, OID, REGCLASS, insert
 
 from sa_eventsource.mapping import DOCUMENTS, KINDS, lock_table, regclass_name, statement_clock
 from sa_eventsource.store.databases.database import Database, OpenWriter, milliseconds
-from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, is_stored, parameters_of
+from sa_eventsource.store.databases.insert_forms import (
+    INCOMPLETE,
+    InsertStatements,
+    follows,
+    idempotent,
+    is_stored,
+    parameters_of,
+)
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.windows import current_snapshot, visible_in
 
@@ -133,10 +140,12 @@ class PostgreSQL(Database):
         rows = select(*(new.c[name] for name in columns)).where(
             or_(new.c.follows.is_(None), is_stored(events, new.c.aggregate_type, new.c.aggregate_id, new.c.follows))
         )
+        many = insert(events).from_select(columns, rows)
         return InsertStatements(
             first=idempotent(insert(events).values(values)),
             next=idempotent(insert(events).from_select(columns, select(*values.values()).where(follows(events)))),
-            many=idempotent(insert(events).from_select(columns, rows)),
+            many=idempotent(many),
+            all_or_none=_all_or_none(many),
         )
 
     def last_versions(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
@@ -246,6 +255,14 @@ def _limits(*, for_locks: bool, idle: bool) -> DriverStatement:
     if idle:
         settings.append(_idle_limit())
     return DriverStatement(select(*settings))
+
+
+def _all_or_none(insert_many: Insert) -> DriverStatement:
+    """Have an INSERT fail where a row would be skipped: what is no number, and known only when it runs, is cast to one."""
+    written = insert_many.on_conflict_do_nothing().returning(literal_column("1").label("one")).cte("written")
+    counted = select(func.count().label("number")).select_from(written).subquery("counted")
+    refuse = cast(literal_column(f"'{INCOMPLETE}'") + cast(counted.c.number, Text), Integer)
+    return DriverStatement(select(case((counted.c.number == bindparam("expected", type_=Integer), counted.c.number), else_=refuse)))
 
 
 def _idle_limit() -> ColumnElement[str]:

@@ -111,6 +111,7 @@ class SQLite(Database):
             first=idempotent(insert(events).values(values)),
             next=idempotent(insert(events).from_select([*columns, "position"], select(*values.values()).where(any_event))),
             many=None,
+            all_or_none=None,
         )
 
     def last_versions(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
