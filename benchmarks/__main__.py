@@ -30,7 +30,8 @@ _TARGETS = {"a": 0.65, "b": 0.5, "c": 0.5, "d": 0.7, "e": 0.5}
 Case = Callable[[Contender, int], float]
 
 
-def _timed(work: Callable[[], object], times: int) -> float:
+def timed(work: Callable[[], object], times: int) -> float:
+    """Get the seconds that each of so many calls takes, one after the other."""
     start = time.perf_counter()
     for _ in range(times):
         work()
@@ -39,13 +40,13 @@ def _timed(work: Callable[[], object], times: int) -> float:
 
 def one_event(contender: Contender, scale: int) -> float:
     """(a) one new aggregate with one event per commit."""
-    return _timed(lambda: contender.new_stream(1), 100 * scale)
+    return timed(lambda: contender.new_stream(1), 100 * scale)
 
 
 def change_ten(contender: Contender, scale: int) -> float:
     """(b) load, change and save an aggregate of ten events."""
     streams = iter([contender.new_stream(10) for _ in range(60 * scale)])
-    return _timed(lambda: contender.change(next(streams)), 60 * scale)
+    return timed(lambda: contender.change(next(streams)), 60 * scale)
 
 
 _long_streams: dict[str, UUID] = {}
@@ -55,12 +56,12 @@ def load_thousand(contender: Contender, scale: int) -> float:
     """(c) load 1,000 events."""
     if contender.name not in _long_streams:
         _long_streams[contender.name] = contender.new_stream(1000)
-    return _timed(lambda: contender.load(_long_streams[contender.name]), 10 * scale)
+    return timed(lambda: contender.load(_long_streams[contender.name]), 10 * scale)
 
 
 def hundred_events(contender: Contender, scale: int) -> float:
     """(d) 100 events in one commit."""
-    return _timed(lambda: contender.new_stream(100), 10 * scale)
+    return timed(lambda: contender.new_stream(100), 10 * scale)
 
 
 def eight_threads(contender: Contender, scale: int) -> float:
@@ -68,7 +69,7 @@ def eight_threads(contender: Contender, scale: int) -> float:
     each = 25 * scale
     start = time.perf_counter()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for future in [pool.submit(_timed, lambda: contender.new_stream(1), each) for _ in range(_THREADS)]:
+        for future in [pool.submit(timed, lambda: contender.new_stream(1), each) for _ in range(_THREADS)]:
             future.result()
     return (time.perf_counter() - start) / (each * _THREADS)
 

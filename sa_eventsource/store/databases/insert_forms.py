@@ -28,8 +28,8 @@ class InsertStatements:
         first: The first event of a stream; parameters are the columns asked for.
         next: An event that follows another; the same parameters, once or many times.
         many: Any events, as one JSON array under the name ``rows``; None where ``next`` takes many sets of parameters in one go.
-        all_or_none: As ``many``, but it fails where it would skip a row, with :data:`INCOMPLETE` in the message. A further parameter,
-            ``expected``, is how many there are, which it also returns. None as ``many``.
+        all_or_none: As ``many``, but it fails where it would skip a row, with :data:`INCOMPLETE` in the message. A further
+            parameter, ``expected``, is how many there are, which it also returns. None as ``many``.
     """
 
     first: DriverStatement
