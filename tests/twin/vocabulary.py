@@ -497,7 +497,7 @@ class Arm:
 
     def run(self, world: World) -> Any:
         if self.deed == "change" and not world.is_aggregate and self.hook in CHANGES_ARE_RESET_IN:
-            world.arm(self.hook, lambda world, _: world.arm("after_flush_postexec", self.do))
+            world.arm(self.hook, lambda world, _: world.postpone("after_flush_postexec", self.do))
         else:
             world.arm(self.hook, self.do)
 

@@ -74,6 +74,7 @@ class World:
         slots: The application's variables.
         savepoints: Those that are open, the outermost first.
         armed: Hooks that have not been called.
+        postponed: Those that are called before all armed ones.
         heard: The session's events since the last step.
     """
 
@@ -83,6 +84,7 @@ class World:
     slots: dict[int, Any] = field(default_factory=dict)
     savepoints: list[SessionTransaction] = field(default_factory=list)
     armed: list[Hook] = field(default_factory=list)
+    postponed: list[Hook] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     session: Session = field(init=False)
@@ -154,6 +156,7 @@ class World:
 
     def close(self) -> None:
         """End the program."""
+        self.postponed.clear()
         self.armed.clear()
         self.session.close()
         if self.connection is not None:
@@ -176,8 +179,15 @@ class World:
 
     def arm(self, name: str, deed: Callable[[World, Any], None]) -> None:
         """Have a deed done, once, when the session calls an event's listeners."""
-        hook = Hook(name, deed)
-        self.armed.append(hook)
+        self.armed.append(Hook(name, deed))
+        self._hear(name)
+
+    def postpone(self, name: str, deed: Callable[[World, Any], None]) -> None:
+        """Have a deed done that was due earlier: before those that wait for the event."""
+        self.postponed.append(Hook(name, deed))
+        self._hear(name)
+
+    def _hear(self, name: str) -> None:
         if not self.setting.listening and not event.contains(self.session, name, self._calls(name)):
             event.listen(self.session, name, self._calls(name))
 
@@ -191,8 +201,12 @@ class World:
 
     def call(self, name: str, arguments: Sequence[Any]) -> None:
         """Call those who wait for an event."""
-        for hook in [each for each in self.armed if each.name == name]:
-            self.armed.remove(hook)
+        for waiting in (self.postponed, self.armed):
+            self._call_those_in(waiting, name, arguments)
+
+    def _call_those_in(self, waiting: list[Hook], name: str, arguments: Sequence[Any]) -> None:
+        for hook in [each for each in waiting if each.name == name]:
+            waiting.remove(hook)
             self.done[f"hook {name}"] += 1
             hook.deed(self, arguments)
 

@@ -1,0 +1,38 @@
+"""Programs that once came out in two ways."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+
+from tests.twin import vocabulary as v
+from tests.twin.machine import Pair
+from tests.twin.worlds import AggregateWorld, Operation, Setting, TwinWorld
+
+PROGRAMS: dict[str, tuple[Operation, ...]] = {
+    "hooks change an instance in the order in which they are called": (
+        v.Elsewhere("a", ("a0",)),
+        v.Get("a", 0),
+        v.Change(0, ("m1",)),
+        v.Arm("after_flush_postexec", "change", 0, "a", "m2"),
+        v.Arm("pending_to_persistent", "change", 0, "a", "m3"),
+        v.Arm("after_flush", "change", 0, "a", "m4"),
+        v.Arm("after_flush", "change", 0, "a", "m5"),
+        v.New("c", 1, ("c0",)),
+        v.Add(1),
+        v.Commit(),
+        v.Read(0),
+    ),
+}
+
+
+@pytest.mark.parametrize("listening", [False, True], ids=["", "listening"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program(sqlite_engines: tuple[Engine, Engine], program: str, listening: bool) -> None:
+    setting = Setting(listening=listening)
+    pair = Pair(AggregateWorld(sqlite_engines[0], setting, "p"), TwinWorld(sqlite_engines[1], setting, "p"))
+    try:
+        for operation in PROGRAMS[program]:
+            pair.step(operation)
+    finally:
+        pair.close()
