@@ -32,7 +32,7 @@ from sa_eventsource.mapping import EventRecord
 from sa_eventsource.privacy.sealing_by_subject import PersonalDataSealing
 from sa_eventsource.processes import ProcessManager, process_manager
 from sa_eventsource.projections import waiting
-from sa_eventsource.read_models import ReadModel, mapped_rows, read_model, row_guards, strong, unfed_models
+from sa_eventsource.read_models import ReadModel, mapped_rows, read_model, row_guards, strong, uncalled_hooks, unfed_models
 from sa_eventsource.session import (
     commits,
     declarations,
@@ -127,6 +127,7 @@ def _read_models() -> None:
     on_mapping(ReadModel, read_model.mapping)
     listen(Mapper, "before_mapper_configured", unfed_models.refuse_unfed)
     on_mapped(ReadModel, mapped_rows.claim)
+    on_mapped(ReadModel, uncalled_hooks.refuse_uncalled)
     on_mapped(AggregateRoot, read_model.check_removals)
     on_join(read_model.take_further)
 

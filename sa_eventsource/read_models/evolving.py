@@ -18,6 +18,8 @@ from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.value_types import EXACT, as_kept_by_jsonb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.read_models.fields import Field
     from sa_eventsource.read_models.fold import Row
@@ -88,6 +90,17 @@ def as_stored(definition: ReadModelDefinition, field: Field, value: Any) -> Any:
     if places is not None and isinstance(stored, Decimal) and stored.is_finite():
         return stored.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, EXACT)  # as the database rounds
     return stored
+
+
+def evolved_names(definition: ReadModelDefinition) -> set[str]:
+    """Name the fields that methods set."""
+    return {each.name for each in definition.fields if each.family == "evolved"}
+
+
+def validators(definition: ReadModelDefinition) -> list[Callable[..., Any]]:
+    """List the methods with ``@validates`` that are called where methods set fields, in the order of the fields' names."""
+    found = class_mapper(definition.model, configure=False).validators
+    return [found[name][0] for name in sorted(evolved_names(definition) & found.keys())]
 
 
 def decimal_places(definition: ReadModelDefinition) -> dict[str, int]:

@@ -14,7 +14,7 @@ from sa_eventsource.events import is_personal, members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.read_models.declaration_fingerprint import fingerprint_of
-from sa_eventsource.read_models.evolving import decimal_places
+from sa_eventsource.read_models.evolving import decimal_places, validators
 from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.function_source import digest_of_functions
 from sa_eventsource.read_models.personal_data import check_personal_data
@@ -240,8 +240,8 @@ class ReadModelDefinition(Consumer):
 
     @cached_property
     def evolvers_digest(self) -> str:
-        """Digest of what the ``@evolves`` methods do; it asks for their source."""
-        return digest_of_functions([self.evolvers[name] for name in sorted(self.evolvers)], self.model)
+        """Digest of what the ``@evolves`` methods do, and validators of what they set; it asks for their source."""
+        return digest_of_functions([*(self.evolvers[name] for name in sorted(self.evolvers)), *validators(self)], self.model)
 
     @cached_property
     def decimal_places(self) -> Mapping[str, int]:

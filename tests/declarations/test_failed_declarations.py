@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Integer, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, validates
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, ReadModel, RedeclaredEventError, applies, map_from_event
 from sa_eventsource.mapping import tables_on
@@ -83,8 +83,13 @@ def test_an_aggregate_that_fails_leaves_the_working_one(base: Any, engine: Engin
     _check_works(base, engine)
 
 
+_CHECKED: dict[str, Any] = {"check": validates("n")(lambda _row, _name, value: value)}
+
+
 @pytest.mark.parametrize("table", [None, "tickets"])
-@pytest.mark.parametrize("wrong", [{"__indexes__": (("unknown",),)}, {"__consistency__": "none"}, {"x": mapped_column()}, {}])
+@pytest.mark.parametrize(
+    "wrong", [{"__indexes__": (("unknown",),)}, {"__consistency__": "none"}, {"x": mapped_column()}, _CHECKED, {}]
+)
 def test_a_read_model_that_fails_leaves_the_working_one(
     base: Any, engine: Engine, table: str | None, wrong: dict[str, Any]
 ) -> None:

@@ -32,7 +32,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, object_session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, object_session, validates
 
 from sa_eventsource import (
     REMOVED,
@@ -443,6 +443,28 @@ def test_a_model_is_tested_without_a_database() -> None:
         "created_at": 0,
         "updated_at": 0,
     }
+
+
+def test_validators_are_called_for_what_methods_set() -> None:
+    class Local(DeclarativeBase):
+        pass
+
+    class Limited(ReadModel, Local):
+        number: Mapped[int] = mapped_column(default=0)
+
+        @evolves(Put)
+        def put(self, recorded: RecordedEvent[Put]) -> None:
+            self.number += recorded.event.number
+
+        @validates("number")
+        def _limit(self, _name: str, number: int) -> int:
+            if number < 0:
+                raise ArithmeticError("too few")
+            return min(number, 10)
+
+    assert fold(Limited, _recorded(put(4), put(9), put(-1)))["s"]["number"] == 9
+    with pytest.raises(ArithmeticError, match="too few"):
+        fold(Limited, _recorded(put(-1)))
 
 
 NAIVE = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)

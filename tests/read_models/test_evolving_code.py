@@ -19,7 +19,7 @@ import enum
 import functools
 import re
 from decimal import Decimal
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, evolves
 from sa_eventsource.exceptions import DeclarationError
 
@@ -48,6 +48,7 @@ def cached(number):
     return number + 4
 
 STEP = 1
+MOST = 1000
 DIGITS, WORDS = re.compile("[0-9]"), re.compile("[a-z]")
 NAMES = {"a": 1, "b": frozenset({"x", "y", "z"})}
 UNUSED = 1
@@ -66,6 +67,10 @@ class Model(ReadModel, Base):
         if isinstance(recorded.event, Told) and DIGITS.search(str(self.number)):
             self.number += cached(2)
         self.size = Size.LARGE if self.number > 100 else Size.SMALL
+
+    @validates("number")
+    def checked(self, name: str, number: int) -> int:
+        return min(number, MOST)
 
     def sum_of(self, number: int) -> int:
         return helped(self.number + number)
@@ -109,6 +114,9 @@ def _model_in(module: ModuleType) -> Any:
         ("DIGITS.search", "WORDS.search"),
         ("default=0", "default=1"),
         ("Mapped[int] =", "Mapped[int | None] ="),
+        ("min(number, MOST)", "max(number, MOST)"),
+        ("MOST = 1000", "MOST = 1001"),
+        ('    @validates("number")\n', ""),
     ],
     ids=[
         "method",
@@ -124,6 +132,9 @@ def _model_in(module: ModuleType) -> Any:
         "another constant of one type",
         "default",
         "optional",
+        "validator",
+        "constant of a validator",
+        "no validator",
     ],
 )
 def test_what_rows_follow_from_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Engine, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column, validates
 
 from sa_eventsource import (
     REMOVED,
@@ -104,6 +104,10 @@ class EveryType(ReadModel):
         self.document["last"] = recorded.event_type
         self._look(recorded)
         return REMOVED if self.number % 5 == 4 else None
+
+    @validates("seen")
+    def _mark(self, _name: str, seen: str) -> str:
+        return f"{seen}."  # which tells how often it was called
 
     def _look(self, recorded: RecordedEvent[Any]) -> None:
         self.seen = f"{self.seen[-30:]} {type(self.amount).__name__} {self.amount:.2f} {self.kind.name} {recorded.version}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, validates
 
 from sa_eventsource import (
     AggregateRoot,
@@ -57,7 +57,11 @@ class _Balance:
     @handles(Reviewed)
     def reviewed(cls, recorded: Any, session: Session) -> None:
         row: Any = load_for_update(session, cls, recorded.aggregate_id)
-        row.reviews += f"{row.total} "
+        row.reviews += str(row.total)
+
+    @validates("reviews")
+    def _separated(self, _name: str, reviews: str) -> str:
+        return f"{reviews} "
 
 
 class StrongBalance(_Balance, ReadModel, Base):

@@ -10,9 +10,10 @@ from uuid import UUID
 
 import pytest
 from pydantic import Field
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import String
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, validates
 
-from sa_eventsource import DeclarationError, DomainEvent, ReadModel, RecordedEvent, handles, map_from_event, upcast
+from sa_eventsource import DeclarationError, DomainEvent, ReadModel, RecordedEvent, evolves, handles, map_from_event, upcast
 from sa_eventsource.read_models import append, count, day, decrement, first, last, max_, remove, sum_
 from sa_eventsource.time_ordered_ids import uuid7
 
@@ -353,3 +354,63 @@ def test_handles_takes_events() -> None:
 def test_decrement_counts_down_by_one() -> None:
     assert decrement().sign == -1
     assert decrement().counts
+
+
+# Refused when it has been mapped, and collected later.
+_again = pytest.mark.filterwarnings("ignore:This declarative base already contains a class")
+
+
+def validator(name: str) -> Any:
+    return validates(name)(lambda _row, _name, value: value)
+
+
+@_again
+@pytest.mark.parametrize("table", [{}, {"__tablename__": "wrong"}], ids=["shared table", "own table"])
+@pytest.mark.parametrize("name", ["number", "id", "version", "created_at", "updated_at"])
+def test_validators_of_what_statements_write_are_refused(name: str, table: dict[str, Any]) -> None:
+    with pytest.raises(DeclarationError, match=rf"Wrong: @validates\('{name}'\) would never be called.*Pydantic"):
+        declare(**table, valid=validator(name))
+
+
+@_again
+def test_validators_of_what_a_default_alone_sets_are_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"Wrong: @validates\('note'\) would never be called"):
+        declare(__tablename__="wrong", note=mapped_column(String, server_default=""), valid=validator("note"))
+
+
+@_again
+@pytest.mark.parametrize("name", ["id", "version"])
+def test_validators_of_what_evolving_methods_do_not_set_are_refused(name: str) -> None:
+    with pytest.raises(DeclarationError, match=rf"Evolving: @validates\('{name}'\) would never be called"):
+
+        class Evolving(ReadModel, Base):
+            number: Mapped[int] = mapped_column(default=0)
+            valid = validator(name)
+
+            @evolves(Made)
+            def _made(self, recorded: RecordedEvent[Made]) -> None:
+                self.number += 1
+
+
+@_again
+@pytest.mark.parametrize("name", ["number", "id", "updated_at"])
+def test_validators_of_what_statements_write_are_refused_beside_handlers(name: str) -> None:
+    with pytest.raises(DeclarationError, match=rf"Beside: @validates\('{name}'\) would never be called"):
+
+        class Beside(ReadModel, Base):
+            __tablename__ = "beside"
+            number: Mapped[int] = map_from_event(Made)
+            valid = validator(name)
+
+            @classmethod
+            @handles(Gone)
+            def _gone(cls, event: RecordedEvent[Gone], session: Session) -> None:
+                """Do nothing."""
+
+
+@_again
+def test_what_is_called_when_a_session_updates_a_row_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"Wrong\.number has an onupdate=, which would never be called.*updated_at"):
+        declare(__tablename__="wrong", number=map_from_event(Made, column=mapped_column(onupdate=1)))
+    with pytest.raises(DeclarationError, match=r"Wrong\.note has an onupdate="):
+        declare(__tablename__="wrong", note=mapped_column(String, server_default="", onupdate="changed"))
