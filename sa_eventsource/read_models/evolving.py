@@ -99,7 +99,7 @@ def evolved_names(definition: ReadModelDefinition) -> set[str]:
 
 def validators(definition: ReadModelDefinition) -> list[Callable[..., Any]]:
     """List the methods with ``@validates`` that are called where methods set fields, in the order of the fields' names."""
-    found = class_mapper(definition.model, configure=False).validators
+    found: Any = class_mapper(definition.model, configure=False).validators  # annotated as if they were texts
     return [found[name][0] for name in sorted(evolved_names(definition) & found.keys())]
 
 

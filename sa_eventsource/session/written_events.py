@@ -181,12 +181,26 @@ def after_rollback(session: Session) -> None:
     ledger.is_flushing = False
     ledger.allowed.clear()
     written = None if savepoint is None else ledger.written.pop(savepoint, None)
-    if written is None:
-        return
+    if savepoint is not None and written is not None:
+        _expire_undone(session, ledger, savepoint, written, makes_transient=True)
+
+
+def _expire_undone(
+    session: Session, ledger: Ledger, savepoint: SessionTransaction, written: Written, *, makes_transient: bool
+) -> None:
+    """Expire what has been written in a savepoint that is undone.
+
+    Args:
+        session: The session.
+        ledger: Its ledger.
+        savepoint: The savepoint.
+        written: What was written in it.
+        makes_transient: Whether SQLAlchemy makes new instances transient.
+    """
     made_transient: set[InstanceState[Any]] = set()  # in a moment, and with all of their events
     for state in written.new or ():
         flushed = ledger.flushed.get(state)
-        if flushed and flushed[0].by is savepoint:
+        if flushed and makes_transient and flushed[0].by is savepoint:
             made_transient.add(state)
         elif flushed:
             ledger.flushed[state] = [each for each in flushed if each.by is not savepoint]
@@ -200,10 +214,15 @@ def after_rollback(session: Session) -> None:
 
 
 def after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    """Forget what a transaction or savepoint has written, when it is over."""
+    """Forget what a transaction or savepoint has written, when it is over.
+
+    Where a savepoint around it is rolled back, it is closed and not rolled back by itself, and leaves what it has written as it is.
+    """
     ledger = find_ledger(session)
     if ledger is not None:
-        ledger.written.pop(transaction, None)
+        written = ledger.written.pop(transaction, None)
+        if written is not None and transaction.nested:
+            _expire_undone(session, ledger, transaction, written, makes_transient=False)
         if transaction.parent is None:
             ledger.flushed.clear()
             ledger.sweep_at = FIRST_SWEEP

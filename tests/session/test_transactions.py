@@ -280,6 +280,39 @@ def test_a_released_savepoint_within_one_rolled_back_is_undone(database: Engine)
     assert stored_types(database) == ["OrderPlaced"]
 
 
+@pytest.mark.parametrize("ending", ["the one around it is rolled back", "it is closed"])
+def test_what_an_open_savepoint_has_written_is_undone_with_it(database: Engine, ending: str) -> None:
+    order_id = place_order(database)
+    with Session(database) as session:
+        order = session.get_one(Order, order_id)
+        outer = session.begin_nested()
+        inner = session.begin_nested()
+        order.pay()
+        session.flush()
+        if ending == "it is closed":
+            inner.close()
+        else:
+            outer.rollback()
+        assert (order.status, order.version) == (OrderStatus.PLACED, 1)
+        order.note("after all")
+        session.commit()
+    assert stored_types(database) == ["OrderPlaced", "NoteAdded"]
+
+
+def test_a_new_aggregate_changed_in_an_open_savepoint_that_is_undone_keeps_its_first_events(database: Engine) -> None:
+    order = Order.place()
+    with Session(database) as session:
+        session.add(order)
+        session.flush()
+        outer = session.begin_nested()
+        session.begin_nested()
+        order.pay()
+        session.flush()
+        outer.rollback()
+        session.rollback()
+        assert [type(event) for event in order.pending_events] == [OrderPlaced]
+
+
 def test_a_conflict_in_a_savepoint_undoes_only_the_savepoint(postgres: Engine) -> None:
     order_id = place_order(postgres)
     with Session(postgres) as session:

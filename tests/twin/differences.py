@@ -165,8 +165,9 @@ DIFFERENCES = (
         "set up as the session's.",
     ),
     Difference(
-        "The rollback of a savepoint that has written an instance, of which the session has loaded another one since",
-        "that one shows what was undone",
+        "The rollback of a savepoint that has written an instance, of which the session has loaded another one since; or of one "
+        "around it, while it is open",
+        "the instance shows what was undone",
         "it is expired, and read again",
         "The session knows which streams the savepoint has written.",
     ),

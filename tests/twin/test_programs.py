@@ -23,6 +23,19 @@ PROGRAMS: dict[str, tuple[Operation, ...]] = {
         v.Commit(),
         v.Read(0),
     ),
+    "a savepoint is rolled back around one that has written": (
+        v.Elsewhere("a", ("a0",)),
+        v.Get("a", 0),
+        v.BeginNested(),
+        v.BeginNested(),
+        v.Change(0, ("m1",)),
+        v.New("c", 1, ("c0",)),
+        v.Add(1),
+        v.Flush(),
+        v.EndNested(0, release=False),
+        v.Read(0),
+        v.Read(1),
+    ),
 }
 
 
