@@ -19,7 +19,8 @@ from sa_eventsource.events.event_types import (
 )
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
-from sa_eventsource.events.personal import Personal, holds_personal, is_personal, personal_fields, sealed_names, subject_text
+from sa_eventsource.events.personal import holds_personal, is_personal, personal_fields, sealed_names, subject_text
+from sa_eventsource.events.personal_marks import Personal
 from sa_eventsource.events.personal_values import PersonalValue, personal_values
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
 from sa_eventsource.events.sealed_form import cut_at_sealed, cut_flat, is_flat, member_before, replaced, sealed_text

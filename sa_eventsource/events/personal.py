@@ -8,45 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from uuid import UUID
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import SchemaSerializer, SchemaValidator
-from typing_extensions import TypeAliasType, get_type_hints, is_typeddict
 
 from sa_eventsource.events import event_types
 from sa_eventsource.events.comparison import difference, shown
+from sa_eventsource.events.personal_marks import NotGiven, Personal, has_set, holds_marks, marks_in, parts_of
 from sa_eventsource.exceptions import DeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
 _Owners: TypeAlias = tuple[type[BaseModel], ...]
 
 AGGREGATE_ID, METADATA = "aggregate_id", "metadata"
-
-
-class _NotGiven(Enum):
-    NOT_GIVEN = "not given"
-
-
-@dataclass(frozen=True, slots=True)
-class Personal:
-    """Marks a field of an event as personal data: ``email: Annotated[str, Personal(subject="customer_id")]``.
-
-    It stands in the annotation of a field of the event, or of a Pydantic model within it, around the whole type of the field.
-
-    Attributes:
-        subject: Whose data it is: another field of the model that the field stands in, or of a model around it, as a path such as
-            ``"customer.id"``; or ``"aggregate_id"``; or an entry of the event's metadata, such as ``"metadata.user"``. It holds a
-            text, a whole number or a UUID. Fields that name one person need to name that person alike.
-        placeholder: What is read in its place once the subject is forgotten: a value that the field takes. It is stored with each
-            event, so another one holds for the events that come. None by default, where the field takes that.
-    """
-
-    subject: str
-    placeholder: Any = _NotGiven.NOT_GIVEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +80,7 @@ def personal_fields(model: type[BaseModel]) -> PersonalFields:
     """
     found = _known.get(model)
     if found is None:
-        found = _known[model] = _read(model) if _holds_personal(model, set()) else _NONE
+        found = _known[model] = _read(model) if holds_marks(model, set()) else _NONE
     return found
 
 
@@ -122,7 +100,7 @@ def holds_personal(event_class: type[BaseModel], path: Sequence[str]) -> bool:
     for name in path:
         if any(name == each.name for model in models for each in personal_fields(model).own):
             return True
-        parts = [part for model in models if name in model.model_fields for part in _parts(model.model_fields[name].annotation)]
+        parts = [part for model in models if name in model.model_fields for part in parts_of(model.model_fields[name].annotation)]
         models = [part for part in parts if isinstance(part, type)]
     return any(map(is_personal, models))
 
@@ -143,7 +121,7 @@ def _check_subjects(model: type[BaseModel], owners: _Owners) -> None:
     for each in fields.own:
         _check_subject(around, f"{model.__name__}.{each.name}", each.subject)
     for name, _ in fields.inner:
-        for inner in _parts(model.model_fields[name].annotation):
+        for inner in parts_of(model.model_fields[name].annotation):
             if isinstance(inner, type) and inner not in around:
                 _check_subjects(inner, around)
 
@@ -176,31 +154,17 @@ def subject_text(value: object) -> str | None:
 _LONGEST = 255
 
 
-def _holds_personal(model: type[BaseModel], seen: set[type[BaseModel]]) -> bool:
-    """Check whether there is a mark anywhere in a model, also where it must not be."""
-    if model in seen:
-        return False
-    seen.add(model)
-    for info in model.model_fields.values():
-        if _marks(info.metadata) or any(
-            isinstance(each, Personal) or (isinstance(each, type) and _holds_personal(each, seen))
-            for each in _parts(info.annotation)
-        ):
-            return True
-    return False
-
-
 def _read(model: type[BaseModel]) -> PersonalFields:
     own, inner = [], []
     for name, info in model.model_fields.items():
-        where, marks = f"{model.__name__}.{name}", _marks(info.metadata)
-        parts = list(_parts(info.annotation))
+        where, marks = f"{model.__name__}.{name}", marks_in(info.metadata)
+        parts = list(parts_of(info.annotation))
         if any(isinstance(each, Personal) for each in parts):
             raise DeclarationError(
                 f"{where}: Personal(...) stands within the type of the field. Put it around the whole type, "
                 f"{name}: Annotated[..., Personal(...)], or declare a Pydantic model that has the field"
             )
-        models = [each for each in parts if isinstance(each, type) and _holds_personal(each, set())]
+        models = [each for each in parts if isinstance(each, type) and holds_marks(each, set())]
         key = info.serialization_alias or info.alias or name
         if marks:
             if models:
@@ -209,7 +173,7 @@ def _read(model: type[BaseModel]) -> PersonalFields:
                 )
             own.append(_field(model, name, key, marks))
         elif models:
-            if _has_set(info.annotation):
+            if has_set(info.annotation):
                 raise DeclarationError(
                     f"{where} is a set of models with personal fields, which are written in no order; declare a list"
                 )
@@ -236,7 +200,7 @@ def _check_subject(owners: _Owners, where: str, path: tuple[str, ...]) -> None:
     if owner is None:
         if path == (AGGREGATE_ID,) or (first == METADATA and len(path) > 1 and all(path)):
             return
-        known = ", ".join(name for name, info in owners[-1].model_fields.items() if not _marks(info.metadata))
+        known = ", ".join(name for name, info in owners[-1].model_fields.items() if not marks_in(info.metadata))
         raise DeclarationError(
             f"{where}: there is no {'.'.join(path)!r} to say whose data it is. Name another field ({known or 'none yet'}), "
             f'"{AGGREGATE_ID}", or an entry of the metadata, such as "{METADATA}.user"'
@@ -245,16 +209,16 @@ def _check_subject(owners: _Owners, where: str, path: tuple[str, ...]) -> None:
         info = None if owner is None else owner.model_fields.get(name)
         if owner is None or info is None:
             raise DeclarationError(f"{where}: there is no {'.'.join(path)!r} to say whose data it is")
-        if _marks(info.metadata):
+        if marks_in(info.metadata):
             raise DeclarationError(
                 f"{where}: its subject, {'.'.join(path)}, is personal itself, and could not be read without the key that it names"
             )
-        owner = next((each for each in _parts(info.annotation) if isinstance(each, type)), None)
+        owner = next((each for each in parts_of(info.annotation) if isinstance(each, type)), None)
 
 
 def _placeholder(model: type[BaseModel], name: str, mark: Personal) -> str:
     """Write what stands for a field, once it is seen that the field takes it, and reads again what is written of it."""
-    is_given = mark.placeholder is not _NotGiven.NOT_GIVEN
+    is_given = mark.placeholder is not NotGiven.NOT_GIVEN
     value = mark.placeholder if is_given else None
     schema, config = _schema_of(model, name)
     reason = "it does not come back as it is"
@@ -302,64 +266,3 @@ def _refuse_derived(model: type[BaseModel]) -> None:
             f"{model.__name__}.{name}: what a computed field or a model's serializer makes of personal data would be stored in "
             "clear. Write a plain property"
         )
-
-
-def _marks(metadata: list[Any]) -> list[Personal]:
-    for each in metadata:
-        if each is Personal:
-            raise DeclarationError('Personal stands without its subject; write Personal(subject="customer_id")')
-    return [each for each in metadata if isinstance(each, Personal)]
-
-
-def _parts(annotation: Any) -> Iterator[type[BaseModel] | Personal]:
-    """List the models, and the marks that stand where none may be, within a type."""
-    yield from _within(annotation, set())
-
-
-def _within(annotation: Any, seen: set[Any]) -> Iterator[type[BaseModel] | Personal]:
-    if isinstance(annotation, TypeAliasType) or type(annotation).__name__ == "TypeAliasType":
-        if annotation not in seen:
-            seen.add(annotation)
-            yield from _within(annotation.__value__, seen)
-        return
-    if get_origin(annotation) is Annotated:
-        yield from _marks([*annotation.__metadata__])
-        yield from _within(annotation.__origin__, seen)
-        return
-    if isinstance(annotation, type) and get_origin(annotation) is None:
-        if issubclass(annotation, BaseModel):
-            yield annotation
-        elif annotation not in seen and (
-            is_typeddict(annotation) or hasattr(annotation, "__dataclass_fields__") or _is_tuple(annotation)
-        ):
-            seen.add(annotation)
-            yield from _in_fields(_hints(annotation), seen)
-        return
-    for each in get_args(annotation):
-        yield from _within(each, seen)
-
-
-def _in_fields(hints: Mapping[str, Any], seen: set[Any]) -> Iterator[type[BaseModel] | Personal]:
-    """List what stands in the fields of a dataclass, a ``TypedDict`` or a named tuple, of whose values no field is told apart."""
-    for each in hints.values():
-        for part in _within(each, seen):
-            if isinstance(part, Personal):
-                yield part
-            elif _holds_personal(part, set()):
-                yield Personal("")  # as one that stands where none may be
-
-
-def _hints(annotation: type[Any]) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(annotation, include_extras=True)
-    except (NameError, TypeError):
-        return {}
-
-
-def _is_tuple(annotation: type[Any]) -> bool:
-    return issubclass(annotation, tuple) and hasattr(annotation, "_fields")
-
-
-def _has_set(annotation: Any) -> bool:
-    origin = get_origin(annotation) or annotation
-    return (isinstance(origin, type) and issubclass(origin, set | frozenset)) or any(map(_has_set, get_args(annotation)))

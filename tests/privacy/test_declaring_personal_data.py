@@ -101,6 +101,24 @@ def test_a_mark_that_no_model_has_is_refused() -> None:
             declare({"customer_id": str, "held": kind})
 
 
+def test_what_cannot_be_searched_for_marks_is_refused() -> None:
+    @dataclass
+    class Street:
+        name: Annotated[str | None, Personal(subject="customer_id")]
+
+    @dataclass
+    class Address:
+        street: Street  # a name of this function, which Pydantic finds
+
+    with pytest.raises(DeclarationError, match=r"Address stands in an event.*cannot be seen.*'Street' is not defined"):
+
+        class Moved(DomainEvent):
+            __event_type__ = "declaring_personal_data.Moved"
+
+            customer_id: str
+            address: Address
+
+
 def test_what_is_written_beside_the_fields_is_refused() -> None:
     class Derived(BaseModel):
         person: int
