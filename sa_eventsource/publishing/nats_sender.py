@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -97,6 +99,14 @@ class NatsSender(Sender):
         if isinstance(error, MaxPayloadError | BadRequestError | BadSubjectError | BadHeaderError):
             return Refused(described(error))
         return super().judge(error)
+
+    async def close(self) -> None:
+        """Close the connection. The next message opens another one."""
+        client, self.broker._connection = self.broker._connection, None  # noqa: SLF001 - stop() would drain it, which takes an answer
+        if client is not None:
+            with suppress(Exception):
+                await asyncio.wait_for(client.close(), self.timeout)
+        await super().close()
 
     @staticmethod
     async def _is_there(asked: Coroutine[Any, Any, object]) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from aio_pika import RobustConnection
 from aiormq.exceptions import (
     AMQPConnectionError,
     ChannelPreconditionFailed,
@@ -42,7 +43,22 @@ _ILL_FORMED = (ConnectionFrameError, ConnectionSyntaxError, ConnectionUnexpected
 class RabbitMQSender(Sender):
     """Sends on a channel of its own, past FastStream's ``publish()``, which costs a third of the rate."""
 
-    _opened: Any = None
+    def __init__(self, broker: Any, channel: str | None, timeout: float) -> None:
+        """Choose the broker. As for every sender."""
+        super().__init__(broker, channel, timeout)
+        self._opened: Any = None
+        self._connections: list[RobustConnection] = []
+
+    async def connect(self) -> Any:
+        """Connect the broker; what a failure leaves of it is closed."""
+        self.broker._connection_kwargs["connection_class"] = self._new_connection  # noqa: SLF001 - FastStream has no option for it
+        return await super().connect()
+
+    def _new_connection(self, *args: Any, **kwargs: Any) -> RobustConnection:
+        """Make a connection, which goes on trying by itself, also where nobody waits for it any longer, until it is closed."""
+        connection = RobustConnection(*args, **kwargs)
+        self._connections.append(connection)
+        return connection
 
     async def send_through(self, connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Send messages together."""
@@ -116,6 +132,10 @@ class RabbitMQSender(Sender):
         return super().judge(error)
 
     async def close(self) -> None:
-        """Close the connection. The next message opens another one."""
+        """Close the connection, as far as the broker answers. The next message opens another one."""
         self._opened = None
+        connections, self._connections = self._connections, []
+        closing = asyncio.gather(*(each.close() for each in connections), return_exceptions=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(closing, self.timeout)
         await super().close()

@@ -53,7 +53,7 @@ class Sender(ABC):
             if not _is_in_memory(self.broker):
                 await asyncio.wait_for(self.check(await self.connect()), self.timeout)
         except Exception as error:  # noqa: BLE001 - nothing was sent yet
-            return Delayed(described(error))
+            return self._delayed(error)
         (outcome,) = await self._send_together([message])
         return outcome
 
@@ -61,9 +61,20 @@ class Sender(ABC):
         try:
             if _is_in_memory(self.broker):
                 return await self.outcomes(self.publish, messages, judge=_is_of_the_process)
-            return await self.send_through(await self.connect(), messages)
+            outcomes = await self.send_through(await self.connect(), messages)
         except Exception as error:  # noqa: BLE001 - none of a client's errors says that a message is to blame, but for those it knows
-            return [Delayed(described(error))] * len(messages)
+            return [self._delayed(error)] * len(messages)
+        if all(outcome == self._no_answer for outcome in outcomes):
+            await self.close()  # it may lead nowhere, which the client finds out minutes later
+        return outcomes
+
+    @property
+    def _no_answer(self) -> Delayed:
+        return Delayed(f"no answer within {self.timeout:g} s")
+
+    def _delayed(self, error: BaseException) -> Delayed:
+        is_silence = isinstance(error, TimeoutError) and error.errno is None  # else the operating system has something to say
+        return self._no_answer if is_silence else Delayed(described(error))
 
     async def connect(self) -> Any:
         """Connect the broker; what a failure leaves of it is closed."""
@@ -98,7 +109,7 @@ class Sender(ABC):
                 until = time.monotonic() + self.timeout  # it is slow, but it answers
         for task in late:
             task.cancel()
-        why = lost() or Delayed(f"no answer within {self.timeout:g} s")
+        why = lost() or self._no_answer
         return [why if task in late else _outcome(task, lost, judge or self.judge) for task in tasks]
 
     @abstractmethod
@@ -120,7 +131,7 @@ class Sender(ABC):
     def judge(self, error: BaseException) -> Outcome:
         """Tell whether an error says that a message will never be taken."""
         is_for_good = isinstance(error, _NOT_WRITTEN) and not isinstance(error, _NOT_READ)
-        return Refused(described(error)) if is_for_good else Delayed(described(error))
+        return Refused(described(error)) if is_for_good else self._delayed(error)
 
     async def close(self) -> None:
         """Close the connection, as far as the broker answers. The next message opens another one."""

@@ -11,7 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-PORTS = {"rabbitmq": 5672, "nats": 4222, "redis": 6379}
+PORTS = {
+    name: int(os.environ.get(f"PUBLISHING_TESTS_{name.upper()}", port))
+    for name, port in {"rabbitmq": 5672, "nats": 4222, "redis": 6379}.items()
+}
+"""Processes that a test starts may be given others."""
 HOST = "127.0.0.1"
 
 
@@ -26,13 +30,19 @@ def needs(broker: str) -> None:
 
 
 class Proxy:
-    """A port that leads to a broker, until it is cut: then every connection is reset, and new ones are closed at once."""
+    """A port that leads to a broker.
+
+    Until it is cut: then every connection is reset, and new ones are closed at once. Or until it holds what comes: then connections
+    stay open, and new ones are taken, and nothing goes through, or nothing of what the broker answers.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._is_cut = False
+        self._goes = {way: threading.Event() for way in ("there", "back")}
+        self.let_go()
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -49,9 +59,20 @@ class Proxy:
         """Lead to the broker again."""
         self._is_cut = False
 
+    def hold(self, *, answers_only: bool = False) -> None:
+        """Keep what comes, until :meth:`let_go`."""
+        for way in ("back",) if answers_only else ("there", "back"):
+            self._goes[way].clear()
+
+    def let_go(self) -> None:
+        """Forward what was kept, and all that comes."""
+        for way in self._goes.values():
+            way.set()
+
     def close(self) -> None:
         """End."""
         self.cut()
+        self.let_go()
         _close(self._listener)
 
     def _accept(self) -> None:
@@ -66,12 +87,14 @@ class Proxy:
                     continue
                 server = socket.create_connection((HOST, self._target))
                 self._open |= {client, server}
-            for one, other in ((client, server), (server, client)):
-                threading.Thread(target=self._forward, args=(one, other), daemon=True).start()
+            for one, other, way in ((client, server, "there"), (server, client, "back")):
+                threading.Thread(target=self._forward, args=(one, other, self._goes[way]), daemon=True).start()
 
-    def _forward(self, one: socket.socket, other: socket.socket) -> None:
+    @staticmethod
+    def _forward(one: socket.socket, other: socket.socket, goes: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(65536):
+                goes.wait()
                 other.sendall(data)
         _close(one)
         _close(other)

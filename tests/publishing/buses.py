@@ -31,6 +31,9 @@ RUN = os.environ.setdefault("PUBLISHING_TESTS_RUN", f"t{uuid4().hex[:8]}")
 BATCH = 50
 """How many messages are in flight."""
 
+TIMEOUT = float(os.environ.get("PUBLISHING_TESTS_TIMEOUT", "5"))
+"""For how many seconds a publisher waits for an answer; processes that a test starts may wait less."""
+
 
 class Bus(ABC):
     """A broker, in which a place for ``Sold`` is made, and none for ``Closed``.
@@ -85,7 +88,7 @@ class RabbitMQ(Bus):
         channel=exchange,
         base=Base,
         batch_size=BATCH,
-        timeout=5.0,
+        timeout=TIMEOUT,
     )
     channel: AbstractChannel
     queue: AbstractQueue
@@ -135,7 +138,7 @@ class Nats(Bus):
         subject=lambda recorded: f"{RUN}.{recorded.event_type}",
         base=Base,
         batch_size=BATCH,
-        timeout=5.0,
+        timeout=TIMEOUT,
     )
     context: JetStreamContext
 
@@ -188,7 +191,7 @@ class Redis(Bus):
         channel=stream,
         base=Base,
         batch_size=BATCH,
-        timeout=5.0,
+        timeout=TIMEOUT,
     )
     client: redis.asyncio.Redis
 
