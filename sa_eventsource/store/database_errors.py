@@ -58,7 +58,7 @@ _BY_SQLSTATE = {
     READ_ONLY: _LATER,  # a standby, or a primary that is about to hand over
     "25P02": _VALUES,  # a handler went on after an error of the database
     IDLE_FOR_TOO_LONG: _VALUES,  # a handler kept the transaction idle, or the process was frozen
-    "26000": _END,  # the driver's prepared statement is another connection's: see _ADVICE
+    "26000": _END,  # the driver's prepared statement is another connection's
     LASTED_TOO_LONG: _VALUES,  # transaction_timeout
     "27": _VALUES,
     "28": _END,  # who we are is not accepted
@@ -111,8 +111,6 @@ _WITHOUT_PREPARED_STATEMENTS = (
 )
 _ADVICE = {
     IDLE_FOR_TOO_LONG: "the transaction stood idle for too long; a worker's limits are Pace(longest_idle, longest_call)",
-    "26000": _WITHOUT_PREPARED_STATEMENTS,
-    "42P05": _WITHOUT_PREPARED_STATEMENTS,
 }
 """What to do about it, where the database's words do not lead there."""
 
@@ -129,8 +127,18 @@ def meaning_of(error: BaseException) -> Meaning | None:
     code = code_of(error)
     if code is None:
         return _by_class(error)
+    if code in _UNPREPARED and not _loses_prepared_statements(error):
+        return Meaning.WRONG_STATEMENT  # EXECUTE, DEALLOCATE or PREPARE of the application's own
     table, name = (_BY_SQLITE_NAME, _sqlite_family(code)) if code.startswith("SQLITE") else (_BY_SQLSTATE, code[:2])
     return table.get(code, table.get(name, Meaning.WRONG_STATEMENT))
+
+
+def may_be_of_one_statement(error: BaseException) -> bool:
+    """Check whether an error that looks like everybody's may be that of one statement, as of a trigger: another question tells.
+
+    A pooler that loses the driver's prepared statements loses them of all, though not at each question.
+    """
+    return meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) and not _loses_prepared_statements(error)
 
 
 def is_cut_off(error: BaseException) -> bool:
@@ -142,9 +150,10 @@ def passes(error: BaseException) -> bool:
     """Check whether what hinders a question of the library's own passes by itself, so that whoever asks it is to wait.
 
     A statement that is cut off is the fault of nobody then: it stood behind a lock, or the server was busy. That of a handler may
-    have been too slow by itself.
+    have been too slow by itself. And an ``OSError`` is that of whoever opens connections: ``creator`` of the engine, a hook that
+    fetches a token for each, or a driver that passes on what the network raises.
     """
-    return meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.TRY_LATER) or is_cut_off(error)
+    return meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.TRY_LATER) or is_cut_off(error) or isinstance(error, OSError)
 
 
 def code_of(error: BaseException) -> str | None:
@@ -174,6 +183,8 @@ def is_taken_by_another_row(error: BaseException) -> bool:
 
 def advice_on(error: BaseException) -> str | None:
     """Say what to do about an error of the database, where its own words do not lead there."""
+    if _loses_prepared_statements(error):
+        return _WITHOUT_PREPARED_STATEMENTS
     return _ADVICE.get(code_of(error) or "")
 
 
@@ -199,6 +210,14 @@ def message_of(error: BaseException) -> str:
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
 
 
+def _loses_prepared_statements(error: BaseException) -> bool:
+    """Check whether the prepared statement that is not there, or twice, is one that the driver has named."""
+    original = getattr(error, "orig", None)
+    return code_of(error) in _UNPREPARED and original is not None and _NAME_OF_DRIVER.search(text_of(original)) is not None
+
+
+_UNPREPARED = frozenset({"26000", "42P05"})
+_NAME_OF_DRIVER = re.compile(r"\b(_pg3_|__asyncpg_)")
 _LONGEST_LINE = 4_000
 _POINTER = re.compile(r"\n[^\n]*\n\s*\^\s*$", re.MULTILINE)
 """The line of the statement and the line with a caret below it, with which libpq ends some messages."""

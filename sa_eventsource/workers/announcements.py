@@ -99,7 +99,7 @@ class Announcer:
             try:
                 with self._engine.connect() as connection:
                     connection.execute(text(f"NOTIFY {CHANNEL}"))
-            except (DBAPIError, PoolTimeoutError) as error:
+            except (DBAPIError, PoolTimeoutError, OSError) as error:  # the last one from what opens connections
                 log.warning("a commit could not be announced: %s", error)
                 time.sleep(0 if self._stopping else _AFTER_FAILURE)
             time.sleep(_BETWEEN_TWO)
@@ -161,7 +161,7 @@ class Listener:
         while not self._stopping:
             try:
                 self._listen()
-            except (DBAPIError, PoolTimeoutError, self._engine.dialect.loaded_dbapi.Error) as error:
+            except (DBAPIError, PoolTimeoutError, OSError, self._engine.dialect.loaded_dbapi.Error) as error:
                 log.warning("announcements cannot be heard, asking instead: %s", error)
             else:
                 return

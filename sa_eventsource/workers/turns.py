@@ -16,7 +16,7 @@ from sa_eventsource.application_errors import loggable
 from sa_eventsource.consumers import Subscription
 from sa_eventsource.exceptions import DeclarationError, MovedLogError, ReadModelChangedError
 from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, ends_all, record_failure, record_wait
-from sa_eventsource.store import Meaning, is_cut_off, meaning_of, message_of
+from sa_eventsource.store import is_cut_off, may_be_of_one_statement, message_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -120,7 +120,7 @@ class Turns:
             self._say_once("does not follow", str(error), logging.ERROR)
             return Step("stopped")
         except (DBAPIError, PoolTimeoutError) as error:
-            if meaning_of(error) is not Meaning.SERVER_AWAY or not self._answers(session):
+            if not may_be_of_one_statement(error) or not self._answers(session):
                 raise
             return Step("waiting", error=error)
 

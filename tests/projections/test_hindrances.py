@@ -182,7 +182,27 @@ def test_a_locked_table_keeps_its_model_waiting_and_nobody_else(pg_notes: Engine
 
 
 @pytest.mark.parametrize(
-    "state", slow_after(2, ["40001", "53100", "0A000", "25006", "54000", "55006", "57014", "58030", "XX000", "P0001"])
+    "state",
+    slow_after(
+        2,
+        [
+            "26000",
+            "40001",
+            "28000",
+            "3D000",
+            "42P05",
+            "53100",
+            "57P04",
+            "0A000",
+            "25006",
+            "54000",
+            "55006",
+            "57014",
+            "58030",
+            "XX000",
+            "P0001",
+        ],
+    ),
 )
 def test_whatever_a_models_table_raises_for_a_while(pg_notes: Engine, state: str) -> None:
     execute(

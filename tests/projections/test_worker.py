@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
@@ -205,6 +205,35 @@ def test_lost_connections_are_waited_out(postgres_bank: Engine, caplog: pytest.L
         wait_until(lambda: "cannot be worked with" in caplog.text or " waits: " in caplog.text)
         wait_until(lambda: _works(lambda: deposit(postgres_bank, "a", 2)))
         wait_until(lambda: totals(postgres_bank, Balance) == {"a": 3})
+
+
+def test_what_opens_connections_may_be_away_too(postgres_bank: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """As a service that gives a token for each: what it raises is none of the driver's errors."""
+    is_away = threading.Event()
+    refused: list[str] = []
+    engine = create_engine(postgres_bank.url, poolclass=NullPool)
+
+    @event.listens_for(engine, "do_connect")
+    def fetch_token(*_: Any) -> None:
+        if is_away.is_set():
+            refused.append(threading.current_thread().name)
+            raise ConnectionRefusedError("no tokens today")
+
+    with Announcer(engine), Worker(engine, Base, only=["balance"], pace=Pace(longest_outage=0.1), listen=True) as worker:
+        deposit(postgres_bank, "a", 1)
+        wait_until(lambda: totals(postgres_bank, Balance) == {"a": 1})
+        is_away.set()
+        with postgres_bank.connect() as killer:
+            killer.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"))
+        deposit(postgres_bank, "a", 2)
+        announcing = {"sa_eventsource worker", "sa_eventsource listener", "sa_eventsource announcer"}
+        wait_until(lambda: announcing <= set(refused))
+        is_away.clear()
+        wait_until(lambda: totals(postgres_bank, Balance) == {"a": 3})
+        assert announcing <= {thread.name for thread in threading.enumerate()}
+        assert worker.error is None
+    engine.dispose()
+    assert "no tokens today" in caplog.text
 
 
 def _works(action: Callable[[], Any]) -> bool:

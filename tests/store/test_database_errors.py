@@ -19,6 +19,7 @@ from sa_eventsource.store import (
     is_refusal,
     is_schema_mismatch,
     is_taken_by_another_row,
+    may_be_of_one_statement,
     meaning_of,
     message_of,
 )
@@ -54,11 +55,11 @@ MEANINGS = {
     "57014": VALUES,
     "P0001": VALUES,
     "0A000": STATEMENT,
-    "26000": END,
+    "26000": STATEMENT,
     "42501": STATEMENT,
     "42703": STATEMENT,
     "42P01": STATEMENT,
-    "42P05": END,
+    "42P05": STATEMENT,
     "XX000": STATEMENT,
     "ZZ999": STATEMENT,
     "28P01": END,
@@ -115,6 +116,18 @@ def test_what_really_happens_on_postgresql(postgres_engine: Engine, statements: 
     assert is_schema_mismatch(error) == (meaning is STATEMENT)
     assert "\n" not in message_of(error)
     assert not message_of(error).endswith("^")
+
+
+@pytest.mark.parametrize("lost", ["EXECUTE _pg3_0", "PREPARE _pg3_0 AS SELECT 1"])
+def test_a_prepared_statement_of_the_driver_s_is_everybody_s_matter(postgres_engine: Engine, lost: str) -> None:
+    first = "PREPARE _pg3_0 AS SELECT 1" if lost.startswith("PREPARE") else "SELECT 1"
+    error = of_statement(postgres_engine, first, lost)
+    assert meaning_of(error) is END
+    assert not may_be_of_one_statement(error)
+    assert "prepare_threshold" in message_of(error)
+    of_application = of_statement(postgres_engine, first.replace("_pg3_0", "mine"), lost.replace("_pg3_0", "mine"))
+    assert (code_of(of_application), meaning_of(of_application)) == (code_of(error), STATEMENT)
+    assert "prepare_threshold" not in message_of(of_application)
 
 
 def test_a_lock_that_is_not_free_in_time_is_tried_later(postgres_engine: Engine) -> None:
