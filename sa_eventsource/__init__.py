@@ -85,11 +85,21 @@ from sa_eventsource.exceptions import (
 )
 from sa_eventsource.integrity import (
     EnvironmentSigningKey,
+    ExtensionProof,
     FileSigningKey,
     Head,
+    InclusionProof,
     ServiceSigningKey,
     async_grow_tree,
+    async_newest_head,
+    async_prove,
+    async_prove_extension,
     grow_tree,
+    newest_head,
+    prove,
+    prove_extension,
+    public_keys,
+    written_public_keys,
 )
 from sa_eventsource.mapping import EventRecord, EventSourceOptions, Roles, event_record
 from sa_eventsource.privacy import (
@@ -121,7 +131,7 @@ from sa_eventsource.roles import RoleFault, create_roles, role_faults
 from sa_eventsource.session import commit_token, lock_aggregate
 from sa_eventsource.store import AsyncEventQuery, EventQuery
 from sa_eventsource.transfer import ImportedLog, export_events, import_events
-from sa_eventsource.verification import Finding, Verification, verify
+from sa_eventsource.verification import Finding, ProofOptions, Verification, verify
 from sa_eventsource.wiring import wire as _wire
 from sa_eventsource.workers import Announcer, AsyncWorker, Pace, Worker
 
@@ -180,6 +190,7 @@ __all__ = [
     "EventStore",
     "Evolved",
     "ExpectedVersion",
+    "ExtensionProof",
     "FileKeys",
     "FileSigningKey",
     "Finding",
@@ -192,6 +203,7 @@ __all__ = [
     "ImportedLog",
     "InactiveTransactionError",
     "Inbox",
+    "InclusionProof",
     "JoinedTransactionError",
     "LogExportError",
     "LogImportError",
@@ -209,6 +221,7 @@ __all__ = [
     "ProblemDetails",
     "ProcessManager",
     "ProofError",
+    "ProofOptions",
     "Publisher",
     "ReadModel",
     "ReadModelChangedError",
@@ -248,7 +261,10 @@ __all__ = [
     "applies",
     "async_forget",
     "async_grow_tree",
+    "async_newest_head",
     "async_personal_data",
+    "async_prove",
+    "async_prove_extension",
     "async_schedule",
     "async_wait_for",
     "command_handler",
@@ -267,8 +283,12 @@ __all__ = [
     "load_for_update",
     "lock_aggregate",
     "map_from_event",
+    "newest_head",
     "personal_data",
     "problem_details",
+    "prove",
+    "prove_extension",
+    "public_keys",
     "reacts",
     "role_faults",
     "rotate_master_key",
@@ -279,4 +299,5 @@ __all__ = [
     "verify",
     "wait_for",
     "waiting_for",
+    "written_public_keys",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
@@ -12,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.output import Output
+from sa_eventsource.cli.proof_commands import PublicKeyOption, read_heads, read_public_keys
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.counting import counted
-from sa_eventsource.verification import Verification, verify
+from sa_eventsource.verification import ProofOptions, Verification, verify
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -41,12 +43,24 @@ def verify_log(  # noqa: PLR0913 - one for each option
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", show_default=False, help="Compare only this read model; may be repeated.")
     ] = None,
+    proofs: Annotated[bool, typer.Option("--proofs", help="Compare the log with its Merkle tree too.")] = False,
+    head: Annotated[
+        list[Path] | None,
+        typer.Option("--head", metavar="FILE", show_default=False, help="A head that was kept elsewhere; may be repeated."),
+    ] = None,
+    public_key: PublicKeyOption = None,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="The log was exported and imported since the heads were made: positions are others.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check the log, the checkpoints, the snapshots and the read models against each other.
 
     Nothing is changed or locked. The exit status is 1 if something is wrong; warnings do not count.
     """
+    if not proofs and (head or public_key is not None or moved):
+        raise UsageError("--head, --public-key and --moved are about proofs; pass --proofs")
+    options = ProofOptions(heads=read_heads(head or ()), public_keys=read_public_keys(public_key), is_moved=moved)
     with open_target(base, url) as target:
         unknown = sorted(set(only or ()) - set(target.tables.read_models))
         if unknown:
@@ -54,7 +68,13 @@ def verify_log(  # noqa: PLR0913 - one for each option
             raise UsageError(f"there is no read model {unknown[0]!r}; there are: {known}")
         with _Bars() as bars:
             found = verify(
-                target.engine, target.base, sample=None if compare_all else sample, seed=seed, only=only, progress=bars.show
+                target.engine,
+                target.base,
+                sample=None if compare_all else sample,
+                seed=seed,
+                only=only,
+                proofs=options if proofs else False,
+                progress=bars.show,
             )
     output = Output()
     if as_json:
@@ -72,6 +92,8 @@ def _print(output: Output, found: Verification) -> None:
         output.styled((f"{name}: {counted(rows, 'row')} compared", ""))
     for name, reason in found.not_compared.items():
         output.styled((f"{name}: not compared: {reason}", "yellow"))
+    if found.covered is not None and found.uncovered is not None:
+        output.styled((f"in the Merkle tree: {counted(found.covered, 'event')}; not yet: {counted(found.uncovered, 'event')}", ""))
     output.styled((f"{counted(found.snapshots, 'snapshot')} compared; the sample's seed is {found.seed}", ""))
     wrong = sum(not each.is_warning for each in found.findings)
     output.styled(

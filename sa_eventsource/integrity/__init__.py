@@ -1,5 +1,17 @@
 """Proofs: a Merkle tree over the log, whose heads show that no event was altered, removed or slipped in."""
 
+from sa_eventsource.integrity.event_proofs import (
+    ExtensionProof,
+    InclusionProof,
+    async_newest_head,
+    async_prove,
+    async_prove_extension,
+    newest_head,
+    prove,
+    prove_extension,
+)
+from sa_eventsource.integrity.proofs_of_base import ProofsOfBase, proofs_on
+from sa_eventsource.integrity.rewritten_events import BeforeRewriting, before_rewriting
 from sa_eventsource.integrity.signing_keys import (
     EnvironmentSigningKey,
     FileSigningKey,
@@ -7,16 +19,31 @@ from sa_eventsource.integrity.signing_keys import (
     public_keys,
     written_public_keys,
 )
+from sa_eventsource.integrity.tree_comparison import Discrepancy, TreeComparison
 from sa_eventsource.integrity.tree_growth import async_grow_tree, grow_tree
 from sa_eventsource.integrity.tree_heads import Head
 
 __all__ = [
+    "BeforeRewriting",
+    "Discrepancy",
     "EnvironmentSigningKey",
+    "ExtensionProof",
     "FileSigningKey",
     "Head",
+    "InclusionProof",
+    "ProofsOfBase",
     "ServiceSigningKey",
+    "TreeComparison",
     "async_grow_tree",
+    "async_newest_head",
+    "async_prove",
+    "async_prove_extension",
+    "before_rewriting",
     "grow_tree",
+    "newest_head",
+    "proofs_on",
+    "prove",
+    "prove_extension",
     "public_keys",
     "written_public_keys",
 ]

@@ -23,6 +23,7 @@ Check: TypeAlias = Literal[
     "parked events",
     "snapshots",
     "read models",
+    "proofs",
 ]
 
 Progress: TypeAlias = "Callable[[str, int, int | None], None]"
@@ -63,6 +64,8 @@ class Verification:
         rows: How many rows of each read model were compared with the fold of the log, by the model's name.
         not_compared: The read models whose rows were not compared, each with the reason.
         seed: What the sample was drawn with.
+        covered: How many events were found that are in the Merkle tree; None where the log was not compared with it.
+        uncovered: How many are not in it yet; likewise.
     """
 
     findings: tuple[Finding, ...]
@@ -70,6 +73,8 @@ class Verification:
     rows: dict[str, int] = field(default_factory=dict)
     not_compared: dict[str, str] = field(default_factory=dict)
     seed: int = 0
+    covered: int | None = None
+    uncovered: int | None = None
 
     @property
     def is_sound(self) -> bool:

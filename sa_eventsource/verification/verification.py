@@ -18,6 +18,7 @@ from sa_eventsource.verification import (
 )
 from sa_eventsource.verification.findings import Finding, Verification, first_of
 from sa_eventsource.verification.one_state import one_state
+from sa_eventsource.verification.proof_checks import ProofCheck, ProofOptions
 from sa_eventsource.verification.rows import RowCheck, reason_not_to_compare
 from sa_eventsource.verification.sample import Sample
 
@@ -52,6 +53,7 @@ def verify(  # noqa: PLR0913 - by keyword
     sample: int | None = None,
     seed: int | None = None,
     only: Collection[str] | None = None,
+    proofs: ProofOptions | bool = False,
     progress: Progress | None = None,
 ) -> Verification:
     """Check that the log is whole, and that snapshots, checkpoints and read models are what it makes them.
@@ -75,10 +77,14 @@ def verify(  # noqa: PLR0913 - by keyword
         sample: About how many snapshots and rows of each class to compare with the fold; None for all.
         seed: What to draw the sample with; None for another one each time.
         only: Names of the read models to compare; None for all.
+        proofs: Whether to compare the log with its Merkle tree too, or with which heads that were kept elsewhere.
         progress: Called with what is checked, how many of it are done, and how many there are.
 
     Returns:
         What was found.
+
+    Raises:
+        DeclarationError: The log is to be compared with its tree, and the base has none.
     """
     make = session_maker("verify()", sessions)
     tables = tables_of_base("verify()", base)
@@ -93,6 +99,11 @@ def verify(  # noqa: PLR0913 - by keyword
         with one_state(session, any_bind(tables)) as connection:
             states = snapshot_checks.StateCheck(connection, tables)
             found += first_of(states.findings(drawn, show))
+        proven = None
+        if proofs is not False:
+            proven = ProofCheck(ProofOptions() if proofs is True else proofs)
+            with one_state(session, any_bind(tables)) as connection:
+                found += proven.findings(connection, tables, show)
         rows: dict[str, int] = {}
         not_compared: dict[str, str] = {}
         for name, definition in sorted(tables.read_models.items()):
@@ -107,7 +118,8 @@ def verify(  # noqa: PLR0913 - by keyword
                 check_of_rows = RowCheck(connection, definition)
                 found += first_of(check_of_rows.findings(drawn, show))
                 rows[name] = check_of_rows.compared
-    return Verification(tuple(found), states.compared, rows, not_compared, drawn.seed)
+    covered, uncovered = (None, None) if proven is None else (proven.covered, proven.uncovered)
+    return Verification(tuple(found), states.compared, rows, not_compared, drawn.seed, covered, uncovered)
 
 
 def _show_nothing(_what: str, _done: int, _total: int | None) -> None:

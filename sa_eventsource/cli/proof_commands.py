@@ -1,0 +1,154 @@
+"""``sa-eventsource heads``, ``prove``, ``check-proof`` and ``public-keys``: what shows others that the log is what it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID  # noqa: TC003 - typer reads it
+
+import typer
+from sqlalchemy.orm import Session
+
+from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.output import Output
+from sa_eventsource.cli.target import BaseArgument, UrlOption, import_named, open_target, tables_of
+from sa_eventsource.cli.times import for_people
+from sa_eventsource.exceptions import ProofError
+from sa_eventsource.integrity import (
+    ExtensionProof,
+    Head,
+    InclusionProof,
+    newest_head,
+    proofs_on,
+    prove,
+    prove_extension,
+    public_keys,
+    written_public_keys,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HeadOption = Annotated[
+    Path | None, typer.Option("--head", metavar="FILE", show_default=False, help="A head that was kept elsewhere.")
+]
+PublicKeyOption = Annotated[
+    Path | None,
+    typer.Option("--public-key", metavar="FILE", show_default=False, help="Public keys of those who sign heads, id:key a line."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("heads")(show_head)
+    app.command("prove")(prove_event)
+    app.command("check-proof")(check_proof)
+    app.command("public-keys")(show_public_keys)
+
+
+def read_heads(paths: Iterable[Path]) -> list[Head]:
+    """Read heads from files; of a proof, the one that it leads to."""
+    found = [_read_json(each) for each in paths]
+    return [Head.from_json(each.get("head", each) if isinstance(each, dict) else each) for each in found]
+
+
+def read_head(path: Path | None) -> Head | None:
+    """Read a head from a file; None where none is named."""
+    return None if path is None else read_heads([path])[0]
+
+
+def read_public_keys(path: Path | None) -> dict[str, bytes] | None:
+    """Read public keys from a file; None where none is named."""
+    return None if path is None else public_keys(path.read_text(encoding="utf-8"), f"the file {path}")
+
+
+def show_head(
+    base: BaseArgument,
+    *,
+    url: UrlOption = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="An earlier head: print the proof that leads from it to this one."),
+    ] = None,
+) -> None:
+    """Print the newest head of the log, as JSON: keep it where those who can write to the database cannot.
+
+    With an earlier head, print the proof that leads from it to the newest one.
+    """
+    former = read_head(since)
+    with open_target(base, url) as target, Session(target.engine) as session:
+        if former is not None:
+            found: Head | ExtensionProof | None = prove_extension(session, former, base=target.base)
+        else:
+            found = newest_head(session, base=target.base)
+    if found is None:
+        raise ProofError("the log", "no event is in the tree yet; a worker puts them there")
+    _print_json(found.to_json())
+
+
+def prove_event(
+    base: BaseArgument,
+    event_id: Annotated[UUID, typer.Argument(metavar="EVENT_ID", show_default=False, help="The event.")],
+    *,
+    head: HeadOption = None,
+    url: UrlOption = None,
+) -> None:
+    """Print the proof that an event is in the log, as JSON; it is checked without the database.
+
+    It leads to the newest head, or to one that those have who will check it.
+    """
+    against = read_head(head)
+    with open_target(base, url) as target, Session(target.engine) as session:
+        _print_json(prove(session, event_id, head=against, base=target.base).to_json())
+
+
+def check_proof(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="What prove or heads have printed.")],
+    *,
+    head: HeadOption = None,
+    public_key: PublicKeyOption = None,
+) -> None:
+    """Check a proof, without the database; print the event that it proves, or the head that follows from the earlier one.
+
+    The exit status is 1 if it does not hold. Without a head that was kept elsewhere, and without a public key, it says only that
+    event and head belong together.
+    """
+    found, trusted, keys = _read_json(file), read_head(head), read_public_keys(public_key)
+    kind = found.get("format") if isinstance(found, dict) else None
+    if kind == InclusionProof.FORMAT:
+        proof = InclusionProof.from_json(found)
+        _print_json(proof.check(trusted, keys))
+        shown = proof.head
+    elif kind == ExtensionProof.FORMAT:
+        shown = ExtensionProof.from_json(found).check(trusted, keys)
+        _print_json(shown.to_json())
+    else:
+        shown = Head.from_json(found)
+        if keys is None:
+            raise UsageError(f"{file} is a head: check its signature with --public-key, or a proof against it with --head")
+        shown.check_signature(keys)
+        _print_json(shown.to_json())
+    by = f", signed with the key {shown.key_id!r}" if keys is not None else ""
+    trust = "" if trusted is not None or keys is not None else "; who made that head is not known: pass --head or --public-key"
+    typer.echo(f"it holds, for {shown.name} of {for_people(shown.made_at)}{by}{trust}", err=True)
+
+
+def show_public_keys(base: BaseArgument) -> None:
+    """Print the public keys that belong to the base's signing keys, for those who check heads; no database is needed."""
+    found = import_named(base, "a declarative base")
+    key: Any = proofs_on(tables_of(found, base)).signing_key
+    if key is None or not hasattr(key, "public_keys"):
+        raise UsageError("the base has no signing key of which the public one is known here")
+    Output().line(written_public_keys(key.public_keys()).rstrip("\n"))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ProofError(f"the file {path}", f"it is no JSON: {error}") from error
+
+
+def _print_json(found: Any) -> None:
+    Output().line(json.dumps(found, indent=2, ensure_ascii=False))
