@@ -99,6 +99,9 @@ from sa_eventsource.integrity import (
     prove,
     prove_extension,
     public_keys,
+    timestamp_request,
+    timestamped_at,
+    with_timestamp,
     written_public_keys,
 )
 from sa_eventsource.mapping import EventRecord, EventSourceOptions, Roles, event_record
@@ -295,9 +298,12 @@ __all__ = [
     "rotate_subject_key",
     "schedule",
     "subscribe",
+    "timestamp_request",
+    "timestamped_at",
     "upcast",
     "verify",
     "wait_for",
     "waiting_for",
+    "with_timestamp",
     "written_public_keys",
 ]

@@ -24,6 +24,7 @@ _MODULES = {
     "redis": {"cloudevents", "faststream", "redis"},
     "retry": {"tenacity"},
     "telemetry": {"opentelemetry"},
+    "timestamps": {"cryptography", "rfc3161_client"},
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003 - typer reads it
@@ -24,11 +26,17 @@ from sa_eventsource.integrity import (
     prove,
     prove_extension,
     public_keys,
+    timestamp_request,
+    timestamped_at,
+    with_timestamp,
     written_public_keys,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_PATIENCE = 30.0
+"""Seconds for an authority to answer."""
 
 HeadOption = Annotated[
     Path | None, typer.Option("--head", metavar="FILE", show_default=False, help="A head that was kept elsewhere.")
@@ -71,6 +79,10 @@ def show_head(
         Path | None,
         typer.Option(metavar="FILE", show_default=False, help="An earlier head: print the proof that leads from it to this one."),
     ] = None,
+    time_stamp: Annotated[
+        str | None,
+        typer.Option(metavar="URL", show_default=False, help="Have a time-stamping authority (RFC 3161) stamp the head."),
+    ] = None,
 ) -> None:
     """Print the newest head of the log, as JSON: keep it where those who can write to the database cannot.
 
@@ -84,6 +96,10 @@ def show_head(
             found = newest_head(session, base=target.base)
     if found is None:
         raise ProofError("the log", "no event is in the tree yet; a worker puts them there")
+    if time_stamp is not None:
+        head = found.head if isinstance(found, ExtensionProof) else found
+        stamped = with_timestamp(head, _asked(time_stamp, timestamp_request(head)))
+        found = replace(found, head=stamped) if isinstance(found, ExtensionProof) else stamped
     _print_json(found.to_json())
 
 
@@ -108,6 +124,10 @@ def check_proof(
     *,
     head: HeadOption = None,
     public_key: PublicKeyOption = None,
+    time_stamp_root: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="Root certificates, in PEM, of who time-stamped the head."),
+    ] = None,
 ) -> None:
     """Check a proof, without the database; print the event that it proves, or the head that follows from the earlier one.
 
@@ -118,20 +138,23 @@ def check_proof(
     kind = found.get("format") if isinstance(found, dict) else None
     if kind == InclusionProof.FORMAT:
         proof = InclusionProof.from_json(found)
-        _print_json(proof.check(trusted, keys))
-        shown = proof.head
+        proven: Any = proof.check(trusted, keys)
+        shown = trusted or proof.head
     elif kind == ExtensionProof.FORMAT:
         shown = ExtensionProof.from_json(found).check(trusted, keys)
-        _print_json(shown.to_json())
+        proven = shown.to_json()
     else:
         shown = Head.from_json(found)
-        if keys is None:
+        if keys is None and time_stamp_root is None:
             raise UsageError(f"{file} is a head: check its signature with --public-key, or a proof against it with --head")
-        shown.check_signature(keys)
-        _print_json(shown.to_json())
+        if keys is not None:
+            shown.check_signature(keys)
+        proven = found
+    stamped = "" if time_stamp_root is None else f"; stamped {for_people(timestamped_at(shown, time_stamp_root.read_bytes()))}"
     by = f", signed with the key {shown.key_id!r}" if keys is not None else ""
     trust = "" if trusted is not None or keys is not None else "; who made that head is not known: pass --head or --public-key"
-    typer.echo(f"it holds, for {shown.name} of {for_people(shown.made_at)}{by}{trust}", err=True)
+    _print_json(proven)
+    typer.echo(f"it holds, for {shown.name} of {for_people(shown.made_at)}{by}{stamped}{trust}", err=True)
 
 
 def show_public_keys(base: BaseArgument) -> None:
@@ -141,6 +164,16 @@ def show_public_keys(base: BaseArgument) -> None:
     if key is None or not hasattr(key, "public_keys"):
         raise UsageError("the base has no signing key of which the public one is known here")
     Output().line(written_public_keys(key.public_keys()).rstrip("\n"))
+
+
+def _asked(url: str, request: bytes) -> bytes:
+    """Send a request to a time-stamping authority."""
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url!r} is no URL of a time-stamping authority; it begins with https:// or http://")
+    query = urllib.request.Request(url, request, {"Content-Type": "application/timestamp-query"})  # noqa: S310 - checked above
+    with urllib.request.urlopen(query, timeout=_PATIENCE) as response:  # noqa: S310 - likewise
+        answer: bytes = response.read()
+    return answer
 
 
 def _read_json(path: Path) -> Any:

@@ -19,6 +19,7 @@ from sa_eventsource.integrity.signing_keys import (
     public_keys,
     written_public_keys,
 )
+from sa_eventsource.integrity.timestamps import timestamp_request, timestamped_at, with_timestamp
 from sa_eventsource.integrity.tree_comparison import Discrepancy, TreeComparison
 from sa_eventsource.integrity.tree_growth import async_grow_tree, grow_tree
 from sa_eventsource.integrity.tree_heads import Head
@@ -45,5 +46,8 @@ __all__ = [
     "prove",
     "prove_extension",
     "public_keys",
+    "timestamp_request",
+    "timestamped_at",
+    "with_timestamp",
     "written_public_keys",
 ]

@@ -52,8 +52,8 @@ class AsyncWorker:
         Args:
             sessions: What makes sessions, such as ``async_sessionmaker(engine)``.
             base: The declarative base.
-            only: Names of read models and subscriptions, ``"commands"`` for scheduled commands, ``"pruning"`` for old rows; None
-                for all.
+            only: Names of read models and subscriptions, ``"commands"`` for scheduled commands, ``"pruning"`` for old rows,
+                ``"proofs"`` for the Merkle tree; None for all.
             pace: How often to ask for news; None for every 2 milliseconds on a busy log up to 0.3 seconds on a quiet one.
             retries: How often an event is tried; None for five times within some 17 seconds.
 

@@ -66,8 +66,8 @@ class Worker:
         Args:
             sessions: An engine, or what makes sessions where these need more than that.
             base: The declarative base.
-            only: Names of read models and subscriptions, ``"commands"`` for scheduled commands, ``"pruning"`` for old rows; None
-                for all.
+            only: Names of read models and subscriptions, ``"commands"`` for scheduled commands, ``"pruning"`` for old rows,
+                ``"proofs"`` for the Merkle tree; None for all.
             pace: How often to ask for news; None for every 2 milliseconds on a busy log up to 0.3 seconds on a quiet one.
             retries: How often an event is tried; None for five times within some 17 seconds.
             listen: Whether to hear of commits from an :class:`~sa_eventsource.Announcer` in the processes that write,
