@@ -92,6 +92,8 @@ def helper(value):
 def deeper(value):
     return value * FACTOR
 
+def in_a_lambda(value): return value * 11
+
 def by_module(name):
     return getattr(inner_rules, "inner_" + name)()
 
@@ -276,6 +278,8 @@ class Account(Common, Base):
         self.n += Registered.counted() + Grade(event.n).value
         self.n += next(rate for prefix, rate in PREFIXES.items() if event.note.startswith(prefix))
         for each in (lambda: deeper(1), ): self.n += each()
+        self.n += (lambda: in_a_lambda(1))() + sum(self._in_a_generator(each) for each in (1, 2))
+        self.n += (lambda: getattr(self, "_by_text_in_a_lambda"))()()
         with managed(1): self.n += 1
         if PATTERN.match(event.note): self.n += 1
     _added = applies(Added)(_added)
@@ -295,6 +299,8 @@ class Account(Common, Base):
     @property
     def _read(self): return self.n + 4
     def _on_opening(self): self.n += 5
+    def _in_a_generator(self, value): return value * 12
+    def _by_text_in_a_lambda(self): return 13
     def __init__(self, **values):
         super().__init__(**values)
         self.note = "new"
@@ -430,6 +436,9 @@ CHANGES: dict[str, tuple[str, str]] = {
         "    return value + 2\n\n@functools.singledispatch",
     ),
     "dispatched function": ("def _(value: int): return 1", "def _(value: int): return 2"),
+    "function that a lambda calls": ("return value * 11", "return value * 14"),
+    "method that a generator calls": ("return value * 12", "return value * 15"),
+    "method that a lambda finds by a text": ("return 13", "return 16"),
     "context manager": ("    yield value", "    yield value + 1"),
     "function imported when it runs": ("return 1\n#inner", "return 2\n#inner"),
     "function of a module by a text": ("return 5", "return 6"),
