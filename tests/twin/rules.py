@@ -112,14 +112,19 @@ def _restore(session: Session, instance: object) -> None:
 
 def _forget_what_was_written(session: Session, previous: SessionTransaction) -> None:
     """Forget what is undone; where it was a savepoint, an instance that was loaded since is read again."""
+    undone = previous
+    while (
+        undone.parent is not None and not undone.nested
+    ):  # a flush that fails has a transaction of its own, and undoes all of this
+        undone = undone.parent
     flushed: set[tuple[Any, str]] = session.info.get(_FLUSHED, set())
-    for entry in [each for each in flushed if previous in _and_parents(each[0])]:
+    for entry in [each for each in flushed if undone in _and_parents(each[0])]:
         flushed.discard(entry)
         account = session.identity_map.get(inspect(Twin).identity_key_from_primary_key((entry[1],)))
-        if account is not None and previous.nested:
+        if account is not None and undone.nested:
             session.expire(account)
     written: list[tuple[Any, Any, str, Any]] = session.info.get(_WRITTEN, [])
-    written[:] = [entry for entry in written if previous not in _and_parents(entry[0])]
+    written[:] = [entry for entry in written if undone not in _and_parents(entry[0])]
 
 
 def _forget_all(session: Session, transaction: SessionTransaction) -> None:

@@ -36,6 +36,18 @@ PROGRAMS: dict[str, tuple[Operation, ...]] = {
         v.Read(0),
         v.Read(1),
     ),
+    "a flush that fails undoes what a savepoint has written of an instance that was loaded since": (
+        v.Elsewhere("b", ("b0",)),
+        v.BeginNested(),
+        v.New("c", 1, ("c0",)),
+        v.Add(1),
+        v.Flush(),
+        v.Forget(1),
+        v.Get("c", 1),
+        v.New("b", 2, ("b1", "b2")),
+        v.Add(2),
+        v.Flush(),
+    ),
 }
 
 
