@@ -87,8 +87,6 @@ class Handlers:
             for event_class in several(klass, "__ignored_events__", vars(klass).get("__ignored_events__", ()), EVENT_CLASSES):
                 names.pop(event_class, None)
                 self._methods[event_class] = _ignore
-            for event_class in own:
-                self._methods.pop(event_class, None)
         self._methods.update({event_class: self._method(name, event_class) for event_class, name in names.items()})
         self._found = dict(self._methods)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Opti
 import pytest
 import sqlalchemy.orm as so
 from pydantic import Field
-from sqlalchemy import Engine, Integer, inspect
+from sqlalchemy import Engine, Integer, MetaData, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, WriteOnlyMapped
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, applies
@@ -165,6 +165,21 @@ class Dated:
 
     days: list[int] = field(default_factory=list)
     first: int = 3
+
+
+class WithMetadata:
+    """A mixin that tells type checkers what it finds on the class."""
+
+    total: int = 1
+    metadata: MetaData
+    registry: so.registry
+    count: int = 2
+
+
+def test_what_a_mixin_finds_on_the_class_is_no_state_and_what_stands_around_it_is() -> None:
+    bag: Any = type("Bag", (WithMetadata, AggregateRoot, make_base()), {"__module__": __name__})
+    assert names(bag) == {"total", "count"}
+    assert (bag().total, bag().count) == (1, 2)
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -241,6 +242,18 @@ def test_append_writes_where_a_session_that_reads_from_a_replica_writes(database
         session.commit()
     assert stored_types(database) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
     assert stored_types(second) == ["OrderPlaced"]
+
+
+def test_a_repository_reads_where_a_session_that_writes_elsewhere_reads(database: Engine, second: Engine) -> None:
+    class Routing(Session):
+        def get_bind(self, mapper: Any = None, *, clause: Any = None, **_: Any) -> Engine:
+            return database if self._flushing or isinstance(clause, UpdateBase) else second
+
+    place_order(second, "o-1")
+    with Routing() as session:
+        repository = EventSourcedRepository(session, Order)
+        assert repository.load_at_version("o-1", 1).version == 1
+        assert repository.load_at_time("o-1", datetime.now(UTC), axis="recorded").version == 1
 
 
 def test_the_lock_of_an_aggregate_is_taken_where_a_routing_session_writes(postgres: Engine) -> None:

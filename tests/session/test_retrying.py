@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -37,6 +39,20 @@ def test_a_conflict_is_retried_on_a_fresh_session(postgres: Engine) -> None:
     assert pay.__name__ == "pay"
     assert pay.__doc__ == "Pay the order."
     assert stored_types(postgres) == ["OrderPlaced", "NoteAdded", "NoteAdded", "OrderPaid"]
+
+
+def test_the_waits_before_attempts_are_random_and_twice_as_long_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(random, "uniform", lambda _least, most: most)
+
+    @retry_on_conflict(attempts=9)
+    def lose() -> None:
+        raise ConcurrencyError("Order", "o-1", expected_version=1, actual_version=2)
+
+    with pytest.raises(ConcurrencyError):
+        lose()
+    assert waits == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0])
 
 
 def test_the_last_error_is_raised_when_every_attempt_loses(postgres: Engine) -> None:

@@ -269,3 +269,22 @@ def test_sessions_of_all_kinds_are_taken(session: Any) -> None:
 def test_whatever_makes_sessions_is_taken(sessions: Any) -> None:
     for kind in (ReadModelManager, EventReplayer, Worker):
         kind(sessions, Base)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Store(5), "EventStore() takes a Session, not 5"),
+        (lambda: AsyncStore(5), "AsyncEventStore() takes an AsyncSession, not 5"),
+        (
+            lambda: Store(_ASYNC_SESSION),
+            "EventStore() takes a Session, not an AsyncSession; with an AsyncSession, use AsyncEventStore",
+        ),
+        (lambda: AsyncStore(_SESSION), "AsyncEventStore() takes an AsyncSession, not a Session; with a Session, use EventStore"),
+    ],
+    ids=["no session", "no asynchronous session", "an asynchronous one", "a synchronous one"],
+)
+def test_what_is_wanted_and_what_to_do_are_said_once(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        make()
+    assert str(caught.value) == message
