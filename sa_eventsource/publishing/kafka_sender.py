@@ -12,7 +12,7 @@ from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
 from sa_eventsource.publishing.messages import CORRELATION
 from sa_eventsource.publishing.outcomes import InDoubt, Outcome, described
-from sa_eventsource.publishing.sender import Sender
+from sa_eventsource.publishing.sender import Sender, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -48,7 +48,7 @@ class KafkaSender(Sender):
 
     async def send_through(self, _connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Send messages together."""
-        return await self.outcomes(self._sending, messages)
+        return await self.outcomes(at_once(map(self._sending, messages)))
 
     async def check(self, _connection: Any) -> None:
         """Do nothing: the client mends its connections by itself, and says nothing of it."""

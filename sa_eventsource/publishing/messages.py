@@ -23,7 +23,7 @@ class Message:
     Attributes:
         event_id: The event's id.
         stream: The stream that it belongs to: aggregate type and id.
-        attributes: The attributes of the CloudEvent.
+        attributes: The attributes of the CloudEvent: texts, and the time in UTC.
         body: The event's JSON text.
         subject: What it is published under: RabbitMQ's routing key, NATS's subject; elsewhere a part of the address if no channel
             is named.
@@ -38,6 +38,17 @@ class Message:
     subject: str
     key: str
     headers: Mapping[str, str]
+
+    def as_headers(self) -> dict[str, str]:
+        """Write the attributes as the bindings of CloudEvents to AMQP 0.9.1 and HTTP do, beside the other headers.
+
+        The content type is not among them: each protocol has a place of its own for it.
+        """
+        headers = dict(self.headers)
+        for name, value in self.attributes.items():
+            if name != "datacontenttype":
+                headers[f"ce-{name}"] = value if isinstance(value, str) else value.isoformat().replace("+00:00", "Z")
+        return headers
 
 
 def attributes_of(recorded: RecordedEvent[Any], *, source: str, schema: str, key: str) -> dict[str, Any]:

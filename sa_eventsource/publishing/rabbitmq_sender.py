@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 from aio_pika import RobustConnection
 from aiormq.exceptions import (
     AMQPConnectionError,
+    ChannelAccessRefused,
     ChannelPreconditionFailed,
     ConnectionFrameError,
     ConnectionSyntaxError,
     ConnectionUnexpectedFrame,
     PublishError,
 )
-from cloudevents.core.bindings.rabbitmq import to_binary
-from cloudevents.core.formats.json import JSONFormat
-from cloudevents.core.v1.event import CloudEvent
 from faststream.rabbit import ExchangeType, RabbitExchange
 from pamqp.commands import Basic
 
 from sa_eventsource.publishing.messages import CONTENT_TYPE, CORRELATION
 from sa_eventsource.publishing.outcomes import Delayed, InDoubt, Outcome, Refused, described
-from sa_eventsource.publishing.sender import Sender
+from sa_eventsource.publishing.sender import Sender, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -32,11 +30,12 @@ if TYPE_CHECKING:
 
     from sa_eventsource.publishing.messages import Message
 
-_FORMAT = JSONFormat()
 _PERSISTENT = 2
 _TOO_LARGE = InDoubt(
     "the broker closed the channel: PRECONDITION_FAILED, as for a message that is larger than its max_message_size", is_blamed=True
 )
+_OF_ONE_KEY = "access to topic"
+"""What the broker says where it refuses a routing key, and not all that goes to an exchange."""
 _ILL_FORMED = (ConnectionFrameError, ConnectionSyntaxError, ConnectionUnexpectedFrame)
 
 
@@ -65,7 +64,7 @@ class RabbitMQSender(Sender):
         if not connection.connected.is_set():  # it connects again by itself
             return [Delayed("the connection is lost")] * len(messages)
         channel = await asyncio.wait_for(self._channel(connection), self.timeout)
-        outcomes = await self.outcomes(lambda message: self._sending(channel, message), messages)
+        outcomes = await self.outcomes(at_once(self._sending(channel, message) for message in messages))
         if any(isinstance(outcome, Delayed) for outcome in outcomes):
             opened, self._opened = self._opened, None
             with suppress(Exception):
@@ -84,16 +83,15 @@ class RabbitMQSender(Sender):
         return channel
 
     async def _sending(self, channel: Channel, message: Message) -> None:
-        binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
         properties = Basic.Properties(
-            content_type=binary.content_type,
-            headers={**message.headers, **binary.headers},
+            content_type=CONTENT_TYPE,
+            headers=dict(message.as_headers()),
             delivery_mode=_PERSISTENT,
             message_id=str(message.event_id),
             correlation_id=message.attributes.get(CORRELATION),
         )
         await channel.basic_publish(
-            binary.body,
+            message.body,
             exchange=self.channel or "",
             routing_key=message.subject,
             properties=properties,
@@ -103,12 +101,11 @@ class RabbitMQSender(Sender):
 
     def publish(self, message: Message) -> Coroutine[Any, Any, object]:
         """Send one message by the broker's ``publish()``."""
-        binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
         published: Coroutine[Any, Any, object] = self.broker.publish(
-            binary.body,
+            message.body,
             message.subject,
             exchange=RabbitExchange(self.channel) if self.channel else None,
-            headers={**message.headers, **binary.headers},
+            headers=message.as_headers(),
             content_type=CONTENT_TYPE,
             persist=True,
             message_id=str(message.event_id),
@@ -127,6 +124,8 @@ class RabbitMQSender(Sender):
             return Refused("no queue is bound for it")
         if isinstance(error, ChannelPreconditionFailed):
             return _TOO_LARGE
+        if isinstance(error, ChannelAccessRefused) and _OF_ONE_KEY in str(error):
+            return InDoubt(f"the broker closed the channel: {described(error)}", is_blamed=True)
         if isinstance(error, AMQPConnectionError):
             return InDoubt(f"the broker closed the connection: {described(error)}", is_blamed=isinstance(error, _ILL_FORMED))
         return super().judge(error)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
-from cloudevents.core.bindings.rabbitmq import to_binary
-from cloudevents.core.formats.json import JSONFormat
-from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError  # noqa: A004 - its name
+from redis.exceptions import ConnectionError, NoPermissionError  # noqa: A004 - its name
 
-from sa_eventsource.publishing.messages import CORRELATION
+from sa_eventsource.publishing.messages import CONTENT_TYPE, CORRELATION
 from sa_eventsource.publishing.outcomes import InDoubt, Outcome, Refused, described
 from sa_eventsource.publishing.sender import Sender
 
@@ -23,7 +21,8 @@ if TYPE_CHECKING:
 
     from sa_eventsource.publishing.messages import Message
 
-_FORMAT = JSONFormat()
+_OF_ONE_KEY = re.compile("key", re.IGNORECASE)
+"""What the server says where it refuses a key, and not the command."""
 
 
 class RedisSender(Sender):
@@ -52,6 +51,12 @@ class RedisSender(Sender):
             return [InDoubt(f"the connection is lost: {described(error)}")] * commands
         return [self.judge(result) if isinstance(result, Exception) else None for result in results]
 
+    def judge(self, error: BaseException) -> Outcome:
+        """Tell whether an error says that a message will never be taken."""
+        if isinstance(error, NoPermissionError) and self.channel is None and _OF_ONE_KEY.search(str(error)):
+            return Refused(described(error))  # where all go to one stream, it is none of the message's
+        return super().judge(error)
+
     async def check(self, connection: Redis) -> None:
         """Have the server answer a ping."""
         await connection.ping()
@@ -65,13 +70,12 @@ class RedisSender(Sender):
         self.broker.publisher(stream=self.channel or subject, **described)
 
     def _add(self, message: Message, pipeline: Any) -> Coroutine[Any, Any, object]:
-        binary = to_binary(CloudEvent(message.attributes, message.body), _FORMAT)
-        headers = {**message.headers, **binary.headers, "content-type": binary.content_type}
+        headers = {**message.as_headers(), "content-type": CONTENT_TYPE}
         added: Coroutine[Any, Any, object] = self.broker.publish(
             message.body,
             stream=self.channel or message.subject,
             # As bytes: of a text, FastStream writes how many characters it has, and not how many bytes.
-            headers={name: str(value).encode() for name, value in headers.items()} if pipeline is not None else headers,
+            headers={name: value.encode() for name, value in headers.items()} if pipeline is not None else headers,
             correlation_id=message.attributes.get(CORRELATION),
             pipeline=pipeline,
         )

@@ -14,7 +14,7 @@ from sa_eventsource.publishing.outcomes import Delayed, InDoubt, Outcome, Refuse
 from sa_eventsource.publishing.suspects import Suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from sa_eventsource.publishing.messages import Message
@@ -60,7 +60,7 @@ class Sender(ABC):
     async def _send_together(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         try:
             if _is_in_memory(self.broker):
-                return await self.outcomes(self.publish, messages, judge=_is_of_the_process)
+                return await self.outcomes(at_once(map(self.publish, messages)), judge=_is_of_the_process)
             outcomes = await self.send_through(await self.connect(), messages)
         except Exception as error:  # noqa: BLE001 - none of a client's errors says that a message is to blame, but for those it knows
             return [self._delayed(error)] * len(messages)
@@ -86,31 +86,28 @@ class Sender(ABC):
 
     async def outcomes(
         self,
-        send: Callable[[Message], Coroutine[Any, Any, object]],
-        messages: Sequence[Message],
+        answers: Sequence[asyncio.Future[Any]],
         *,
         lost: Callable[[], InDoubt | None] = lambda: None,
         judge: Callable[[BaseException], Outcome] | None = None,
     ) -> list[Outcome]:
-        """Send messages together, wait, and judge what came of each.
+        """Wait for the answers to messages that were sent together, and judge what came of each.
 
         Args:
-            send: Sends one of them.
-            messages: The messages.
+            answers: A future for the answer to each of them; what has none in time is cancelled.
             lost: Tells whether the connection was lost, for clients that let those wait who still wait for an answer.
             judge: Tells what an error means; None for :meth:`judge`.
         """
-        tasks = [asyncio.ensure_future(send(message)) for message in messages]
-        late: AbstractSet[asyncio.Task[object]] = set(tasks)
+        late: AbstractSet[asyncio.Future[Any]] = set(answers)
         until = time.monotonic() + self.timeout
         while late and lost() is None and (left := until - time.monotonic()) > 0:
             answered, late = await asyncio.wait(late, timeout=min(left, _LOOK_UP))
             if answered:
                 until = time.monotonic() + self.timeout  # it is slow, but it answers
-        for task in late:
-            task.cancel()
+        for answer in late:
+            answer.cancel()
         why = lost() or self._no_answer
-        return [why if task in late else _outcome(task, lost, judge or self.judge) for task in tasks]
+        return [why if answer in late else _outcome(answer, lost, judge or self.judge) for answer in answers]
 
     @abstractmethod
     async def send_through(self, connection: Any, /, messages: Sequence[Message]) -> Sequence[Outcome]:
@@ -139,10 +136,15 @@ class Sender(ABC):
             await asyncio.wait_for(self.broker.stop(), self.timeout)
 
 
-def _outcome(task: asyncio.Task[object], lost: Callable[[], InDoubt | None], judge: Callable[[BaseException], Outcome]) -> Outcome:
-    if task.cancelled():
+def at_once(sending: Iterable[Coroutine[Any, Any, object]]) -> list[asyncio.Future[Any]]:
+    """Have coroutines that each send a message and wait for its answer run side by side."""
+    return [asyncio.ensure_future(each) for each in sending]
+
+
+def _outcome(answer: asyncio.Future[Any], lost: Callable[[], InDoubt | None], judge: Callable[[BaseException], Outcome]) -> Outcome:
+    if answer.cancelled():
         return lost() or InDoubt("the connection is lost")
-    error = task.exception()
+    error = answer.exception()
     return None if error is None else judge(error)
 
 
