@@ -15,7 +15,14 @@ from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.output import console_for_tables
 from sa_eventsource.cli.status_table import status_view
 from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, Target, UrlOption, open_target
-from sa_eventsource.projections import ConsumerStatus, OldestTransaction, ReadModelManager, oldest_transaction, problems
+from sa_eventsource.projections import (
+    ConsumerStatus,
+    OldestTransaction,
+    ReadModelManager,
+    UndeclaredCheckpoint,
+    oldest_transaction,
+    problems,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -34,32 +41,34 @@ def status(
     """Show each model's, subscription's and reader's version, state, position, lag and last error, and how many commands wait.
 
     The exit status is 1 if one does not follow or has rows that are not right, as its state says, has parked events, or lags
-    more than allowed, or if commands are parked, or have been due for longer than that, or than a minute: for a health check.
+    more than allowed, or if commands are parked, or have been due for longer than that, or than a minute, or if a checkpoint that
+    nothing declares has stood still for a day: for a health check.
     """
     if watch is not None and (as_json or max_lag is not None):
         ignored = "--json" if as_json else "--max-lag"
         raise UsageError(f"--watch shows a table until Ctrl-C; {ignored} has no meaning with it. Leave one of them out")
     with open_target(base, url) as target:
         manager = ReadModelManager(target.engine, target.base)
-        found, backlog = manager.status(), manager.commands()
+        found, backlog, undeclared = manager.status(), manager.commands(), manager.undeclared()
         if not found and backlog is None:
             raise UsageError(f"{base} has no read model and no subscription; {IMPORT_THEM}")
         if watch is not None:
             _watch(target, manager, watch)
             return
         oldest = _oldest(target)
-        wrong = problems(found, backlog, max_lag_seconds=max_lag)
+        wrong = problems(found, backlog, undeclared, max_lag_seconds=max_lag)
         if as_json:
             document = {
                 "consumers": [_as_json(each) for each in found],
                 "commands": None if backlog is None else dataclasses.asdict(backlog),
+                "undeclared": [_as_json(each) for each in undeclared],
                 "oldest_transaction": None if oldest is None else dataclasses.asdict(oldest),
                 "problems": wrong,
             }
             typer.echo(json.dumps(document, indent=2))
         else:
             console = console_for_tables()
-            console.print(status_view(console, found, backlog, oldest, {}))
+            console.print(status_view(console, found, backlog, oldest, {}, [each for each in undeclared if not each.is_problem]))
             for each in wrong:
                 console.print(each, style="red", markup=False, highlight=False)
         if wrong:
@@ -77,7 +86,7 @@ def _watch(target: Target, manager: ReadModelManager, seconds: float) -> None:
                 rates = {
                     each.name: (each.position - positions[each.name]) / (now - before) for each in found if each.name in positions
                 }
-                view = status_view(live.console, found, manager.commands(), _oldest(target), rates)
+                view = status_view(live.console, found, manager.commands(), _oldest(target), rates, manager.undeclared())
                 live.update(view, refresh=True)
                 positions, before = {each.name: each.position for each in found}, now
                 time.sleep(seconds)
@@ -90,6 +99,6 @@ def _oldest(target: Target) -> OldestTransaction | None:
         return oldest_transaction(connection)
 
 
-def _as_json(status: ConsumerStatus) -> dict[str, Any]:
+def _as_json(status: ConsumerStatus | UndeclaredCheckpoint) -> dict[str, Any]:
     found = {each.name: getattr(status, each.name) for each in dataclasses.fields(status) if each.name != "model"}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in found.items()}

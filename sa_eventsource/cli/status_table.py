@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from sa_eventsource.projections import CommandBacklog, ConsumerStatus, OldestTransaction
+    from sa_eventsource.projections import CommandBacklog, ConsumerStatus, OldestTransaction, UndeclaredCheckpoint
 
 _COLUMNS = ("name", "kind", "version", "state", "position", "lag", "since", "positions/s", "parked")
 _TEXTS = ("name", "kind", "state")
@@ -25,12 +25,13 @@ _PADDING = (0, 1, 0, 0)
 _ANY_WIDTH = 10_000
 
 
-def status_view(
+def status_view(  # noqa: PLR0913, PLR0917 - all that there is to say
     console: Console,
     statuses: Sequence[ConsumerStatus],
     backlog: CommandBacklog | None,
     oldest: OldestTransaction | None,
     rates: Mapping[str, float],
+    undeclared: Sequence[UndeclaredCheckpoint] = (),
 ) -> RenderableType:
     """Lay out what there is to say of all followers; every name is whole, whatever the width of the terminal.
 
@@ -40,6 +41,7 @@ def status_view(
         backlog: The commands that wait; None if there is no table of them.
         oldest: The oldest open transaction.
         rates: How many positions a second each has taken, by name, where that is known.
+        undeclared: The checkpoints that nothing declares.
     """
     rows = [_cells(each, rates.get(each.name)) for each in statuses]
     # A column that says nothing of anyone takes no room.
@@ -53,6 +55,7 @@ def status_view(
     if backlog is not None:
         lines.append(Text(_in_words(backlog)))
         lines += [Text(str(each), style="dim") for each in backlog.held]
+    lines += [Text(str(each), style="dim") for each in undeclared]
     if oldest is not None:
         who = f"process {oldest.process_id} ({oldest.application or 'unnamed'})"
         lines.append(Text(f"oldest open transaction: {who}, {oldest.seconds:.0f} s", style="dim"))

@@ -13,6 +13,7 @@ from sa_eventsource.projections.rewind import Rewound, follower_to_rewind, rewin
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
 from sa_eventsource.projections.steps import attempt_step, ends_all, take_step
 from sa_eventsource.projections.time_outs import Clearances, may_run
+from sa_eventsource.projections.undeclared import UndeclaredCheckpoint
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "RetryPolicy",
     "Rewound",
     "Step",
+    "UndeclaredCheckpoint",
     "async_wait_for",
     "attempt_step",
     "culprit",

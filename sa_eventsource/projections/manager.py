@@ -10,6 +10,7 @@ from sa_eventsource.projections.catching_up import catch_up
 from sa_eventsource.projections.command_backlog import CommandBacklog, command_backlog
 from sa_eventsource.projections.readers import readers_on
 from sa_eventsource.projections.status import ConsumerStatus, problems, status_of
+from sa_eventsource.projections.undeclared import UndeclaredCheckpoint, undeclared_checkpoints
 from sa_eventsource.read_models import definition_of
 
 if TYPE_CHECKING:
@@ -88,17 +89,23 @@ class ReadModelManager:
         with self._sessions() as session:
             return command_backlog(session, self._tables)
 
+    def undeclared(self) -> list[UndeclaredCheckpoint]:
+        """List what is kept for those that the code does not declare: of another process that is still there, or of nobody."""
+        with self._sessions() as session:
+            return undeclared_checkpoints(session, self._tables)
+
     def problems(self, *, max_lag_seconds: float | None = None) -> list[str]:
         """List what is wrong, for a health check; empty if all is well.
 
         What does not follow or has rows that are not right, as its state says, events and commands that are parked, commands that
-        have been due for longer than a minute, and, if asked for, who is too far behind.
+        have been due for longer than a minute, checkpoints that nothing declares and that have stood still for a day, and, if asked
+        for, who is too far behind.
 
         Args:
             max_lag_seconds: How long ago the oldest event may have been recorded that one has yet to take, and for how long a
                 command may have been due; None for any time, and for a minute.
         """
-        return problems(self.status(), self.commands(), max_lag_seconds=max_lag_seconds)
+        return problems(self.status(), self.commands(), self.undeclared(), max_lag_seconds=max_lag_seconds)
 
     def _chosen(self, model: type[Any] | None) -> list[ReadModelDefinition]:
         return [definition_of(each) for each in (self.models if model is None else (model,))]

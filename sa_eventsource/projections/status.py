@@ -15,6 +15,7 @@ from sa_eventsource.projections.transaction import begin
 from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.consumers import Consumer
     from sa_eventsource.projections.command_backlog import CommandBacklog
+    from sa_eventsource.projections.undeclared import UndeclaredCheckpoint
 
 Kind: TypeAlias = Literal["strong model", "eventual model", "subscription", "reader"]
 State: TypeAlias = Literal["running", "new", "retrying", "waiting", "stopped", "unbuilt", "outdated", "moved", "unreadable"]
@@ -147,13 +149,18 @@ def oldest_transaction(connection: Connection) -> OldestTransaction | None:
 
 
 def problems(
-    statuses: list[ConsumerStatus], backlog: CommandBacklog | None = None, *, max_lag_seconds: float | None = None
+    statuses: list[ConsumerStatus],
+    backlog: CommandBacklog | None = None,
+    undeclared: Sequence[UndeclaredCheckpoint] = (),
+    *,
+    max_lag_seconds: float | None = None,
 ) -> list[str]:
     """List what is wrong, for a health check; empty if all is well.
 
     Args:
         statuses: What :meth:`ReadModelManager.status` gave.
         backlog: What :meth:`ReadModelManager.commands` gave.
+        undeclared: What :meth:`ReadModelManager.undeclared` gave.
         max_lag_seconds: How far behind one may be; None for any, and a minute for commands.
     """
     wrong = [] if backlog is None else backlog.problems(max_lag_seconds=max_lag_seconds)
@@ -165,7 +172,7 @@ def problems(
             wrong.append(f"{status.name} has parked {counted(status.parked_events, 'event')}")
         if max_lag_seconds is not None and status.lag_seconds > max_lag_seconds:
             wrong.append(f"{status.name} is {status.lag_seconds:.1f} s behind ({counted(status.lag_events, 'event')})")
-    return wrong
+    return wrong + [str(each) for each in undeclared if each.is_problem]
 
 
 def _kind(consumer: Consumer) -> Kind:

@@ -476,3 +476,48 @@ def test_a_model_that_is_split_otherwise_is_outdated_and_takes_nothing_twice(
     assert (shop.state, orders(shop)) == ("outdated", 3)
     shop.rebuild()
     assert (shop.state, orders(shop)) == ("running", 4)
+
+
+class TestUndeclared:
+    """Checkpoints under names that the code does not declare."""
+
+    @staticmethod
+    def keep(engine: Engine, *kept: tuple[str, str]) -> None:
+        """Keep checkpoints under other names, brought further so long ago."""
+        with engine.begin() as connection:
+            for name, ago in kept:
+                connection.execute(
+                    text(
+                        "INSERT INTO projection_positions (projection_name, last_processed_position, last_processed_at, status) "
+                        f"VALUES ('{name}', 1, now() - interval '{ago}', 'running')"
+                    )
+                )
+
+    def test_they_are_a_problem_when_they_have_stood_still_for_a_day(self, postgres_engine: Engine) -> None:
+        bank.Base.metadata.create_all(postgres_engine)
+        manager = ReadModelManager(postgres_engine, bank.Base)
+        assert (manager.undeclared(), manager.problems()) == ([], [])
+        self.keep(postgres_engine, ("former", "25 hours"), ("former@2", "1 hour"), ("dealt#1", "3 days"), ("dealt#2", "1 hour"))
+        assert [(each.name, each.version, each.is_problem) for each in manager.undeclared()] == [
+            ("dealt", 1, False),
+            ("former", 1, True),
+            ("former", 2, False),
+        ]
+        (problem,) = manager.problems()
+        assert problem.startswith("former has a checkpoint, brought further last on ")
+        assert problem.endswith("retire it (sa-eventsource retire MODULE:BASE former)")
+        EventReplayer(postgres_engine, bank.Base).retire("former")
+        assert manager.problems() == []
+
+    def test_the_command_line_has_a_line_for_each(self, postgres_engine: Engine) -> None:
+        bank.Base.metadata.create_all(postgres_engine)
+        self.keep(postgres_engine, ("former@2", "1 hour"))
+        url = postgres_engine.url.render_as_string(hide_password=False)
+        command = [sys.executable, "-m", "sa_eventsource.cli", "status", "tests.projections.bank:Base", "--url", url]
+        shown = finish(command, cwd=ROOT, env={**os.environ, "COLUMNS": "300"})
+        said = " ".join(shown.stdout.split())
+        assert "former version 2 has a checkpoint" in said
+        assert "(sa-eventsource retire MODULE:BASE former 2)" in said
+        as_json = json.loads(finish([*command, "--json"], cwd=ROOT).stdout)
+        assert [(each["name"], each["version"]) for each in as_json["undeclared"]] == [("former", 2)]
+        assert as_json["problems"] == []
