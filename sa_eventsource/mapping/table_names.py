@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping.partitions import partition_name
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
@@ -25,6 +26,22 @@ def refuse_taken_names(metadata: MetaData, options: EventSourceOptions) -> None:
                 f"this metadata has a table named {name!r} already, and the library would add one of that name. "
                 f"{renaming(field_name)}"
             )
+
+
+def refuse_double_names(options: EventSourceOptions) -> None:
+    """Refuse options that give one name to two tables, or to a table and a partition.
+
+    Raises:
+        DeclarationError: They do.
+    """
+    named = {partition_name(options.events, number): "partitions" for number in range(options.partitions or 0)}
+    for field_name, name in options.names().items():
+        if name in named:
+            raise DeclarationError(
+                f"EventSourceOptions(): {named[name]} and {field_name} both name a table {name!r}. Give each a name of its own, "
+                f'such as {field_name}="stored_{field_name}".'
+            )
+        named[name] = field_name
 
 
 def renaming(field_name: str) -> str:

@@ -20,7 +20,7 @@ from sa_eventsource.mapping.merkle_tables import merkle_tree_table, rewritten_ev
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import PARTITION_BY, check_partitions, partition_events
 from sa_eventsource.mapping.personal_data_tables import forgotten_subjects_table, subject_keys_table
-from sa_eventsource.mapping.table_names import refuse_taken_names, renaming
+from sa_eventsource.mapping.table_names import refuse_double_names, refuse_taken_names, renaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,9 +100,10 @@ class EventSourceOptions:
         """Check what PostgreSQL would refuse, or misunderstand.
 
         Raises:
-            DeclarationError: The number of partitions cannot be, or the time for which rows are kept.
+            DeclarationError: Two tables have one name; the number of partitions cannot be, or the time for which rows are kept.
         """
         check_partitions(self.partitions, self.events)
+        refuse_double_names(self)
         check_keep("EventSourceOptions(commands_kept=...)", self.commands_kept)
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
