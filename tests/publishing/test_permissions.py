@@ -96,7 +96,7 @@ def rabbitmq_user(*, exchange: str, topics: str) -> Iterator[None]:
     control = program("rabbitmqctl")
 
     def run(*arguments: str) -> None:
-        done = subprocess.run([control, "--quiet", *arguments], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([control, "--quiet", *arguments], capture_output=True, text=True, check=False, timeout=300)
         if done.returncode and not os.environ.get("CI"):
             pytest.skip(f"rabbitmqctl may not be used here: {done.stderr[-200:]}")
         assert not done.returncode, done.stderr
@@ -119,6 +119,7 @@ async def declare() -> Any:
     return connection, queue
 
 
+@pytest.mark.slow  # each call of rabbitmqctl starts a virtual machine
 async def test_a_routing_key_that_rabbitmq_refuses_is_parked(shop: Engine) -> None:
     brokers.needs("rabbitmq")
     sell_and_close(shop)
@@ -134,6 +135,7 @@ async def test_a_routing_key_that_rabbitmq_refuses_is_parked(shop: Engine) -> No
     assert problems(shop, rabbitmq) == [f"{rabbitmq.name} has parked 2 events"]
 
 
+@pytest.mark.slow
 async def test_where_rabbitmq_refuses_the_exchange_the_publisher_waits(shop: Engine) -> None:
     brokers.needs("rabbitmq")
     sell(shop, "a")
