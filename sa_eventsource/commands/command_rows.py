@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import or_, update
+from sqlalchemy import update
 
 from sa_eventsource.commands.command_statements import command_statements, of_one_row
 from sa_eventsource.events import EventContext, decode_metadata, encode_metadata
@@ -166,17 +166,19 @@ class CommandRows:
         """Discard what is scheduled under a key; wait for whoever is at it. Its row stays, so that its id is known."""
         self.statements.make_room.execute(self.connection, {"key": key})
 
-    def next_due(self, command_types: Sequence[str], limit: int, may_run: ColumnElement[bool] | None = None) -> list[NextCommand]:
+    def next_due(
+        self, command_types: Sequence[str], limit: int, kinds: Sequence[ColumnElement[bool]] | None = None
+    ) -> list[NextCommand]:
         """Look for the commands of some types that are due next, the longest first; they may be somebody else's by now.
 
         Args:
             command_types: Their stored names.
             limit: How many at most.
-            may_run: Which of those whose time has come are looked for; None for all.
+            kinds: Which of those whose time has come are looked for, kind by kind; None for all.
         """
         statement = self.statements.next_due
-        if may_run is not None:
-            statement = statement.where(or_(self.table.c.due_at > statement_clock(), may_run))
+        if kinds is not None:
+            statement = self.statements.next_due_of([*kinds, self.table.c.due_at > statement_clock()])
         return list(map(NextCommand._make, self.connection.execute(statement, {"types": command_types, "limit": limit})))
 
     def due_types(self, command_types: Sequence[str]) -> list[str]:

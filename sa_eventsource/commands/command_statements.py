@@ -14,12 +14,14 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    exists,
     false,
     func,
     literal_column,
     null,
     select,
     true,
+    union_all,
     update,
 )
 
@@ -36,7 +38,9 @@ from sa_eventsource.mapping import (
 from sa_eventsource.store import DriverStatement, database_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Table
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, Select, Table
     from sqlalchemy.engine import Dialect
 
     from sa_eventsource.store import Database
@@ -108,14 +112,29 @@ class CommandStatements:
         }
         self.note_done = DriverStatement(update(table).where(c.command_id == command_id).values(outcome))
         of_types = c.command_type.in_(bindparam("types", type_=String, expanding=True))
-        self.next_due = (
-            select(c.command_id, c.due_at, c.process_type, statement_clock())
-            .where(is_scheduled(table), of_types)
-            .order_by(c.due_at)
-            .limit(bindparam("limit", type_=Integer))
-        )
+        self._limit = bindparam("limit", type_=Integer)
+        self._next = select(c.command_id, c.due_at, c.process_type).where(is_scheduled(table), of_types).order_by(c.due_at)
+        self.next_due = self._next.add_columns(statement_clock()).limit(self._limit)
         self.due_types = select(c.command_type).where(*is_due, of_types).distinct()
-        self.due_processes = select(c.process_type).where(*is_due, c.process_type.is_not(None)).distinct()
+        self.due_processes = _due_processes(table)
+
+    def next_due_of(self, kinds: Sequence[ColumnElement[bool]]) -> Select[Any]:
+        """Find the commands of some kinds that are due next, each kind by itself: none is walked through for another."""
+        of_kinds = (self._next.where(kind).limit(self._limit).subquery() for kind in kinds)
+        found = union_all(*(select(each) for each in of_kinds)).subquery()
+        by_time = select(*found.c, statement_clock()).distinct().order_by(found.c.due_at)
+        return by_time.limit(self._limit)
+
+
+def _due_processes(table: Table) -> Select[str]:
+    """List the process managers whose time-outs are due, from name to name along an index, however many each has."""
+    scheduled, following, due = (table.alias(name) for name in ("scheduled", "following", "due"))
+    first = select(func.min(scheduled.c.process_type).label("name")).where(is_scheduled(scheduled))
+    names = first.cte("names", recursive=True)
+    behind = select(func.min(following.c.process_type)).where(is_scheduled(following), following.c.process_type > names.c.name)
+    names = names.union_all(select(behind.scalar_subquery()).where(names.c.name.is_not(None)))
+    is_due = exists().where(is_scheduled(due), due.c.process_type == names.c.name, due.c.due_at <= statement_clock())
+    return select(names.c.name).where(names.c.name.is_not(None), is_due)
 
 
 def of_one_row(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:

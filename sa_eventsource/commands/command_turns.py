@@ -15,7 +15,7 @@ from sa_eventsource.commands.attempt import Attempt
 from sa_eventsource.commands.command_handlers import handlers_on
 from sa_eventsource.commands.command_rows import CommandRows
 from sa_eventsource.exceptions import CommandPayloadError, DomainRuleError
-from sa_eventsource.projections import Clearances, error_text, may_run
+from sa_eventsource.projections import Clearances, error_text, kinds_that_may_run
 from sa_eventsource.session import is_conflict
 from sa_eventsource.store import Meaning, meaning_of, message_of, passes
 
@@ -96,7 +96,7 @@ class CommandTurns:
         """Look once more, without the time-outs that wait for what their process managers have yet to take."""
         clearances = self._clearances.find(session, processes, now)
         rows = CommandRows.within(session, self.worker.tables)
-        found = rows.next_due(types, _AT_A_LOOK, may_run(self.worker.tables, clearances))
+        found = rows.next_due(types, _AT_A_LOOK, kinds_that_may_run(self.worker.tables, clearances))
         session.rollback()
         return found
 

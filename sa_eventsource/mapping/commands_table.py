@@ -18,7 +18,7 @@ from sa_eventsource.mapping.named_indexes import add_index
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, FromClause
 
 SCHEDULED, DONE, PARKED, DISCARDED = "scheduled", "done", "parked", "discarded"
 """What a command's row says of it."""
@@ -56,13 +56,15 @@ def commands_table(name: str, metadata: MetaData, **where: Any) -> Table:
     )
     waits = is_scheduled(commands)
     add_index(commands.c.due_at, postgresql_where=waits, sqlite_where=waits)
+    # What a process manager holds back is not walked through for what others have to do.
+    add_index(commands.c.process_type, commands.c.due_at, postgresql_where=waits, sqlite_where=waits)
     failed = is_parked_command(commands)
     add_index(commands.c.status, postgresql_where=failed, sqlite_where=failed)  # few, among many that are done
     add_index(commands.c.schedule_key, unique=True, postgresql_where=waits, sqlite_where=waits)
     return commands
 
 
-def is_scheduled(commands: Table) -> ColumnElement[bool]:
+def is_scheduled(commands: FromClause) -> ColumnElement[bool]:
     """Select the commands that wait for their time, in words that PostgreSQL finds again in the partial indexes."""
     return commands.c.status == literal_column(f"'{SCHEDULED}'", String)
 

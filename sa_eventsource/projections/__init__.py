@@ -12,7 +12,7 @@ from sa_eventsource.projections.replayer import EventReplayer
 from sa_eventsource.projections.rewind import Rewound, follower_to_rewind, rewind
 from sa_eventsource.projections.status import WELL, ConsumerStatus, OldestTransaction, in_short, oldest_transaction, problems
 from sa_eventsource.projections.steps import attempt_step, ends_all, take_step
-from sa_eventsource.projections.time_outs import Clearances, may_run
+from sa_eventsource.projections.time_outs import Clearances, kinds_that_may_run
 from sa_eventsource.projections.undeclared import UndeclaredCheckpoint
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
 
@@ -39,8 +39,8 @@ __all__ = [
     "follower_to_rewind",
     "has_parked",
     "in_short",
+    "kinds_that_may_run",
     "locked_followers",
-    "may_run",
     "next_events",
     "oldest_transaction",
     "park_behind",

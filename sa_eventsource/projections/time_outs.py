@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, exists, false, func, literal, or_, update
+from sqlalchemy import and_, exists, literal, or_, update
 
 from sa_eventsource.checkpoints import STOPPED, WAITING, Lag, is_moved, lag, read_checkpoint
 from sa_eventsource.consumers import followers_of, subscriptions_on
@@ -146,10 +146,24 @@ def _clearance(connection: Connection, name: str, consumer: Consumer | None, now
 
 def may_run(tables: EventSourceTables, clearances: Iterable[Clearance]) -> ColumnElement[bool]:
     """Select the commands that are no time-outs, and the time-outs of these process managers that have nothing to wait for."""
+    return or_(*kinds_that_may_run(tables, clearances))
+
+
+def kinds_that_may_run(tables: EventSourceTables, clearances: Iterable[Clearance]) -> list[ColumnElement[bool]]:
+    """Select them one kind after the other: no time-outs, then those of each process manager. An index leads to each kind."""
     command = _columns(tables)
-    upto = {each.process_type: literal(each.upto, UtcDateTime) for each in clearances if each.upto is not None}
-    is_clear = func.coalesce(command.due_at <= case(upto, value=command.process_type), false()) if upto else false()
-    return or_(command.process_type.is_(None), and_(is_clear, ~waits_for_parked(tables)))
+    return [
+        command.process_type.is_(None),
+        *(
+            and_(
+                command.process_type == each.process_type,
+                command.due_at <= literal(each.upto, UtcDateTime),
+                ~waits_for_parked(tables),
+            )
+            for each in clearances
+            if each.upto is not None
+        ),
+    ]
 
 
 def waits_for_parked(tables: EventSourceTables) -> ColumnElement[bool]:

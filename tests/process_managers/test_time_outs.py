@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select, text, update
+from sqlalchemy import Engine, create_engine, event, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -404,3 +404,36 @@ def _record_payment(session: Session, booking: str) -> None:
     account.apply_event(RoomPaid(booking_id=booking))
     session.add(account)
     session.flush()
+
+
+def test_a_look_does_not_walk_through_those_that_are_held_back(postgres_engine: Engine) -> None:
+    with postgres_engine.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO commands (command_id, command_type, command_data, status, due_at, process_type, process_id)
+                SELECT gen_random_uuid(), 'bookings.Wave', '{}', 'scheduled', now() - interval '1 hour', 'bookings.Gone', n::text
+                FROM generate_series(1, 20000) AS n
+            """)
+        )
+        connection.execute(text("ANALYZE commands"))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "FROM commands" in statement:
+            asked.append((statement, parameters))
+
+    event.listen(postgres_engine, "before_cursor_execute", note)
+    run_commands(postgres_engine)
+    event.remove(postgres_engine, "before_cursor_execute", note)
+    assert len(asked) >= 3
+    with postgres_engine.connect() as connection:
+        for statement, parameters in asked:
+            (plan,) = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
+            assert rows_read(plan["Plan"]) < 1000, statement
+    assert backlog(postgres_engine).held[0].number == 20_000
+
+
+def rows_read(node: dict[str, Any]) -> float:
+    """Count the rows that a node of an executed plan has read, and those below it."""
+    own: float = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    return own + sum(rows_read(each) for each in node.get("Plans", ()))
