@@ -11,7 +11,7 @@ from sa_eventsource.integrity.event_proofs import (
     prove_extension,
 )
 from sa_eventsource.integrity.proofs_of_base import ProofsOfBase, proofs_on
-from sa_eventsource.integrity.rewritten_events import BeforeRewriting, before_rewriting
+from sa_eventsource.integrity.rewritten_events import recorded_rewriting
 from sa_eventsource.integrity.signing_keys import (
     EnvironmentSigningKey,
     FileSigningKey,
@@ -25,7 +25,6 @@ from sa_eventsource.integrity.tree_growth import async_grow_tree, grow_tree
 from sa_eventsource.integrity.tree_heads import Head
 
 __all__ = [
-    "BeforeRewriting",
     "Discrepancy",
     "EnvironmentSigningKey",
     "ExtensionProof",
@@ -39,13 +38,13 @@ __all__ = [
     "async_newest_head",
     "async_prove",
     "async_prove_extension",
-    "before_rewriting",
     "grow_tree",
     "newest_head",
     "proofs_on",
     "prove",
     "prove_extension",
     "public_keys",
+    "recorded_rewriting",
     "timestamp_request",
     "timestamped_at",
     "with_timestamp",

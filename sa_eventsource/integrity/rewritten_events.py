@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,80 +13,78 @@ from sqlalchemy import insert, select
 
 from sa_eventsource.exceptions import ProofError
 from sa_eventsource.integrity.leaves import hash_of_event
+from sa_eventsource.integrity.proofs_of_base import proofs_on
 from sa_eventsource.integrity.stored_tree import StoredTree
 from sa_eventsource.integrity.tree_growth import lock_tree
 from sa_eventsource.integrity.tree_heads import check_signature, signed
 from sa_eventsource.store import select_raw_events
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from typing import Self
     from uuid import UUID
 
     from sqlalchemy import Connection
 
     from sa_eventsource.integrity.proofs_of_base import ProofsOfBase
+    from sa_eventsource.mapping import EventSourceTables
 
 FORMAT = "sa_eventsource.rewritten_event 1"
 
 _AT_A_TIME = 500
 
 
-@dataclass(frozen=True, slots=True)
-class BeforeRewriting:
-    """The leaves of events that are about to be rewritten, in a transaction that keeps others from adding to the tree."""
+@contextmanager
+def recorded_rewriting(
+    connection: Connection, tables: EventSourceTables, event_ids: Collection[UUID], *, reason: str
+) -> Iterator[None]:
+    """Write down what becomes of events that the block rewrites on purpose, in the same transaction.
 
-    proofs: ProofsOfBase
-    hashes: Mapping[UUID, bytes]
-
-    def record(self, connection: Connection, *, reason: str) -> int:
-        """Write down what became of the events, in the transaction that has rewritten them; return how many did change.
-
-        Args:
-            connection: The connection that has rewritten them.
-            reason: Why, for the record.
-
-        Raises:
-            SigningKeyError: There is no key to sign with.
-        """
-        after = _hashes(connection, self.proofs, self.hashes)
-        now = datetime.now(UTC)
-        rows = []
-        for event_id, former in self.hashes.items():
-            present = after.get(event_id, former)
-            if present != former:
-                key_id, signature = signed(_text(event_id, former, present, reason, now), self.proofs.signing_key)
-                rows.append(
-                    {
-                        "rewriting_id": uuid4(),
-                        "event_id": event_id,
-                        "former_hash": former,
-                        "present_hash": present,
-                        "reason": reason,
-                        "rewritten_at": now,
-                        "key_id": key_id,
-                        "signature": signature,
-                    }
-                )
-        if rows:
-            connection.execute(insert(self.proofs.rewritten_events), rows)
-        return len(rows)
-
-
-def before_rewriting(connection: Connection, proofs: ProofsOfBase, event_ids: Collection[UUID]) -> BeforeRewriting:
-    """Note what events are before they are rewritten on purpose.
-
-    Others are kept from adding to the tree until the transaction ends. Call ``record()`` on what it returns once they are
-    rewritten, in the same transaction. Events that are not in the tree yet need no record: they go into it as they are then.
+    Others are kept from adding to the tree until the transaction ends. Events that are not in the tree yet need no record: they go
+    into it as they are then. Where the base has no proofs, nothing is done.
 
     Args:
-        connection: The connection that will rewrite them, in a transaction.
-        proofs: The tables.
+        connection: The connection that rewrites them, in a transaction whose statements see what others have committed.
+        tables: The library's tables.
         event_ids: The events.
+        reason: Why, for the record.
+
+    Raises:
+        SigningKeyError: There is no key to sign with.
     """
+    if tables.merkle_tree is None:
+        yield
+        return
+    proofs = proofs_on(tables)
     lock_tree(connection, proofs)
     end = StoredTree(connection, proofs.merkle_tree).last_position()
-    return BeforeRewriting(proofs, _hashes(connection, proofs, event_ids, end))
+    before = _hashes(connection, proofs, event_ids, end)
+    yield
+    _record(connection, proofs, before, _hashes(connection, proofs, before), reason)
+
+
+def _record(
+    connection: Connection, proofs: ProofsOfBase, before: Mapping[UUID, bytes], after: Mapping[UUID, bytes], reason: str
+) -> None:
+    now, rows = datetime.now(UTC), []
+    for event_id, former in before.items():
+        present = after.get(event_id, former)
+        if present != former:
+            key_id, signature = signed(_text(event_id, former, present, reason, now), proofs.signing_key)
+            rows.append(
+                {
+                    "rewriting_id": uuid4(),
+                    "event_id": event_id,
+                    "former_hash": former,
+                    "present_hash": present,
+                    "reason": reason,
+                    "rewritten_at": now,
+                    "key_id": key_id,
+                    "signature": signature,
+                }
+            )
+    if rows:
+        connection.execute(insert(proofs.rewritten_events), rows)
 
 
 def _hashes(

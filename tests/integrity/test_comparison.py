@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import export_events, import_events, verify
-from sa_eventsource.integrity import Head, before_rewriting, newest_head, proofs_on, tree_growth
+from sa_eventsource.integrity import Head, newest_head, proofs_on, recorded_rewriting, tree_growth
 from sa_eventsource.verification import ProofOptions, Verification
 from tests.databases import DatabasePool
 from tests.integrity.proven_log import SIGNING_KEY, Base, fill, grow, pay_in, tables_of_log
@@ -121,18 +122,17 @@ def ids_of(engine: Engine) -> Sequence[UUID]:
 
 
 def rewrite(engine: Engine, event_ids: Sequence[UUID], *, note: str, is_recorded: bool = True) -> int:
-    """Rewrite events through the switch, as anonymising does."""
+    """Rewrite events through the switch, as anonymising does; return how many records there are then."""
+    change = (
+        "UPDATE events SET event_data = jsonb_set(event_data, '{note}', to_jsonb(CAST(:note AS text))) WHERE event_id = ANY(:ids)"
+    )
+    tables = tables_of_log()
     with engine.begin() as connection:
-        before = before_rewriting(connection, proofs_on(tables_of_log()), event_ids)
-        connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
-        connection.execute(
-            text(
-                "UPDATE events SET event_data = jsonb_set(event_data, '{note}', to_jsonb(CAST(:note AS text))) "
-                "WHERE event_id = ANY(:ids)"
-            ),
-            {"note": note, "ids": list(event_ids)},
-        )
-        return before.record(connection, reason="asked by the customer") if is_recorded else 0
+        reason = "asked by the customer"
+        with recorded_rewriting(connection, tables, event_ids, reason=reason) if is_recorded else nullcontext():
+            connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
+            connection.execute(text(change), {"note": note, "ids": list(event_ids)})
+        return int(connection.execute(text("SELECT count(*) FROM rewritten_events")).scalar_one())
 
 
 def test_what_was_rewritten_on_purpose_is_on_record(postgres_engine: Engine) -> None:
@@ -144,8 +144,8 @@ def test_what_was_rewritten_on_purpose_is_on_record(postgres_engine: Engine) -> 
         session.commit()
     newest = ids_of(postgres_engine)[-1]
     assert rewrite(postgres_engine, [*ids[2:4], newest], note="once") == 2, "the newest is not in the tree yet"
-    assert rewrite(postgres_engine, [ids[3]], note="again") == 1
-    assert rewrite(postgres_engine, [ids[3]], note="again") == 0, "nothing changed"
+    assert rewrite(postgres_engine, [ids[3]], note="again") == 3
+    assert rewrite(postgres_engine, [ids[3]], note="again") == 3, "nothing changed"
     grow(postgres_engine)
     found = compare(postgres_engine, head, head_of_log(postgres_engine), public_keys=SIGNING_KEY.public_keys())
     assert found.is_sound
@@ -179,12 +179,12 @@ def test_growing_waits_for_who_rewrites(postgres_engine: Engine) -> None:
     ids = ids_of(postgres_engine)
     growth = tree_growth.TreeGrowth(proofs_on(tables_of_log()))
     with postgres_engine.connect() as connection, Session(postgres_engine) as session:
-        before = before_rewriting(connection, proofs_on(tables_of_log()), ids)
-        connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
-        connection.execute(text("UPDATE events SET event_data = jsonb_set(event_data, '{note}', '\"\"')"))
-        assert growth.grow(session) == 0
-        assert growth.is_waiting
-        assert before.record(connection, reason="asked") == 0
+        with recorded_rewriting(connection, tables_of_log(), ids, reason="asked"):
+            connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
+            connection.execute(text("UPDATE events SET event_data = jsonb_set(event_data, '{note}', '\"\"')"))
+            assert growth.grow(session) == 0
+            assert growth.is_waiting
+        assert connection.execute(text("SELECT count(*) FROM rewritten_events")).scalar_one() == 0
         connection.commit()
         assert growth.grow(session) == 10
     assert compare(postgres_engine, head_of_log(postgres_engine)).is_sound
