@@ -19,7 +19,6 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
-    or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
@@ -80,17 +79,17 @@ def extract(source: Source | ReadValue, events: Any) -> ColumnElement[Any]:  # n
         case TimePart(unit=unit, source=inner, zone=zone):
             local = func.timezone(quoted(zone), extract(inner, events))
             part = cast(local if unit == "day" else func.date_trunc(quoted(unit), local), Date)
-            return part if isinstance(inner, EnvelopeField) else _within_pythons_years(part)
+            return part if isinstance(inner, EnvelopeField) else _within_pythons_years(part, "0001-01-01", "9999-12-31")
 
 
-def _within_pythons_years(day: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Have a statement fail for a day that Python has no date for, as the fold does: it could be stored, and never read again.
+def _within_pythons_years(value: ColumnElement[Any], first: str, last: str) -> ColumnElement[Any]:
+    """Have a statement fail for a day or a moment that Python has none for, as the fold does: it could be stored, and never read.
 
-    Moments of a payload may lie at the ends of time; those of the log lie a day or more within them.
+    Moments of a payload may lie at the ends of time, in a zone of their own; those of the log lie a day or more within them.
     """
-    first, last = (cast(quoted(each), Date) for each in ("0001-01-01", "9999-12-31"))
-    refused = cast(func.concat(quoted("no date of Python: "), day), Date)
-    return case((or_(day < first, day > last), refused), else_=day)
+    refused = cast(func.concat(quoted("no time of Python: "), value), value.type)
+    is_one = value.between(cast(quoted(first), value.type), cast(quoted(last), value.type))
+    return case((is_one, value), (value.is_not(None), refused))
 
 
 def as_json(value: ColumnElement[Any], found: ValueType) -> ColumnElement[Any]:
@@ -139,6 +138,8 @@ def _canonical(text: ColumnElement[Any], found: ValueType) -> ColumnElement[Any]
     if found.kind == "uuid":
         return cast(cast(text, Uuid), Text)
     value = cast(text, sql_type(found))
+    if found.kind == "moment":
+        return _within_pythons_years(value, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
     return func.trunc(value, type_=Numeric()) if found.kind == "integer" else value
 
 
