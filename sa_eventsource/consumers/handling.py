@@ -87,8 +87,8 @@ def within_transaction(session: Session, connection: Connection) -> Iterator[Non
 
     A commit is refused before it happens: that of the session by :func:`refuse_commit`, that of the connection, also by an SQL
     text, here. What nobody can refuse, as a commit by the driver's connection or behind another statement of one text, the driver
-    tells: after each statement, before the next one, and when the handler is done. So it does of a rollback. Those of other
-    connections are the handler's own affair.
+    tells: before the next statement, which would begin another transaction, and when the handler is done. So it does of a
+    rollback. Those of other connections are the handler's own affair.
 
     Raises:
         HandlerTransactionError: The transaction has ended. Roll back what was begun since.
@@ -97,11 +97,12 @@ def within_transaction(session: Session, connection: Connection) -> Iterator[Non
         _guarded.add(connection)
         event.listen(connection, "commit", _refuse_commit_of_connection)
         event.listen(connection, "before_cursor_execute", _refuse_statement)
-        event.listen(connection, "after_cursor_execute", _check_statement)
     begun, begun_there = session.get_transaction(), connection.get_transaction()
     is_outermost = connection not in _kept
     if is_outermost:
         _kept[connection] = _is_open(connection) is True
+        if not _kept[connection] and not event.contains(connection, "after_cursor_execute", _note_beginning):
+            event.listen(connection, "after_cursor_execute", _note_beginning)
     try:
         yield
     finally:
@@ -143,16 +144,18 @@ def _refuse_commit_of_connection(connection: Connection) -> None:
 
 
 def _refuse_statement(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
-    if connection not in _kept:
+    has_begun = _kept.get(connection)
+    if has_begun is None:
         return
     if _ENDS_TRANSACTION.match(statement):
         raise HandlerTransactionError(f"executed {statement.strip().upper()}")
-    if _kept[connection] and _is_open(connection) is False:
+    if has_begun and _is_open(connection) is False:
         raise HandlerTransactionError(_ENDED)
 
 
-def _check_statement(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
-    if connection not in _kept:
+def _note_beginning(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+    """Note that the driver has begun the transaction, as with the first statement."""
+    if _kept.get(connection) is not False:
         return
     is_open = _is_open(connection)
     if is_open:

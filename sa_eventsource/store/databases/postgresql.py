@@ -74,7 +74,9 @@ class PostgreSQL(Database):
         return getattr(driver_connection, "autocommit", False) is True
 
     def is_in_transaction(self, driver_connection: Any) -> bool | None:
-        """Ask libpq, which the server tells with each answer; or asyncpg."""
+        """Ask libpq, which the server tells with each answer; or asyncpg. It is asked at each statement of a handler."""
+        if hasattr(driver_connection, "pgconn"):  # psycopg; its ``info`` is made anew for each question
+            return bool(driver_connection.pgconn.transaction_status != _IDLE)
         ask = getattr(driver_connection, "is_in_transaction", None)
         if ask is not None:
             return bool(ask())
