@@ -15,8 +15,8 @@ from sqlalchemy import Text, and_, case, cast, exists, false, func, literal, or_
 
 from sa_eventsource.checkpoints.checkpoint import read_checkpoints
 from sa_eventsource.checkpoints.snapshot import Snapshot
-from sa_eventsource.mapping import SWITCH, XID8, lock_table
-from sa_eventsource.store import visible_in
+from sa_eventsource.mapping import XID8, lock_table
+from sa_eventsource.store import database_of, visible_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -148,14 +148,8 @@ def _renumber_events(
     )
     new = cast(given, XID8)
     renumbered = events.update().values(transaction_id=new).where(is_brought, new != transaction_id)
-    _let_events_change(connection, "on")
-    changed = connection.execute(renumbered).rowcount
-    _let_events_change(connection, "off")
-    return changed
-
-
-def _let_events_change(connection: Connection, switch: str) -> None:
-    connection.execute(select(func.set_config(SWITCH, switch, True)))  # noqa: FBT003 - until the transaction ends
+    with database_of(connection.dialect).letting_events_change(connection, events):
+        return connection.execute(renumbered).rowcount
 
 
 def _in_order(snapshots: set[str]) -> list[_Slice]:

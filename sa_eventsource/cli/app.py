@@ -9,6 +9,7 @@ import typer
 
 from sa_eventsource.cli import (
     adopt,
+    anonymise_command,
     events,
     export_import,
     handled_commands,
@@ -45,6 +46,7 @@ for module in (
     parked,
     handled_commands,
     personal_data_commands,
+    anonymise_command,
     roles_command,
     verify,
     proof_commands,

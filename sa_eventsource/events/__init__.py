@@ -17,6 +17,7 @@ from sa_eventsource.events.event_types import (
     stored_types,
     stored_types_of_family,
 )
+from sa_eventsource.events.json_spans import item_spans, member_spans
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
 from sa_eventsource.events.personal import holds_personal, is_personal, personal_fields, sealed_names, subject_text
@@ -58,7 +59,9 @@ __all__ = [
     "is_flat",
     "is_personal",
     "is_stored_plainly",
+    "item_spans",
     "member_before",
+    "member_spans",
     "members",
     "on_join",
     "own_copy",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,18 +9,15 @@ from pydantic import BaseModel, RootModel
 
 from sa_eventsource.events.codec import as_read
 from sa_eventsource.events.comparison import shown
+from sa_eventsource.events.json_spans import item_spans, member_spans
 from sa_eventsource.events.personal import AGGREGATE_ID, METADATA, PersonalField, personal_fields, subject_text
 from sa_eventsource.events.sealed_form import SEALED, Path
 from sa_eventsource.exceptions import EventPayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from sa_eventsource.events.domain_event import DomainEvent
-
-_PLAIN_MEMBER = re.compile(r'"([^"\\]*)":("[^"\\]*(?:\\.[^"\\]*)*"|[\w.+-]+)(?:,(?=")|(?=\}))')
-_SPACE = re.compile(r"[ \t\r\n]*")
-_scan = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
 
 class PersonalValue(NamedTuple):
@@ -82,30 +77,30 @@ class _Finder:
             case BaseModel():
                 self._in_model(value, at, path, (*owners, value))
             case Mapping():
-                self._in_each(value.values(), list(self._members(at, path)), path, owners)
+                self._in_each(value.values(), self._members(at, path), path, owners)
             case str() | bytes():
                 return
             case _ if hasattr(value, "__iter__"):
-                items = [(str(index), start, end) for index, (start, end) in enumerate(self._items(at, path))]
-                self._in_each(value, items, path, owners)
+                elements = [(str(index), start, end) for index, (start, end) in enumerate(self._items(at, path))]
+                self._in_each(value, elements, path, owners)
 
-    def _in_each(self, values: Any, members: Sequence[tuple[str, int, int]], path: Path, owners: tuple[BaseModel, ...]) -> None:
+    def _in_each(self, values: Any, places: Sequence[tuple[str, int, int]], path: Path, owners: tuple[BaseModel, ...]) -> None:
         values = list(values)
-        if len(values) != len(members):
+        if len(values) != len(places):
             raise self._misplaced(path)
-        for each, (key, start, _) in zip(values, members, strict=True):
+        for each, (key, start, _) in zip(values, places, strict=True):
             self.in_value(each, start, (*path, key), owners)
 
     def _in_model(self, model: BaseModel, at: int, path: Path, owners: tuple[BaseModel, ...]) -> None:
         fields = personal_fields(type(model))
         if not fields.own and not fields.inner:
             return
-        members = {key: (start, end) for key, start, end in self._members(at, path)}
+        places = {key: (start, end) for key, start, end in self._members(at, path)}
         for each in fields.own:
             inner = (*path, each.key)
-            if each.key not in members:
+            if each.key not in places:
                 raise self._misplaced(inner)
-            start, end = members[each.key]
+            start, end = places[each.key]
             subject, value = self._subject(each, owners)
             if subject is not None:
                 self.found.append(PersonalValue(start, end, inner, subject, each.placeholder))
@@ -113,9 +108,9 @@ class _Finder:
                 raise self._without_subject(each, value, inner)
         for name, key in fields.inner:
             inner = (*path, key)
-            if key not in members:
+            if key not in places:
                 raise self._misplaced(inner)
-            self.in_value(getattr(model, name), members[key][0], inner, owners)
+            self.in_value(getattr(model, name), places[key][0], inner, owners)
 
     def _subject(self, field: PersonalField, owners: tuple[BaseModel, ...]) -> tuple[str | None, object]:
         """Find whose a value is, as a text, and as what names it."""
@@ -140,43 +135,17 @@ class _Finder:
             "characters, a whole number or a UUID",
         )
 
-    def _members(self, at: int, path: Path) -> Iterator[tuple[str, int, int]]:
-        """List the members of an object: key, and where the value begins and ends."""
-        text = self._text
-        at = self._enter(at, "{", path)
-        while text[at] != "}":
-            plain = _PLAIN_MEMBER.match(text, at)
-            if plain is not None:
-                yield plain[1], *plain.span(2)
-                at = plain.end()
-                continue
-            key, at = _scan(text, at)
-            start = self._skip(self._skip(at) + 1)  # behind the colon
-            _, end = _scan(text, start)
-            yield key, start, end
-            at = self._next(end)
+    def _members(self, at: int, path: Path) -> list[tuple[str, int, int]]:
+        try:
+            return list(member_spans(self._text, at))
+        except ValueError as error:
+            raise self._misplaced(path) from error
 
-    def _items(self, at: int, path: Path) -> Iterator[tuple[int, int]]:
-        """List the elements of an array: where each begins and ends."""
-        at = self._enter(at, "[", path)
-        while self._text[at] != "]":
-            _, end = _scan(self._text, at)
-            yield at, end
-            at = self._next(end)
-
-    def _enter(self, at: int, character: str, path: Path) -> int:
-        at = self._skip(at)
-        if self._text[at] != character:
-            raise self._misplaced(path)
-        return self._skip(at + 1)
-
-    def _next(self, at: int) -> int:
-        at = self._skip(at)
-        return self._skip(at + 1) if self._text[at] == "," else at
-
-    def _skip(self, at: int) -> int:
-        found = _SPACE.match(self._text, at)
-        return at if found is None else found.end()
+    def _items(self, at: int, path: Path) -> list[tuple[int, int]]:
+        try:
+            return list(item_spans(self._text, at))
+        except ValueError as error:
+            raise self._misplaced(path) from error
 
     def _misplaced(self, path: Path) -> EventPayloadError:
         return EventPayloadError(

@@ -47,6 +47,7 @@ from sa_eventsource.exceptions.environment import (
     UnknownShardError,
 )
 from sa_eventsource.exceptions.privacy import (
+    AnonymisationError,
     ForgettingError,
     MaskedConnectionError,
     MasterKeyError,
@@ -85,6 +86,7 @@ __all__ = [
     "AggregateIdError",
     "AggregateNotFoundError",
     "AggregateStateError",
+    "AnonymisationError",
     "AutocommitError",
     "CommandDiscardedError",
     "CommandIdConflictError",

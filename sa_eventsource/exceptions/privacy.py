@@ -46,6 +46,28 @@ class ForgettingError(EventSourceError):
         super().__init__(f"{subject!r} is not forgotten: {reason}")
 
 
+class AnonymisationError(EventSourceError):
+    """An event cannot be anonymised as it was asked for. Nothing was changed by this call: correct the function or the fields.
+
+    Attributes:
+        reason: What is in the way.
+        event_type: The name that the event is stored under; None where the reason concerns no event.
+        event_id: The event.
+        fields: The fields of it.
+    """
+
+    def __init__(
+        self, reason: str, *, event_type: str | None = None, event_id: UUID | None = None, fields: Iterable[str] = ()
+    ) -> None:
+        """Build the message from the event and the reason."""
+        self.reason = reason
+        self.event_type = event_type
+        self.event_id = event_id
+        self.fields = tuple(fields)
+        where = "" if event_type is None else f" {event_type} {event_id}"
+        super().__init__(f"nothing was anonymised:{where} {reason}")
+
+
 class MaskedConnectionError(EventSourceError):
     """Rows that hold personal data in clear are to be written by an engine that reads placeholders (``personal_data="masked"``).
 

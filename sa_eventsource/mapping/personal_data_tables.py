@@ -1,11 +1,11 @@
-"""The tables of personal data: the keys of those whose data it is, and who was forgotten."""
+"""The tables of personal data: the keys of those whose data it is, who was forgotten, and what was anonymised."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import Any, Protocol
 
-from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint, Uuid, func
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint, Uuid, func
 
 from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, UtcDateTime
 
@@ -60,5 +60,30 @@ def forgotten_subjects_table(name: str, metadata: MetaData, **where: Any) -> Tab
         Column("correlation_id", Uuid, nullable=True),
         Column("causation_id", Uuid, nullable=True),
         Column("forgotten_at", UtcDateTime, nullable=False),
+        **where,
+    )
+
+
+def anonymisations_table(name: str, metadata: MetaData, **where: Any) -> Table:
+    """Put the table of anonymisations on a metadata: which fields of events were rewritten, by whom, when, why, and how far.
+
+    Arguments as above.
+    """
+    return Table(
+        name,
+        metadata,
+        Column("name", String(MAX_NAME_LENGTH), primary_key=True),
+        Column("fields", DOCUMENT, nullable=False),
+        Column("function", Text, nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("metadata", DOCUMENT, nullable=True),
+        Column("correlation_id", Uuid, nullable=True),
+        Column("causation_id", Uuid, nullable=True),
+        Column("begun_at", UtcDateTime, nullable=False),
+        Column("position", BigInteger, nullable=False),
+        Column("last_position", BigInteger, nullable=False),
+        Column("events", BigInteger, nullable=False),
+        Column("models_to_rebuild", DOCUMENT, nullable=False),
+        Column("finished_at", UtcDateTime, nullable=True),
         **where,
     )

@@ -19,7 +19,7 @@ from sa_eventsource.mapping.kept_rows import check_keep, keep_rows
 from sa_eventsource.mapping.merkle_tables import merkle_tree_table, rewritten_events_table
 from sa_eventsource.mapping.named_indexes import add_index
 from sa_eventsource.mapping.partitions import PARTITION_BY, check_partitions, partition_events
-from sa_eventsource.mapping.personal_data_tables import forgotten_subjects_table, subject_keys_table
+from sa_eventsource.mapping.personal_data_tables import anonymisations_table, forgotten_subjects_table, subject_keys_table
 from sa_eventsource.mapping.table_names import refuse_double_names, refuse_taken_names, renaming
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class EventSourceOptions:
         signing_key: Who signs the heads; None for heads without a signature.
         merkle_tree: Name of the tree's table.
         rewritten_events: Name of the table of events that were rewritten on purpose.
+        anonymisations: Name of the table that says what was anonymised, such as ``"anonymisations"``; None for no such table.
     """
 
     schema: str | None = None
@@ -85,6 +86,7 @@ class EventSourceOptions:
     signing_key: SigningKey | None = None
     merkle_tree: str = "merkle_tree"
     rewritten_events: str = "rewritten_events"
+    anonymisations: str | None = None
 
     def names(self) -> dict[str, str]:
         """Give the tables' names, by option."""
@@ -140,6 +142,7 @@ class EventSourceTables:
         forgotten_subjects: Who of them was forgotten; likewise.
         merkle_tree: The Merkle tree over the events; None where the base has no proofs.
         rewritten_events: Which of them were rewritten on purpose since; likewise.
+        anonymisations: Which fields of events were anonymised; None where the base has no such table.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
         read_models: What the library knows of each read model fed from here, by projection name.
         columns: The columns that the library has given each of these tables.
@@ -156,6 +159,7 @@ class EventSourceTables:
     forgotten_subjects: Table | None = None
     merkle_tree: Table | None = None
     rewritten_events: Table | None = None
+    anonymisations: Table | None = None
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
     columns: dict[Table, frozenset[Column[Any]]] = field(default_factory=dict)
@@ -353,7 +357,8 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     forgotten = None if keys is None else forgotten_subjects_table(options.forgotten_subjects, metadata, **where)
     merkle_tree = merkle_tree_table(options.merkle_tree, metadata, **where) if options.proofs else None
     rewritten = rewritten_events_table(options.rewritten_events, metadata, **where) if options.proofs else None
-    optional = (commands, keys, forgotten, merkle_tree, rewritten)
+    anonymisations = None if options.anonymisations is None else anonymisations_table(options.anonymisations, metadata, **where)
+    optional = (commands, keys, forgotten, merkle_tree, rewritten, anonymisations)
     tables = EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, *optional)
     tables.columns.update((each, frozenset(each.c)) for each in vars(tables).values() if isinstance(each, Table))
     _all.add(tables)

@@ -1,15 +1,23 @@
 """Personal data: sealed in the log with keys of those whose data it is, and gone with the key. Sealing needs ``cryptography``."""
 
+from sa_eventsource.privacy.anonymisation_run import Anonymised
+from sa_eventsource.privacy.anonymising import anonymise, async_anonymise
+from sa_eventsource.privacy.field_rewriting import FieldChange, StoredField
 from sa_eventsource.privacy.forgetting import Forgotten, async_forget, forget
 from sa_eventsource.privacy.held_data import async_personal_data, personal_data
 from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys, ServiceKeys
 from sa_eventsource.privacy.rotation import rotate_master_key, rotate_subject_key
 
 __all__ = [
+    "Anonymised",
     "EnvironmentKeys",
+    "FieldChange",
     "FileKeys",
     "Forgotten",
     "ServiceKeys",
+    "StoredField",
+    "anonymise",
+    "async_anonymise",
     "async_forget",
     "async_personal_data",
     "forget",

@@ -9,13 +9,13 @@ from uuid import uuid4
 
 from sqlalchemy import Text, cast, delete, insert, or_, select, update
 
-from sa_eventsource.aggregates import AggregateRoot, definition_of
-from sa_eventsource.events import EventContext, current_context, sealed_names
+from sa_eventsource.events import sealed_names
 from sa_eventsource.exceptions import ForgettingError
 from sa_eventsource.mapping import check_async_session, check_session, present_session
 from sa_eventsource.privacy.of_base import checked_subject, personal_data_of_base
+from sa_eventsource.privacy.of_session import context_of, expire_aggregates
 from sa_eventsource.projections import locked_followers, rebuild_rows_of
-from sa_eventsource.store import CONTEXT_KEY, database_of, flush_first, require_transaction
+from sa_eventsource.store import database_of, flush_first, require_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,7 +119,7 @@ def _forget(session: Session, connection: Connection, of_base: PersonalDataOfBas
             metadata=record.metadata or {},
             is_repeated=True,
         )
-    now, context = datetime.now(UTC), _context(session)
+    now, context = datetime.now(UTC), context_of(session)
     destroyed = {"wrapped_key": None, "master_key": None, "forgotten_at": now}
     connection.execute(update(keys).where(keys.c.subject == whom).values(destroyed))
     _delete_snapshots(connection, tables.snapshots, key_ids)
@@ -135,7 +135,7 @@ def _forget(session: Session, connection: Connection, of_base: PersonalDataOfBas
             forgotten_at=now,
         )
     )
-    _expire(session, tables)
+    expire_aggregates(session, tables, tuple(each.model for each, _ in in_clear))
     return Forgotten(subject=whom, reason=reason, forgotten_at=now, metadata=context.metadata, is_repeated=False)
 
 
@@ -169,17 +169,3 @@ def _delete_snapshots(connection: Connection, snapshots: Table, key_ids: Sequenc
     text = cast(snapshots.c.state, Text)
     sealed = or_(*(text.contains(key_id.hex) for key_id in key_ids))
     connection.execute(delete(snapshots).where(text.like('{"$sealed"%'), sealed))
-
-
-def _context(session: Session) -> EventContext:
-    outer = session.info.get(CONTEXT_KEY)
-    return current_context().merged_over(outer) if isinstance(outer, EventContext) else current_context()
-
-
-def _expire(session: Session, tables: EventSourceTables) -> None:
-    """Have what the session has loaded read again."""
-    models = tuple(each.model for each in tables.read_models.values() if _is_in_clear(each))
-    for instance in list(session.identity_map.values()):
-        is_aggregate = isinstance(instance, AggregateRoot) and definition_of(type(instance)).tables is tables
-        if is_aggregate or isinstance(instance, models):
-            session.expire(instance)

@@ -77,10 +77,12 @@ def _by_table(tables: EventSourceTables) -> Iterator[tuple[Table, tuple[tuple[st
     models = list(tables.read_models.values())
     has_strong = any(each.is_strong for each in models)
     has_clear = any(each.takes_personal_data == "clear" for each in models)
-    # The officer locks the log while rows of a strong model in clear are rebuilt; the triggers keep events as they are.
+    anonymises = tables.anonymisations is not None
+    of_officer = PUT if has_clear or anonymises else READ
+    # The officer locks the log while rows of a strong model are rebuilt, and anonymises; the triggers keep events as they are.
     yield tables.events, (APPEND, (*APPEND, MAINTAIN), READ, ("SELECT", "UPDATE"))
     yield tables.snapshots, (PUT, PUT, READ, ("SELECT", "DELETE"))
-    yield tables.projection_positions, (_BEGIN_STRONG_MODELS if has_strong else READ, WRITE, READ, PUT if has_clear else READ)
+    yield tables.projection_positions, (_BEGIN_STRONG_MODELS if has_strong else READ, WRITE, READ, of_officer)
     yield tables.parked_events, (READ, WRITE, READ, READ)
     holds_personal_data = tables.options.master_keys is not None
     if tables.commands is not None:
@@ -89,20 +91,22 @@ def _by_table(tables: EventSourceTables) -> Iterator[tuple[Table, tuple[tuple[st
         yield tables.subject_keys, (_USE_KEYS, _USE_KEYS, (), PUT)
     if tables.forgotten_subjects is not None:
         yield tables.forgotten_subjects, ((), (), (), APPEND)
+    if tables.anonymisations is not None:
+        yield tables.anonymisations, ((), (), (), PUT)
     if tables.merkle_tree is not None:
         yield tables.merkle_tree, (READ, APPEND, READ, READ)
     if tables.rewritten_events is not None:
         yield tables.rewritten_events, (READ, READ, READ, APPEND)
     for table in dict.fromkeys([tables.projections, *(each.table for each in models)]):
-        yield table, _of_rows(each for each in models if each.table is table)
+        yield table, _of_rows((each for each in models if each.table is table), anonymises=anonymises)
     for table in inbox_tables(tables.events.metadata):
         yield table, (APPEND, WRITE, READ, ())
 
 
-def _of_rows(models: Iterable[ReadModelDefinition]) -> tuple[tuple[str, ...], ...]:
+def _of_rows(models: Iterable[ReadModelDefinition], *, anonymises: bool) -> tuple[tuple[str, ...], ...]:
     """Give the rights on the rows of some models, which lie in one table."""
     is_strong = is_in_clear = False
     for each in models:
         is_strong |= each.is_strong
         is_in_clear |= each.takes_personal_data == "clear"
-    return WRITE if is_strong else READ, WRITE, () if is_in_clear else READ, WRITE if is_in_clear else READ
+    return WRITE if is_strong else READ, WRITE, () if is_in_clear else READ, WRITE if is_in_clear or anonymises else READ

@@ -24,7 +24,7 @@ from sa_eventsource.mapping import APPENDED, as_json
 from sa_eventsource.store.append import AppendRefusedError, LogAppend, row_of
 from sa_eventsource.store.connections import after_rollback
 from sa_eventsource.store.database_errors import SERIALIZATION_FAILURE, code_of
-from sa_eventsource.store.sealing import opened, stored_payloads
+from sa_eventsource.store.sealing import clear_texts, stored_payloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -226,7 +226,7 @@ def _in_clear(connection: Connection, events: Table, rows: Sequence[Any]) -> Seq
     found = list(rows)
     texts = [SimpleNamespace(**{**row._mapping, "event_data": as_json(row.event_data)}) for row in map(rows.__getitem__, which)]  # noqa: SLF001 - public
     sealed = stored_payloads(texts)
-    for number, payload in zip(which, opened(connection, events, sealed), strict=True):
+    for number, payload in zip(which, clear_texts(connection, events, sealed), strict=True):
         found[number] = SimpleNamespace(**{**rows[number]._mapping, "event_data": json.loads(payload)})  # noqa: SLF001 - public
     return found
 

@@ -129,15 +129,15 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
 
     async def all(self) -> list[RecordedEvent[E]]:
         """Read all of them into a list. Errors as for :meth:`EventQuery.all`."""
-        return await self.session.run_sync(lambda session: self._on(session).all())
+        return await self.session.run_sync(lambda session: self.on(session).all())
 
     async def first(self) -> RecordedEvent[E] | None:
         """Read the first of them; None if there is none. Errors as for :meth:`EventQuery.all`."""
-        return await self.session.run_sync(lambda session: self._on(session).first())
+        return await self.session.run_sync(lambda session: self.on(session).first())
 
     async def count(self) -> int:
         """Count them in the database."""
-        return await self.session.run_sync(lambda session: self._on(session).count())
+        return await self.session.run_sync(lambda session: self.on(session).count())
 
     async def stream(self, batch_size: int = 1000) -> AsyncIterator[RecordedEvent[E]]:
         """Read them one after the other in bounded memory. As :meth:`EventQuery.stream`."""
@@ -153,7 +153,8 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
             await result.close()
 
     def _made_of(self, session: Session, rows: Sequence[Row[Any]]) -> list[RecordedEvent[E]]:
-        return self._on(session).made_of(rows)
+        return self.on(session).made_of(rows)
 
-    def _on(self, session: Session) -> EventQuery[E]:
+    def on(self, session: Session) -> EventQuery[E]:
+        """Get the same query for a ``Session``, such as ``run_sync`` gives."""
         return EventQuery(session, self.table, self.conditions, self.maximum, self.descending, self.mapper)

@@ -176,7 +176,7 @@ _OPTION = "personal_data"
 """Execution option of a connection or an engine."""
 
 
-def opened(connection: Connection, events: Table, stored: StoredPayloads, reading: Reading = Reading.CLEAR) -> Sequence[str]:
+def clear_texts(connection: Connection, events: Table, stored: StoredPayloads, reading: Reading = Reading.CLEAR) -> Sequence[str]:
     """Open payloads of events that may have something sealed, by one more statement for all of them: give their texts."""
     return opened_with_states(connection, events, stored, (), reading)[0].texts if stored.texts else ()
 
@@ -237,7 +237,7 @@ def clear_payloads(
     names = sealed_names()
     which = [number for number, row in enumerate(rows) if row.event_type in names] if names else []
     sealed = stored_payloads([rows[number] for number in which])
-    for number, text in zip(which, opened(connection, events, sealed, reading), strict=True):
+    for number, text in zip(which, clear_texts(connection, events, sealed, reading), strict=True):
         payloads[number] = text
     return payloads
 

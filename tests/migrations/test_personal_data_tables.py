@@ -35,5 +35,16 @@ def test_master_keys_bring_two_tables(tmp_path: Path, postgres_engine: Engine, m
     assert environment.left_over() == set()
 
 
+def test_anonymisations_have_a_table(tmp_path: Path, postgres_engine: Engine, module: str) -> None:
+    environment = Environment(
+        tmp_path, postgres_engine, module, '__eventsource__ = EventSourceOptions(anonymisations="anonymisations")'
+    )
+    assert "'anonymisations'" in environment.revise()
+    environment.upgrade()
+    assert environment.difference() == []
+
+
 def test_without_them_there_are_none(tmp_path: Path, postgres_engine: Engine, module: str) -> None:
-    assert "subject" not in Environment(tmp_path, postgres_engine, module).revise()
+    script = Environment(tmp_path, postgres_engine, module).revise()
+    assert "subject" not in script
+    assert "anonymisations" not in script

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime, timedelta
 
     from sqlalchemy import Column, Connection, FromClause, Table
@@ -117,6 +118,10 @@ class Database(ABC):
     @abstractmethod
     def lock_log(self, connection: Connection, events: Table) -> None:
         """Keep writers of events waiting until the transaction ends. One that only reads is to become the writer before."""
+
+    @abstractmethod
+    def letting_events_change(self, connection: Connection, events: Table) -> AbstractContextManager[None]:
+        """Open the triggers that keep events as they are, for this transaction and this block. After an error, roll back."""
 
     @abstractmethod
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:

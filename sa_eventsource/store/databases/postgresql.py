@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, OID, REGCLASS, insert
 
-from sa_eventsource.mapping import DOCUMENTS, KINDS, lock_table, regclass_name, statement_clock
+from sa_eventsource.mapping import DOCUMENTS, KINDS, SWITCH, lock_table, regclass_name, statement_clock
 from sa_eventsource.store.databases.database import Database, OpenWriter, milliseconds
 from sa_eventsource.store.databases.insert_forms import (
     INCOMPLETE,
@@ -167,6 +168,13 @@ class PostgreSQL(Database):
     def lock_log(self, connection: Connection, events: Table) -> None:
         """Lock the table against writers, not against readers."""
         connection.execute(lock_table(events, "SHARE"))
+
+    @contextmanager
+    def letting_events_change(self, connection: Connection, events: Table) -> Iterator[None]:  # noqa: ARG002 - for all logs
+        """Set the switch that the triggers ask for, and set it back; after an error that is left to the rollback."""
+        connection.execute(select(func.set_config(SWITCH, "on", True)))  # noqa: FBT003 - until the transaction ends
+        yield
+        connection.execute(select(func.set_config(SWITCH, "off", True)))  # noqa: FBT003
 
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
         """Take a transaction-level advisory lock; the log's number in the catalogue distinguishes the logs of tenants."""

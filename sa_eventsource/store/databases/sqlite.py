@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from sa_eventsource.mapping import DOCUMENTS, UtcDateTime, schema_of
+from sa_eventsource.mapping import DOCUMENTS, UtcDateTime, create_statements, drop_statements, schema_of
 from sa_eventsource.store.databases.database import Database, OpenWriter
 from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, parameters_of
 
@@ -128,6 +129,17 @@ class SQLite(Database):
 
     def lock_log(self, connection: Connection, events: Table) -> None:
         """Do nothing: who is the writer keeps all others waiting."""
+
+    @contextmanager
+    def letting_events_change(self, connection: Connection, events: Table) -> Iterator[None]:
+        """Drop the triggers, for which there is no switch, and create them again: nobody else ever sees a log without them."""
+        for statement in drop_statements(events, "sqlite"):
+            connection.execute(statement)
+        try:
+            yield
+        finally:
+            for statement in create_statements(events, "sqlite"):
+                connection.execute(statement)
 
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
         """Do nothing: writers are alone."""

@@ -1,0 +1,121 @@
+"""``sa-eventsource anonymise``: rewrite chosen fields of events that are stored in clear."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from sqlalchemy.orm import Session
+
+from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.output import Output
+from sa_eventsource.cli.target import BaseArgument, UrlOption, import_named, open_target
+from sa_eventsource.counting import counted
+from sa_eventsource.event_log import EventStore
+from sa_eventsource.events import event_context
+from sa_eventsource.privacy import Anonymised, anonymise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sa_eventsource.privacy import FieldChange
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("anonymise")(anonymise_events)
+
+
+def anonymise_events(  # noqa: PLR0913 - by keyword
+    base: BaseArgument,
+    function: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION", show_default=False, help="What gets a StoredField and returns the new value of it."
+        ),
+    ],
+    *,
+    name: Annotated[str, typer.Option(metavar="NAME", show_default=False, help="What it is called; who is stopped goes on by it.")],
+    event_type: Annotated[
+        list[str],
+        typer.Option("--type", metavar="TYPE", show_default=False, help="Events of this stored name; may be repeated."),
+    ],
+    field: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PATH", show_default=False, help="Path in the stored JSON, such as email or lines.*.note; may be repeated."
+        ),
+    ],
+    reason: Annotated[str, typer.Option(metavar="TEXT", show_default=False, help="Why, for the record, which is kept for good.")],
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="Who does it, for the record.")] = None,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Events to look at in a transaction.")] = 500,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what the first events would become.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, print JSON: a line for each field.")] = False,
+    url: UrlOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Rewrite chosen fields of events that are stored in clear, in batches, and what rests on them.
+
+    The application and workers may run; see to it first that it appends no more such values. Interrupted, it goes on when it is
+    called again with the same name. It cannot be undone.
+    """
+    if as_json and not dry_run:
+        raise UsageError("--json goes with --dry-run: what was there before is printed nowhere else")
+    rewrite = import_named(function, "a function")
+    with open_target(base, url) as target, nullcontext() if user is None else event_context(user=user):
+
+        def step() -> Anonymised:
+            with Session(target.engine) as session:
+                events = EventStore(session, target.base).events.where(target.tables.events.c.event_type.in_(event_type))
+                done = anonymise(events, field, rewrite, name=name, reason=reason, at_most=batch, dry_run=dry_run)
+                session.commit()
+                return done
+
+        if dry_run:
+            _print(step(), as_json=as_json)
+            return
+        if not yes:
+            typer.confirm(f"{', '.join(field)} of {', '.join(event_type)} will be rewritten. Go on?", abort=True, err=True)
+        done = step()
+        while not done.is_finished:
+            done = step()
+    typer.echo(f"{counted(done.events, 'event')} rewritten, up to position {done.position}", err=True)
+    for each in done.models_to_rebuild:
+        typer.echo(f"{each} has @handles methods: run sa-eventsource rebuild {base} {each}", err=True)
+
+
+def _print(done: Anonymised, *, as_json: bool) -> None:
+    output = Output()
+    if as_json:
+        for each in done.changes:
+            output.line(json.dumps(_members(each), ensure_ascii=False))
+    else:
+        _print_for_people(output, done.changes)
+    output.flush()
+    rest = "" if done.is_finished else "; there are more events, see --batch"
+    typer.echo(f"{counted(len(done.changes), 'field')} would change{rest}", err=True)
+
+
+def _print_for_people(output: Output, changes: Sequence[FieldChange]) -> None:
+    event = None
+    for each in changes:
+        if each.event_id != event:
+            event = each.event_id
+            output.styled((f"{each.aggregate_type} {each.aggregate_id} {each.version} {each.event_type}", "bold"))
+        output.styled((f"  - {each.field}: {json.dumps(each.before, ensure_ascii=False)}", "red"))
+        output.styled((f"  + {each.field}: {json.dumps(each.after, ensure_ascii=False)}", "green"))
+
+
+def _members(change: FieldChange) -> dict[str, object]:
+    return {
+        "event_id": str(change.event_id),
+        "aggregate_type": change.aggregate_type,
+        "aggregate_id": change.aggregate_id,
+        "version": change.version,
+        "event_type": change.event_type,
+        "field": change.field,
+        "before": change.before,
+        "after": change.after,
+    }
