@@ -231,7 +231,7 @@ def prove(
         raise UncoveredEventError(event_id, "it is not in the tree yet; a worker puts it there")
     if index >= against.tree_size:
         raise UncoveredEventError(event_id, f"{against.name} was made before it")
-    text = leaf_text(row)
+    text = leaf_text(connection, row)
     try:
         if stored.subtree(0, index) != leaf_hash(_bytes(text)):
             raise ProofError(f"event {event_id}", "it was altered after it had been put into the tree")

@@ -12,11 +12,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.integrity.merkle_tree import HASH_BYTES, leaf_hash
-from sa_eventsource.mapping import json_object
-from sa_eventsource.store import event_members
+from sa_eventsource.mapping import EVENT_COLUMNS, json_object
+from sa_eventsource.store import database_of, event_members
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
+    from sqlalchemy import Connection, Row
 
 NO_POSITIONS = bytes(HASH_BYTES)
 """The hash of no positions."""
@@ -24,16 +24,28 @@ NO_POSITIONS = bytes(HASH_BYTES)
 _POSITION_BYTES = 8
 
 
-def leaf_text(row: Row[Any]) -> str:
+_COLUMNS = [
+    (number, f'"{each.name}":', each.kind.as_json)
+    for number, each in enumerate(EVENT_COLUMNS)
+    if each.name not in ("position", "transaction_id")
+]
+
+
+def leaf_text(connection: Connection, row: Row[Any]) -> str:
     """Write what is hashed of a row of ``select_raw_events``."""
-    members = event_members(row)
-    del members["position"]
-    return json_object(members)
+    if database_of(connection.dialect).stores_only_json:
+        # In the order of the columns, which is that of the row: half the time that a dictionary of them takes.
+        members = [name + ("null" if row[number] is None else write(row[number])) for number, name, write in _COLUMNS]
+        return "{" + ",".join(members) + "}"
+    # A text that is no JSON could end a member, and stand for two of another event.
+    found = event_members(row)
+    del found["position"]
+    return json_object(found)
 
 
-def hash_of_event(row: Row[Any]) -> bytes:
+def hash_of_event(connection: Connection, row: Row[Any]) -> bytes:
     """Hash a row of ``select_raw_events`` as a leaf."""
-    return leaf_hash(leaf_text(row).encode("utf-8", "surrogatepass"))
+    return leaf_hash(leaf_text(connection, row).encode("utf-8", "surrogatepass"))
 
 
 def with_position(positions_hash: bytes, position: int) -> bytes:

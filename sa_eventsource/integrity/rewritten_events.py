@@ -96,7 +96,7 @@ def _hashes(
         statement = select_raw_events(events).where(events.c.event_id.in_(wanted[begin : begin + _AT_A_TIME]))
         if last_position is not None:
             statement = statement.where(events.c.position <= last_position)
-        found.update((row.event_id, hash_of_event(row)) for row in connection.execute(statement))
+        found.update((row.event_id, hash_of_event(connection, row)) for row in connection.execute(statement))
     return found
 
 

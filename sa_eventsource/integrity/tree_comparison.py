@@ -87,7 +87,9 @@ class TreeComparison:
         yield from self._reached()
         rewritten = RewrittenEvents.read(connection, self.proofs, self.public_keys)
         with ExitStack() as results:
-            yield from self._merge(self._leaves(connection, results), self._events(connection, results, progress), rewritten)
+            yield from self._merge(
+                connection, self._leaves(connection, results), self._events(connection, results, progress), rewritten
+            )
         for each in self._due:
             yield Discrepancy(
                 each.name,
@@ -106,6 +108,7 @@ class TreeComparison:
 
     def _merge(
         self,
+        connection: Connection,
         leaves: Iterator[tuple[int, bytes] | Discrepancy],
         events: Iterator[Row[Any]],
         rewritten: RewrittenEvents,
@@ -123,7 +126,7 @@ class TreeComparison:
                 yield Discrepancy(f"position {position}", "an event that was here is missing")
                 continue
             self.covered += 1
-            present = hash_of_event(event)
+            present = hash_of_event(connection, event)
             if present != recorded and not rewritten.accepts(event.event_id, recorded, present):
                 doubt = rewritten.doubt(event.event_id)
                 yield Discrepancy(_name(event), f"it was altered after it had been put into the tree{doubt}")

@@ -122,7 +122,7 @@ class TreeGrowth:
 
     def _add(self, connection: Connection, events: Sequence[Row[Any]]) -> None:
         tree, positions_hash = _present_tree(connection, self.proofs)
-        leaves, nodes = [hash_of_event(each) for each in events], []
+        leaves, nodes = [hash_of_event(connection, each) for each in events], []
         for each, leaf in zip(events, leaves, strict=True):
             nodes.append(stored_nodes(tree.append(leaf)))
             positions_hash = with_position(positions_hash, each.position)

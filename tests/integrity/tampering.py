@@ -161,7 +161,7 @@ def forge_leaf(connection: Connection, rng: random.Random) -> None:
         {"p": position},
     ).one()
     spot, hashes = 32 * unpacked(row.positions).index(position), bytearray(row.leaf_hashes)
-    hashes[spot : spot + 32] = hash_of_event(event)
+    hashes[spot : spot + 32] = hash_of_event(connection, event)
     connection.execute(
         text("UPDATE merkle_tree SET leaf_hashes = :h WHERE tree_size = :s"), {"h": bytes(hashes), "s": row.tree_size}
     )

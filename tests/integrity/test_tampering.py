@@ -9,20 +9,24 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, Engine
 
-from sa_eventsource.integrity import Discrepancy, Head, TreeComparison, proofs_on, tree_growth
+from sa_eventsource.integrity import Discrepancy, Head, TreeComparison, proofs_on, stored_tree, tree_growth
 from sa_eventsource.integrity.tree_growth import TreeGrowth
 from tests.integrity.proven_log import SIGNING_KEY, fill, grow, tables_of_log
 from tests.integrity.tampering import COLUMNS, TAMPERINGS, may_tamper
 from tests.integrity.test_comparison import head_of_log
 
-EVENTS = 300
-BATCH = 37
+EVENTS = 60
+BATCH = 11
+STORED_LEVEL = 3
+"""So that a small tree has subtrees that are stored."""
 
 
 @pytest.fixture
 def head(postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Head:
     """The newest head of a log whose tree has several batches."""
     monkeypatch.setattr(tree_growth, "BATCH", BATCH)
+    monkeypatch.setattr(stored_tree, "STORED_LEVEL", STORED_LEVEL)
+    monkeypatch.setattr(stored_tree, "_TILE", 1 << STORED_LEVEL)
     fill(postgres_engine, EVENTS, accounts=7)
     grow(postgres_engine)
     return head_of_log(postgres_engine)

@@ -30,7 +30,7 @@ def leaves_of(engine: Engine) -> list[tuple[int, bytes]]:
     events = tables_of_log().events
     with engine.connect() as connection:
         rows = connection.execute(select_raw_events(events).order_by(events.c.position)).all()
-    return [(each.position, hash_of_event(each)) for each in rows]
+        return [(each.position, hash_of_event(connection, each)) for each in rows]
 
 
 def tree_of(engine: Engine) -> list[tuple[int, bytes]]:
