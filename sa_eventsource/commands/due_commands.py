@@ -21,7 +21,7 @@ from sa_eventsource.commands.pauses import pauses_between
 from sa_eventsource.commands.scheduling import on_scheduled
 from sa_eventsource.session import is_conflict
 from sa_eventsource.store import roll_back
-from sa_eventsource.workers import AsyncCompanion, Companion, Companionship
+from sa_eventsource.workers import AsyncCompanion, Companion, Companionship, uncut
 
 if TYPE_CHECKING:
     from collections import deque
@@ -144,8 +144,10 @@ class AsyncDueCommands(AsyncCompanion):
                 news.clear()
                 pause = await self._run_due(stop)
                 woken = asyncio.create_task(news.wait())
-                await asyncio.wait((stopping, woken), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                woken.cancel()
+                try:
+                    await asyncio.wait((stopping, woken), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    woken.cancel()
         finally:
             forget()
             stopping.cancel()
@@ -154,7 +156,7 @@ class AsyncDueCommands(AsyncCompanion):
         try:
             while not stop.is_set():
                 async with self._sessions() as session:
-                    due, pause = await session.run_sync(self._turns.look)
+                    due, pause = await uncut(session, self._turns.look)
                 has_run = False
                 while not stop.is_set() and await self._take(due):
                     has_run = True

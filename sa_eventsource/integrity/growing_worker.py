@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sa_eventsource.integrity.proofs_of_base import proofs_on
 from sa_eventsource.integrity.tree_growth import TreeGrowth, grow_fully
 from sa_eventsource.store import message_of
-from sa_eventsource.workers import AsyncCompanion, Companion, Companionship
+from sa_eventsource.workers import AsyncCompanion, Companion, Companionship, uncut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +109,7 @@ class AsyncGrowingTree(AsyncCompanion):
     async def _grow(self, stop: asyncio.Event) -> float:
         try:
             async with self._worker.sessions() as session:
-                while not stop.is_set() and await session.run_sync(self._growth.grow):
+                while not stop.is_set() and await uncut(session, self._growth.grow) > 0:
                     pass
         except Exception as error:  # noqa: BLE001 - nothing else depends on it
             return self._outage.begin(error)

@@ -5,6 +5,7 @@ from sa_eventsource.workers.async_worker import AsyncWorker
 from sa_eventsource.workers.companions import AsyncCompanion, Companion, Companionship, on_working
 from sa_eventsource.workers.pace import Pace
 from sa_eventsource.workers.pruning import delete_some, is_old
+from sa_eventsource.workers.uncut import uncut
 from sa_eventsource.workers.worker import Worker
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "delete_some",
     "is_old",
     "on_working",
+    "uncut",
 ]

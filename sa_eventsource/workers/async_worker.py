@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.application_errors import loggable
-from sa_eventsource.consumers import Follower, chosen_consumers, followers_of, is_handling
+from sa_eventsource.consumers import Follower, chosen_consumers, followers_of
 from sa_eventsource.mapping import async_session_maker, tables_of_base
 from sa_eventsource.store import message_of
 from sa_eventsource.workers.companions import Companionship, async_companions_of, chosen
 from sa_eventsource.workers.pace import Pace, check_pace
 from sa_eventsource.workers.polling import Polling
+from sa_eventsource.workers.uncut import uncut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
     from typing import Self
 
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from sa_eventsource.projections import RetryPolicy
 
 log = logging.getLogger("sa_eventsource.worker")
-
-_LOOK_UP = 0.05
-_PATIENCE = 5.0
-"""Seconds between two looks at a worker that is to end, and until what it asks the database is cancelled all the same."""
 
 
 class AsyncWorker:
@@ -78,14 +74,20 @@ class AsyncWorker:
     async def run(self) -> int:
         """Follow the log until :meth:`stop` is called; as :meth:`Worker.run`.
 
-        Cancelled, it ends when the statement under way is answered; one of a handler is cancelled.
+        Cancelled, it ends when the statement under way is answered; a handler, also of a command, is cancelled at once.
         """
+        is_cancelled = False
         beside = [asyncio.create_task(each.run(self._stop), name=f"sa_eventsource {each.name}") for each in self._companions]
         try:
             return await self._follow(beside)
+        except asyncio.CancelledError:
+            is_cancelled = True
+            for each in beside:
+                each.cancel()
+            raise
         finally:
             self._stop.set()
-            await asyncio.gather(*beside)
+            await asyncio.gather(*beside, return_exceptions=is_cancelled)
 
     async def _follow(self, beside: Sequence[asyncio.Task[None]]) -> int:
         async with self._sessions() as session:
@@ -93,7 +95,7 @@ class AsyncWorker:
         polling = Polling(followers, self._pace, self._retries, self._stop.is_set)
         while not self._stop.is_set() and not any(task.done() for task in beside):
             async with self._sessions() as session:
-                pause = await _uncut(session, polling.wake)
+                pause = await uncut(session, polling.wake)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
         return polling.taken
@@ -127,29 +129,3 @@ class AsyncWorker:
         return [
             follower for each in self._consumers for follower in followers_of(each, session.get_bind(**each.bind_arguments).dialect)
         ]
-
-
-async def _uncut(session: AsyncSession, work: Callable[[Session], float]) -> float:
-    """Work in a task of its own, so that being cancelled cuts off nothing but code of the application.
-
-    Between what the driver does and what SQLAlchemy notes of it, a connection would go back to the pool as it is: in autocommit, or
-    at another isolation level, for whoever gets it next.
-    """
-    working = asyncio.create_task(session.run_sync(work), name="sa_eventsource worker at work")
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        await _end(working, session.sync_session)
-        raise
-
-
-async def _end(working: asyncio.Task[float], session: Session) -> None:
-    """Wait for the end of a task, and cancel it while a handler is at work; whatever it raises is nobody's matter any more."""
-    patience = time.monotonic() + _PATIENCE
-    while not working.done():
-        if is_handling(session) or time.monotonic() >= patience:
-            working.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([working], timeout=_LOOK_UP)
-    if not working.cancelled() and (error := working.exception()) is not None:
-        log.warning("the worker was cancelled; what it was at has failed: %s", message_of(error))

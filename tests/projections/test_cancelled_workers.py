@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel
 from sqlalchemy import Engine, text
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AsyncWorker
+from sa_eventsource import AggregateRoot, AsyncWorker, Command, DomainEvent, EventSourceOptions, command_handler, schedule
 from tests.projections import hindrances
 from tests.projections.hindrances import Base, write
 
@@ -92,3 +92,56 @@ async def test_a_statement_of_a_handler_is_cancelled(engine_of_one: AsyncEngine,
         hindrances.hindering.clear()
     with postgres_engine.connect() as connection:
         assert connection.scalar(text("SELECT attempts FROM projection_positions WHERE projection_name = 'handled'")) is None
+
+
+class Kitchen(DeclarativeBase):
+    """Base of a log with commands."""
+
+    __eventsource__ = EventSourceOptions(commands="commands")
+
+
+class Cooked(DomainEvent):
+    """Nobody cooks."""
+
+    __event_type__ = "cancelled_workers.Cooked"
+
+
+class Pot(AggregateRoot[str], Kitchen):
+    """What makes a log of the base."""
+
+    __aggregate_type__ = "cancelled_workers.Pot"
+    __ignored_events__ = (Cooked,)
+
+
+class Cook(Command[None]):
+    """Takes an hour."""
+
+    __command_type__ = "cancelled_workers.Cook"
+
+
+cooking: list[asyncio.Event] = []
+
+
+@command_handler(Cook)
+async def _cook(_command: Cook, session: AsyncSession) -> None:
+    await session.execute(text("SELECT 1"))
+    cooking[-1].set()
+    await asyncio.sleep(3600)
+
+
+async def test_the_handler_of_a_command_is_cancelled(engine_of_one: AsyncEngine, postgres_engine: Engine) -> None:
+    Kitchen.metadata.create_all(postgres_engine)
+    with Session(postgres_engine) as session:
+        schedule(session, Cook(), base=Kitchen)
+        session.commit()
+    cooking.append(asyncio.Event())
+    task = asyncio.create_task(AsyncWorker(async_sessionmaker(engine_of_one), Kitchen).run())
+    await cooking[-1].wait()
+    async with asyncio.timeout(20):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await asyncio.sleep(0)  # tasks that were cancelled end
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    with postgres_engine.connect() as connection:
+        assert connection.execute(text("SELECT status, attempts FROM commands")).one() == ("scheduled", 0)
