@@ -9,9 +9,11 @@ from sqlalchemy import Engine, inspect, text
 
 
 def spellings(value: str) -> set[bytes]:
-    """Write a value as UTF-8, with JSON's escapes, and in base64, wherever it begins in a group of three bytes."""
+    """Write a value as UTF-8, with the escapes of JSON, plain and as a dump has them, and in base64, all three alignments."""
     plain = value.encode()
-    found = {plain, json.dumps(value)[1:-1].encode()}
+    found = {plain}
+    for escaped in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
+        found |= {escaped.encode(), escaped.replace("\\", "\\\\").encode()}
     for offset in range(3):
         encoded = b64encode(b"\0" * offset + plain)
         found.add(encoded[4 if offset else 0 : len(encoded) // 4 * 4 - 4])
