@@ -63,7 +63,8 @@ class Suspects:
         self._confirmed += sum(outcome is None for outcome in outcomes)
         if not lost:
             return outcomes
-        self._suspects = {message.event_id: _Suspect(self._confirmed) for message in lost}
+        # Beside those of other parts of the publisher, whose connection this is too.
+        self._suspects |= {message.event_id: _Suspect(self._confirmed) for message in lost}
         return await self._send_one_by_one(messages, outcomes, alone)
 
     async def _send_one_by_one(

@@ -69,6 +69,16 @@ async def test_one_that_takes_the_connection_along_without_a_word_is_refused_whe
     assert broker.confirmed == ["a", "c", "d"]
 
 
+async def test_it_is_refused_though_other_parts_of_the_publisher_lose_connections_too() -> None:
+    broker = Broker(lambda each: LOST if each is B else None)
+    outcomes = []
+    for _ in range(4):
+        outcomes += await broker.send(B)
+        broker.restarts = 1
+        assert await broker.send(C) == [None]
+    assert outcomes[:3] == [LOST, LOST, Refused("whenever it is sent, and it alone, the connection is lost")]
+
+
 @pytest.mark.parametrize("restarts", range(1, 8))
 async def test_a_broker_that_is_restarted_refuses_nothing(restarts: int) -> None:
     broker = Broker()
