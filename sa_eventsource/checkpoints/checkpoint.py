@@ -85,6 +85,10 @@ _COLUMNS = {
 }
 
 
+_NEW = "new checkpoint"
+"""Whose advisory lock a transaction holds that inserts a row: the row itself nobody else sees yet."""
+
+
 def lock_checkpoint(connection: Connection, follower: Follower) -> Checkpoint:
     """Read how far a follower has come, and keep all others from it until the transaction ends.
 
@@ -98,6 +102,7 @@ def lock_checkpoint(connection: Connection, follower: Follower) -> Checkpoint:
     database_of(connection.dialect).become_writer(connection, table)
     statement = _select(table, follower).with_for_update()
     while (row := connection.execute(statement).one_or_none()) is None:
+        database_of(connection.dialect).lock_stream(connection, table, _NEW, follower.name)
         _insert(connection, follower)
     return Checkpoint(*row)
 
@@ -108,7 +113,9 @@ def lock_if_free(connection: Connection, follower: Follower) -> Checkpoint | Non
     database_of(connection.dialect).become_writer(connection, table)
     statement = _select(table, follower).with_for_update(skip_locked=True)
     row = connection.execute(statement).one_or_none()
-    if row is None and _insert(connection, follower):
+    # An INSERT would wait for another one of the same name, as that of a rebuild that is under way.
+    is_free = row is None and database_of(connection.dialect).lock_stream_if_free(connection, table, _NEW, follower.name)
+    if is_free and _insert(connection, follower):
         row = connection.execute(statement).one_or_none()
     return None if row is None else Checkpoint(*row)
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, MetaData, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from sa_eventsource import ReadModelError, ReadModelManager
+from sa_eventsource import EventReplayer, ReadModelError, ReadModelManager
 from sa_eventsource.projections import RetryPolicy, resume
 from sa_eventsource.projections import status as projection_status
 from sa_eventsource.workers import Pace, Worker
@@ -337,6 +337,23 @@ def test_a_running_worker_goes_on_when_the_way_is_free(pg_notes: Engine) -> None
         wait_until(lambda: ids(pg_notes, Declared) == ["a", "b"])
         wait_until(lambda: problems(pg_notes) == "")
     assert set(threading.enumerate()) <= before
+
+
+def test_nobody_waits_for_the_first_rebuild_of_a_model(pg_notes: Engine) -> None:
+    """Its checkpoint is new, and not committed: to insert another one is to wait for it."""
+    write(pg_notes, a="x")
+    worker = Worker(pg_notes, Base, only=["declared", "innocent"], pace=Pace(lock_wait=0.05))
+    taken: list[list[str]] = []
+
+    def meanwhile(_total: int) -> None:
+        worker.run_once()
+        taken.append([*worker.hindered, *ids(pg_notes, Innocent), *ids(pg_notes, Declared)])
+
+    EventReplayer(pg_notes, Base).rebuild(Declared, progress=meanwhile)
+    assert taken == [["a"]]
+    write(pg_notes, b="x")
+    worker.run_once()
+    assert (ids(pg_notes, Innocent), ids(pg_notes, Declared)) == (["a", "b"], ["a", "b"])
 
 
 def test_a_checkpoint_that_somebody_holds_is_no_running_follower(pg_notes: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,10 @@ class Database(ABC):
         """Wait until no other transaction holds a stream's advisory lock, and hold it until the transaction ends."""
 
     @abstractmethod
+    def lock_stream_if_free(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> bool:
+        """Do the same without waiting; return whether it is held now."""
+
+    @abstractmethod
     def idle_limit(self) -> list[ColumnElement[Any]]:
         """Give columns for a SELECT that also limits how long its transaction may stand idle: to the parameter ``idle``, in ms.
 

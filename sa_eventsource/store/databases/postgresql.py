@@ -178,9 +178,12 @@ class PostgreSQL(Database):
 
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
         """Take a transaction-level advisory lock; the log's number in the catalogue distinguishes the logs of tenants."""
-        log = cast(cast(cast(regclass_name(connection, events), REGCLASS), OID), Text)
-        key = func.hashtextextended(log + f"/{aggregate_type}/{aggregate_id}", cast(0, BigInteger))
-        connection.execute(select(func.pg_advisory_xact_lock(key)))
+        connection.execute(select(func.pg_advisory_xact_lock(_stream_key(connection, events, aggregate_type, aggregate_id))))
+
+    def lock_stream_if_free(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> bool:
+        """Try to take it."""
+        key = _stream_key(connection, events, aggregate_type, aggregate_id)
+        return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(key))))
 
     def idle_limit(self) -> list[ColumnElement[Any]]:
         """Set ``idle_in_transaction_session_timeout``, unless it is shorter."""
@@ -254,6 +257,11 @@ class PostgreSQL(Database):
             WHERE indrelid = to_regclass(:name) AND indisunique AND indisvalid
         """)
         return set(connection.scalars(statement, {"name": regclass_name(connection, table)}))
+
+
+def _stream_key(connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> ColumnElement[int]:
+    log = cast(cast(cast(regclass_name(connection, events), REGCLASS), OID), Text)
+    return func.hashtextextended(log + f"/{aggregate_type}/{aggregate_id}", cast(0, BigInteger))
 
 
 @cache

@@ -144,6 +144,10 @@ class SQLite(Database):
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
         """Do nothing: writers are alone."""
 
+    def lock_stream_if_free(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> bool:  # noqa: ARG002 - that of others
+        """Say so: writers are alone."""
+        return True
+
     def idle_limit(self) -> list[ColumnElement[Any]]:
         """None: no server ends a connection."""
         return []
