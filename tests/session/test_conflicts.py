@@ -8,7 +8,7 @@ import weakref
 from traceback import clear_frames
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
@@ -315,3 +315,19 @@ def test_events_behind_a_version_that_is_not_stored_leave_no_hole(database: Engi
             repository.append("o-2", notes, expected_version=1)
         session.commit()
     assert [version for _, _, version, _ in stored_events(database)] == [1]
+
+
+def test_a_conflict_is_told_where_a_hook_does_not_set_up_the_connection_that_asks(postgres: Engine) -> None:
+    order_id = place_order(postgres)
+    with Session(postgres) as session:
+        order = session.get_one(Order, order_id)
+        note_elsewhere(postgres, order_id)
+        order.pay()
+
+        @event.listens_for(session, "after_begin")
+        def refuse(*_: object) -> None:
+            raise LookupError("no tenant")
+
+        with pytest.raises(ConcurrencyError) as caught:
+            session.flush()
+    assert (caught.value.expected_version, caught.value.actual_version) == (1, None)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning, applies
 from sa_eventsource.aggregates import definition_of
+from sa_eventsource.events import event_types
 from sa_eventsource.events.event_types import changed
 from tests.session.fingerprint_cases import CHANGES, INDIGESTIBLE, SAME, TWINS
 
@@ -157,6 +159,39 @@ def test_it_is_another_one_when_an_event_is_declared_later_that_the_class_takes(
     assert definition.fingerprint == before
     type("CountedTwice", (Counted,), {"__module__": __name__, "__event_type__": "fingerprints.CountedTwice"})
     assert definition.fingerprint not in (before, None)
+
+
+SCRIPT = """
+from sqlalchemy.orm import DeclarativeBase
+from sa_eventsource import AggregateRoot, DomainEvent, applies
+
+class Base(DeclarativeBase): ...
+
+class Tapped(DomainEvent):
+    __event_type__ = "fingerprints.Tapped"
+
+def step(): return 1
+
+class Tap(AggregateRoot, Base):
+    n: int = 0
+
+    @applies(Tapped)
+    def _tapped(self, event): self.n += step()
+"""
+
+
+def test_what_a_script_declares_is_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fingerprint(source: str) -> str | None:
+        script = types.ModuleType("__main__")
+        script.__file__ = "site-packages/taps/__main__.py"  # python -m taps
+        monkeypatch.setitem(sys.modules, "__main__", script)
+        monkeypatch.setattr(event_types, "_classes", {})  # another process
+        exec(source, vars(script))
+        return definition_of(script.Tap).fingerprint
+
+    assert fingerprint(SCRIPT) is not None
+    assert fingerprint(SCRIPT) == fingerprint(SCRIPT)
+    assert fingerprint(SCRIPT) != fingerprint(SCRIPT.replace("return 1", "return 2"))
 
 
 @pytest.mark.parametrize("frequency", [0, -1, "100", 2.5, True])
