@@ -167,6 +167,17 @@ class Dated:
     first: int = 3
 
 
+def doubled(number: int) -> int:
+    return 2 * number
+
+
+def test_a_function_may_be_the_value_that_state_begins_with() -> None:
+    body = {"__module__": __name__, "__annotations__": {"rule": Any}, "rule": doubled}
+    bag: Any = type("Bag", (AggregateRoot, make_base()), body)
+    assert names(bag) == {"rule"}
+    assert bag().rule is doubled
+
+
 class WithMetadata:
     """A mixin that tells type checkers what it finds on the class."""
 

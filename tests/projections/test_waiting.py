@@ -16,14 +16,16 @@ from sa_eventsource import (
     AsyncWorker,
     CommitTokenError,
     EventStore,
+    ReadModelError,
     ReadModelLagError,
+    ReadModelManager,
     Worker,
     async_wait_for,
     commit_token,
     wait_for,
     waiting_for,
 )
-from tests.projections.bank import Account, Balance, Base, BranchTotal, Deposited, Noted, deposit
+from tests.projections.bank import Account, Balance, Base, BranchTotal, Deposited, Noted, Stopping, deposit
 
 
 @pytest.fixture
@@ -54,6 +56,18 @@ def test_a_token_is_waited_for(bank: Engine) -> None:
         wait_for(session, Balance, after=str(token), timeout=20)
         timer.join()
         assert session.get_one(Balance, "a").total == 1
+
+
+def test_what_was_taken_before_a_model_stopped_is_not_waited_for(bank: Engine) -> None:
+    with Session(bank) as session:
+        tokens = [commit(session, account_id, amount) for account_id, amount in (("a", 1), ("b", 2), ("c", -1), ("d", 3))]
+        with pytest.raises(ReadModelError, match="negative: -1"):
+            ReadModelManager(bank, Base).catch_up(Stopping, batch_size=1)
+        for token in tokens[:2]:
+            wait_for(session, Stopping, after=token, timeout=0.05)
+        for token in tokens[2:]:
+            with pytest.raises(ReadModelLagError):
+                wait_for(session, Stopping, after=token, timeout=0.05)
 
 
 def test_a_token_is_the_id_of_the_last_event(bank: Engine) -> None:

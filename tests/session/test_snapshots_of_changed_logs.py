@@ -85,8 +85,8 @@ def piles(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def cut(engine: Engine, pile_id: str, version: int) -> None:
-    """Take the events after a version away, behind the library's back."""
+def cut(engine: Engine, pile_id: str, version: int, up_to: int = 1000) -> None:
+    """Take the events after a version away, or those up to another one, behind the library's back."""
     events = TABLES.events
     with engine.begin() as connection:
         is_sqlite = connection.dialect.name == "sqlite"
@@ -94,7 +94,8 @@ def cut(engine: Engine, pile_id: str, version: int) -> None:
             connection.execute(text(f"SET LOCAL {SWITCH} = 'on'"))
         for guard in drop_statements(events, "sqlite") if is_sqlite else ():
             connection.execute(guard)
-        connection.execute(events.delete().where(events.c.aggregate_id == pile_id, events.c.version > version))
+        cut_off = (events.c.version > version, events.c.version <= up_to)
+        connection.execute(events.delete().where(events.c.aggregate_id == pile_id, *cut_off))
         for guard in create_statements(events, "sqlite") if is_sqlite else ():
             connection.execute(guard)
 
@@ -281,4 +282,17 @@ def test_events_that_cannot_be_replayed_are_stored_without_a_snapshot(piles: Eng
             session.commit()
         monkeypatch.undo()
         assert pile.things == [0, 1, 2, 3]
+    assert snapshots(piles) == {}
+
+
+def test_a_log_with_a_hole_gets_no_snapshot_that_hides_it(piles: Engine) -> None:
+    with Session(piles, expire_on_commit=False) as session:
+        session.add(pile := Pile(id="x"))
+        for number in range(3):
+            pile.put(number)
+        session.commit()
+        cut(piles, "x", 1, up_to=2)
+        pile.put(3)
+        with pytest.warns(SnapshotWarning, match="its events cannot be replayed"):
+            session.commit()
     assert snapshots(piles) == {}
