@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from sqlalchemy import Text, cast, delete, insert, or_, select, update
 
-from sa_eventsource.events import sealed_names
 from sa_eventsource.exceptions import ForgettingError
 from sa_eventsource.mapping import check_async_session, check_session, present_session
+from sa_eventsource.privacy.events_of_subject import EventsOfSubject
 from sa_eventsource.privacy.of_base import checked_subject, personal_data_of_base
 from sa_eventsource.privacy.of_session import context_of, expire_aggregates
 from sa_eventsource.projections import locked_followers, rebuild_rows_of
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from sqlalchemy import ColumnElement, Connection, Table
+    from sqlalchemy import Connection, Table
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session, scoped_session
 
-    from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.privacy.of_base import PersonalDataOfBase
     from sa_eventsource.read_models import ReadModelDefinition
     from sa_eventsource.types import JsonValue
@@ -107,8 +106,11 @@ def _check_reason(reason: object) -> None:
 def _forget(session: Session, connection: Connection, of_base: PersonalDataOfBase, whom: str, reason: str) -> Forgotten:
     tables, keys, forgotten = of_base.tables, of_base.subject_keys, of_base.forgotten_subjects
     database_of(connection.dialect).become_writer(connection, keys)
+    models = [each for _, each in sorted(tables.read_models.items()) if _is_in_clear(each)]
+    known = connection.execute(select(keys.c.key_id).where(keys.c.subject == whom, keys.c.forgotten_at.is_(None))).scalars().all()
+    theirs = EventsOfSubject.found(connection, tables, known, models)
     # Checkpoints before keys, as a worker takes them.
-    in_clear = [(each, locked_followers(connection, each)) for _, each in sorted(tables.read_models.items()) if _is_in_clear(each)]
+    in_clear = [(each, locked_followers(connection, each)) for each in models]
     key_ids, is_repeated = _locked(connection, keys, whom)
     if is_repeated:
         record = connection.execute(select(forgotten).where(forgotten.c.subject == whom)).one()
@@ -123,8 +125,9 @@ def _forget(session: Session, connection: Connection, of_base: PersonalDataOfBas
     destroyed = {"wrapped_key": None, "master_key": None, "forgotten_at": now}
     connection.execute(update(keys).where(keys.c.subject == whom).values(destroyed))
     _delete_snapshots(connection, tables.snapshots, key_ids)
+    theirs = theirs.with_newer(connection, key_ids)
     for definition, followers in in_clear:
-        rebuild_rows_of(connection, definition, followers, _events_of(tables, definition, key_ids))
+        rebuild_rows_of(connection, definition, followers, theirs.conditions(definition, key_ids))
     connection.execute(
         insert(forgotten).values(
             subject=whom,
@@ -155,13 +158,6 @@ def _locked(connection: Connection, keys: Table, whom: str) -> tuple[Sequence[UU
 
 def _is_in_clear(definition: ReadModelDefinition) -> bool:
     return definition.takes_personal_data == "clear"
-
-
-def _events_of(tables: EventSourceTables, definition: ReadModelDefinition, key_ids: Sequence[UUID]) -> list[ColumnElement[bool]]:
-    """Select the events of a model in which something is sealed with one of these keys."""
-    data = cast(tables.events.c.event_data, Text)
-    names = sealed_names().intersection(definition.stored_types)
-    return [tables.events.c.event_type.in_(sorted(names)), or_(*(data.contains(key_id.hex) for key_id in key_ids))]
 
 
 def _delete_snapshots(connection: Connection, snapshots: Table, key_ids: Sequence[UUID]) -> None:

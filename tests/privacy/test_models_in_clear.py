@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -29,7 +29,7 @@ from sa_eventsource import (
     verify,
 )
 from sa_eventsource.events import Personal
-from sa_eventsource.privacy import forget
+from sa_eventsource.privacy import forget, rotate_subject_key
 from sa_eventsource.read_models import count
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import places
@@ -171,6 +171,58 @@ def test_rows_have_it_in_clear_until_its_subject_is_forgotten(engine: Engine) ->
     catch_up(engine)
     with Session(engine) as session:
         assert session.get_one(Names, "third").name == "Bob"
+
+
+def test_the_log_is_looked_through_before_anybody_waits_and_what_came_since_is_found(postgres_engine: Engine) -> None:
+    Base.metadata.create_all(postgres_engine)
+    register(postgres_engine, "z")
+    catch_up(postgres_engine)
+    beside = create_engine(postgres_engine.url, connect_args={"options": "-c lock_timeout=5s"})
+    looked: list[str] = []
+
+    @event.listens_for(postgres_engine, "after_cursor_execute")
+    def _look(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "LIKE" in statement and not looked:
+            looked.append(statement)
+            rotate_key(beside, "z")
+            with Session(beside) as session:  # by another key, while the log is looked through
+                session.get_one(Customer, "z").apply_event(
+                    Registered(name="Zenobia", address=Address(city="Graz", street=STREET), country="AT")
+                )
+                session.commit()
+            catch_up(beside)
+            assert places(beside, "Zenobia") == ["models_in_clear_strong", "projections"]
+
+    forget_z(postgres_engine)
+    beside.dispose()
+    assert looked
+    assert places(postgres_engine, NAME) == places(postgres_engine, "Zenobia") == []
+    with Session(postgres_engine) as session:
+        assert session.get_one(Names, "z").name == session.get_one(StrongNames, "z").name == "(forgotten)"
+        assert session.get_one(Names, "z").city == "Graz"
+
+
+def rotate_key(engine: Engine, subject: str) -> None:
+    with Session(engine) as session:
+        rotate_subject_key(session, subject, base=Base)
+        session.commit()
+
+
+def test_who_has_very_many_events_is_forgotten_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sa_eventsource.privacy.events_of_subject._MOST", 2)
+    Base.metadata.create_all(engine)
+    for subject in ("z", "other"):
+        register(engine, subject)
+    with Session(engine) as session:
+        customer = session.get_one(Customer, "z")
+        for number in range(4):
+            customer.apply_event(Registered(name=f"{NAME} {number}", address=Address(city="Graz", street=STREET), country="AT"))
+        session.commit()
+    catch_up(engine)
+    forget_z(engine)
+    with Session(engine) as session:
+        assert session.get_one(Names, "z").name == session.get_one(StrongNames, "z").name == "(forgotten)"
+        assert session.get_one(Names, "other").name == NAME
 
 
 def test_only_what_a_model_takes_in_clear_is_sent_in_clear(engine: Engine) -> None:
