@@ -56,6 +56,7 @@ from sa_eventsource.exceptions import (
     MissingExtraError,
     MovedLogError,
     NestedEventError,
+    NoTenantError,
     OneSidedRelationshipError,
     PartialStateError,
     ProofError,
@@ -75,6 +76,10 @@ from sa_eventsource.exceptions import (
     StateFieldQueryError,
     SubjectForgottenError,
     SubscriptionError,
+    TenantBypassError,
+    TenantChangedError,
+    TenantError,
+    TenantIdError,
     UncoveredEventError,
     UnhandledEventError,
     UninitializedAggregateError,
@@ -83,6 +88,7 @@ from sa_eventsource.exceptions import (
     UnknownEventTypeError,
     UnknownNameError,
     UnknownShardError,
+    WorkerRoleError,
 )
 from sa_eventsource.integrity import (
     EnvironmentSigningKey,
@@ -138,7 +144,7 @@ from sa_eventsource.read_models import REMOVED, Evolved, ReadModel, evolves, fol
 from sa_eventsource.repository import AsyncEventSourcedRepository, EventSourcedRepository, ExpectedVersion
 from sa_eventsource.roles import RoleFault, create_roles, role_faults
 from sa_eventsource.session import commit_token, lock_aggregate
-from sa_eventsource.store import AsyncEventQuery, EventQuery
+from sa_eventsource.store import AsyncEventQuery, EventQuery, tenant_context
 from sa_eventsource.transfer import ImportedLog, export_events, import_events
 from sa_eventsource.verification import Finding, ProofOptions, Verification, verify
 from sa_eventsource.wiring import wire as _wire
@@ -226,6 +232,7 @@ __all__ = [
     "MissingExtraError",
     "MovedLogError",
     "NestedEventError",
+    "NoTenantError",
     "OneSidedRelationshipError",
     "Pace",
     "PartialStateError",
@@ -260,6 +267,10 @@ __all__ = [
     "StoredField",
     "SubjectForgottenError",
     "SubscriptionError",
+    "TenantBypassError",
+    "TenantChangedError",
+    "TenantError",
+    "TenantIdError",
     "UncoveredEventError",
     "UnhandledEventError",
     "UninitializedAggregateError",
@@ -270,6 +281,7 @@ __all__ = [
     "UnknownShardError",
     "Verification",
     "Worker",
+    "WorkerRoleError",
     "__version__",
     "anonymise",
     "applies",
@@ -310,6 +322,7 @@ __all__ = [
     "rotate_subject_key",
     "schedule",
     "subscribe",
+    "tenant_context",
     "timestamp_request",
     "timestamped_at",
     "upcast",

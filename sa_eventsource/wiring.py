@@ -3,7 +3,8 @@
 Read this first. Each line says when, and whom. It is done once, when ``sa_eventsource`` is imported; within one event, listeners
 are called in the order of these lines. Nothing else in the package listens, but for what belongs to one thing alone:
 
-- a table: partitions and triggers are made behind ``CREATE TABLE`` (``mapping.partitions``, ``mapping.immutability``);
+- a table: partitions, triggers and policies are made behind ``CREATE TABLE`` (``mapping.partitions``, ``mapping.immutability``,
+  ``mapping.tenant_columns``);
 - a mapped class: attributes of an aggregate refuse assignments, and rows of a read model are guarded (``session.guards``,
   ``session.declarations``, ``session.protected_rows``);
 - a connection, while a handler uses it: it is not to commit (``consumers.handling``);
@@ -24,7 +25,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.orm import Mapper, Session
 
 from sa_eventsource.aggregates import AggregateRoot, StateField, set_session_side
-from sa_eventsource.commands import attempt, due_commands, scheduling
+from sa_eventsource.commands import attempt, commands_of_tenants, scheduling
 from sa_eventsource.consumers import refuse_commit
 from sa_eventsource.events import on_join
 from sa_eventsource.integrity import growing_worker
@@ -51,7 +52,7 @@ from sa_eventsource.session import (
 )
 from sa_eventsource.session.instances import SessionSide
 from sa_eventsource.session.sqlalchemy_internals import refuse_inspection
-from sa_eventsource.store import on_appended, set_sealing, snapshots
+from sa_eventsource.store import on_appended, set_sealing, snapshots, tenants
 from sa_eventsource.workers import announcements, on_working, pruning
 
 
@@ -87,6 +88,7 @@ def _loading() -> None:
 
 def _flushes_and_transactions() -> None:
     set_session_side(SessionSide())
+    listen(Session, "after_begin", tenants.begin_for_tenant)
     listen(Session, "before_flush", unit_of_work.before_flush, insert=True)  # first, to see whether there are others
     listen(Session, "after_flush_postexec", ledger.end_flush)
     listen(Session, "before_commit", refuse_commit)
@@ -115,7 +117,7 @@ def _appended_events() -> None:
 
 def _commands() -> None:
     listen(Session, "after_commit", scheduling.after_commit)
-    on_working(due_commands.due_commands, due_commands.async_due_commands)
+    on_working(commands_of_tenants.due_commands, commands_of_tenants.async_due_commands)
     on_working(pruning.pruning, pruning.async_pruning)
     on_working(growing_worker.growing_tree, growing_worker.async_growing_tree)
     on_mapped(ProcessManager, process_manager.follow)

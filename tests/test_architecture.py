@@ -23,6 +23,7 @@ MAY_LISTEN = {
     "wiring.py",
     "mapping/immutability.py",
     "mapping/partitions.py",
+    "mapping/tenant_columns.py",
     "session/guards.py",
     "session/declarations.py",
     "session/protected_rows.py",

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from sa_eventsource.checkpoints.checkpoint import STOPPED, Checkpoint, read_checkpoints
 from sa_eventsource.checkpoints.snapshot import Snapshot
-from sa_eventsource.store import current_snapshot, database_of, in_window, require_own_transaction
+from sa_eventsource.store import asking_options, current_snapshot, database_of, in_window, require_own_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,9 @@ class NewEvents:
         ask = self._behind_position if database.has_one_writer else self._in_window
         before = self._mark
         try:
-            connection = session.connection(bind_arguments=self.bind_arguments, execution_options=database.without_transaction)
+            connection = session.connection(
+                bind_arguments=self.bind_arguments, execution_options=asking_options(session, self.tables, self.bind_arguments)
+            )
             self._mark, types = ask(connection, before)
         finally:
             session.rollback()
@@ -80,7 +82,7 @@ class NewEvents:
         Somebody else has yet to commit it, died while at it, or has sent the follower back. Left out are those that have
         stopped, and those whose checkpoint nobody can read.
         """
-        options = database_of(session.get_bind(**self.bind_arguments).dialect).without_transaction
+        options = asking_options(session, self.tables, self.bind_arguments)
         connection = session.connection(bind_arguments=self.bind_arguments, execution_options=options)
         try:
             checkpoints = dict(read_checkpoints(connection, self.tables))

@@ -31,6 +31,7 @@ from sa_eventsource.mapping import (
     SCHEDULED,
     UtcDateTime,
     built_once,
+    conflict_key,
     database_clock,
     is_scheduled,
     statement_clock,
@@ -79,7 +80,7 @@ class CommandStatements:
         }
         insert = database.insert(table)
         done = insert.values(**values, status=_word(DONE), handled_at=database_clock())
-        self.insert_done = _counted(done.on_conflict_do_nothing(index_elements=[c.command_id]))
+        self.insert_done = _counted(done.on_conflict_do_nothing(index_elements=conflict_key(table, c.command_id)))
         due_at: Any = bindparam("at", type_=UtcDateTime)
         if database.is_server:  # elsewhere its clock is this machine's
             due_at = func.coalesce(due_at, statement_clock() + bindparam("delay", type_=Interval))

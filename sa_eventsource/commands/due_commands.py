@@ -54,7 +54,7 @@ class DueCommands(Companion):
         forget = on_scheduled(self.wake)
         try:
             while not is_stopping():
-                self._news.wait(self._run_due(is_stopping))
+                self._news.wait(self.run_due(is_stopping))
                 self._news.clear()
         finally:
             forget()
@@ -68,7 +68,7 @@ class DueCommands(Companion):
         """Look at once."""
         self._news.set()
 
-    def _run_due(self, is_stopping: Callable[[], bool]) -> float:
+    def run_due(self, is_stopping: Callable[[], bool]) -> float:
         """Run what is due; give the seconds until something may be."""
         try:
             while not is_stopping():
@@ -142,7 +142,7 @@ class AsyncDueCommands(AsyncCompanion):
         try:
             while not stop.is_set():
                 news.clear()
-                pause = await self._run_due(stop)
+                pause = await self.run_due(stop)
                 woken = asyncio.create_task(news.wait())
                 try:
                     await asyncio.wait((stopping, woken), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
@@ -152,7 +152,8 @@ class AsyncDueCommands(AsyncCompanion):
             forget()
             stopping.cancel()
 
-    async def _run_due(self, stop: asyncio.Event) -> float:
+    async def run_due(self, stop: asyncio.Event) -> float:
+        """Run what is due; give the seconds until something may be."""
         try:
             while not stop.is_set():
                 async with self._sessions() as session:
@@ -193,13 +194,3 @@ class AsyncDueCommands(AsyncCompanion):
             with attempt.at_work(session.sync_session):
                 result = await attempt.call(session)
             await session.run_sync(attempt.finish, result)
-
-
-def due_commands(worker: Companionship) -> DueCommands | None:
-    """Run the scheduled commands of a base beside a worker, if it has a table of commands."""
-    return None if worker.tables.commands is None else DueCommands(worker)
-
-
-def async_due_commands(worker: Companionship) -> AsyncDueCommands | None:
-    """Run the scheduled commands of a base beside an asynchronous worker, if it has a table of commands."""
-    return None if worker.tables.commands is None else AsyncDueCommands(worker)

@@ -79,6 +79,14 @@ from sa_eventsource.exceptions.reading import (
     SnapshotWarning,
     UnknownEventTypeError,
 )
+from sa_eventsource.exceptions.sharing import (
+    NoTenantError,
+    TenantBypassError,
+    TenantChangedError,
+    TenantError,
+    TenantIdError,
+    WorkerRoleError,
+)
 from sa_eventsource.exceptions.transferring import LogExportError, LogImportError
 
 __all__ = [
@@ -120,6 +128,7 @@ __all__ = [
     "MissingExtraError",
     "MovedLogError",
     "NestedEventError",
+    "NoTenantError",
     "OneSidedRelationshipError",
     "PartialStateError",
     "ProofError",
@@ -139,6 +148,10 @@ __all__ = [
     "StateFieldQueryError",
     "SubjectForgottenError",
     "SubscriptionError",
+    "TenantBypassError",
+    "TenantChangedError",
+    "TenantError",
+    "TenantIdError",
     "UncoveredEventError",
     "UnhandledEventError",
     "UninitializedAggregateError",
@@ -147,4 +160,5 @@ __all__ = [
     "UnknownEventTypeError",
     "UnknownNameError",
     "UnknownShardError",
+    "WorkerRoleError",
 ]

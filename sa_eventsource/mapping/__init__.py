@@ -13,7 +13,7 @@ from sa_eventsource.mapping.column_types import (
     statement_clock,
 )
 from sa_eventsource.mapping.commands_table import DISCARDED, DONE, PARKED, SCHEDULED, is_parked_command, is_scheduled, old_commands
-from sa_eventsource.mapping.database_roles import Roles
+from sa_eventsource.mapping.database_roles import Roles, create_role
 from sa_eventsource.mapping.event_columns import (
     APPENDED,
     DOCUMENTS,
@@ -69,11 +69,22 @@ from sa_eventsource.mapping.tables import (
     tables_on,
     tables_with_keys,
     tables_with_proofs,
+    tenants_worker,
     undone_on_failure,
 )
+from sa_eventsource.mapping.tenant_columns import (
+    ALL_TENANTS,
+    TENANT_ID,
+    TENANT_SETTING,
+    add_tenant,
+    conflict_key,
+    is_shared_by_tenants,
+)
+from sa_eventsource.mapping.tenant_policies import policy_fault, policy_statements
 from sa_eventsource.mapping.trigger_faults import trigger_faults
 
 __all__ = [
+    "ALL_TENANTS",
     "APPENDED",
     "DISCARDED",
     "DOCUMENT",
@@ -90,6 +101,8 @@ __all__ = [
     "SCHEDULED",
     "STORED_ID",
     "SWITCH",
+    "TENANT_ID",
+    "TENANT_SETTING",
     "XID8",
     "EventRecord",
     "EventSourceOptions",
@@ -105,6 +118,7 @@ __all__ = [
     "UtcDateTime",
     "UuidId",
     "add_index",
+    "add_tenant",
     "all_tables",
     "as_json",
     "async_session_maker",
@@ -118,7 +132,9 @@ __all__ = [
     "check_partitions",
     "check_session",
     "compared_as_text",
+    "conflict_key",
     "create_partitions",
+    "create_role",
     "create_statements",
     "current_transaction_id",
     "database_clock",
@@ -132,6 +148,7 @@ __all__ = [
     "is_events_table",
     "is_parked_command",
     "is_scheduled",
+    "is_shared_by_tenants",
     "json_members",
     "json_object",
     "json_rows",
@@ -142,6 +159,8 @@ __all__ = [
     "old_commands",
     "partition_name",
     "partition_statements",
+    "policy_fault",
+    "policy_statements",
     "present_session",
     "quoted",
     "refuse_extended",
@@ -155,6 +174,7 @@ __all__ = [
     "tables_on",
     "tables_with_keys",
     "tables_with_proofs",
+    "tenants_worker",
     "trigger_faults",
     "undone_on_failure",
 ]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping.statements import literal_name
+
+if TYPE_CHECKING:
+    from sa_eventsource.mapping.statements import Rendering
 
 _LONGEST_NAME = 63
 
@@ -43,3 +48,11 @@ class Roles:
     def names(self) -> tuple[str, ...]:
         """List the names."""
         return tuple(getattr(self, each.name) for each in fields(self))
+
+
+def create_role(role: str) -> Rendering:
+    """Give what renders the statement that creates a role unless it is there."""
+    return lambda names: (
+        f"DO $do$ BEGIN IF to_regrole({literal_name(names.bare(role))}) IS NULL THEN "
+        f"CREATE ROLE {names.bare(role)} NOLOGIN; END IF; END $do$"
+    )

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text, UniqueConstraint, Uuid, func, inspect, text
+from sqlalchemy import Column, MetaData, Table, inspect
 
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping.base_metadata import metadata_in_the_making
-from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, UtcDateTime
 from sa_eventsource.mapping.commands_table import commands_table, old_commands
-from sa_eventsource.mapping.event_columns import EVENT_COLUMNS
 from sa_eventsource.mapping.immutability import guard_events, is_guarded
 from sa_eventsource.mapping.kept_rows import check_keep, keep_rows
+from sa_eventsource.mapping.log_tables import events_table, followers_tables
 from sa_eventsource.mapping.merkle_tables import merkle_tree_table, rewritten_events_table
 from sa_eventsource.mapping.named_indexes import add_index
-from sa_eventsource.mapping.partitions import PARTITION_BY, check_partitions, partition_events
+from sa_eventsource.mapping.partitions import check_partitions, partition_events
 from sa_eventsource.mapping.personal_data_tables import anonymisations_table, forgotten_subjects_table, subject_keys_table
 from sa_eventsource.mapping.table_names import refuse_double_names, refuse_taken_names, renaming
+from sa_eventsource.mapping.tenant_columns import add_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +66,8 @@ class EventSourceOptions:
         merkle_tree: Name of the tree's table.
         rewritten_events: Name of the table of events that were rewritten on purpose.
         anonymisations: Name of the table that says what was anonymised, such as ``"anonymisations"``; None for no such table.
+        tenants: Whether tenants share these tables: each row is a tenant's, by a column ``tenant_id``, and PostgreSQL's row
+            security keeps each to its own. It needs *roles*, and is for tables that are new. "Tenants" says what follows.
     """
 
     schema: str | None = None
@@ -87,6 +89,7 @@ class EventSourceOptions:
     merkle_tree: str = "merkle_tree"
     rewritten_events: str = "rewritten_events"
     anonymisations: str | None = None
+    tenants: bool = False
 
     def names(self) -> dict[str, str]:
         """Give the tables' names, by option."""
@@ -102,11 +105,22 @@ class EventSourceOptions:
         """Check what PostgreSQL would refuse, or misunderstand.
 
         Raises:
-            DeclarationError: Two tables have one name; the number of partitions cannot be, or the time for which rows are kept.
+            DeclarationError: Two tables have one name; the number of partitions cannot be, or the time for which rows are kept; or
+                tenants have no roles, or proofs.
         """
         check_partitions(self.partitions, self.events)
         refuse_double_names(self)
         check_keep("EventSourceOptions(commands_kept=...)", self.commands_kept)
+        if self.tenants and self.proofs:
+            raise DeclarationError(
+                "EventSourceOptions(tenants=True, proofs=True): a tree covers the whole log, and no tenant's proof would be "
+                "its own. Choose one, or give each tenant a schema or a database"
+            )
+        if self.tenants and self.roles is None:
+            raise DeclarationError(
+                "EventSourceOptions(tenants=True) needs roles=Roles(...): row security does not hold for superusers, and one "
+                "role, the worker's, sees all tenants"
+            )
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         """Put the tables on a base's metadata where it has commands: an application of commands alone has no aggregate to do so.
@@ -120,7 +134,14 @@ class EventSourceOptions:
                     tables_on(metadata, self)
 
 
-_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys", "roles", "proofs", "signing_key")
+def tenants_worker(options: object) -> str | None:
+    """Get the name of the role that sees all tenants; None where tenants do not share tables."""
+    if not isinstance(options, EventSourceOptions) or not options.tenants or options.roles is None:
+        return None
+    return options.roles.worker
+
+
+_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys", "roles", "proofs", "signing_key", "tenants")
 """The options that name no table."""
 _OF_PERSONAL_DATA = ("subject_keys", "forgotten_subjects")
 _OF_PROOFS = ("merkle_tree", "rewritten_events")
@@ -284,7 +305,7 @@ def is_events_table(table: object) -> bool:
 def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTables:
     refuse_taken_names(metadata, options)
     where: dict[str, Any] = {} if options.schema is None else {"schema": options.schema}
-    events = _events_table(metadata, options, where)
+    events = events_table(metadata, options, where)
     for name in ("event_type", "occurred_at", "transaction_id"):
         add_index(events.c[name])
     correlated = events.c.correlation_id.is_not(None)
@@ -292,64 +313,7 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     if options.partitions is not None:
         partition_events(events, options.partitions)
     guard_events(events)
-    projections = Table(
-        options.projections,
-        metadata,
-        Column("id", String(MAX_NAME_LENGTH), primary_key=True),
-        Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True),
-        Column("data", DOCUMENT, nullable=False),
-        Column("positions", DOCUMENT, nullable=True),
-        Column("version", Integer, nullable=False),
-        Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
-        Column("updated_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
-        **where,
-    )
-    add_index(projections.c.projection_name)
-    if options.projections_gin:
-        add_index(projections.c.data, postgresql_using="gin")
-    snapshots = Table(
-        options.snapshots,
-        metadata,
-        Column("aggregate_type", String(MAX_NAME_LENGTH), primary_key=True),
-        Column("aggregate_id", String(MAX_NAME_LENGTH), primary_key=True),
-        Column("version", Integer, nullable=False),
-        Column("event_id", Uuid, nullable=True),  # null: of a release that did not keep it, and never read
-        Column("state", DOCUMENT, nullable=False),
-        Column("state_fingerprint", String(64), nullable=False),
-        Column("occurred_at", UtcDateTime, nullable=False),
-        Column("created_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
-        **where,
-    )
-    projection_positions = Table(
-        options.projection_positions,
-        metadata,
-        Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True),
-        Column("last_processed_position", BigInteger, nullable=False, server_default=text("0")),
-        Column("last_processed_at", UtcDateTime, nullable=True),
-        Column("snapshot_cursor", String, nullable=True),
-        Column("window_end", String, nullable=True),
-        Column("cluster", String(32), nullable=True),
-        Column("declaration", String(64), nullable=True),
-        Column("status", String(32), nullable=False, server_default=text("'running'")),
-        Column("failed_position", BigInteger, nullable=True),
-        Column("attempts", Integer, nullable=False, server_default=text("0")),
-        Column("retry_at", UtcDateTime, nullable=True),
-        Column("error", Text, nullable=True),
-        **where,
-    )
-    parked_events = Table(
-        options.parked_events,
-        metadata,
-        Column("projection_name", String(MAX_NAME_LENGTH), primary_key=True),
-        Column("position", BigInteger, primary_key=True, autoincrement=False),
-        Column("event_id", Uuid, nullable=False),
-        Column("aggregate_type", String(MAX_NAME_LENGTH), nullable=False),
-        Column("aggregate_id", String(MAX_NAME_LENGTH), nullable=False),
-        Column("error", Text, nullable=True),
-        Column("parked_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
-        **where,
-    )
-    add_index(parked_events.c.projection_name, parked_events.c.aggregate_type, parked_events.c.aggregate_id)
+    projections, snapshots, projection_positions, parked_events = followers_tables(metadata, options, where)
     commands = None if options.commands is None else commands_table(options.commands, metadata, **where)
     if commands is not None and options.commands_kept is not None:
         keep_rows("commands", old_commands(commands, options.commands_kept))
@@ -360,17 +324,10 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     anonymisations = None if options.anonymisations is None else anonymisations_table(options.anonymisations, metadata, **where)
     optional = (commands, keys, forgotten, merkle_tree, rewritten, anonymisations)
     tables = EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, *optional)
+    worker = tenants_worker(options)
+    if worker is not None:
+        for each in [each for each in vars(tables).values() if isinstance(each, Table)]:
+            add_tenant(each, worker)
     tables.columns.update((each, frozenset(each.c)) for each in vars(tables).values() if isinstance(each, Table))
     _all.add(tables)
     return tables
-
-
-def _events_table(metadata: MetaData, options: EventSourceOptions, where: dict[str, Any]) -> Table:
-    is_partitioned = options.partitions is not None
-    columns = [each.column(is_partitioned=is_partitioned) for each in EVENT_COLUMNS]
-    place = UniqueConstraint("aggregate_type", "aggregate_id", "version")
-    if not is_partitioned:
-        return Table(options.events, metadata, *columns, place, UniqueConstraint("position"), **where)
-    events = Table(options.events, metadata, *columns, place, postgresql_partition_by=PARTITION_BY, **where)
-    add_index(events.c.position)
-    return events

@@ -21,6 +21,7 @@ from sa_eventsource.mapping import (
 from sa_eventsource.migrations.operations import CreateEventImmutability
 from sa_eventsource.migrations.partition_comparison import compare_partitions
 from sa_eventsource.migrations.role_operations import compare_rights
+from sa_eventsource.migrations.tenant_operations import compare_policies
 from sa_eventsource.read_models import StoredList, StoredNumber
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def _compare_what_belongs_to_tables(context: AutogenContext, upgrade_ops: Upgrad
             events = tables.events
             is_there = inspect(connection).has_table(events.name, schema=schema_of(connection, events))
             upgrade_ops.ops.append(CreateEventImmutability(events.name, schema=events.schema, is_repair=is_there))
+        compare_policies(connection, tables, upgrade_ops)
         compare_rights(connection, tables, upgrade_ops)
 
 

@@ -48,6 +48,10 @@ _COLUMNS = text("""
     WHERE attrelid = to_regclass(:events) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     ORDER BY attnum
 """)
+_TENANT = text("""
+    SELECT attname FROM pg_attribute JOIN pg_constraint ON conrelid = attrelid AND attnum = ANY (conkey)
+    WHERE attrelid = to_regclass(:events) AND contype = 'p' AND attname = 'tenant_id'
+""")
 _SEQUENCE = text("SELECT pg_get_serial_sequence(:events, 'position')")
 _ROW_SECURITY = text("SELECT current_setting('row_security')")
 _SET_ROW_SECURITY = text("SELECT set_config('row_security', :value, true)")
@@ -88,7 +92,9 @@ class _Move:
         lost = lost_with(self._connection, self._where)
         if lost:
             raise RepartitionError(self._events.name, lost)
-        key = "event_id, aggregate_id" if self._partitions else "event_id"
+        key = ", ".join(
+            ["event_id", *(["aggregate_id"] if self._partitions else []), *self._connection.scalars(_TENANT, self._where)]
+        )
         keys = list(keys_of(self._connection, self._where, key))
         properties = list(properties_of(self._connection, self._where))
         rights = list(rights_on(self._connection, self._where))

@@ -18,7 +18,7 @@ from sqlalchemy import and_, exists, literal, or_, update
 from sa_eventsource.checkpoints import STOPPED, WAITING, Lag, is_moved, lag, read_checkpoint
 from sa_eventsource.consumers import followers_of, subscriptions_on
 from sa_eventsource.mapping import UtcDateTime, is_parked_command, is_scheduled
-from sa_eventsource.store import database_of, require_own_transaction
+from sa_eventsource.store import asking_options, database_of, require_own_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +86,7 @@ class Clearances:
         wanted = [name for name in process_types if name not in self._found or self._found[name][1] <= time.monotonic()]
         if wanted:
             require_own_transaction(session, self.tables.bind_arguments)
-            options = database_of(session.get_bind(**self.tables.bind_arguments).dialect).without_transaction
+            options = asking_options(session, self.tables, self.tables.bind_arguments)
             connection = session.connection(bind_arguments=self.tables.bind_arguments, execution_options=options)
             try:
                 writer = self._oldest_writer(connection, now)  # first: what has ended by now is visible to what is asked then

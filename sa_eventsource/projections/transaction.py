@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sa_eventsource.store import READ_ONLY, code_of, database_of, require_own_transaction, roll_back
+from sa_eventsource.store import READ_ONLY, code_of, database_of, require_own_transaction, require_tenant, roll_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +63,11 @@ def begin(session: Session, consumer: Consumer) -> Connection:
     """Begin a transaction that sees, statement by statement, what others have committed.
 
     Raises:
+        NoTenantError: Tenants share the log, and the session is no tenant's.
         JoinedTransactionError: The session's bind is in a transaction.
     """
     require_own_transaction(session, consumer.bind_arguments)
     database = database_of(session.get_bind(**consumer.bind_arguments).dialect)
-    return session.connection(bind_arguments=consumer.bind_arguments, execution_options=database.statement_by_statement)
+    connection = session.connection(bind_arguments=consumer.bind_arguments, execution_options=database.statement_by_statement)
+    require_tenant(connection, consumer.tables.events)
+    return connection

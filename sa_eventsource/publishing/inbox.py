@@ -16,10 +16,12 @@ from sa_eventsource.mapping import (
     KeptRows,
     UtcDateTime,
     add_index,
+    add_tenant,
     check_keep,
     database_clock,
     keep_rows,
     session_of,
+    tenants_worker,
 )
 from sa_eventsource.store import database_of, require_transaction
 from sa_eventsource.workers import is_old
@@ -73,6 +75,9 @@ class Inbox:
         self.consumer = consumer
         check_keep("Inbox(keep=...)", keep)
         self.table = _table(metadata, table, schema)
+        worker = tenants_worker(getattr(base, "__eventsource__", None))
+        if worker is not None:
+            add_tenant(self.table, worker)
         if keep is not None:
             keep_rows(f"{self.table.key}/{consumer}", self._rows(keep))
 

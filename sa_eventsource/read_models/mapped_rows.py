@@ -12,7 +12,7 @@ from typing_extensions import Format, get_annotations
 
 from sa_eventsource.class_options import Members, several
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.mapping import DOCUMENT, UtcDateTime, quoted
+from sa_eventsource.mapping import DOCUMENT, TENANT_ID, UtcDateTime, add_tenant, quoted, tenants_worker
 from sa_eventsource.read_models.fields import Field, FieldDeclaration
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_types import StoredList, column_type, document_value, typed_text
@@ -73,12 +73,16 @@ def claim(model: type[Any]) -> None:
     for former in [each for each in table.indexes if each.name in replaced]:
         table.indexes.discard(former)
     definition.tables.read_models[definition.name] = definition
+    tenants = tenants_worker(definition.tables.options)
+    if definition.has_own_table and tenants is not None:
+        add_tenant(definition.table, tenants)
     if not definition.has_own_table:
         columns = dict(document_columns(definition, table))
         only_here = table.c.projection_name == quoted(definition.name)
         here: Any = {"postgresql_where": only_here, "sqlite_where": only_here}
         for names, unique in _indexes(definition):
-            Index(_index_name(definition.name, names), *(columns[each] for each in names), unique=unique, **here)
+            of_tenant = (table.c[TENANT_ID],) if unique and tenants is not None else ()
+            Index(_index_name(definition.name, names), *of_tenant, *(columns[each] for each in names), unique=unique, **here)
 
 
 def map_to_own_table(definition: ReadModelDefinition) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.mapping import TableStatement, check_connection, literal_name, tables_of_base
+from sa_eventsource.mapping import TableStatement, check_connection, create_role, literal_name, tables_of_base
 from sa_eventsource.roles.declared_rights import MAINTAIN, rights_on, roles_of
 from sa_eventsource.store import database_of
 
@@ -47,7 +47,7 @@ def rights_statements(tables: EventSourceTables) -> list[TableStatement]:
     Raises:
         DeclarationError: The base declares no roles.
     """
-    statements = [TableStatement(tables.events, _create(role)) for role in roles_of(tables).names()]
+    statements = [TableStatement(tables.events, create_role(role)) for role in roles_of(tables).names()]
     for rights in rights_on(tables):
         statements += grant_statements(*rights)
     return statements
@@ -55,7 +55,7 @@ def rights_statements(tables: EventSourceTables) -> list[TableStatement]:
 
 def role_statement(table: Table, role: str) -> TableStatement:
     """Give the statement that creates a role unless it is there. It is about no table; any will do."""
-    return TableStatement(table, _create(role))
+    return TableStatement(table, create_role(role))
 
 
 def grant_statements(role: str, table: Table, privileges: Sequence[str]) -> list[TableStatement]:
@@ -75,13 +75,6 @@ def grant_statements(role: str, table: Table, privileges: Sequence[str]) -> list
     if MAINTAIN in privileges:
         statements.append(TableStatement(table, _maintain(role)))
     return statements
-
-
-def _create(role: str) -> Rendering:
-    return lambda names: (
-        f"DO $do$ BEGIN IF to_regrole({literal_name(names.bare(role))}) IS NULL THEN "
-        f"CREATE ROLE {names.bare(role)} NOLOGIN; END IF; END $do$"
-    )
 
 
 def _around(role: str, *, with_sequences: bool) -> Rendering:

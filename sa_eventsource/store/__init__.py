@@ -14,6 +14,7 @@ from sa_eventsource.store.append import (
 )
 from sa_eventsource.store.conflicts import current_version, raise_explained
 from sa_eventsource.store.connections import (
+    asking_options,
     autoflush,
     beside,
     flush_first,
@@ -73,6 +74,7 @@ from sa_eventsource.store.sealing import (
 )
 from sa_eventsource.store.snapshots import write_snapshots
 from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_stream, read_streams
+from sa_eventsource.store.tenants import begin_for_tenant, join_tenant, named_tenant, require_tenant, tenant_context, tenant_of
 from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
 
 __all__ = [
@@ -103,7 +105,9 @@ __all__ = [
     "StreamAppend",
     "advice_on",
     "append",
+    "asking_options",
     "autoflush",
+    "begin_for_tenant",
     "beside",
     "between_positions",
     "clear_payloads",
@@ -127,12 +131,14 @@ __all__ = [
     "is_schema_mismatch",
     "is_sealed_state",
     "is_taken_by_another_row",
+    "join_tenant",
     "known_at",
     "locate",
     "may_be_of_one_statement",
     "meaning_of",
     "message_of",
     "milliseconds",
+    "named_tenant",
     "not_json",
     "on_appended",
     "opened_with_states",
@@ -146,6 +152,7 @@ __all__ = [
     "recorded_in_parts",
     "recording_time",
     "require_own_transaction",
+    "require_tenant",
     "require_transaction",
     "roll_back",
     "said_by_database",
@@ -157,6 +164,8 @@ __all__ = [
     "stored_payloads",
     "taken",
     "tell_listeners",
+    "tenant_context",
+    "tenant_of",
     "version_recorded_at",
     "visible_in",
     "write_snapshots",

@@ -18,6 +18,7 @@ from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.sealing import sealed_rows
 from sa_eventsource.store.statements_alone import can_execute_alone, execute_alone
+from sa_eventsource.store.tenants import require_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -205,6 +206,8 @@ def tell_listeners(appended: Appended) -> None:
 
 
 def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend], *, commits: bool) -> int:
+    if tables.options.tenants:
+        require_tenant(connection, tables.events)
     if tables.options.partitions is not None:
         _refuse_taken_ids(connection, tables.events, streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.engine import Dialect
 
+    from sa_eventsource.mapping import EventSourceTables
+
 _AUTOCOMMIT = "AUTOCOMMIT"
 
 
@@ -80,6 +82,11 @@ def roll_back(session: Session) -> None:
         session.rollback()
     except DBAPIError:
         session.invalidate()
+
+
+def asking_options(session: Session, tables: EventSourceTables, bind_arguments: dict[str, Any]) -> dict[str, Any]:
+    """Give the options of a connection for a single question: without a transaction, unless that is needed to say whose it is."""
+    return {} if tables.options.tenants else dict(database_of(session.get_bind(**bind_arguments).dialect).without_transaction)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from sqlalchemy import Text, and_, bindparam, func, select, union_all
 from sa_eventsource.aggregates import AggregateDefinition, definition_of, past_view
 from sa_eventsource.application_errors import text_of
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
-from sa_eventsource.mapping import built_once
+from sa_eventsource.mapping import built_once, conflict_key
 from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.sealing import StoredState, is_masked, sealed_state
 from sa_eventsource.store.stored_streams import read_streams
@@ -130,7 +130,7 @@ def _build(tables: EventSourceTables, database: Database) -> Insert:
         occurred_at=select(func.max(times.c.occurred_at)).scalar_subquery(),
     )
     return insert.on_conflict_do_update(
-        index_elements=[snapshots.c.aggregate_type, snapshots.c.aggregate_id],
+        index_elements=conflict_key(snapshots, snapshots.c.aggregate_type, snapshots.c.aggregate_id),
         set_={name: insert.excluded[name] for name in ("version", "event_id", "state", "state_fingerprint", "occurred_at")}
         | {"created_at": func.current_timestamp()},
     )

@@ -14,6 +14,7 @@ from sa_eventsource.events import sealed_names
 from sa_eventsource.mapping import UtcDateTime, built_once
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.sealing import StoredPayloads, StoredState, is_sealed_state, opened_with_states, place_of
+from sa_eventsource.store.tenants import require_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -103,6 +104,8 @@ def _read(  # noqa: PLR0913 - by keyword
     from_start: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[StoredStream]:
+    if definition.tables.options.tenants:
+        require_tenant(connection, definition.tables.events)
     parameters: dict[str, Any] = {"aggregate_type": definition.aggregate_type}
     if len(aggregate_ids) == 1:
         parameters["aggregate_id"] = aggregate_ids[0]

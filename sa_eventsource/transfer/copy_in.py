@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, cast, func, select
 
-from sa_eventsource.mapping import MOVED, regclass_name
+from sa_eventsource.mapping import MOVED, is_shared_by_tenants, regclass_name
 from sa_eventsource.store import is_execution_heard, is_in_autocommit
 from sa_eventsource.transfer.plain_lines import copy_row
 
@@ -30,8 +30,11 @@ class UnknownStreamError(NotCopiedError):
     """It has a stream whose version must be looked up first."""
 
 
-def can_copy(connection: Connection) -> bool:
-    """Check whether COPY can be used: by psycopg, not async, in a transaction, and where nobody listens to statements."""
+def can_copy(connection: Connection, events: Table) -> bool:
+    """Check whether COPY can be used: by psycopg, not async, in a transaction, where nobody listens to statements.
+
+    PostgreSQL refuses it where there is row security.
+    """
     heard = connection.dispatch.before_cursor_execute or connection.dispatch.after_cursor_execute
     return (
         connection.dialect.driver == "psycopg"
@@ -39,6 +42,7 @@ def can_copy(connection: Connection) -> bool:
         and not heard
         and not is_execution_heard(connection)
         and not is_in_autocommit(connection)
+        and not is_shared_by_tenants(events)
     )
 
 

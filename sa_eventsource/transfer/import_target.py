@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.mapping import APPENDED, MOVED, found_partitions, json_rows
-from sa_eventsource.store import database_of, insert_statements, select_raw_events
+from sa_eventsource.store import database_of, insert_statements, join_tenant, select_raw_events
 from sa_eventsource.transfer.copy_in import NotCopiedError, PlainBatch, UnknownStreamError, can_copy
 from sa_eventsource.transfer.export_format import FORMAT_VERSION, read_event
 from sa_eventsource.transfer.json_members import MemberError, document
@@ -57,6 +57,7 @@ class ImportTarget:
             events: The log.
             format_version: Version of the format that rows have.
         """
+        join_tenant(connection, events)
         self.done = ImportedLog(0, 0)
         self._connection = connection
         self._events = events
@@ -64,7 +65,7 @@ class ImportTarget:
         self._statements = insert_statements(events, type(connection.dialect), MOVED)
         self._versions: dict[tuple[str, str], int] = {}
         self._last = -1
-        self._can_copy = format_version == FORMAT_VERSION and can_copy(connection)
+        self._can_copy = format_version == FORMAT_VERSION and can_copy(connection, events)
         self._checks_ids = self._can_copy and found_partitions(connection, events).is_partitioned
         self._is_repeated = False
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError
 from sa_eventsource.mapping import check_connection, json_object
-from sa_eventsource.store import database_of, not_json, select_raw_events, stored_members
+from sa_eventsource.store import database_of, join_tenant, not_json, select_raw_events, stored_members
 from sa_eventsource.transfer.export_format import header
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class LogExport:
         """
         self._batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many events to take at a time, 1 or more")
         check_connection(function, connection, events_table)
+        join_tenant(connection, events_table)
         self._connection = connection
         self._events = events_table
         self._where = where

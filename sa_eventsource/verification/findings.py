@@ -19,6 +19,7 @@ Check: TypeAlias = Literal[
     "partitions",
     "immutability",
     "roles",
+    "tenants",
     "checkpoints",
     "parked events",
     "snapshots",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.checkpoints import any_bind
 from sa_eventsource.mapping import session_maker, tables_of_base
+from sa_eventsource.store import require_tenant
 from sa_eventsource.verification import (
     checkpoint_checks,
     index_checks,
@@ -14,6 +15,7 @@ from sa_eventsource.verification import (
     partition_checks,
     role_checks,
     snapshot_checks,
+    tenant_checks,
     trigger_checks,
 )
 from sa_eventsource.verification.findings import Finding, Verification, first_of
@@ -43,6 +45,7 @@ _CHECKS: dict[str, Callable[[Connection, EventSourceTables], Any]] = {
     "partitions": partition_checks.check_partitions,
     "immutability": trigger_checks.check_immutability,
     "roles": role_checks.check_roles,
+    "tenants": tenant_checks.check_tenants,
 }
 
 
@@ -95,6 +98,7 @@ def verify(  # noqa: PLR0913 - by keyword
         for name, check in _CHECKS.items():
             show(name, 0, None)
             with one_state(session, any_bind(tables)) as connection:
+                require_tenant(connection, tables.events)
                 found += first_of(check(connection, tables))
         with one_state(session, any_bind(tables)) as connection:
             states = snapshot_checks.StateCheck(connection, tables)

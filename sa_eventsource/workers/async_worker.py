@@ -14,6 +14,7 @@ from sa_eventsource.store import message_of
 from sa_eventsource.workers.companions import Companionship, async_companions_of, chosen
 from sa_eventsource.workers.pace import Pace, check_pace
 from sa_eventsource.workers.polling import Polling
+from sa_eventsource.workers.tenant_polling import TenantPolling, is_for_all_tenants
 from sa_eventsource.workers.uncut import uncut
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class AsyncWorker:
         self._sessions = async_session_maker("AsyncWorker()", sessions)
         self._pace, self._retries = check_pace("AsyncWorker()", pace, retries)
         tables = tables_of_base("AsyncWorker()", base)
-        companions = async_companions_of(Companionship(self._sessions, tables, self._pace, self._retries))
+        self._tables, self._is_for_all = tables, is_for_all_tenants(self._sessions, tables)
+        companions = async_companions_of(
+            Companionship(self._sessions, tables, self._pace, self._retries, is_for_all=self._is_for_all)
+        )
         self._companions, left = chosen(companions, only)
         self._consumers = chosen_consumers(tables, left)
         self._stop = asyncio.Event()
@@ -92,7 +96,11 @@ class AsyncWorker:
     async def _follow(self, beside: Sequence[asyncio.Task[None]]) -> int:
         async with self._sessions() as session:
             followers = await session.run_sync(self._followers)
-        polling = Polling(followers, self._pace, self._retries, self._stop.is_set)
+
+        def of_tenant() -> Polling:
+            return Polling(followers, self._pace, self._retries, self._stop.is_set)
+
+        polling = TenantPolling(self._tables, of_tenant, self._pace, self._stop.is_set) if self._is_for_all else of_tenant()
         while not self._stop.is_set() and not any(task.done() for task in beside):
             async with self._sessions() as session:
                 pause = await uncut(session, polling.wake)

@@ -26,12 +26,14 @@ class Companionship:
         tables: The library's tables.
         pace: How often to ask.
         retries: How often to try what fails.
+        is_for_all: Whether tenants share the tables, and it works for all of them.
     """
 
     sessions: Any
     tables: EventSourceTables
     pace: Pace
     retries: RetryPolicy
+    is_for_all: bool = False
 
 
 class Companion(ABC):

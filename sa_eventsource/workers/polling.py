@@ -67,6 +67,12 @@ class Polling:
         """Who did not go on at the last turn, and why, where that is no event's time."""
         return {name: turns.hindrance for name, turns in self._all.items() if turns.hindrance is not None}
 
+    @property
+    def look_again(self) -> float:
+        """When to ask again where nothing new is heard of, on the monotonic clock: a pause is over, or others may have died."""
+        pauses = [turns.not_before for turns in self._all.values() if turns.not_before is not None]
+        return min([self._checked + self.pace.every_follower, *pauses])
+
     def wake(self, session: Session) -> float:
         """Ask, and let followers work until it is time to ask again.
 

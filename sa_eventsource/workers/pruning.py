@@ -7,14 +7,16 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, select, tuple_
 
-from sa_eventsource.mapping import kept_rows
+from sa_eventsource.mapping import ALL_TENANTS, kept_rows
 from sa_eventsource.store import database_of, message_of
 from sa_eventsource.workers.companions import AsyncCompanion, Companion, Companionship
+from sa_eventsource.workers.tenant_polling import sessions_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +73,7 @@ class Pruning(Companion):
 
     def __init__(self, worker: Companionship, rows: Sequence[KeptRows]) -> None:
         """Take the worker's sessions."""
-        self._worker, self._rows = worker, rows
+        self._worker, self._rows = of_all(worker), rows
         self._woken = threading.Event()
 
     def run(self, is_stopping: Callable[[], bool]) -> None:
@@ -109,7 +111,7 @@ class AsyncPruning(AsyncCompanion):
 
     def __init__(self, worker: Companionship, rows: Sequence[KeptRows]) -> None:
         """Take the worker's sessions."""
-        self._worker, self._rows = worker, rows
+        self._worker, self._rows = of_all(worker), rows
 
     async def run(self, stop: asyncio.Event) -> None:
         """Delete, and wait."""
@@ -138,6 +140,11 @@ def async_pruning(worker: Companionship) -> AsyncPruning | None:
     """Delete old rows beside an asynchronous worker. As :func:`pruning`."""
     rows = kept_rows(worker.tables.events.metadata)
     return AsyncPruning(worker, rows) if rows else None
+
+
+def of_all(worker: Companionship) -> Companionship:
+    """Have a worker's sessions see the rows of all tenants, where they share the tables."""
+    return replace(worker, sessions=sessions_for(worker.sessions, ALL_TENANTS)) if worker.is_for_all else worker
 
 
 def _bind(worker: Companionship, rows: KeptRows) -> dict[str, Any]:

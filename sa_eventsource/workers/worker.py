@@ -18,6 +18,7 @@ from sa_eventsource.workers.announcements import Listener
 from sa_eventsource.workers.companions import Companionship, CompanionThreads, chosen, companions_of
 from sa_eventsource.workers.pace import Pace, check_pace
 from sa_eventsource.workers.polling import Polling
+from sa_eventsource.workers.tenant_polling import TenantPolling, is_for_all_tenants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -42,6 +43,9 @@ class Worker:
 
     An event that cannot be taken is tried again with growing pauses; then the model stops there, or parks the stream, as it
     declares (``__on_error__``). Others go on. While the database cannot be reached, the worker waits for it.
+
+    Where tenants share the tables, it works for all of them, each by itself, and connects as the worker's role; given the sessions
+    of one tenant, for that one.
 
     Example::
 
@@ -83,7 +87,10 @@ class Worker:
         self._sessions = session_maker("Worker()", sessions)
         self._pace, self._retries = check_pace("Worker()", pace, retries)
         self._tables = tables_of_base("Worker()", base)
-        companions = companions_of(Companionship(self._sessions, self._tables, self._pace, self._retries))
+        self._is_for_all = is_for_all_tenants(self._sessions, self._tables)
+        companions = companions_of(
+            Companionship(self._sessions, self._tables, self._pace, self._retries, is_for_all=self._is_for_all)
+        )
         self._companions, left = chosen(companions, only)
         self._consumers = chosen_consumers(self._tables, left)
         self._listen = listen
@@ -202,7 +209,7 @@ class Worker:
         with self._sessions() as session:
             return Listener(session.get_bind(**self._tables.bind_arguments).engine, companions.wake)
 
-    def _polling(self, stopping: Callable[[], bool], *, has_one_run: bool = False) -> Polling:
+    def _polling(self, stopping: Callable[[], bool], *, has_one_run: bool = False) -> Polling | TenantPolling:
         with self._sessions() as session:
             dialects = [session.get_bind(**consumer.bind_arguments).dialect for consumer in self._consumers]
         followers = [
@@ -210,7 +217,11 @@ class Worker:
             for consumer, dialect in zip(self._consumers, dialects, strict=True)
             for follower in followers_of(consumer, dialect)
         ]
-        return Polling(followers, self._pace, self._retries, stopping, has_one_run)
+
+        def polling() -> Polling:
+            return Polling(followers, self._pace, self._retries, stopping, has_one_run)
+
+        return TenantPolling(self._tables, polling, self._pace, stopping) if self._is_for_all else polling()
 
 
 def _wait(pause: float, is_stopping: Callable[[], bool], listener: Listener | None) -> None:

@@ -44,7 +44,7 @@ Outcome: TypeAlias = "tuple[object, list[object]]"
 def without_and_by_copy(engine: Engine, imports: Callable[[Connection], ImportedLog]) -> tuple[Outcome, Outcome]:
     """What comes of an import, which is undone, where COPY cannot be used, and where it can."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sa_eventsource.transfer.import_target.can_copy", lambda _connection: False)
+        patch.setattr("sa_eventsource.transfer.import_target.can_copy", lambda *_: False)
         meant = _outcome(engine, imports)
     return meant, _outcome(engine, imports)
 

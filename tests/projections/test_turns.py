@@ -106,7 +106,7 @@ def saved(log: list[str]) -> int:
 def test_followers_share_time_and_not_batches(doors: Engine) -> None:
     """A batch of one event each is no disadvantage beside batches of a hundred."""
     ring(doors, 20_000)
-    polling = Worker(doors, Base, only=["slow", "single"])._polling(lambda: len(heard["slow"]) > 300)
+    polling: Any = Worker(doors, Base, only=["slow", "single"])._polling(lambda: len(heard["slow"]) > 300)
     with Session(doors) as session:
         polling.run(session)
     spent = {name: turns.seconds for name, turns in polling._all.items()}

@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import OID, REGCLASS
 
-from sa_eventsource.mapping import quoted
+from sa_eventsource.mapping import TENANT_ID, conflict_key, is_shared_by_tenants, quoted
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -67,7 +67,7 @@ def beginning(definition: ReadModelDefinition, own: Own, insert: Any) -> Any:
     values = select(name, quoted(definition.fingerprint)).where(begins)
     statement: Any = insert.from_select(["projection_name", "declaration"], values, include_defaults=False)
     return statement.on_conflict_do_update(
-        index_elements=[positions.c.projection_name],
+        index_elements=conflict_key(positions, positions.c.projection_name),
         set_={"declaration": statement.excluded.declaration},
         where=positions.c.declaration.is_(None),
     )
@@ -82,7 +82,8 @@ def _is_first_to_try(definition: ReadModelDefinition, own: Own) -> ColumnElement
     events = definition.tables.events
     written_to = literal_column("tableoid", OID)
     whole = func.coalesce(cast(func.pg_partition_root(cast(written_to, REGCLASS)), OID), written_to)
-    log = select(cast(whole, Text)).select_from(events).where(_is_own(events, own)).limit(literal_column("1", Integer))
+    name = cast(whole, Text) + events.c[TENANT_ID] if is_shared_by_tenants(events) else cast(whole, Text)
+    log = select(name).select_from(events).where(_is_own(events, own)).limit(literal_column("1", Integer))
     key = log.correlate(None).scalar_subquery() + quoted(f"/beginning/{definition.name}")
     return func.pg_try_advisory_xact_lock(func.hashtextextended(key, literal_column("0", BigInteger)), type_=Boolean())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Text, UniqueConstraint, and_, bindparam, cast, column, delete, false, func, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from sa_eventsource.mapping import quoted
+from sa_eventsource.mapping import conflict_key, quoted
 from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.mapped_rows import POSITIONS, document_columns
 
@@ -79,7 +79,7 @@ class FoldedRows:
         return (
             insert(self._table)
             .from_select(list(new), rows, include_defaults=False)
-            .on_conflict_do_nothing(index_elements=target)
+            .on_conflict_do_nothing(index_elements=conflict_key(self._table, *(self._table.c[name] for name in target)))
             .returning(*(self._table.c[name] for name in self.identity))
         )
 

@@ -9,6 +9,7 @@ from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, cast, func, literal_c
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from sa_eventsource.consumers import ALL_STREAMS, Streams
+from sa_eventsource.mapping import conflict_key
 from sa_eventsource.read_models.sql.beginnings import Own, beginning
 from sa_eventsource.read_models.sql.grouping import (
     appended_event,
@@ -110,7 +111,9 @@ def _build(definition: ReadModelDefinition, keyed: Subquery, selection: Selectio
     rows = select(*values.values()).order_by(*(literal_column(str(index + 1)) for index in range(len(storage.identity))))
     statement = insert(storage.table).from_select(list(values), rows, include_defaults=False)
     if not into_empty:
-        statement = statement.on_conflict_do_update(index_elements=storage.identity, set_=storage.merged(statement.excluded))
+        statement = statement.on_conflict_do_update(
+            index_elements=conflict_key(storage.table, *storage.identity), set_=storage.merged(statement.excluded)
+        )
     if selection in ("id", "ids"):
         begun = beginning(definition, selection, insert(definition.tables.projection_positions))
         statement = statement.add_cte(begun.cte("beginning"))

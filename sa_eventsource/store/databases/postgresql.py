@@ -29,7 +29,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, OID, REGCLASS, insert
 
-from sa_eventsource.mapping import DOCUMENTS, KINDS, SWITCH, lock_table, regclass_name, statement_clock
+from sa_eventsource.mapping import (
+    DOCUMENTS,
+    KINDS,
+    SWITCH,
+    TENANT_SETTING,
+    is_shared_by_tenants,
+    lock_table,
+    regclass_name,
+    statement_clock,
+)
 from sa_eventsource.store.databases.database import Database, OpenWriter, milliseconds
 from sa_eventsource.store.databases.insert_forms import (
     INCOMPLETE,
@@ -260,7 +269,9 @@ class PostgreSQL(Database):
 
 
 def _stream_key(connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> ColumnElement[int]:
-    log = cast(cast(cast(regclass_name(connection, events), REGCLASS), OID), Text)
+    log: ColumnElement[str] = cast(cast(cast(regclass_name(connection, events), REGCLASS), OID), Text)
+    if is_shared_by_tenants(events):
+        log = log + func.current_setting(_word(f"'{TENANT_SETTING}'", Text), _word("true", Boolean), type_=Text)
     return func.hashtextextended(log + f"/{aggregate_type}/{aggregate_id}", cast(0, BigInteger))
 
 
