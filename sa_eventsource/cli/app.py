@@ -27,6 +27,7 @@ from sa_eventsource.cli import (
     verify,
 )
 from sa_eventsource.cli.errors import ReportingGroup
+from sa_eventsource.store import tenant_context
 
 app = typer.Typer(
     name="sa-eventsource",
@@ -67,10 +68,23 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
 
 @app.callback()
 def options(
+    context: typer.Context,
     *,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error was raised, instead of one line.")] = False,
+    tenant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar="SA_EVENTSOURCE_TENANT",
+            show_default=False,
+            show_envvar=True,
+            help="Whose rows the command is about, where tenants share the tables.",
+        ),
+    ] = None,
 ) -> None:
     """Take the options that come before the command."""
+    if tenant is not None:
+        context.with_resource(tenant_context(tenant))

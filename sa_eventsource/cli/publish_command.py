@@ -48,7 +48,7 @@ def publish(
         typer.echo(declared.asyncapi())
         return
     try:
-        with on_database(declared.base, tables_of(declared.base, publisher), url) as target:
+        with on_database(declared.base, tables_of(declared.base, publisher), url, for_all_tenants=True) as target:
             follow(Worker(target.engine, target.base, only=[declared.name]), once=once)
     finally:
         declared.close()

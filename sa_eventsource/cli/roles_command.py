@@ -42,7 +42,7 @@ def roles(
         for statement in rights_statements(tables_of(import_named(base, "a declarative base"), base)):
             output.line(f"{statement.compile(dialect=dialect)};")
         return
-    with open_target(base, url) as target:
+    with open_target(base, url, for_all_tenants=True) as target:
         if grant:
             with target.engine.begin() as connection:
                 create_roles(connection, target.base)

@@ -65,7 +65,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
 
     With --once, the exit status is 1 if one could not go on: its log was moved, something stands in its way, or it has stopped.
     """
-    with open_target(base, url) as target, _listening_engine(listen_url) as listening_engine:
+    with open_target(base, url, for_all_tenants=True) as target, _listening_engine(listen_url) as listening_engine:
         retries = RetryPolicy(attempts=attempts)
         pace = Pace(
             shortest=min(Pace().shortest, longest_pause),

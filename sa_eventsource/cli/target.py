@@ -15,7 +15,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import registry
 
 from sa_eventsource.cli.errors import UsageError, describe
-from sa_eventsource.mapping import EventSourceTables, find_tables, tables_of_base
+from sa_eventsource.mapping import TENANT_SETTING, EventSourceTables, find_tables, tables_of_base
+from sa_eventsource.store import current_tenant, say_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,33 +63,48 @@ class Target:
 
 
 @contextmanager
-def open_target(base: str, url: str | None) -> Iterator[Target]:
+def open_target(base: str, url: str | None, *, for_all_tenants: bool = False) -> Iterator[Target]:
     """Import the base and make the engine, whose connections are closed in the end.
 
     Args:
         base: ``MODULE:NAME``.
         url: URL of the database.
+        for_all_tenants: Whether the command needs no tenant where tenants share the tables.
 
     Raises:
         UsageError: The base cannot be imported or is none, or the URL is missing or names no database that the library knows.
     """
     found = import_named(base, "a declarative base")
-    with on_database(found, tables_of(found, base), url) as target:
+    with on_database(found, tables_of(found, base), url, for_all_tenants=for_all_tenants) as target:
         yield target
 
 
 @contextmanager
-def on_database(base: Any, tables: EventSourceTables, url: str | None) -> Iterator[Target]:
-    """Make the engine for a base, whose connections are closed in the end.
+def on_database(base: Any, tables: EventSourceTables, url: str | None, *, for_all_tenants: bool = False) -> Iterator[Target]:
+    """Make the engine for a base, whose connections are closed in the end; they are those of the tenant that ``--tenant`` names.
 
     Raises:
-        UsageError: The URL is missing or names no database that the library knows.
+        UsageError: The URL is missing or names no database that the library knows; or a tenant is to be named and is not, or is
+            named where there are none.
     """
+    tenant = current_tenant()
+    if tenant is not None and not tables.options.tenants:
+        raise UsageError(f"--tenant {tenant}: tenants do not share the log {tables.events.name!r}")
+    if tenant is None and tables.options.tenants and not for_all_tenants:
+        raise UsageError(f"tenants share the log {tables.events.name!r}; name one: sa-eventsource --tenant NAME ...")
     engine = make_engine(url)
+    of_tenant = engine if tenant is None else _of_tenant(engine, tenant)
     try:
-        yield Target(base, tables, engine)
+        yield Target(base, tables, of_tenant)
     finally:
         engine.dispose()
+
+
+def _of_tenant(engine: Engine, tenant: str) -> Engine:
+    """Have all transactions be a tenant's, those that no session begins too."""
+    found = engine.execution_options(**{TENANT_SETTING: tenant})
+    event.listen(found, "begin", say_tenant)
+    return found
 
 
 def import_named(reference: str, wanted: str) -> Any:

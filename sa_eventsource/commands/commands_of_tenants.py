@@ -15,7 +15,7 @@ from sa_eventsource.commands.command_turns import CommandTurns
 from sa_eventsource.commands.due_commands import NAME, AsyncDueCommands, DueCommands
 from sa_eventsource.commands.scheduling import on_scheduled
 from sa_eventsource.mapping import ALL_TENANTS, TENANT_ID, is_scheduled, statement_clock
-from sa_eventsource.workers import AsyncCompanion, Companion, sessions_for
+from sa_eventsource.workers import AsyncCompanion, Companion, sessions_for, uncut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ class AsyncCommandsOfTenants(AsyncCompanion):
     async def _run_due(self, stop: asyncio.Event) -> float:
         try:
             async with self._tenants.sessions() as session:
-                tenants = await session.run_sync(due_tenants, self._tenants.worker.tables)
+                tenants = await uncut(session, lambda asking: due_tenants(asking, self._tenants.worker.tables))
         except Exception as error:  # noqa: BLE001 - raised again, unless the database is away
             return self._tenants.turns.after_outage(error)
         for tenant in tenants:

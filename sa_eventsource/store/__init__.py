@@ -74,7 +74,16 @@ from sa_eventsource.store.sealing import (
 )
 from sa_eventsource.store.snapshots import write_snapshots
 from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_stream, read_streams
-from sa_eventsource.store.tenants import begin_for_tenant, join_tenant, named_tenant, require_tenant, tenant_context, tenant_of
+from sa_eventsource.store.tenants import (
+    begin_for_tenant,
+    current_tenant,
+    join_tenant,
+    named_tenant,
+    require_tenant,
+    say_tenant,
+    tenant_context,
+    tenant_of,
+)
 from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
 
 __all__ = [
@@ -115,6 +124,7 @@ __all__ = [
     "code_of",
     "connection_for",
     "current_snapshot",
+    "current_tenant",
     "current_version",
     "database_of",
     "event_members",
@@ -156,6 +166,7 @@ __all__ = [
     "require_transaction",
     "roll_back",
     "said_by_database",
+    "say_tenant",
     "select_events",
     "select_raw_events",
     "set_sealing",

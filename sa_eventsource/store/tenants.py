@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from sa_eventsource.exceptions import DeclarationError, NoTenantError, TenantBypassError, TenantChangedError, TenantIdError
 from sa_eventsource.mapping import ALL_TENANTS, MAX_NAME_LENGTH, TENANT_SETTING, is_shared_by_tenants
-from sa_eventsource.store.connections import require_transaction
+from sa_eventsource.store.connections import is_in_autocommit, require_transaction
 from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.driver_statement import DriverStatement
 
@@ -50,6 +50,18 @@ def tenant_context(tenant: str) -> Iterator[None]:
         yield
     finally:
         _now.reset(token)
+
+
+def current_tenant() -> str | None:
+    """Get the tenant of the context in force here; None if there is none."""
+    return _now.get()
+
+
+def say_tenant(connection: Connection) -> None:
+    """Say whose a transaction is whose connection has a tenant among its options; called where no session begins it."""
+    tenant = tenant_of(connection)
+    if tenant is not None and not is_in_autocommit(connection):
+        _set(connection, _checked(tenant))
 
 
 def begin_for_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
