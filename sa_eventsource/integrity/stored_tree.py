@@ -43,15 +43,15 @@ def head_of(row: Row[Any]) -> Head:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A row, as far as nodes and leaves are looked up in it."""
+    """A row, as far as nodes are looked up in it."""
 
     tree_size: int
-    leaf_hashes: bytes
+    leaf_bytes: int
     node_hashes: bytes
 
     @property
     def begin(self) -> int:
-        return self.tree_size - len(self.leaf_hashes) // HASH_BYTES
+        return self.tree_size - self.leaf_bytes // HASH_BYTES
 
 
 class StoredTree:
@@ -114,7 +114,7 @@ class StoredTree:
         batch = self._batches.get(end)
         if batch is None:
             table = self._table
-            columns = table.c.tree_size, table.c.leaf_hashes, table.c.node_hashes
+            columns = table.c.tree_size, func.length(table.c.leaf_hashes), table.c.node_hashes
             found = select(*columns).where(table.c.tree_size >= end).order_by(table.c.tree_size).limit(1)
             row = self._connection.execute(found).one_or_none()
             if row is None:
