@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -11,7 +13,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, event, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -102,6 +104,31 @@ def _found(session: Session, moment: int, axis: TimeAxis) -> list[int]:
     assert account.version == found[-1]
     assert account.deposits == len(found)
     return found
+
+
+@pytest.fixture
+def tokyo(database: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The database, as a process and connections in another time zone have it."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    if database.dialect.name == "postgresql":
+        event.listen(database, "begin", lambda connection: connection.exec_driver_sql("SET LOCAL TIME ZONE 'Asia/Tokyo'"))
+    yield database
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_times_are_read_in_utc_whatever_zone_process_and_connection_are_in(tokyo: Engine) -> None:
+    with Session(tokyo) as session:
+        account = Account(id=_ID)
+        account.apply_event(MoneyDeposited(amount=Decimal(1)), occurred_at=START)
+        session.add(account)
+        session.commit()
+        record = session.scalars(select(EventRecord)).one()
+        (recorded,) = EventStore(session).events.all()
+        for each in (record, recorded):
+            assert (each.occurred_at, each.occurred_at.tzinfo) == (START, UTC)
+            assert abs(datetime.now(UTC) - each.recorded_at) < timedelta(hours=1)
 
 
 def test_the_database_says_when_it_recorded_an_event(database: Engine) -> None:
