@@ -42,7 +42,10 @@ class NewEvents:
     _taken: dict[str, tuple[Mark, int]] = field(default_factory=dict, init=False)
 
     def types(self, session: Session) -> AbstractSet[str] | None:
-        """List the types of the events that have become visible; None for the first time, when all may be new.
+        """List the types of the events that have become visible; None where all may be new.
+
+        That is the first time, and when a server answers that lacks what was seen here, as a standby that has taken over: what
+        is appended there may look as if it had been seen.
 
         Uses a transaction of its own, without a BEGIN where the database allows it.
 
@@ -60,8 +63,10 @@ class NewEvents:
             self._mark, types = ask(connection, before)
         finally:
             session.rollback()
-        if before is None:
+        if before is None or not _includes(self._mark, before):
             self._first = self._mark
+            self._seen.clear()
+            self._taken.clear()
             return None
         self._seen.update(dict.fromkeys(types, self._mark))
         return types
