@@ -78,7 +78,7 @@ FORMATS = {"lines": (export_lines, import_lines), "Parquet": (export_to_parquet,
 def copy_out(connection: Connection) -> bytes:
     """Write the log as COPY does."""
     driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy("COPY events TO STDOUT") as copy:
+    with driver.cursor() as cursor, cursor.copy("COPY (SELECT * FROM events) TO STDOUT") as copy:
         return b"".join(bytes(part) for part in copy)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -82,7 +84,7 @@ def damage(engine: Engine, name: str) -> None:
             connection.execute(text(statement))
             if "truncate" in statement and engine.dialect.name == "postgresql":  # each partition refuses it by itself
                 for number in range(PARTITIONS or 0):
-                    connection.execute(text(statement.replace("events", f"events_p{number}")))
+                    connection.execute(text(re.sub(r"\bevents\b", f"events_p{number}", statement)))
 
 
 def refusals(connection: Connection) -> dict[str, bool]:
