@@ -22,6 +22,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
+
 from sa_eventsource.events import DomainEvent, family, is_event
 
 if TYPE_CHECKING:
@@ -122,9 +124,10 @@ class _Writer:
         for klass in self._owner.__mro__:
             if self.is_own(klass.__module__):
                 for name in sorted(names & vars(klass).keys()):
-                    member = _plain_function(vars(klass)[name])
-                    if isinstance(member, (types.FunctionType, *_CONSTANTS)):
-                        yield f"self.{name}", member
+                    for text, value in _parts_of_member(name, vars(klass)[name]):
+                        member = _plain_function(value)
+                        if isinstance(member, (types.FunctionType, *_CONSTANTS)):
+                            yield f"self.{text}", member
 
     def is_own(self, module: str | None) -> bool:
         """Check whether a module is the application's: of the model's package, or at least of no installed one."""
@@ -202,6 +205,16 @@ def _plain_function(value: Any) -> Any:
         value = value.__func__
     is_wrapper = isinstance(value, types.FunctionType) or type(value).__module__ == "functools"
     return inspect.unwrap(value) if is_wrapper else value
+
+
+def _parts_of_member(name: str, member: Any) -> Iterator[tuple[str, Any]]:
+    """Give a property as the functions that read and set it, also one that SQL can ask for; any other member as it is."""
+    if isinstance(member, property | hybrid_property):
+        yield name, member.fget
+        if member.fset is not None:
+            yield f"{name} =", member.fset
+    else:
+        yield name, member.func if isinstance(member, hybrid_method) else member
 
 
 def _closed_over(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

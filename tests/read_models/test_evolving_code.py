@@ -19,6 +19,7 @@ import enum
 import functools
 import re
 from decimal import Decimal
+from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, evolves
 from sa_eventsource.exceptions import DeclarationError
@@ -67,6 +68,28 @@ class Model(ReadModel, Base):
         if isinstance(recorded.event, Told) and DIGITS.search(str(self.number)):
             self.number += cached(2)
         self.size = Size.LARGE if self.number > 100 else Size.SMALL
+        self.number += self.shown + self.hybrid + self.called()
+        self.halved = 2
+
+    @property
+    def shown(self) -> int:
+        return 20
+
+    @property
+    def halved(self) -> int:
+        return self.number // 2
+
+    @halved.setter
+    def halved(self, value: int) -> None:
+        self.number = value * 2
+
+    @hybrid_property
+    def hybrid(self) -> int:
+        return 30
+
+    @hybrid_method
+    def called(self) -> int:
+        return 40
 
     @validates("number")
     def checked(self, name: str, number: int) -> int:
@@ -114,6 +137,10 @@ def _model_in(module: ModuleType) -> Any:
         ("DIGITS.search", "WORDS.search"),
         ("default=0", "default=1"),
         ("Mapped[int] =", "Mapped[int | None] ="),
+        ("return 20", "return 21"),
+        ("value * 2", "value * 3"),
+        ("return 30", "return 31"),
+        ("return 40", "return 41"),
         ("min(number, MOST)", "max(number, MOST)"),
         ("MOST = 1000", "MOST = 1001"),
         ('    @validates("number")\n', ""),
@@ -132,6 +159,10 @@ def _model_in(module: ModuleType) -> Any:
         "another constant of one type",
         "default",
         "optional",
+        "property",
+        "setter of a property",
+        "hybrid property",
+        "hybrid method",
         "validator",
         "constant of a validator",
         "no validator",
