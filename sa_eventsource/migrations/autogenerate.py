@@ -22,6 +22,7 @@ from sa_eventsource.migrations.operations import CreateEventImmutability
 from sa_eventsource.migrations.partition_comparison import compare_partitions
 from sa_eventsource.migrations.role_operations import compare_rights
 from sa_eventsource.migrations.tenant_operations import compare_policies
+from sa_eventsource.privacy import SearchHash
 from sa_eventsource.read_models import StoredList, StoredNumber
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[
     default = getattr(item, "arg", None) if kind == "server_default" else None
     if kind == "type" and isinstance(item, TransactionId | UtcDateTime):
         return _of_ours(f"{type(item).__name__}()", context)
+    if kind == "type" and isinstance(item, SearchHash):
+        return f"sa.String(length={item.length})"
     if kind == "type" and isinstance(item, StoredNumber):
         return "sa.Numeric()"
     if kind == "type" and (item is DOCUMENT or isinstance(item, StoredList)):

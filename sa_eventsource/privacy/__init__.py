@@ -7,6 +7,7 @@ from sa_eventsource.privacy.forgetting import Forgotten, async_forget, forget
 from sa_eventsource.privacy.held_data import async_personal_data, personal_data
 from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys, ServiceKeys
 from sa_eventsource.privacy.rotation import rotate_master_key, rotate_subject_key
+from sa_eventsource.privacy.search_hash import SearchHash
 
 __all__ = [
     "Anonymised",
@@ -14,6 +15,7 @@ __all__ = [
     "FieldChange",
     "FileKeys",
     "Forgotten",
+    "SearchHash",
     "ServiceKeys",
     "StoredField",
     "anonymise",

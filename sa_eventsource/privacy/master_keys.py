@@ -42,7 +42,7 @@ class _WrittenKeys:
         Raises:
             MasterKeyError: There is none, or what should be one is none.
         """
-        keys = self._keys()
+        keys = self.keys()
         first = next(iter(keys))
         return first, ciphers().wrapped(keys[first], key)
 
@@ -52,7 +52,7 @@ class _WrittenKeys:
         Raises:
             MasterKeyError: The master key is not there, or is another one.
         """
-        keys = self._keys()
+        keys = self.keys()
         if master_key not in keys:
             raise MasterKeyError(master_key, f"{self} has {', '.join(keys)}")
         try:
@@ -61,7 +61,12 @@ class _WrittenKeys:
             raise MasterKeyError(master_key, str(error)) from error
         return key
 
-    def _keys(self) -> dict[str, bytes]:
+    def keys(self) -> dict[str, bytes]:
+        """Read the keys, by their ids; the first is the present one.
+
+        Raises:
+            MasterKeyError: There is none, or what should be one is none.
+        """
         try:
             return keys_in(self._text(), str(self))
         except ValueError as error:
