@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sa_eventsource.publishing.messages import Message
 
-_OF_ONE_KEY = re.compile("key", re.IGNORECASE)
+_OF_ONE_KEY = re.compile("permissions to access .*key", re.IGNORECASE)
 """What the server says where it refuses a key, and not the command."""
 
 

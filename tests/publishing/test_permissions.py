@@ -29,7 +29,7 @@ from tests.publishing.buses import RUN
 from tests.publishing.shop import Base, Closed, Sold, Till, publish, sell
 from tests.waiting import wait_until
 
-USER = f"sa_eventsource_{RUN}"
+USER = f"sa_eventsource_monkey_{RUN}"
 
 rabbitmq = Publisher(
     "publishing.permitted.rabbitmq",
