@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -44,18 +45,24 @@ ORDER = {"customer": "ann", "lines": [{"article": "tea", "quantity": 2, "price":
 def check_shop(shop: httpx.Client) -> None:
     """Order, pay, and see what comes of it."""
     once = {"idempotency-key": str(uuid4()), "user": "ann"}
-    placed = shop.post("/orders", json=ORDER, headers=once)
-    assert placed.status_code == 201, placed.text
-    order_id = UUID(placed.json())
-    assert shop.post("/orders", json=ORDER, headers=once).json() == str(order_id)
+    with ThreadPoolExecutor(2) as pool:
+        placed = list(pool.map(lambda _: shop.post("/orders", json=ORDER, headers=once), range(2)))
+    assert [each.status_code for each in placed] == [201, 201], [each.text for each in placed]
+    (order_id,) = {UUID(each.json()) for each in placed}
     assert shop.get("/orders", params={"status": "placed"}).json() == [
         {"id": str(order_id), "customer": "ann", "total": "8.50", "status": "placed"}
     ]
 
     payment = f"/orders/{order_id}/payment"
-    assert shop.post(payment, params={"payment_id": "P-1"}, headers={"idempotency-key": str(uuid4())}).status_code == 204
-    again = shop.post(payment, params={"payment_id": "P-2"}, headers={"idempotency-key": str(uuid4())})
-    assert (again.status_code, again.json()["detail"]) == (422, f"order {order_id} is paid")
+
+    def pay(payment_id: str) -> httpx.Response:
+        return shop.post(payment, params={"payment_id": payment_id}, headers={"idempotency-key": str(uuid4())})
+
+    with ThreadPoolExecutor(3) as pool:
+        paid, *others = sorted(pool.map(pay, ("P-1", "P-2", "P-3")), key=lambda each: each.status_code)
+    assert paid.status_code == 204
+    for again in others:
+        assert (again.status_code, again.json()["detail"]) == (422, f"order {order_id} is paid")
 
     wait_until(lambda: shop.get("/customers/ann").json()["points"])
     assert shop.get("/customers/ann").json() == {"orders": 1, "spent": "8.50", "points": 8}
