@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError
 from cloudevents.core.bindings.kafka import to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
 from sa_eventsource.publishing.messages import CORRELATION
-from sa_eventsource.publishing.outcomes import InDoubt, Outcome, described
+from sa_eventsource.publishing.outcomes import InDoubt, Outcome, Refused, described
 from sa_eventsource.publishing.sender import Sender, at_once
 
 if TYPE_CHECKING:
@@ -80,4 +80,6 @@ class KafkaSender(Sender):
         """Tell whether an error says that a message will never be taken."""
         if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
             return InDoubt(described(error), is_blamed=True)  # the broker says it of all that the client has put together
+        if isinstance(error, TopicAuthorizationFailedError) and self.channel is None:
+            return Refused(described(error))  # where all go to one topic, it is none of the message's
         return super().judge(error)

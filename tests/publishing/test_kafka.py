@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 from cloudevents.core.bindings import kafka as binding
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -20,6 +20,8 @@ from faststream.kafka import KafkaBroker, TestKafkaBroker
 from sqlalchemy import Engine
 
 from sa_eventsource import Publisher, ReadModelManager
+from sa_eventsource.publishing.kafka_sender import KafkaSender
+from sa_eventsource.publishing.outcomes import Delayed, Refused
 from tests.publishing.brokers import check_arrived
 from tests.publishing.shop import Base, Sold, publish, sell
 
@@ -123,3 +125,10 @@ async def test_the_broker_in_memory_delivers_within_the_process(engine: Engine, 
     sell(engine, "a", "b", times=2)
     assert await asyncio.to_thread(publish, engine, NAME) == 4
     assert Counter(in_memory) == Counter([1, 2, 1, 2])
+
+
+def test_a_topic_that_is_not_permitted_is_refused_where_others_may_be() -> None:
+    """The cluster for tests permits everything."""
+    error = TopicAuthorizationFailedError("sales")
+    assert isinstance(KafkaSender(publisher.broker, None, 1.0).judge(error), Refused)
+    assert isinstance(KafkaSender(publisher.broker, "sales", 1.0).judge(error), Delayed)
