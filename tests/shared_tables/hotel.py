@@ -32,7 +32,9 @@ TENANT = "sa_eventsource.tenant"
 
 
 class Base(DeclarativeBase):
-    __eventsource__ = EventSourceOptions(tenants=True, roles=ROLES, commands="commands", master_keys=MASTER_KEYS)
+    __eventsource__ = EventSourceOptions(
+        tenants=True, roles=ROLES, commands="commands", master_keys=MASTER_KEYS, anonymisations="anonymisations"
+    )
 
 
 class RoomBooked(DomainEvent):

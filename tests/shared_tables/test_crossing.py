@@ -18,6 +18,7 @@ from sa_eventsource import (
     EventStore,
     NoTenantError,
     ReadModelManager,
+    anonymise,
     commit_token,
     event_record,
     export_events,
@@ -38,6 +39,7 @@ from tests.shared_tables.hotel import (
     Guests,
     PerNumber,
     Room,
+    RoomBooked,
     engine_as,
     for_tenant,
     session_of,
@@ -175,6 +177,22 @@ def test_one_tenant_forgets_someone_whom_another_knows_too(owner: Engine, app: E
         with session_of(app, tenant) as session:
             assert session.get_one(Room, "1").guest == guest
             assert session.scalars(select(Guests.guest).where(Guests.id == "1")).one() == guest
+
+
+@pytest.mark.usefixtures("alpha_has_more")
+def test_one_tenant_is_anonymised_alone(owner: Engine, app: Engine) -> None:
+    officer = engine_as(owner, ROLES.privacy_officer)
+    is_finished = False
+    while not is_finished:
+        with session_of(officer, "beta") as session:
+            booked = EventStore(session, Base).events.of_type(RoomBooked)
+            is_finished = anonymise(booked, ["number"], lambda _field: 500, name="numbers", reason="asked").is_finished
+            session.commit()
+    officer.dispose()
+    for tenant, numbers in (("alpha", [1, 77]), ("beta", [500])):
+        with session_of(app, tenant) as session:
+            assert sorted(session.scalars(select(Bookings.number))) == numbers
+            assert sorted(each.event.number for each in EventStore(session, Base).events.of_type(RoomBooked)) == numbers
 
 
 def test_behind_a_pooler_no_connection_takes_a_tenant_to_the_next(owner: Engine, app: Engine) -> None:
