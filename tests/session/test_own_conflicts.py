@@ -21,6 +21,7 @@ from sa_eventsource import (
     ExpectedVersion,
 )
 from sa_eventsource.session.retry import retry_on_conflict
+from tests import PARTITIONS
 from tests.orders import Account, NoteAdded, Order
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
 
@@ -158,7 +159,10 @@ def test_a_conflict_of_a_transaction_that_has_written_nothing_costs_no_question_
         session.add(_note("o-1"))
         with kinds_of_statements(database) as kinds, pytest.raises(ConcurrencyError):
             session.flush()
-        assert kinds[: kinds.index("ROLLBACK")] == ["BEGIN", "INSERT"]
+        before = kinds[: kinds.index("ROLLBACK")]
+        assert before[before.index("INSERT") :] == ["INSERT"]
+        if PARTITIONS is None:  # else an id that is given is looked for in all of them first
+            assert before == ["BEGIN", "INSERT"]
 
 
 def test_a_connection_that_is_lost_before_it_can_be_asked_fails_the_flush(postgres: Engine) -> None:
