@@ -48,6 +48,16 @@ PROGRAMS: dict[str, tuple[Operation, ...]] = {
         v.Add(2),
         v.Flush(),
     ),
+    "a hook changes an instance that is detached and expired": (
+        v.Elsewhere("a", ("a0",)),
+        v.Get("a", 0),
+        v.ExpireAll(),
+        v.Expunge(0),
+        v.Arm("pending_to_persistent", "change", 0, "a", "m1"),
+        v.New("c", 1, ("c0",)),
+        v.Add(1),
+        v.Flush(),
+    ),
 }
 
 

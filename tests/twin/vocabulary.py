@@ -520,7 +520,8 @@ class Arm:
             world.session.get(world.kind, world.id(self.key))
         elif self.deed == "forget":
             world.slots.pop(self.slot, None)
-        elif account is not None:
+        elif account is not None and not (self.hook in CHANGES_ARE_RESET_IN and inspect(account).detached):
+            # Of one that is detached the state may be missing, and what is postponed for the twin would fail at another moment.
             if self.deed == "change":
                 change(account, (self.mark,))
             else:
