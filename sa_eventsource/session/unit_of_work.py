@@ -173,7 +173,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
             if stream is not None:
                 logs.setdefault((connection, definition.tables), []).append(stream)
                 written.append((state, stream, state.key is None))
-        appends = _appends(session, logs, is_all=is_all)
+        appends = _appends(session, logs, count=len(states) if is_all else 0)
         for append in appends:
             appended.append(insert_events(session, append))  # noqa: PERF401 - how far it comes tells which is refused
         expire_read_only(states)
@@ -208,12 +208,18 @@ def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], 
 
 
 def _appends(
-    session: Session, logs: dict[tuple[Connection, EventSourceTables], list[StreamAppend]], *, is_all: bool
+    session: Session, logs: dict[tuple[Connection, EventSourceTables], list[StreamAppend]], *, count: int
 ) -> list[LogAppend]:
-    """Sort by log and database: two transactions that write the same ones wait for each other instead of deadlocking."""
+    """Sort by log and database: two transactions that write the same ones wait for each other instead of deadlocking.
+
+    Args:
+        session: The session.
+        logs: The streams by log.
+        count: How many instances have them, where they were all that the commit has to write; else 0.
+    """
     appends = [LogAppend(*log, streams) for log, streams in logs.items()]
-    if is_all and len(appends) == 1:
-        appends[0].is_all_of_commit = will_commit(session)
+    if count and len(appends) == 1:
+        appends[0].is_all_of_commit = will_commit(session, count)
     if len(appends) > 1:
         appends.sort(key=lambda each: (each.tables.events.fullname, each.connection.engine.url.render_as_string()))
     return appends

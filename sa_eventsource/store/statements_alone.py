@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection, CursorResult
+    from sqlalchemy.engine import Dialect
 
     from sa_eventsource.store.driver_statement import DriverStatement
 
@@ -23,13 +24,21 @@ def can_execute_alone(connection: Connection) -> bool:
     """Check whether the server could commit the next statement by itself.
 
     It could not where something has begun on the server, where an option goes with BEGIN, and where the engine has listeners: they
-    may send statements of their own, before this one or at the commit.
+    may send statements of their own, before this one or at the commit, or take a failure of this one for an error.
 
     Args:
         connection: In a transaction of SQLAlchemy's.
     """
     is_heard = connection._has_events or connection.engine._has_events  # noqa: SLF001 - as SQLAlchemy asks
-    return not is_heard and database_of(connection.dialect).can_commit_alone(connection)
+    return not (is_heard or _is_heard_beneath(connection.dialect)) and database_of(connection.dialect).can_commit_alone(connection)
+
+
+def _is_heard_beneath(dialect: Dialect) -> bool:
+    """Check whether anyone is called for statements and errors by the dialect, which takes these events from its engine."""
+    if not dialect._has_events:  # noqa: SLF001
+        return False
+    heard: Any = dialect.dispatch
+    return bool(heard.do_execute or heard.handle_error)
 
 
 def execute_alone(statement: DriverStatement, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
@@ -53,7 +62,13 @@ def execute_alone(statement: DriverStatement, connection: Connection, parameters
             error.add_note(_UNKNOWN)
         raise
     finally:
-        _leave(connection, driver)
+        # Here, and not in a function of its own: as that begins, Python looks for signals, and one would leave the mode on.
+        try:
+            driver.autocommit = False
+        except BaseException as error:
+            _give_up(connection, error)
+            if not driver.closed or not isinstance(error, Exception):
+                raise
 
 
 _UNKNOWN = (
@@ -62,12 +77,7 @@ _UNKNOWN = (
 )
 
 
-def _leave(connection: Connection, driver: Any) -> None:
-    """Have the driver send BEGIN again. Where it cannot, as it is cut off, nobody is to get the connection from the pool again."""
-    try:
-        driver.autocommit = False
-    except BaseException as error:
-        if not connection.closed:
-            connection.invalidate(error)
-        if not driver.closed or not isinstance(error, Exception):
-            raise
+def _give_up(connection: Connection, error: BaseException) -> None:
+    """Have nobody get a connection from the pool again whose driver cannot be told to send BEGIN, as it is cut off."""
+    if not connection.closed:
+        connection.invalidate(error)

@@ -6,6 +6,7 @@ What the server is sent is read from libpq's trace: a listener to the engine wou
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, event, select, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
@@ -27,6 +28,7 @@ from sa_eventsource import (
     applies,
     map_from_event,
 )
+from sa_eventsource.store.statements_alone import execute_alone
 from tests.orders import Customer, Order
 from tests.session.helpers import note_elsewhere, place_order, stored_types
 from tests.waiting import wait_until
@@ -437,3 +439,113 @@ async def test_a_task_that_is_cancelled_meanwhile_leaves_the_next_one_a_transact
     await commit()
     await engine.dispose()
     assert stored_types(postgres) == ["OrderPlaced"]
+
+
+def test_an_object_that_a_hook_adds_as_the_transaction_begins_is_committed_with_the_events_or_neither(
+    one_connection: Engine,
+) -> None:
+    place_order(one_connection)
+    with Session(one_connection) as session:
+        session.add(Customer(id="c-1", email="ann@example.com"))
+        session.commit()
+    for _ in range(2):
+        with Session(one_connection) as session:
+            event.listen(session, "after_begin", lambda session, *_: session.add(Customer(id="c-1", email="ann@example.com")))
+            session.add(order := Order.place())
+            order.pay()
+            with pytest.raises(IntegrityError):
+                session.commit()
+    assert stored_types(one_connection) == ["OrderPlaced"]
+
+
+def test_a_hook_beneath_the_engine_may_send_statements_of_its_own(one_connection: Engine) -> None:
+    @event.listens_for(one_connection, "do_execute")
+    def with_a_setting(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        cursor.execute("SET LOCAL one_statement.writer = 'ann'")
+        cursor.execute(statement, parameters)
+        return True
+
+    with one_connection.begin() as connection:
+        connection.execute(text("ALTER TABLE events ADD CHECK (current_setting('one_statement.writer') = 'ann')"))
+    with Session(one_connection) as session:
+        session.add(Order.place())
+        session.commit()
+    assert stored_types(one_connection) == ["OrderPlaced"]
+
+
+def test_a_hook_that_connects_is_in_nobodys_way(postgres: Engine) -> None:
+    engine = create_engine(postgres.url, pool_size=1, max_overflow=0)
+    event.listen(engine, "do_connect", lambda *_: None)
+    with round_trips(engine) as sent, Session(engine) as session:
+        session.add(Order.place())
+        session.commit()
+    engine.dispose()
+    assert len(sent) == 1
+
+
+def test_a_hook_that_translates_errors_does_not_see_a_lost_race_as_one(one_connection: Engine) -> None:
+    class Translated(Exception):
+        """The application's own."""
+
+    @event.listens_for(one_connection, "handle_error")
+    def translate(context: Any) -> None:
+        raise Translated from context.original_exception
+
+    order_id = place_order(one_connection)
+    with Session(one_connection, expire_on_commit=False) as session:
+        order = session.get_one(Order, order_id)
+        session.commit()
+        note_elsewhere(one_connection, order_id)
+        order.pay()
+        order.note("too late")
+        with pytest.raises(ConcurrencyError):
+            session.commit()
+
+
+def test_a_session_class_may_do_more_in_its_flush(one_connection: Engine) -> None:
+    class Audited(Session):
+        def flush(self, *arguments: Any, **named: Any) -> None:
+            super().flush(*arguments, **named)
+            self.connection().execute(text("SELECT 1 / 0"))
+
+    with Audited(one_connection) as session:
+        session.add(Order.place())
+        with pytest.raises(DBAPIError, match="division by zero"):
+            session.commit()
+    assert stored_types(one_connection) == []
+
+
+def _interrupting(number: int) -> Callable[[Any, str, Any], None]:
+    """Raise as a signal does, for which Python looks where a function begins: in this one of those that send the statement."""
+    calls = 0
+
+    def trace(frame: Any, _event: str, _argument: Any) -> None:
+        nonlocal calls
+        if frame.f_back is not None and frame.f_back.f_code is execute_alone.__code__:
+            calls += 1
+            if calls == number:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+
+    return trace
+
+
+def test_an_interrupt_around_the_statement_leaves_the_next_one_a_transaction(one_connection: Engine) -> None:
+    def is_interrupted(number: int) -> bool:
+        with Session(one_connection) as session:
+            session.add(Order.place())
+            outer = sys.gettrace()
+            sys.settrace(_interrupting(number))
+            try:
+                session.commit()
+            except KeyboardInterrupt:
+                return True
+            finally:
+                sys.settrace(outer)
+        return False
+
+    number = 1
+    while is_interrupted(number):
+        assert not _is_driver_in_autocommit(one_connection), number
+        number += 1
+    assert number > len(["autocommit", "execute", "autocommit"])

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import RootTransaction
 from sqlalchemy.event.attr import _EmptyListener
+from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from sqlalchemy import Connection
-    from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction, UOWTransaction
+    from sqlalchemy.orm import InstanceState, Mapper, SessionTransaction, UOWTransaction
 
 
 def is_heard_elsewhere(session: Session) -> bool:
@@ -38,8 +39,8 @@ def is_heard_elsewhere(session: Session) -> bool:
 def is_all_of_commit(session: Session, count: int) -> bool:
     """Check whether a flush that is about to write *count* instances is all that a transaction does.
 
-    The flush comes from the commit, the session has asked for no connection yet, there are no other instances to be written, and
-    nobody but this library, which has two listeners for it, is asked before the commit.
+    The flush comes from the commit and does what SQLAlchemy's does, the session has asked for no connection yet, there are no other
+    instances to be written, and nobody but this library, which has two listeners for it, is asked before the commit.
     """
     transaction: Any = session._transaction  # noqa: SLF001
     if transaction is None or transaction._connections:  # noqa: SLF001
@@ -47,8 +48,7 @@ def is_all_of_commit(session: Session, count: int) -> bool:
     caller = transaction._current_fn  # noqa: SLF001 - no public attribute tells a flush that comes from commit()
     if caller is None or caller.__name__ != "_prepare_impl" or session.twophase or transaction.parent is not None:
         return False
-    changed: Any = session._dirty_states  # noqa: SLF001
-    if len(session._new) + len(changed) + len(session._deleted) != count:  # noqa: SLF001
+    if _count_of_changed(session) != count or getattr(session.flush, "__func__", None) is not Session.flush:
         return False
     listeners: Any = session.dispatch.before_commit
     return len(listeners) == _OWN_BEFORE_COMMIT
@@ -57,11 +57,22 @@ def is_all_of_commit(session: Session, count: int) -> bool:
 _OWN_BEFORE_COMMIT = 2
 
 
-def will_commit(session: Session) -> bool:
-    """Check whether a session's commit is that of its one connection, which is in no transaction of somebody else's."""
+def _count_of_changed(session: Session) -> int:
+    changed: Any = session._dirty_states  # noqa: SLF001
+    return len(session._new) + len(changed) + len(session._deleted)  # noqa: SLF001
+
+
+def will_commit(session: Session, count: int) -> bool:
+    """Check whether a session's commit is that of its one connection, which is in no transaction of somebody else's.
+
+    The connection is there since :func:`is_all_of_commit`, for as many instances: hooks that were called as its transaction began
+    may have added others to the session.
+    """
     connections = set(session._transaction._connections.values())  # type: ignore[union-attr]  # noqa: SLF001
-    return len(connections) == 1 and all(
-        should_commit and isinstance(outer, RootTransaction) for _, outer, should_commit, _ in connections
+    return (
+        _count_of_changed(session) == count
+        and len(connections) == 1
+        and all(should_commit and isinstance(outer, RootTransaction) for _, outer, should_commit, _ in connections)
     )
 
 
