@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = "tuple[str | None, str | None, int]"
 """How far a checkpoint has come: see ``Checkpoint.progress``."""
+Place: TypeAlias = "tuple[str, str | None]"
+"""Where a checkpoint is kept: a follower's name, and the tenant whose the session is, if it is one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,14 @@ class Relay(Subscription):
     Attributes:
         event_types: The event classes that it takes, with those that inherit from them.
         in_clear: Whether personal data is handed over, and not its placeholders.
-        deliver: Hands events over, given in the order of their positions, and waits for what comes of it.
+        deliver: Hands events over, given in the order of their positions, with the tenant whose they are, where tenants share the
+            log, and waits for what comes of it.
     """
 
     event_types: tuple[type[DomainEvent], ...]
-    deliver: Callable[[Sequence[RecordedEvent[Any]]], Delivery]
+    deliver: Callable[[Sequence[RecordedEvent[Any]], str | None], Delivery]
     in_clear: bool = False
-    _confirmed: dict[str, dict[Progress, AbstractSet[UUID]]] = field(default_factory=dict, init=False)
+    _confirmed: dict[Place, dict[Progress, AbstractSet[UUID]]] = field(default_factory=dict, init=False)
 
     def declared_classes(self) -> Mapping[str, type[DomainEvent]]:
         """All of them: there is no handler."""
@@ -70,14 +73,14 @@ class Relay(Subscription):
         """Events are taken one by one, however many are handed over: nothing is repeated if the first one fails."""
         return min(100, self.events_at_a_time)
 
-    def confirmed(self, follower: str, progress: Progress) -> AbstractSet[UUID]:
-        """Get the events that the other system has beyond what a follower's checkpoint says, as far as this process knows."""
-        return self._confirmed.get(follower, {}).get(progress, frozenset())
+    def confirmed(self, place: Place, progress: Progress) -> AbstractSet[UUID]:
+        """Get the events that the other system has beyond what a checkpoint says, as far as this process knows."""
+        return self._confirmed.get(place, {}).get(progress, frozenset())
 
-    def confirm(self, follower: str, events: Mapping[Progress, AbstractSet[UUID]]) -> None:
+    def confirm(self, place: Place, events: Mapping[Progress, AbstractSet[UUID]]) -> None:
         """Remember what the other system has beyond the checkpoint, for each place where the checkpoint may be from now on."""
-        self._confirmed[follower] = {progress: ids for progress, ids in events.items() if ids}
+        self._confirmed[place] = {progress: ids for progress, ids in events.items() if ids}
 
-    def committed(self, follower: str, progress: Progress) -> None:
+    def committed(self, place: Place, progress: Progress) -> None:
         """Forget what was remembered for a place that the checkpoint has left: sent back to it, events are handed over again."""
-        self._confirmed.get(follower, {}).pop(progress, None)
+        self._confirmed.get(place, {}).pop(progress, None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sa_eventsource.checkpoints import read_batch
 from sa_eventsource.projections.failures import error_text
 from sa_eventsource.projections.parking import park, park_behind_others
-from sa_eventsource.store import read_events
+from sa_eventsource.store import read_events, tenant_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,14 +50,15 @@ def relay_batch(  # noqa: PLR0913 - what is to be handed over, and from where
         UnknownEventTypeError: No class declares an event's type. Roll back.
     """
     events = read_batch(connection, follower, batch, follower.streams(without_parked=without_parked))
-    known = relay.confirmed(follower.name, checkpoint.progress)
-    delivery = relay.deliver([event for event in events if event.event_id not in known])
+    place = follower.name, tenant_of(connection)
+    known = relay.confirmed(place, checkpoint.progress)
+    delivery = _deliver(connection, relay, [event for event in events if event.event_id not in known])
     confirmed = known | delivery.taken
     settled = _settled(events, delivery, confirmed)
     left = events[len(settled) :]
     done = replace(batch, upto=left[0].position - 1, count=batch.count - len(left)) if left else batch
     left_over = confirmed - {event.event_id for event in settled}
-    relay.confirm(follower.name, {checkpoint.progress: confirmed, (done.since, done.until, done.upto): left_over})
+    relay.confirm(place, {checkpoint.progress: confirmed, (done.since, done.until, done.upto): left_over})
     if not settled and delivery.delayed is not None:
         raise delivery.delayed
     refused = [event for event in settled if event.event_id in delivery.refused]
@@ -77,9 +78,15 @@ def relay_stored(connection: Connection, relay: Relay, event_ids: Sequence[UUID]
         The ids of those that were taken, and why the next one was not.
     """
     events = relay.tables.events
-    delivery = relay.deliver(read_events(connection, events, [events.c.event_id.in_(event_ids)], reading=relay.personal_data))
+    stored = read_events(connection, events, [events.c.event_id.in_(event_ids)], reading=relay.personal_data)
+    delivery = _deliver(connection, relay, stored)
     taken = [event_id for event_id in event_ids if event_id in delivery.taken]
     return taken, next(iter(delivery.refused.values()), delivery.delayed)
+
+
+def _deliver(connection: Connection, relay: Relay, events: Sequence[RecordedEvent[Any]]) -> Delivery:
+    """Hand events over, with the tenant whose they are."""
+    return relay.deliver(events, tenant_of(connection) if relay.tables.options.tenants else None)
 
 
 def _settled(events: Sequence[RecordedEvent[Any]], delivery: Delivery, confirmed: AbstractSet[UUID]) -> list[RecordedEvent[Any]]:

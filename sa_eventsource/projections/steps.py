@@ -24,7 +24,7 @@ from sa_eventsource.projections.plans import Plan, Step, after, after_failure, b
 from sa_eventsource.projections.processing import process_batch
 from sa_eventsource.projections.relaying import relay_batch
 from sa_eventsource.projections.transaction import following
-from sa_eventsource.store import CANCELED, Meaning, code_of, is_refusal, is_schema_mismatch, meaning_of
+from sa_eventsource.store import CANCELED, Meaning, code_of, is_refusal, is_schema_mismatch, meaning_of, named_tenant
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -71,7 +71,7 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
         raise _named(session, follower, plan, refused) from error
     except (ReadModelError, SubscriptionError) as error:
         raise _named(session, follower, plan, error) from error.__cause__
-    _committed(follower, plan)
+    _committed(session, follower, plan)
     return plan.step
 
 
@@ -130,7 +130,7 @@ def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
         if hindered is None:
             raise
         return hindered
-    _committed(follower, plan)
+    _committed(session, follower, plan)
     return step
 
 
@@ -163,9 +163,10 @@ def ends_all(error: BaseException) -> bool:
     return meaning_of(error) in (Meaning.SERVER_AWAY, Meaning.GIVE_UP) or is_schema_mismatch(error)
 
 
-def _committed(follower: Follower, plan: Plan) -> None:
+def _committed(session: Session, follower: Follower, plan: Plan) -> None:
     if isinstance(follower.consumer, Relay):
-        follower.consumer.committed(follower.name, plan.begun.progress)
+        tenant = named_tenant(session, follower.consumer.tables.bind_arguments)
+        follower.consumer.committed((follower.name, tenant), plan.begun.progress)
 
 
 def _failed(plan: Plan | Step | None, locked: Checkpoint | None, error: Exception) -> Step:
@@ -189,7 +190,7 @@ def take_before_failure(session: Session, follower: Follower) -> int:
         if plan is not None:
             _carry_out(session, follower, plan)
     if plan is not None:
-        _committed(follower, plan)
+        _committed(session, follower, plan)
     return _events(plan)
 
 

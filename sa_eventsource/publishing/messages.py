@@ -51,7 +51,7 @@ class Message:
         return headers
 
 
-def attributes_of(recorded: RecordedEvent[Any], *, source: str, schema: str, key: str) -> dict[str, Any]:
+def attributes_of(recorded: RecordedEvent[Any], *, source: str, schema: str, key: str, tenant: str | None) -> dict[str, Any]:
     """Write the attributes of an event as a CloudEvent, version 1.0.
 
     Args:
@@ -59,6 +59,7 @@ def attributes_of(recorded: RecordedEvent[Any], *, source: str, schema: str, key
         source: Who publishes it, as a URI reference.
         schema: The URI of its JSON Schema.
         key: The partition key.
+        tenant: Whose the event is, where tenants share the log.
     """
     attributes: dict[str, Any] = {
         "specversion": "1.0",
@@ -77,4 +78,6 @@ def attributes_of(recorded: RecordedEvent[Any], *, source: str, schema: str, key
         attributes[CORRELATION] = str(recorded.correlation_id)
     if recorded.causation_id is not None:
         attributes["causationid"] = str(recorded.causation_id)
+    if tenant is not None:
+        attributes["tenantid"] = tenant
     return attributes

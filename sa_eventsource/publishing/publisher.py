@@ -174,15 +174,19 @@ class Publisher:
         check_following(f"publisher {self.name!r}", relay)
         return relay
 
-    def deliver(self, events: Sequence[RecordedEvent[Any]]) -> Delivery:
+    def deliver(self, events: Sequence[RecordedEvent[Any]], tenant: str | None) -> Delivery:
         """Publish events, given in the order of their positions, and wait for the broker's answers.
 
         Nothing is sent unless a message can be made of each.
 
+        Args:
+            events: The events.
+            tenant: Whose they are, where tenants share the log.
+
         Raises:
             SubscriptionError: A function of the application raised for an event, or gave what cannot be published.
         """
-        messages = [self.message(event) for event in events]
+        messages = [self.message(event, tenant) for event in events]
         if not messages:
             return Delivery(frozenset())
         _open.add(self)
@@ -198,8 +202,12 @@ class Publisher:
             delayed=self._delayed([outcome for _, outcome in sent]),
         )
 
-    def message(self, recorded: RecordedEvent[Any]) -> Message:
+    def message(self, recorded: RecordedEvent[Any], tenant: str | None) -> Message:
         """Make the message that an event is published as.
+
+        Args:
+            recorded: The event.
+            tenant: Whose it is, where tenants share the log.
 
         Raises:
             SubscriptionError: A function of the application raised, or gave what cannot be published.
@@ -211,7 +219,7 @@ class Publisher:
             return Message(
                 event_id=recorded.event_id,
                 stream=(recorded.aggregate_type, recorded.aggregate_id),
-                attributes=attributes_of(recorded, source=self.source, schema=schema, key=key),
+                attributes=attributes_of(recorded, source=self.source, schema=schema, key=key, tenant=tenant),
                 body=recorded.event.__pydantic_serializer__.to_json(recorded.event, by_alias=True),
                 subject=self._subject_of(recorded),
                 key=key,

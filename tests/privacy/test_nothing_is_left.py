@@ -184,8 +184,8 @@ def published(engine: Engine) -> bytes:
     publisher = Publisher("nothing-is-left", Named, broker=KafkaBroker(), base=Base)
     bodies: list[bytes] = []
 
-    def deliver(events: Sequence[RecordedEvent[Any]]) -> Delivery:
-        bodies.extend(publisher.message(each).body for each in events)
+    def deliver(events: Sequence[RecordedEvent[Any]], tenant: str | None) -> Delivery:
+        bodies.extend(publisher.message(each, tenant).body for each in events)
         return Delivery(frozenset(each.event_id for each in events))
 
     publisher.deliver = deliver  # type: ignore[method-assign]

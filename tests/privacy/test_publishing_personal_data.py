@@ -63,8 +63,8 @@ def test_what_is_published(session: Session, given: Literal["masked", "clear"], 
     publisher = Publisher(f"privacy-{given}", Named, broker=KafkaBroker(), base=Base, personal_data=given)
     bodies: list[bytes] = []
 
-    def deliver(events: Sequence[RecordedEvent[Any]]) -> Delivery:
-        bodies.extend(publisher.message(each).body for each in events)
+    def deliver(events: Sequence[RecordedEvent[Any]], tenant: str | None) -> Delivery:
+        bodies.extend(publisher.message(each, tenant).body for each in events)
         return Delivery(frozenset(each.event_id for each in events))
 
     publisher.deliver = deliver  # type: ignore[method-assign]
