@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from sa_eventsource.exceptions import AutocommitError, JoinedTransactionError
+from sa_eventsource.mapping import TENANT_SETTING
 from sa_eventsource.store.databases import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from weakref import ref
 
     from sqlalchemy import Engine
     from sqlalchemy.engine import Dialect
@@ -21,6 +23,22 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
 
 _AUTOCOMMIT = "AUTOCOMMIT"
+
+
+class Said(NamedTuple):
+    """Whose a transaction was said to be.
+
+    Attributes:
+        tenant: The tenant.
+        transaction: Gives the transaction, for as long as there is one.
+    """
+
+    tenant: str
+    transaction: ref[Any]
+
+
+SAID = "sa_eventsource.tenant_said"
+"""Execution option of a connection: what was said for its present transaction, or for its last one."""
 
 
 def is_in_autocommit(connection: Connection) -> bool:
@@ -106,7 +124,9 @@ def after_rollback(session: Session, connection: Connection) -> Iterator[Connect
         return
     aside = Connection(connection.engine, connection=connection.connection)
     try:
-        aside.execution_options(**_lasting_options(connection))
+        options = _lasting_options(connection)
+        said: Said | None = options.pop(SAID, None)
+        aside.execution_options(**options if said is None else {**options, TENANT_SETTING: said.tenant})
         with aside.begin() as transaction:
             try:
                 call_begin_hooks(session, aside)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from sqlalchemy import text
 
 from sa_eventsource.exceptions import DeclarationError, NoTenantError, TenantBypassError, TenantChangedError, TenantIdError
 from sa_eventsource.mapping import ALL_TENANTS, MAX_NAME_LENGTH, TENANT_SETTING, is_shared_by_tenants
-from sa_eventsource.store.connections import is_in_autocommit, require_transaction
+from sa_eventsource.store.connections import SAID, Said, is_in_autocommit, require_transaction
 from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.driver_statement import DriverStatement
 
@@ -77,7 +78,11 @@ def begin_for_tenant(session: Session, transaction: SessionTransaction, connecti
     options = connection.get_execution_options()
     tenant = session.info.get(TENANT_SETTING) or options.get(TENANT_SETTING) or _now.get()
     held = session.info.get(_HELD)
-    if (tenant is None and held is None) or transaction.nested:
+    if transaction.nested:
+        return
+    if SAID in options:  # for a transaction before, on a connection that the application keeps
+        connection.execution_options(**{SAID: None})
+    if tenant is None and held is None:
         return
     if held is not None and held != tenant and len(session.identity_map):
         raise TenantChangedError(held, tenant)
@@ -85,8 +90,8 @@ def begin_for_tenant(session: Session, transaction: SessionTransaction, connecti
     if tenant is not None:
         if tenant != ALL_TENANTS:
             _checked(tenant)
-        connection.execution_options(**{TENANT_SETTING: tenant})
         _set(connection, tenant)
+        _note(connection, tenant)
 
 
 def join_tenant(connection: Connection, table: Table) -> None:
@@ -100,8 +105,8 @@ def join_tenant(connection: Connection, table: Table) -> None:
         tenant = tenant_of(connection) or _now.get()
         if tenant is None:
             raise NoTenantError(table.name)
-        connection.execution_options(**{TENANT_SETTING: tenant})
         _set(connection, _checked(tenant))
+        _note(connection, tenant)
 
 
 def named_tenant(session: Session, bind_arguments: dict[str, Any]) -> str | None:
@@ -111,9 +116,18 @@ def named_tenant(session: Session, bind_arguments: dict[str, Any]) -> str | None
 
 
 def tenant_of(connection: Connection) -> str | None:
-    """Get the tenant whose the transaction on a session's connection is."""
-    found: str | None = connection.get_execution_options().get(TENANT_SETTING)
-    return found
+    """Get the tenant whose the transaction on a session's connection is: said for it, or given to the connection."""
+    options = connection.get_execution_options()
+    said: Said | None = options.get(SAID)
+    if said is not None and connection.in_transaction() and said.transaction() is connection.get_transaction():
+        return said.tenant
+    given: str | None = options.get(TENANT_SETTING)
+    return given
+
+
+def _note(connection: Connection, tenant: str) -> None:
+    """Note whose the transaction on a connection is: not as what the application has given to it, which holds for the next, too."""
+    connection.execution_options(**{SAID: Said(tenant, ref(connection.get_transaction()))})
 
 
 def require_tenant(connection: Connection, table: Table) -> None:
