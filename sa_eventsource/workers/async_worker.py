@@ -8,10 +8,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.application_errors import loggable
-from sa_eventsource.consumers import Follower, chosen_consumers, followers_of
+from sa_eventsource.consumers import chosen_consumers
 from sa_eventsource.mapping import async_session_maker, tables_of_base
 from sa_eventsource.store import message_of
 from sa_eventsource.workers.companions import Companionship, async_companions_of, chosen
+from sa_eventsource.workers.lanes import lanes_of
 from sa_eventsource.workers.pace import Pace, check_pace
 from sa_eventsource.workers.polling import Polling
 from sa_eventsource.workers.tenant_polling import TenantPolling, is_for_all_tenants
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-    from sqlalchemy.orm import Session
 
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.projections import RetryPolicy
 
 log = logging.getLogger("sa_eventsource.worker")
@@ -80,10 +81,14 @@ class AsyncWorker:
 
         Cancelled, it ends when the statement under way is answered; a handler, also of a command, is cancelled at once.
         """
-        is_cancelled = False
+        async with self._sessions() as session:
+            lanes = await session.run_sync(lambda asked: lanes_of(self._consumers, asked))
+        first, *others = (self._polling(followers) for followers in lanes)
         beside = [asyncio.create_task(each.run(self._stop), name=f"sa_eventsource {each.name}") for each in self._companions]
+        beside += [asyncio.create_task(self._follow(each), name="sa_eventsource publisher") for each in others]
+        is_cancelled = False
         try:
-            return await self._follow(beside)
+            await self._follow(first, beside)
         except asyncio.CancelledError:
             is_cancelled = True
             for each in beside:
@@ -92,21 +97,20 @@ class AsyncWorker:
         finally:
             self._stop.set()
             await asyncio.gather(*beside, return_exceptions=is_cancelled)
+        return sum(polling.taken for polling in (first, *others))
 
-    async def _follow(self, beside: Sequence[asyncio.Task[None]]) -> int:
-        async with self._sessions() as session:
-            followers = await session.run_sync(self._followers)
-
-        def of_tenant() -> Polling:
+    def _polling(self, followers: Sequence[Follower]) -> Polling | TenantPolling:
+        def polling() -> Polling:
             return Polling(followers, self._pace, self._retries, self._stop.is_set)
 
-        polling = TenantPolling(self._tables, of_tenant, self._pace, self._stop.is_set) if self._is_for_all else of_tenant()
+        return TenantPolling(self._tables, polling, self._pace, self._stop.is_set) if self._is_for_all else polling()
+
+    async def _follow(self, polling: Polling | TenantPolling, beside: Sequence[asyncio.Task[None]] = ()) -> None:
         while not self._stop.is_set() and not any(task.done() for task in beside):
             async with self._sessions() as session:
                 pause = await uncut(session, polling.wake)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
-        return polling.taken
 
     def stop(self) -> None:
         """Have :meth:`run` return after the batch under way. To be called in the event loop."""
@@ -132,8 +136,3 @@ class AsyncWorker:
             # It is raised where the block ends, which may be days from now.
             log.critical("the worker has ended and follows the log no longer: %s", message_of(error), exc_info=loggable(error))
             raise
-
-    def _followers(self, session: Session) -> list[Follower]:
-        return [
-            follower for each in self._consumers for follower in followers_of(each, session.get_bind(**each.bind_arguments).dialect)
-        ]

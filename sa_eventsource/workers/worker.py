@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine
 
 from sa_eventsource.application_errors import loggable
-from sa_eventsource.consumers import chosen_consumers, followers_of
+from sa_eventsource.consumers import chosen_consumers
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.store import message_of
 from sa_eventsource.workers.announcements import Listener
 from sa_eventsource.workers.companions import Companionship, CompanionThreads, chosen, companions_of
+from sa_eventsource.workers.lanes import Lane, lanes_of
 from sa_eventsource.workers.pace import Pace, check_pace
 from sa_eventsource.workers.polling import Polling
 from sa_eventsource.workers.tenant_polling import TenantPolling, is_for_all_tenants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Self
 
     from sqlalchemy.orm import Session, sessionmaker
 
+    from sa_eventsource.consumers import Follower
     from sa_eventsource.projections import RetryPolicy
 
 log = logging.getLogger("sa_eventsource.worker")
@@ -135,21 +137,22 @@ class Worker:
             Exception: What no pause mends, such as a missing table. Run it again when that is set right.
         """
         is_stopping = self._is_asked_to_stop if stop is None else stop.is_set
-        polling = self._polling(is_stopping)
+        first, *others = self._pollings(is_stopping)
+        beside = [*self._companions, *(Lane(self._sessions, each) for each in others)]
         if not self.names:
             log.warning("there is no eventual read model and no subscription on the base, and so nothing to follow")
         with (
-            CompanionThreads(self._companions, is_stopping) as companions,
+            CompanionThreads(beside, is_stopping) as companions,
             self._listener(companions) if self._listen is not False and self.names else nullcontext() as listener,
         ):
             while not is_stopping():
                 companions.check()
-                polling.is_listening = listener is not None and listener.hears
-                companions.tell(is_listening=polling.is_listening)
+                first.is_listening = listener is not None and listener.hears
+                companions.tell(is_listening=first.is_listening)
                 with self._sessions() as session:
-                    pause = polling.wake(session)
+                    pause = first.wake(session)
                 _wait(pause, is_stopping, listener)
-        return polling.taken
+        return sum(polling.taken for polling in (first, *others))
 
     def run_once(self) -> int:
         """Take what there is to take, for a scheduler such as cron.
@@ -164,13 +167,13 @@ class Worker:
             OperationalError: The database cannot be reached.
             JoinedTransactionError: The sessions are bound to a connection that is in a transaction. Pass the engine.
         """
-        polling = self._polling(lambda: False, has_one_run=True)
-        with self._sessions() as session:
-            polling.run(session)
-        self._hindered = polling.hindered
+        pollings = self._pollings(lambda: False, has_one_run=True)
+        for polling in pollings:
+            Lane(self._sessions, polling).run_once()
+        self._hindered = {name: why for polling in pollings for name, why in polling.hindered.items()}
         for companion in self._companions:
             companion.run_once()
-        return polling.taken
+        return sum(polling.taken for polling in pollings)
 
     def stop(self) -> None:
         """Have :meth:`run` return after the batch under way. May be called from a signal handler."""
@@ -209,15 +212,14 @@ class Worker:
         with self._sessions() as session:
             return Listener(session.get_bind(**self._tables.bind_arguments).engine, companions.wake)
 
-    def _polling(self, stopping: Callable[[], bool], *, has_one_run: bool = False) -> Polling | TenantPolling:
+    def _pollings(self, stopping: Callable[[], bool], *, has_one_run: bool = False) -> list[Polling | TenantPolling]:
         with self._sessions() as session:
-            dialects = [session.get_bind(**consumer.bind_arguments).dialect for consumer in self._consumers]
-        followers = [
-            follower
-            for consumer, dialect in zip(self._consumers, dialects, strict=True)
-            for follower in followers_of(consumer, dialect)
-        ]
+            lanes = lanes_of(self._consumers, session)
+        return [self._polling(followers, stopping, has_one_run=has_one_run) for followers in lanes]
 
+    def _polling(
+        self, followers: Sequence[Follower], stopping: Callable[[], bool], *, has_one_run: bool
+    ) -> Polling | TenantPolling:
         def polling() -> Polling:
             return Polling(followers, self._pace, self._retries, stopping, has_one_run)
 

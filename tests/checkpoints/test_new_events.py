@@ -50,7 +50,7 @@ def test_a_server_that_lacks_the_last_transactions_has_all_asked_again(
     """As after a failover to a standby that was behind: it gives the same transaction ids to others."""
     Base.metadata.create_all(postgres_engine)
     stamp(postgres_engine)
-    polling = Worker(postgres_engine, Base)._polling(lambda: False)
+    polling = Worker(postgres_engine, Base)._pollings(lambda: False)[0]
     with Session(postgres_engine) as session, monkeypatch.context() as former_primary:
         polling.wake(session)
         former_primary.setattr(new_events, "current_snapshot", lambda: literal("900000000:900000000:"))

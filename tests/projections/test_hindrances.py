@@ -61,7 +61,7 @@ def execute(engine: Engine, *statements: str) -> None:
 
 def run(engine: Engine, *only: str, times: int = 8, **options: Any) -> None:
     """Run one worker until nothing more comes of it, with pauses for the retries."""
-    polling = Worker(engine, Base, only=only, retries=TWICE, pace=Pace(**options))._polling(lambda: False)
+    polling = Worker(engine, Base, only=only, retries=TWICE, pace=Pace(**options))._pollings(lambda: False)[0]
     for _ in range(times):
         with Session(engine) as session:
             polling.run(session)

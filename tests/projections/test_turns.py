@@ -106,7 +106,7 @@ def saved(log: list[str]) -> int:
 def test_followers_share_time_and_not_batches(doors: Engine) -> None:
     """A batch of one event each is no disadvantage beside batches of a hundred."""
     ring(doors, 20_000)
-    polling: Any = Worker(doors, Base, only=["slow", "single"])._polling(lambda: len(heard["slow"]) > 300)
+    polling: Any = Worker(doors, Base, only=["slow", "single"])._pollings(lambda: len(heard["slow"]) > 300)[0]
     with Session(doors) as session:
         polling.run(session)
     spent = {name: turns.seconds for name, turns in polling._all.items()}
@@ -156,7 +156,7 @@ def test_after_a_failure_no_more_than_a_batch_is_repeated(doors: Engine) -> None
 def test_steps_that_take_longer_than_a_turn_do_not_make_batches_of_one_event(postgres_engine: Engine, statements: Any) -> None:
     """On a slow network or a busy machine the step by itself takes that long, and single events would never catch up."""
     bank.Base.metadata.create_all(postgres_engine)
-    polling = Worker(postgres_engine, bank.Base, only=["balance"], pace=Pace(turn=0.0001))._polling(lambda: False)
+    polling = Worker(postgres_engine, bank.Base, only=["balance"], pace=Pace(turn=0.0001))._pollings(lambda: False)[0]
     with Session(postgres_engine) as session:
         deposit(postgres_engine, "a", 1)
         polling.run(session)
@@ -168,7 +168,7 @@ def test_steps_that_take_longer_than_a_turn_do_not_make_batches_of_one_event(pos
 
 
 def test_a_quiet_log_is_asked_less_and_less_and_a_busy_one_often(doors: Engine) -> None:
-    polling = Worker(doors, Base, pace=Pace(shortest=0.001, longest=0.5))._polling(lambda: False)
+    polling = Worker(doors, Base, pace=Pace(shortest=0.001, longest=0.5))._pollings(lambda: False)[0]
     with Session(doors) as session:
         work_off(polling, session)
         ring(doors, 1, Knocked)
@@ -185,7 +185,7 @@ def test_a_quiet_log_is_asked_less_and_less_and_a_busy_one_often(doors: Engine) 
 def test_many_idle_followers_cost_as_much_as_one(postgres_engine: Engine, statements: Any) -> None:
     bank.Base.metadata.create_all(postgres_engine)
     deposit(postgres_engine, "a", 1)
-    polling = Worker(postgres_engine, bank.Base, pace=Pace(every_follower=0.0001))._polling(lambda: False)
+    polling = Worker(postgres_engine, bank.Base, pace=Pace(every_follower=0.0001))._pollings(lambda: False)[0]
     with Session(postgres_engine) as session:
         polling.run(session)
         work_off(polling, session)

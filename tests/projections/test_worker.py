@@ -372,7 +372,7 @@ def test_events_that_nobody_takes_write_nothing(postgres_bank: Engine, statement
     """A quiet poll is one statement; a checkpoint is not written for each transaction of others."""
     deposit(postgres_bank, "a", 1)
     with Session(postgres_bank) as session:
-        polling = Worker(postgres_bank, Base, only=["balance"], pace=Pace(every_follower=1000))._polling(lambda: False)
+        polling = Worker(postgres_bank, Base, only=["balance"], pace=Pace(every_follower=1000))._pollings(lambda: False)[0]
         polling.wake(session)
         with statements(postgres_bank) as log:
             polling.wake(session)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from faststream.rabbit import RabbitBroker
 from sqlalchemy import Engine
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, Publisher, Worker
+from sa_eventsource import AggregateRoot, DomainEvent, Publisher, ReadModel, Worker, map_from_event
 from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.read_models import count
 
 
 class Base(DeclarativeBase):
@@ -33,6 +34,14 @@ class Till(AggregateRoot[str], Base):
 
     __aggregate_type__ = "Till"
     __ignored_events__ = (Sold, Closed)
+
+
+class Sales(ReadModel, Base):
+    """What was sold at a till: who follows the log beside the publishers."""
+
+    __projection_name__ = "publishing.sales"
+    id: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
+    number: Mapped[int] = map_from_event(Sold, reduce=count())
 
 
 def sell(engine: Engine, *tills: str, times: int = 1, what: str = "pen") -> None:

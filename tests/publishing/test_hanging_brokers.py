@@ -8,18 +8,22 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, NullPool
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
 
-from sa_eventsource import Worker
+from sa_eventsource import AsyncWorker, Worker
 from tests import processes
 from tests.publishing import brokers
 from tests.publishing.brokers import Proxy, check_arrived
-from tests.publishing.buses import BUSES, Bus
-from tests.publishing.shop import Base, sell
+from tests.publishing.buses import BUSES, NATS, RABBITMQ, REDIS, Bus
+from tests.publishing.shop import Base, Sales, sell
 from tests.publishing.test_all_brokers import until, wait_for_lag, wait_for_status
+from tests.waiting import wait_until
 
 TILLS = [f"till-{number}" for number in range(20)]
 ROUNDS = 3
@@ -67,11 +71,75 @@ async def test_one_that_stops_answering_delays_and_its_late_answers_count_for_no
     assert repeated <= {4 * number + 3 for number in range(ROUNDS)}  # those that were on their way
 
 
+SALES = "publishing.sales"
+OTHER = {RABBITMQ: REDIS, NATS: RABBITMQ, REDIS: NATS}
+"""To which broker another publisher publishes."""
+
+
+@asynccontextmanager
+async def both_open(bus: Bus) -> AsyncIterator[Bus]:
+    """Open a broker, and another one; a publisher waits for the first one for longer than any test does."""
+    other = OTHER[bus]
+    brokers.needs(other.name)
+    bus.publisher.sender.timeout = 600
+    async with bus.open(), other.open():
+        try:
+            yield other
+        finally:
+            other.publisher.close()
+
+
+async def check_that_others_go_on(shop: Engine, bus: Bus, other: Bus, proxy: Proxy) -> None:
+    """Have a publisher hang, and see what the worker's others do; let the publisher go on."""
+    await asyncio.to_thread(sell, shop, "till-0")
+    await until(bus, 1)
+    proxy.hold()
+    try:
+        for number in range(2, 6):
+            await asyncio.to_thread(sell, shop, "till-0")  # whoever takes turns with the publisher misses one of them
+            await asyncio.to_thread(wait_for_sales, shop, number)
+            async with asyncio.timeout(20):
+                await until(other, number)
+        assert await bus.depth() == 1
+    finally:
+        proxy.let_go()
+    await until(bus, 5)
+    await asyncio.to_thread(wait_for_lag, shop, bus)
+    assert await bus.arrived() == [("till-0", number) for number in range(1, 6)]
+
+
+def wait_for_sales(engine: Engine, number: int) -> None:
+    def are_there() -> bool:
+        with Session(engine) as session:
+            sales = session.get(Sales, "till-0")
+            return sales is not None and sales.number == number
+
+    wait_until(are_there, f"the read model never has {number} sales", seconds=20)
+
+
+async def test_what_else_a_worker_looks_after_does_not_wait_for_it(shop: Engine, bus: Bus, proxy: Proxy) -> None:
+    async with both_open(bus) as other:
+        with Worker(shop, Base, only=[bus.publisher.name, other.publisher.name, SALES]):
+            await check_that_others_go_on(shop, bus, other, proxy)
+
+
+async def test_nor_does_it_in_an_asynchronous_worker(shop: Engine, bus: Bus, proxy: Proxy) -> None:
+    sessions = async_sessionmaker(create_async_engine(shop.url, poolclass=NullPool))
+    async with both_open(bus) as other, AsyncWorker(sessions, Base, only=[bus.publisher.name, other.publisher.name, SALES]):
+        await check_that_others_go_on(shop, bus, other, proxy)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "beside a read model"])
 @pytest.mark.parametrize("since", ["the beginning", "the middle"])
-async def test_a_publisher_that_waits_for_one_is_ended_soon(shop: Engine, bus: Bus, proxy: Proxy, since: str) -> None:
-    url = shop.url.render_as_string(hide_password=False)
-    command = [sys.executable, "-m", "sa_eventsource.cli", "publish", f"tests.publishing.buses:{bus.name}_publisher", "--url", url]
+async def test_a_publisher_that_waits_for_one_is_ended_soon(
+    shop: Engine, bus: Bus, proxy: Proxy, since: str, *, is_alone: bool
+) -> None:
+    command = [sys.executable, "-m", "sa_eventsource.cli", "--url", shop.url.render_as_string(hide_password=False)]
+    if is_alone:
+        command[3:3] = ["publish", f"tests.publishing.buses:{bus.name}_publisher"]
+    else:
+        command[3:3] = ["run", "tests.publishing.buses:Base", "--only", bus.publisher.name, "--only", SALES]
     given = {f"PUBLISHING_TESTS_{bus.name.upper()}": str(proxy.port), "PUBLISHING_TESTS_TIMEOUT": "1"}
     async with bus.open():
         if since == "the beginning":
