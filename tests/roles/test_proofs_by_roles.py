@@ -91,9 +91,9 @@ def test_each_role_does_its_part_of_proving(patients: Engine) -> None:
 
 
 @pytest.mark.parametrize("table", ["merkle_tree", "rewritten_events"])
-@pytest.mark.parametrize("role", ROLES.names())
+@pytest.mark.parametrize("role", ["app", "worker", "reader", "privacy_officer"])
 def test_nobody_changes_what_is_there(patients: Engine, role: str, table: str) -> None:
-    with connected_as(patients, role) as engine, engine.connect() as connection:
+    with connected_as(patients, getattr(ROLES, role)) as engine, engine.connect() as connection:
         for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET key_id = NULL", f"TRUNCATE {table}"):
             with pytest.raises(ProgrammingError, match=f"permission denied for table {table}"):
                 connection.execute(text(statement))
