@@ -30,8 +30,10 @@ class NoTenantError(TenantError):
 class TenantChangedError(TenantError):
     """A session that holds objects of one tenant begins a transaction of another. Use a session for each tenant.
 
+    So does one that joins a transaction in which another session is at work for another tenant.
+
     Attributes:
-        before: The tenant whose objects it holds.
+        before: The tenant whose objects it holds, or whose the transaction is.
         tenant: The tenant that was named now.
     """
 
@@ -41,8 +43,8 @@ class TenantChangedError(TenantError):
         self.tenant = tenant
         named = "none" if tenant is None else repr(tenant)
         super().__init__(
-            f"this session holds objects of tenant {before!r}, and the tenant is {named} now. Use another session, or call "
-            "session.close() first"
+            f"this session holds objects of tenant {before!r}, or has joined its transaction, and the tenant is {named} now. Use "
+            "another session, on a connection of its own, or call session.close() first"
         )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.engine import Dialect
+    from sqlalchemy.orm import SessionTransaction
 
     from sa_eventsource.mapping import EventSourceTables
 
@@ -31,10 +32,18 @@ class Said(NamedTuple):
     Attributes:
         tenant: The tenant.
         transaction: Gives the transaction, for as long as there is one.
+        by: Give the transactions of the sessions that have said so, likewise.
     """
 
     tenant: str
     transaction: ref[Any]
+    by: tuple[ref[SessionTransaction], ...]
+
+
+def is_in_use(by: ref[SessionTransaction]) -> bool:
+    """Check whether a session is still in a transaction of its own."""
+    transaction = by()
+    return transaction is not None and transaction.is_active
 
 
 SAID = "sa_eventsource.tenant_said"

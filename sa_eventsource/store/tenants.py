@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from sa_eventsource.exceptions import DeclarationError, NoTenantError, TenantBypassError, TenantChangedError, TenantIdError
 from sa_eventsource.mapping import ALL_TENANTS, MAX_NAME_LENGTH, TENANT_SETTING, is_shared_by_tenants
-from sa_eventsource.store.connections import SAID, Said, is_in_autocommit, require_transaction
+from sa_eventsource.store.connections import SAID, Said, is_in_autocommit, is_in_use, require_transaction
 from sa_eventsource.store.databases import database_of
 from sa_eventsource.store.driver_statement import DriverStatement
 
@@ -72,18 +72,22 @@ def begin_for_tenant(session: Session, transaction: SessionTransaction, connecti
         AutocommitError: A tenant is named, and the connection is in autocommit mode.
         DeclarationError: A tenant is named, and the database is not PostgreSQL.
         TenantBypassError: A tenant is named, and the role sees all tenants.
-        TenantChangedError: The session holds objects of another tenant.
+        TenantChangedError: The session holds objects of another tenant, or joins a transaction in which another session is at work
+            for another tenant.
         TenantIdError: What names a tenant is none.
     """
-    options = connection.get_execution_options()
-    tenant = session.info.get(TENANT_SETTING) or options.get(TENANT_SETTING) or _now.get()
-    held = session.info.get(_HELD)
     if transaction.nested:
         return
-    if SAID in options:  # for a transaction before, on a connection that the application keeps
+    options = connection.get_execution_options()
+    said = _said_for(connection)
+    if said is None and options.get(SAID) is not None:  # for a transaction before, on a connection that the application keeps
         connection.execution_options(**{SAID: None})
+    tenant = session.info.get(TENANT_SETTING) or options.get(TENANT_SETTING) or _now.get() or (said and said.tenant)
+    held = session.info.get(_HELD)
     if tenant is None and held is None:
         return
+    if said is not None and said.tenant != tenant and any(map(is_in_use, said.by)):
+        raise TenantChangedError(said.tenant, tenant)
     if held is not None and held != tenant and len(session.identity_map):
         raise TenantChangedError(held, tenant)
     session.info[_HELD] = tenant
@@ -91,7 +95,7 @@ def begin_for_tenant(session: Session, transaction: SessionTransaction, connecti
         if tenant != ALL_TENANTS:
             _checked(tenant)
         _set(connection, tenant)
-        _note(connection, tenant)
+        _note(connection, tenant, transaction)
 
 
 def join_tenant(connection: Connection, table: Table) -> None:
@@ -117,17 +121,23 @@ def named_tenant(session: Session, bind_arguments: dict[str, Any]) -> str | None
 
 def tenant_of(connection: Connection) -> str | None:
     """Get the tenant whose the transaction on a session's connection is: said for it, or given to the connection."""
-    options = connection.get_execution_options()
-    said: Said | None = options.get(SAID)
-    if said is not None and connection.in_transaction() and said.transaction() is connection.get_transaction():
-        return said.tenant
-    given: str | None = options.get(TENANT_SETTING)
-    return given
+    said = _said_for(connection)
+    given: str | None = connection.get_execution_options().get(TENANT_SETTING)
+    return given if said is None else said.tenant
 
 
-def _note(connection: Connection, tenant: str) -> None:
+def _said_for(connection: Connection) -> Said | None:
+    """Get what was said for the transaction that a connection is in."""
+    said: Said | None = connection.get_execution_options().get(SAID)
+    is_present = said is not None and connection.in_transaction() and said.transaction() is connection.get_transaction()
+    return said if is_present else None
+
+
+def _note(connection: Connection, tenant: str, *by: SessionTransaction) -> None:
     """Note whose the transaction on a connection is: not as what the application has given to it, which holds for the next, too."""
-    connection.execution_options(**{SAID: Said(tenant, ref(connection.get_transaction()))})
+    before = _said_for(connection)
+    others = () if before is None else tuple(each for each in before.by if is_in_use(each))
+    connection.execution_options(**{SAID: Said(tenant, ref(connection.get_transaction()), (*others, *map(ref, by)))})
 
 
 def require_tenant(connection: Connection, table: Table) -> None:

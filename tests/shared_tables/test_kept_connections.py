@@ -77,3 +77,28 @@ def test_an_export_from_a_connection_is_of_the_context_in_force(app: Engine) -> 
                 exported += export_events(connection, event_record(Base).__table__)
             connection.rollback()
     assert len({json.loads(line)["event_id"] for line in exported if "event_id" in line}) == len(["Ann's", "Bob's"])
+
+
+def test_of_two_sessions_in_one_transaction_none_is_taken_to_the_tenant_of_the_other(app: Engine) -> None:
+    with app.connect() as connection, connection.begin():
+        with Session(connection, info={TENANT: "alpha"}) as first:
+            room = first.get_one(Room, "1")
+            with Session(connection, info={TENANT: "alpha"}) as third:
+                assert third.get_one(Room, "1").guest == "Ann"
+            with Session(connection, info={TENANT: "beta"}) as second, pytest.raises(TenantChangedError, match="alpha"):
+                second.get(Room, "1")
+            first.expire_all()
+            assert room.guest == "Ann"
+        with Session(connection, info={TENANT: "beta"}) as second:
+            assert second.get_one(Room, "1").guest == "Bob"
+
+
+def test_a_session_without_a_tenant_joins_the_one_whose_the_transaction_is(app: Engine) -> None:
+    with app.connect() as connection, connection.begin(), Session(connection, info={TENANT: "alpha"}) as first:
+        room = first.get_one(Room, "1")
+        with Session(connection) as second:
+            assert second.get_one(Room, "1").guest == "Ann"
+        room.apply_event(RoomLeft())
+        first.flush()
+        with Session(connection) as second:
+            assert second.get_one(Room, "1").version == 2
