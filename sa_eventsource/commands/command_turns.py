@@ -17,7 +17,7 @@ from sa_eventsource.commands.command_rows import CommandRows
 from sa_eventsource.exceptions import CommandPayloadError, DomainRuleError
 from sa_eventsource.projections import Clearances, error_text, kinds_that_may_run
 from sa_eventsource.session import is_conflict
-from sa_eventsource.store import Meaning, meaning_of, message_of, passes
+from sa_eventsource.store import Meaning, meaning_of, message_of, name_in_log, passes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -160,7 +160,8 @@ class CommandTurns:
         session.commit()
         if is_noted:
             what = "is parked" if is_final else f"is tried again in {pause.total_seconds():.1f} s"
-            log.error("the %s %s has failed and %s: %s", due.command_type, due.command_id, what, message_of(error))
+            which = name_in_log(f"the {due.command_type} {due.command_id}", session)
+            log.error("%s has failed and %s: %s", which, what, message_of(error))
 
     def after_outage(self, error: Exception) -> float:
         """Give the seconds until the next attempt to work with the database.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sa_eventsource.checkpoints import read_batch
 from sa_eventsource.projections.failures import error_text
 from sa_eventsource.projections.parking import park, park_behind_others
-from sa_eventsource.store import read_events, tenant_of
+from sa_eventsource.store import name_in_log, read_events, tenant_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ def relay_batch(  # noqa: PLR0913 - what is to be handed over, and from where
     for event in refused:
         error = delivery.refused[event.event_id]
         park(connection, relay, event.position, error_text(error))
-        log.error("%s: %s; parked", follower.name, error)
+        log.error("%s: %s; parked", name_in_log(follower.name, connection), error)
     if refused:
         park_behind_others(connection, follower, done)
     return done

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from sa_eventsource.exceptions import DeclarationError, NoTenantError, TenantBypassError, TenantChangedError, TenantIdError
 from sa_eventsource.mapping import ALL_TENANTS, MAX_NAME_LENGTH, TENANT_SETTING, is_shared_by_tenants
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, Table
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import SessionTransaction
 
 _now: ContextVar[str | None] = ContextVar("sa_eventsource_tenant", default=None)
 _HELD = "sa_eventsource.tenant_held"
@@ -117,6 +118,12 @@ def named_tenant(session: Session, bind_arguments: dict[str, Any]) -> str | None
     """Get the tenant whose the next transaction of a session will be; None if none is named."""
     bind = session.get_bind(**bind_arguments)
     return session.info.get(TENANT_SETTING) or bind.get_execution_options().get(TENANT_SETTING) or _now.get()
+
+
+def name_in_log(name: str, whose: Session | Connection) -> str:
+    """Give what to call something in a message of a worker: with the tenant in front whose its session or connection is."""
+    tenant = (whose.info if isinstance(whose, Session) else whose.get_execution_options()).get(TENANT_SETTING)
+    return name if tenant is None else f"{tenant}: {name}"
 
 
 def tenant_of(connection: Connection) -> str | None:

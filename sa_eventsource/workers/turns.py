@@ -16,7 +16,7 @@ from sa_eventsource.application_errors import loggable
 from sa_eventsource.consumers import Subscription
 from sa_eventsource.exceptions import DeclarationError, MovedLogError, ReadModelChangedError
 from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, ends_all, record_failure, record_wait
-from sa_eventsource.store import is_cut_off, may_be_of_one_statement, message_of
+from sa_eventsource.store import is_cut_off, may_be_of_one_statement, message_of, name_in_log
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -117,7 +117,7 @@ class Turns:
                 seconds=self.pace.turn,
             )
         except (ReadModelChangedError, DeclarationError, MovedLogError) as error:
-            self._say_once("does not follow", str(error), logging.ERROR)
+            self._say_once(session, "does not follow", str(error), logging.ERROR)
             return Step("stopped")
         except (DBAPIError, PoolTimeoutError) as error:
             if not may_be_of_one_statement(error) or not self._answers(session):
@@ -138,7 +138,7 @@ class Turns:
             self._limit = max(1, step.events // _GROWTH)
             return Step("taken")
         self._limit = 1
-        name = self.follower.name
+        name = name_in_log(self.follower.name, session)
         try:
             failure = record_failure(
                 session,
@@ -159,7 +159,7 @@ class Turns:
             return Step("taken")
         if failure.verdict == "waiting":
             self._begin_pause()
-            self._say_once("waits, as other events would fail in the same way", str(error), logging.WARNING)
+            self._say_once(session, "waits, as other events would fail in the same way", str(error), logging.WARNING)
             return Step("waiting")
         is_final = failure.verdict != "retrying"
         outcome = f"; {failure.verdict}" if is_final else ""
@@ -172,12 +172,13 @@ class Turns:
         if is_cut_off(error):  # a smaller batch takes less time
             self._limit = max(1, self._limit // _GROWTH)
         self._begin_pause()
-        self._say_once("waits", message_of(error), logging.WARNING)
+        self._say_once(session, "waits", message_of(error), logging.WARNING)
         if not is_first:
             try:
                 record_wait(session, self.follower, error, lock_wait=self.pace.lock_wait, longest_idle=self._longest_idle)
             except (DBAPIError, PoolTimeoutError) as unwritten:
-                log.warning("%s: that it waits could not be written: %s", self.follower.name, message_of(unwritten))
+                name = name_in_log(self.follower.name, session)
+                log.warning("%s: that it waits could not be written: %s", name, message_of(unwritten))
         return Step("waiting")
 
     def _begin_pause(self) -> None:
@@ -185,11 +186,11 @@ class Turns:
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), self.pace.longest_wait)
         self.not_before = time.monotonic() + self._pause
 
-    def _say_once(self, what: str, why: str, level: int) -> None:
+    def _say_once(self, session: Session, what: str, why: str, level: int) -> None:
         """Log why the follower does not go on, unless that was the last thing said of it, and keep it."""
         self.hindrance = f"it {what}: {why}"
         if self._said != why:
-            log.log(level, "%s %s: %s", self.follower.name, what, why)
+            log.log(level, "%s %s: %s", name_in_log(self.follower.name, session), what, why)
         self._said = why
 
     def _answers(self, session: Session) -> bool:

@@ -97,7 +97,7 @@ def test_it_goes_on_with_tenants_that_are_new(app: Engine, worker: Engine) -> No
 
 
 @pytest.mark.usefixtures("number_two_breaks")
-def test_what_one_tenant_cannot_take_holds_no_other_up(app: Engine, worker: Engine) -> None:
+def test_what_one_tenant_cannot_take_holds_no_other_up(app: Engine, worker: Engine, caplog: pytest.LogCaptureFixture) -> None:
     running = Worker(worker, Base, retries=RetryPolicy(attempts=1))
     running.run_once()
     running.run_once()
@@ -111,6 +111,8 @@ def test_what_one_tenant_cannot_take_holds_no_other_up(app: Engine, worker: Engi
         assert (statuses["shared.guests"], statuses["shared.per_number"]) == ("stopped", "running")
     assert counted(app, "beta") == {1: 1}
     assert list(running.hindered) == ["beta: shared.guests"]
+    (said,) = [each.getMessage() for each in caplog.records if "shared.guests" in each.getMessage()]
+    assert said.startswith("beta: shared.guests: ")
 
 
 def test_a_tenant_is_rebuilt_alone(app: Engine, worker: Engine) -> None:
