@@ -182,7 +182,7 @@ class CommandRows:
         return list(map(NextCommand._make, self.connection.execute(statement, {"types": command_types, "limit": limit})))
 
     def due_types(self, command_types: Sequence[str]) -> list[str]:
-        """List those of some types of which commands are due."""
+        """List those of some types that are among the commands which have been due for longest."""
         return list(self.connection.scalars(self.statements.due_types, {"types": command_types}))
 
     def due_processes(self) -> list[str]:

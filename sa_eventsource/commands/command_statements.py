@@ -62,7 +62,7 @@ class CommandStatements:
             transaction may stand idle.
         note_done: Store what handling a command gave.
         next_due: Find the commands that are due next.
-        due_types: List those of some types of which commands are due.
+        due_types: List those of some types that are among the commands which have been due for longest: no more than some are read.
         due_processes: List the process managers whose time-outs are due.
     """
 
@@ -116,7 +116,9 @@ class CommandStatements:
         self._limit = bindparam("limit", type_=Integer)
         self._next = select(c.command_id, c.due_at, c.process_type).where(is_scheduled(table), of_types).order_by(c.due_at)
         self.next_due = self._next.add_columns(statement_clock()).limit(self._limit)
-        self.due_types = select(c.command_type).where(*is_due, of_types).distinct()
+        longest_due = select(c.command_type).where(*is_due).order_by(c.due_at).limit(_LONGEST_DUE).subquery()
+        among_types = longest_due.c.command_type.in_(bindparam("types", type_=String, expanding=True))
+        self.due_types = select(longest_due.c.command_type).where(among_types).distinct()
         self.due_processes = _due_processes(table)
 
     def next_due_of(self, kinds: Sequence[ColumnElement[bool]]) -> Select[Any]:
@@ -125,6 +127,9 @@ class CommandStatements:
         found = union_all(*(select(each) for each in of_kinds)).subquery()
         by_time = select(*found.c, statement_clock()).distinct().order_by(found.c.due_at)
         return by_time.limit(self._limit)
+
+
+_LONGEST_DUE = 100
 
 
 def _due_processes(table: Table) -> Select[str]:
