@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _IN_A_TRANSACTION = 0.002
 _AT_A_COMMIT = 0.01
 
+_FAILED = 3
+"""libpq's ``PQTRANS_INERROR``."""
+
 
 class Cuts:
     """Cuts connections of an engine by chance.
@@ -61,7 +64,8 @@ class Cuts:
     def _cut(self, connection: Connection) -> None:
         """End the server's process, or, where that is not allowed, close the connection."""
         driver: Any = connection.connection.driver_connection
-        if self._chance.random() < 0.5:  # noqa: PLR2004 - one way or the other
+        # A transaction that has failed, as by a deadlock, answers nothing until it is rolled back.
+        if self._chance.random() < 0.5 or driver.pgconn.transaction_status == _FAILED:  # noqa: PLR2004 - one way or the other
             driver.close()
             return
         # From now on the transaction holds it, if not before.

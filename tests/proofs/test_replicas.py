@@ -153,10 +153,17 @@ def subscribed(published: str) -> Iterator[tuple[Engine, Engine]]:
         as_one = "" if PARTITIONS is None else " WITH (publish_via_partition_root = true)"
         execute(source, f"CREATE PUBLICATION log FOR {published}{as_one}")
         execute(target, f"CREATE SUBSCRIPTION log CONNECTION '{connection}' PUBLICATION log")
-        wait_until(lambda: number_of_events(target) == 20)
+        wait_until(lambda: _is_in_step(target))
+        assert number_of_events(target) == 20
         yield source, target
         if _has_subscription(target):
             execute(target, "DROP SUBSCRIPTION log")
+
+
+def _is_in_step(engine: Engine) -> bool:
+    """Check whether all tables have been copied: until then each is by itself, and one may be behind another."""
+    with engine.connect() as connection:
+        return bool(connection.scalar(text("SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel")))
 
 
 def _has_subscription(engine: Engine) -> bool:
