@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -137,8 +136,13 @@ class NatsSender(Sender):
         """Close the connection. The next message opens another one."""
         client, self.broker._connection = self.broker._connection, None  # noqa: SLF001 - stop() would drain it, which takes an answer
         if client is not None:
-            with suppress(Exception):
-                await asyncio.wait_for(client.close(), self.timeout)
+            # Waited for from outside: it may end as cancelled by itself, with the tasks of the client's that it waits for.
+            closing = asyncio.ensure_future(client.close())
+            closing.add_done_callback(lambda task: task.cancelled() or task.exception())
+            try:
+                await asyncio.wait([closing], timeout=self.timeout)
+            finally:
+                closing.cancel()
         await super().close()
 
     @staticmethod
