@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64decode
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,18 +41,32 @@ def keys_in(text: str, place: str) -> dict[str, bytes]:
     return keys
 
 
-def text_of_variable(name: str) -> str:
-    """Read an environment variable; nothing where it is not set."""
-    return os.environ.get(name, "")
+@dataclass(frozen=True)
+class KeysInVariable:
+    """Keys in an environment variable."""
+
+    variable: str
+
+    def __str__(self) -> str:
+        """Name it in messages."""
+        return f"the environment variable {self.variable}"
+
+    def _text(self) -> str:
+        return os.environ.get(self.variable, "")
 
 
-def text_of_file(path: str | PathLike[str]) -> str:
-    """Read a file.
+@dataclass(frozen=True)
+class KeysInFile:
+    """Keys in a file. One that cannot be read is a ``ValueError``."""
 
-    Raises:
-        ValueError: It cannot be read.
-    """
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"the file {os.fspath(path)} cannot be read: {error.strerror}") from error
+    path: str | PathLike[str]
+
+    def __str__(self) -> str:
+        """Name it in messages."""
+        return f"the file {os.fspath(self.path)}"
+
+    def _text(self) -> str:
+        try:
+            return Path(self.path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"{self} cannot be read: {error.strerror}") from error

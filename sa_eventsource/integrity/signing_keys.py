@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.exceptions import SigningKeyError
 from sa_eventsource.extras import needs_extra
-from sa_eventsource.written_keys import keys_in, text_of_file, text_of_variable
+from sa_eventsource.written_keys import KeysInFile, KeysInVariable, keys_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from os import PathLike
 
 
 def ed25519() -> Any:
@@ -77,7 +75,7 @@ class _WrittenSigningKeys:
 
 
 @dataclass(frozen=True)
-class EnvironmentSigningKey(_WrittenSigningKeys):
+class EnvironmentSigningKey(KeysInVariable, _WrittenSigningKeys):
     """Signing keys in an environment variable: ``2026:MDEyMzQ1...``, several apart by commas, of which the first signs.
 
     Attributes:
@@ -86,30 +84,14 @@ class EnvironmentSigningKey(_WrittenSigningKeys):
 
     variable: str = "SA_EVENTSOURCE_SIGNING_KEY"
 
-    def __str__(self) -> str:
-        """Name it in messages."""
-        return f"the environment variable {self.variable}"
-
-    def _text(self) -> str:
-        return text_of_variable(self.variable)
-
 
 @dataclass(frozen=True)
-class FileSigningKey(_WrittenSigningKeys):
+class FileSigningKey(KeysInFile, _WrittenSigningKeys):
     """Signing keys in a file, one ``id:key`` a line, of which the first signs.
 
     Attributes:
         path: Where it lies. Only who runs the worker should be able to read it.
     """
-
-    path: str | PathLike[str]
-
-    def __str__(self) -> str:
-        """Name it in messages."""
-        return f"the file {os.fspath(self.path)}"
-
-    def _text(self) -> str:
-        return text_of_file(self.path)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.exceptions import MasterKeyError
 from sa_eventsource.extras import needs_extra
-from sa_eventsource.written_keys import keys_in, text_of_file, text_of_variable
+from sa_eventsource.written_keys import KeysInFile, KeysInVariable, keys_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from os import PathLike
 
 
 def ciphers() -> Any:
@@ -74,7 +72,7 @@ class _WrittenKeys:
 
 
 @dataclass(frozen=True)
-class EnvironmentKeys(_WrittenKeys):
+class EnvironmentKeys(KeysInVariable, _WrittenKeys):
     """Master keys in an environment variable: ``2026:MDEyMzQ1...``, several apart by commas, of which the first wraps.
 
     Attributes:
@@ -83,30 +81,14 @@ class EnvironmentKeys(_WrittenKeys):
 
     variable: str = "SA_EVENTSOURCE_MASTER_KEYS"
 
-    def __str__(self) -> str:
-        """Name it in messages."""
-        return f"the environment variable {self.variable}"
-
-    def _text(self) -> str:
-        return text_of_variable(self.variable)
-
 
 @dataclass(frozen=True)
-class FileKeys(_WrittenKeys):
+class FileKeys(KeysInFile, _WrittenKeys):
     """Master keys in a file, one ``id:key`` a line, of which the first wraps.
 
     Attributes:
         path: Where it lies. Only who runs the application should be able to read it.
     """
-
-    path: str | PathLike[str]
-
-    def __str__(self) -> str:
-        """Name it in messages."""
-        return f"the file {os.fspath(self.path)}"
-
-    def _text(self) -> str:
-        return text_of_file(self.path)
 
 
 @dataclass(frozen=True)
