@@ -24,13 +24,22 @@ from sa_eventsource.events.personal import holds_personal, is_personal, personal
 from sa_eventsource.events.personal_marks import Personal
 from sa_eventsource.events.personal_values import PersonalValue, personal_values
 from sa_eventsource.events.recorded import PendingEvent, RecordedEvent
-from sa_eventsource.events.sealed_form import cut_at_sealed, cut_flat, is_flat, member_before, replaced, sealed_text
+from sa_eventsource.events.sealed_form import (
+    SEALED_BEGINNING,
+    cut_at_sealed,
+    cut_flat,
+    is_flat,
+    member_before,
+    replaced,
+    sealed_text,
+)
 from sa_eventsource.events.storable import refuse_unstorable
 from sa_eventsource.events.stored_form import is_stored_plainly
 from sa_eventsource.events.upcasting import reading_steps, upcast
 
 __all__ = [
     "EVENT_CLASSES",
+    "SEALED_BEGINNING",
     "Difference",
     "DomainEvent",
     "EventContext",

@@ -21,6 +21,9 @@ Path: TypeAlias = tuple[str, ...]
 SEALED = "$sealed"
 """The key that marks a sealed value."""
 
+SEALED_BEGINNING = f'{{"{SEALED}"'
+"""How the text of a sealed value begins, wherever it is stored."""
+
 _PLACEHOLDER = "placeholder"
 _MARK = f'"{SEALED}"'
 _BEGINNING = re.compile(r'\{\s*"\$sealed"\s*:')

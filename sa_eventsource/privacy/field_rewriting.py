@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sa_eventsource.events import decode_metadata, item_spans, member_spans, refuse_unstorable, replaced, shown
+from sa_eventsource.events import SEALED_BEGINNING, decode_metadata, item_spans, member_spans, refuse_unstorable, replaced, shown
 from sa_eventsource.exceptions import AnonymisationError, EventPayloadError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sa_eventsource.types import JsonValue
 
 _EACH = "*"
-_SEALED = '{"$sealed"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +114,7 @@ def _places(text: str, at: int, path: tuple[str, ...], before: tuple[str, ...]) 
     else:
         return
     for key, start, end in inner:
-        if first not in (_EACH, key) or text.startswith(_SEALED, start):
+        if first not in (_EACH, key) or text.startswith(SEALED_BEGINNING, start):
             continue
         if rest:
             yield from _places(text, start, tuple(rest), (*before, key))

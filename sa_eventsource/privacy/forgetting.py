@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import Text, cast, delete, insert, or_, select, update
 
+from sa_eventsource.events import SEALED_BEGINNING
 from sa_eventsource.exceptions import ForgettingError
 from sa_eventsource.mapping import check_async_session, check_session, present_session
 from sa_eventsource.privacy.events_of_subject import EventsOfSubject
@@ -164,4 +165,4 @@ def _delete_snapshots(connection: Connection, snapshots: Table, key_ids: Sequenc
     """Delete the snapshots that were sealed with one of these keys, among others: nobody can open them any more."""
     text = cast(snapshots.c.state, Text)
     sealed = or_(*(text.contains(key_id.hex) for key_id in key_ids))
-    connection.execute(delete(snapshots).where(text.like('{"$sealed"%'), sealed))
+    connection.execute(delete(snapshots).where(text.startswith(SEALED_BEGINNING, autoescape=True), sealed))

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from sa_eventsource.events import RecordedEvent, decode, decode_metadata, is_personal, sealed_names
+from sa_eventsource.events import SEALED_BEGINNING, RecordedEvent, decode, decode_metadata, is_personal, sealed_names
 from sa_eventsource.exceptions import MaskedConnectionError
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def opened_with_states(
 
 def is_sealed_state(text: str) -> bool:
     """Check whether the stored state of a snapshot is sealed."""
-    return text.startswith('{"$sealed"')
+    return text.startswith(SEALED_BEGINNING)
 
 
 def recorded_events(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +22,6 @@ INSERT = text(
     "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at, position) "
     "VALUES ('01a20000000070008000000000000001', 'A', '1', 1, 'E', '{}', '2024-01-01 00:00:00+00', 1)"
 )
-
-
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Name of a module that can be imported from the test's folder."""
-    name = f"models_{uuid.uuid4().hex}"
-    monkeypatch.syspath_prepend(tmp_path)
-    yield name
-    sys.modules.pop(name, None)
 
 
 def _is_put_right(environment: Environment, name: str) -> None:

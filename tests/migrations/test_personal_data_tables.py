@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine
 
 from tests.migrations.environment import Environment
 
 KEYS = '__eventsource__ = EventSourceOptions(master_keys=__import__("sa_eventsource").EnvironmentKeys("KEYS"))'
-
-
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Name of a module that can be imported from the test's folder."""
-    name = f"models_{uuid.uuid4().hex}"
-    monkeypatch.syspath_prepend(tmp_path)
-    yield name
-    sys.modules.pop(name, None)
 
 
 def test_master_keys_bring_two_tables(tmp_path: Path, postgres_engine: Engine, module: str) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -46,15 +43,6 @@ EVENTS = [
     (UUID(int=8), DISTANT, None),
 ]
 """An event's id, when it occurred, and when it was recorded as far as can be told; None for when the migration ran."""
-
-
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Name of a module that can be imported from the test's folder."""
-    name = f"models_{uuid.uuid4().hex}"
-    monkeypatch.syspath_prepend(tmp_path)
-    yield name
-    sys.modules.pop(name, None)
 
 
 def _without_recorded_at(environment: Environment, table: str = "events") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +24,6 @@ class ParcelsByLabel(ReadModel, Base):
     label: Mapped[str] = map_from_event(ParcelWeighed, key=True)
     number: Mapped[int] = map_from_event(ParcelWeighed, reduce=count())
 """
-
-
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Name of a module that can be imported from the test's folder."""
-    name = f"models_{uuid.uuid4().hex}"
-    monkeypatch.syspath_prepend(tmp_path)
-    yield name
-    sys.modules.pop(name, None)
 
 
 def test_roles_get_rights_on_new_tables(tmp_path: Path, postgres_engine: Engine, module: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,15 +36,6 @@ pytestmark = [
 OTHER_NAMES = """metadata = MetaData(naming_convention={
         "ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"})
     __eventsource__ = EventSourceOptions(schema="history", events="domain_events", snapshots="states")"""
-
-
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Name of a module that can be imported from the test's folder."""
-    name = f"models_{uuid.uuid4().hex}"
-    monkeypatch.syspath_prepend(tmp_path)
-    yield name
-    sys.modules.pop(name, None)
 
 
 @pytest.fixture
