@@ -9,7 +9,7 @@ SHOP_ARGS ?=
 # Tests start hundreds of processes: where Python is told to write no bytecode, each would compile the library again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo shop test coverage test-partitions test-slow test-sqlalchemy-2.0 lint format docs bench bench-peers bench-partitions \
+.PHONY: help demo shop test coverage test-partitions test-pipelined test-slow test-sqlalchemy-2.0 lint format docs bench bench-peers bench-partitions \
 	bench-sizes ci clean
 help:  ## show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 24
@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' $(EXTRA_REQUIREMENT)
 	@touch $@
 
-demo: $(VENV)/.installed  ## tell an order's story on an embedded PostgreSQL
+demo: $(VENV)/.installed  ## tell an order's story on an embedded PostgreSQL; at a terminal, browse its events then
 	$(BIN)/python docs/examples/order_story.py
 
 shop: $(VENV)/.installed  ## serve a shop on http://127.0.0.1:8000/docs, on an embedded PostgreSQL
@@ -35,6 +35,9 @@ coverage: $(VENV)/.installed  ## run the tests, but for the slow ones, with cove
 
 test-partitions: $(VENV)/.installed  ## run the tests on a log with four hash partitions
 	SA_EVENTSOURCE_TEST_PARTITIONS=4 $(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow' $(TEST_ARGS)
+
+test-pipelined: $(VENV)/.installed  ## run the tests with the pipelined dialect
+	SA_EVENTSOURCE_TEST_DRIVER=psycopg_pipelined $(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow and database' $(TEST_ARGS)
 
 test-slow: $(VENV)/.installed  ## run the slow tests
 	$(BIN)/python -m pytest -n 2 --dist=worksteal -m slow $(TEST_ARGS)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, Index, Table, UniqueConstraint, select
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, foreign, mapped_column, relationship, selectinload
 
 from benchmarks.domain import Base, Order, payload
 from sa_eventsource.mapping import EVENT_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 # The log is written by the library alone: an ordinary entity has a table of the same shape.
 _PLAIN_EVENTS = Table(
@@ -48,6 +52,14 @@ class Contender(ABC):
     def load(self, stream: UUID) -> int:
         """Load a stream and return the number of its events."""
 
+    def new_streams(self, count: int, events: int) -> list[UUID]:
+        """Store new streams of so many events each, for :meth:`load_many`."""
+        return [self.new_stream(events) for _ in range(count)]
+
+    @abstractmethod
+    def load_many(self, streams: Sequence[UUID]) -> int:
+        """Load streams by one query, as far as the contender can, and return the number of their events."""
+
 
 class RawPsycopg(Contender):
     """The least a careful person would write by hand: prepared statements on a connection of one's own."""
@@ -61,6 +73,11 @@ class RawPsycopg(Contender):
     _SELECT = (
         "SELECT version, event_type, event_version, event_data FROM events WHERE aggregate_type = %s AND aggregate_id = %s "
         "ORDER BY version"
+    )
+
+    _SELECT_MANY = (
+        "SELECT aggregate_id, version, event_type, event_version, event_data FROM events WHERE aggregate_type = %s "
+        "AND aggregate_id = ANY(%s) ORDER BY aggregate_id, version"
     )
 
     def __init__(self, dsn: str) -> None:
@@ -109,6 +126,54 @@ class RawPsycopg(Contender):
         connection.commit()
         return len(rows)
 
+    def load_many(self, streams: Sequence[UUID]) -> int:
+        """BEGIN, SELECT, COMMIT; payloads become dicts, in a list for each stream."""
+        connection = self._connection
+        found: dict[str, list[Any]] = {}
+        asked = ("Order", [str(each) for each in streams])
+        for stream, *rest in connection.execute(self._SELECT_MANY, asked, prepare=True):
+            found.setdefault(stream, []).append(rest)
+        connection.commit()
+        return sum(map(len, found.values()))
+
+
+class RawPipeline(RawPsycopg):
+    """The same in psycopg's pipelines: what needs no answer goes with what does."""
+
+    name = "raw psycopg, pipeline"
+
+    def new_stream(self, count: int) -> UUID:
+        """BEGIN, INSERT, COMMIT at once."""
+        stream = uuid4()
+        connection = self._in_autocommit
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            if count == 1:
+                connection.execute(self._INSERT, self._row(stream, 1), prepare=True)
+            else:
+                with connection.cursor() as cursor:
+                    cursor.executemany(self._INSERT, [self._row(stream, version + 1) for version in range(count)])
+            connection.execute("COMMIT")
+        return stream
+
+    def change(self, stream: UUID) -> None:
+        """BEGIN and SELECT; INSERT and COMMIT."""
+        connection = self._in_autocommit
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            cursor = connection.execute(self._SELECT, ("Order", str(stream)), prepare=True)
+        rows = cursor.fetchall()
+        with connection.pipeline():
+            connection.execute(self._INSERT, self._row(stream, rows[-1][0] + 1), prepare=True)
+            connection.execute("COMMIT")
+
+    @property
+    def _in_autocommit(self) -> psycopg.Connection[Any]:
+        connection = self._connection
+        if not connection.autocommit:
+            connection.autocommit = True  # psycopg sends its own BEGIN by itself, and waits
+        return connection
+
 
 class _PlainBase(DeclarativeBase):
     metadata = Base.metadata
@@ -121,14 +186,26 @@ class EventRow(_PlainBase):
     __mapper_args__ = {"exclude_properties": ["metadata"]}  # noqa: RUF012 - SQLAlchemy's way
 
 
+class OrderRow(_PlainBase):
+    """An order as an ordinary entity, which has its events."""
+
+    __tablename__ = "plain_orders"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    events: Mapped[list[EventRow]] = relationship(
+        primaryjoin=lambda: OrderRow.id == foreign(_PLAIN_EVENTS.c.aggregate_id),
+        order_by=_PLAIN_EVENTS.c.version,
+        viewonly=True,
+    )
+
+
 class PlainOrm(Contender):
     """An ORM row for each event, in a table as an application without the library would map it."""
 
-    name = "plain ORM"
-
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, name: str = "plain ORM") -> None:
         """Remember the engine."""
         self._engine = engine
+        self.name = name
 
     def _row(self, stream: UUID, version: int) -> EventRow:
         return EventRow(
@@ -167,19 +244,35 @@ class PlainOrm(Contender):
         with Session(self._engine) as session:
             return len(self._load(session, stream))
 
+    def new_streams(self, count: int, events: int) -> list[UUID]:
+        """Store the orders too, whose events are loaded with them."""
+        streams = super().new_streams(count, events)
+        with Session(self._engine) as session:
+            session.add_all([OrderRow(id=str(each)) for each in streams])
+            session.commit()
+        return streams
+
+    def load_many(self, streams: Sequence[UUID]) -> int:
+        """Select the orders, and their events by ``selectinload``: two statements, and one more for each 500 orders."""
+        with Session(self._engine) as session:
+            asked = select(OrderRow).where(OrderRow.id.in_([str(each) for each in streams]))
+            return sum(len(each.events) for each in session.scalars(asked.options(selectinload(OrderRow.events))))
+
 
 class SaEventsource(Contender):
     """This library, used as its README says."""
 
-    name = "sa_eventsource"
-
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, name: str = "sa_eventsource") -> None:
         """Remember the engine."""
         self._engine = engine
+        self.name = name
+
+    def _session(self) -> AbstractContextManager[Session]:
+        return Session(self._engine)
 
     def new_stream(self, count: int) -> UUID:
         """Apply events to a new aggregate, add it, commit."""
-        with Session(self._engine) as session:
+        with self._session() as session:
             order = Order(id=uuid4())
             for number in range(count):
                 order.add(number)
@@ -190,11 +283,42 @@ class SaEventsource(Contender):
 
     def change(self, stream: UUID) -> None:
         """Get the aggregate, apply an event, commit."""
-        with Session(self._engine) as session:
+        with self._session() as session:
             session.get_one(Order, stream).add(1)
             session.commit()
 
     def load(self, stream: UUID) -> int:
         """Get the aggregate: typed events, applied."""
-        with Session(self._engine) as session:
+        with self._session() as session:
             return session.get_one(Order, stream).items
+
+    def load_many(self, streams: Sequence[UUID]) -> int:
+        """Select the aggregates: typed events, applied."""
+        with self._session() as session:
+            return sum(each.items for each in session.scalars(select(Order).where(Order.id.in_(streams))))
+
+
+class SaEventsourceSessionKept(SaEventsource):
+    """This library, with one session for a thread's whole life: each piece of work is a transaction of it."""
+
+    name = "sa_eventsource, a session kept"
+
+    def __init__(self, engine: Engine) -> None:
+        """Remember the engine; each thread gets a session."""
+        super().__init__(engine)
+        self._local = threading.local()
+
+    def _session(self) -> AbstractContextManager[Session]:
+        if not hasattr(self._local, "session"):
+            self._local.session = Session(self._engine)
+        return _emptied(self._local.session)
+
+
+@contextmanager
+def _emptied(session: Session) -> Iterator[Session]:
+    """Let go of what a session holds after a block, and end its transaction."""
+    try:
+        yield session
+    finally:
+        session.rollback()
+        session.expunge_all()

@@ -12,7 +12,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import psycopg
 from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.util import has_compiled_ext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +51,8 @@ def circumstances(server: URL) -> str:
         postgresql = connection.execute(text("SHOW server_version")).scalar_one()
     engine.dispose()
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    libraries = ", ".join(f"{each} {version(each)}" for each in ("SQLAlchemy", "psycopg"))
+    compiled = "compiled" if has_compiled_ext() else "without its compiled parts"  # type: ignore[no-untyped-call]
+    libraries = f"SQLAlchemy {version('SQLAlchemy')} ({compiled}), psycopg {version('psycopg')} ({psycopg.pq.__impl__})"
     python = f"Python {platform.python_version()}"
     processors = f"{os.cpu_count()} processors, load of the last 1, 5 and 15 minutes {load}"
     return f"{datetime.now(UTC):%Y-%m-%d}, PostgreSQL {postgresql}, {python}, {libraries}, {processors}"

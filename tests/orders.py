@@ -1,159 +1,31 @@
-"""The application that the session's tests use: orders, accounts and warehouses kept as events, beside ordinary tables."""
+"""The shop on a base, beside accounts, warehouses and ordinary tables: what tests of the session, of commands and of pages use."""
 
 from __future__ import annotations
 
-import enum
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, relationship
 
 from sa_eventsource import AggregateRoot, DomainEvent, applies
+from tests.shop import AnyOrder
 
 
 class Base(DeclarativeBase):
     """The application's declarative base."""
 
 
-class Line(BaseModel):
-    """One line of an order."""
-
-    model_config = ConfigDict(frozen=True)
-
-    sku: str
-    quantity: int
-    price: Decimal
-
-
-class OrderStatus(enum.Enum):
-    """How far an order has come."""
-
-    DRAFT = "draft"
-    PLACED = "placed"
-    PAID = "paid"
-    SHIPPED = "shipped"
-    CANCELLED = "cancelled"
-
-
-class OrderPlaced(DomainEvent):
-    """A customer placed an order."""
-
-    __event_type__ = "orders.OrderPlaced"
-    customer_id: str
-    lines: tuple[Line, ...]
-    total: Decimal
-
-
-class OrderPaid(DomainEvent):
-    """The order was paid."""
-
-    __event_type__ = "orders.OrderPaid"
-    payment_id: str
-
-
-class OrderShipped(DomainEvent):
-    """The parcel left the warehouse."""
-
-    __event_type__ = "orders.OrderShipped"
-    carrier: str
-    tracking_number: str
-
-
-class OrderCancelled(DomainEvent):
-    """The order will not be delivered."""
-
-    __event_type__ = "orders.OrderCancelled"
-    reason: str
-
-
-class NoteAdded(DomainEvent):
-    """Somebody wrote something down."""
-
-    __event_type__ = "orders.NoteAdded"
-    text: str
-
-
-class OrderViewed(DomainEvent):
-    """Somebody looked; recorded for the audit, of no consequence."""
-
-    __event_type__ = "orders.OrderViewed"
-
-
-class OrderAlreadyPaidError(Exception):
-    """An order is paid once."""
-
-
-LINES = (Line(sku="lamp", quantity=2, price=Decimal("19.90")), Line(sku="bulb", quantity=1, price=Decimal("3.50")))
-
-
-class Order(AggregateRoot, Base):
+class Order(AnyOrder, Base):
     """An order."""
-
-    __ignored_events__ = (OrderViewed,)
-
-    status: OrderStatus = OrderStatus.DRAFT
-    customer_id: str | None = None
-    lines: tuple[Line, ...] = ()
-    total: Decimal = Decimal(0)
-    payment_id: str | None = None
-    tracking_number: str | None = None
-    notes: list[str] = Field(default_factory=list)
-
-    @classmethod
-    def place(cls, customer_id: str = "c-1", lines: tuple[Line, ...] = LINES, *, order_id: str | None = None) -> Order:
-        """Start an order."""
-        order = cls(id=order_id)
-        total = sum((line.quantity * line.price for line in lines), Decimal(0))
-        order.apply_event(OrderPlaced(customer_id=customer_id, lines=lines, total=total))
-        return order
-
-    def pay(self, payment_id: str = "p-1") -> None:
-        """Take the payment."""
-        if self.status is not OrderStatus.PLACED:
-            raise OrderAlreadyPaidError(self.id)
-        self.apply_event(OrderPaid(payment_id=payment_id))
-
-    def ship(self, carrier: str = "post", tracking_number: str = "t-1") -> None:
-        """Hand the parcel over."""
-        self.apply_event(OrderShipped(carrier=carrier, tracking_number=tracking_number))
-
-    def note(self, text: str) -> None:
-        """Write something down."""
-        self.apply_event(NoteAdded(text=text))
-
-    @applies(OrderPlaced)
-    def _placed(self, event: OrderPlaced) -> None:
-        self.status = OrderStatus.PLACED
-        self.customer_id = event.customer_id
-        self.lines = event.lines
-        self.total = event.total
-
-    @applies(OrderPaid)
-    def _paid(self, event: OrderPaid) -> None:
-        self.status = OrderStatus.PAID
-        self.payment_id = event.payment_id
-
-    @applies(OrderShipped)
-    def _shipped(self, event: OrderShipped) -> None:
-        self.status = OrderStatus.SHIPPED
-        self.tracking_number = event.tracking_number
-
-    @applies(OrderCancelled)
-    def _cancelled(self, event: OrderCancelled) -> None:
-        self.status = OrderStatus.CANCELLED
-
-    @applies(NoteAdded)
-    def _noted(self, event: NoteAdded) -> None:
-        self.notes = [*self.notes, event.text]
 
 
 class ParcelScanned(DomainEvent):
     """The courier scanned the parcel."""
 
-    __event_type__ = "orders.ParcelScanned"
+    __event_type__ = "shop.ParcelScanned"
     place: str
 
 
@@ -174,14 +46,14 @@ class ExpressOrder(Order):
 class AccountOpened(DomainEvent):
     """An account was opened."""
 
-    __event_type__ = "orders.AccountOpened"
+    __event_type__ = "shop.AccountOpened"
     owner: str
 
 
 class MoneyDeposited(DomainEvent):
     """Money came in."""
 
-    __event_type__ = "orders.MoneyDeposited"
+    __event_type__ = "shop.MoneyDeposited"
     amount: Decimal
 
 
@@ -218,7 +90,7 @@ class Account(AggregateRoot[UUID], Base):
 class GoodsReceived(DomainEvent):
     """Goods came into a warehouse."""
 
-    __event_type__ = "orders.GoodsReceived"
+    __event_type__ = "shop.GoodsReceived"
     sku: str
     quantity: int
 

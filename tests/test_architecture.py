@@ -27,9 +27,13 @@ MAY_LISTEN = {
     "session/guards.py",
     "session/declarations.py",
     "session/protected_rows.py",
+    "session/tenants_of_instances.py",
     "consumers/handling.py",
+    "browser/log_source.py",
     "cli/target.py",
     "selftest/cuts.py",
+    "testing/pytest_support/statement_counts.py",
+    "testing/races/stops.py",
 }
 """Who listens to SQLAlchemy. The docstring of ``wiring`` says to what, and why it is not there."""
 

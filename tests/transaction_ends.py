@@ -21,7 +21,7 @@ def by_the_driver_and_go_on(session: Session) -> None:
 def behind_another_statement(session: Session) -> None:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT 1; COMMIT"))
-    else:  # which executes one statement at a time, but for this
+    else:  # which executes one statement at a time, except for this
         driver: Any = session.connection().connection.dbapi_connection
         driver.executescript("SELECT 1")  # commits before
         session.execute(text("SELECT 1"))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 def wait_until(reached: Callable[[], object], what: str = "nothing happens", seconds: float = 60) -> None:
     """Ask again and again until something is reached.
 
+    What asks ``pg_stat_activity`` does so in autocommit: a transaction sees the sessions as they were at its first look.
+
     Args:
         reached: Tells whether it is.
         what: What to say if it is not.

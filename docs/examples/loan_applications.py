@@ -736,7 +736,7 @@ def show_trail(console: Console, session: Session, application_id: str) -> tuple
 
 
 def show_state(console: Console, then: LoanApplication, now: LoanApplication, middle: datetime) -> None:
-    """Print an application as it stood once, beside what became of it."""
+    """Print an application as it stood once, alongside what became of it."""
     table = Table(title=f"The same application on {middle:%Y-%m-%d at %H:%M} UTC, and at the end", title_justify="left")
     for heading in ("", "then", "at the end"):
         table.add_column(heading)

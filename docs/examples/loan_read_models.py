@@ -129,7 +129,7 @@ class WorkPerDay(ReadModel, Base):
 class AmountByOutcome(ReadModel, Base):
     """How much was approved, declined and cancelled in each month.
 
-    The events of an outcome do not tell the amount, which the first event of the stream does: a handler looks it up.
+    The events of an outcome do not contain the amount, which the first event of the stream does: a handler looks it up.
     """
 
     __tablename__ = "amount_by_outcome"

@@ -3,9 +3,10 @@
     python order_story.py [postgresql+psycopg://user@host/database]
 
 An order is placed, paid and shipped; two people change it at once; then the log is asked who did what and why, and what was known
-yesterday; a snapshot makes a long story short; and what happened reaches a consumer on a message bus. Every step says how many SQL
-statements it took, and which. Without a URL it runs on an embedded PostgreSQL in a temporary directory; with one, in a schema of
-its own, dropped at the end.
+yesterday; a snapshot makes a long story short; a read model lists the orders, now and as they were; what happened reaches a
+consumer on a message bus; and a customer is forgotten. Every step says how many SQL statements it took, and which. At a terminal,
+the event browser shows all of it in the end, until Ctrl-C. Without a URL it runs on an embedded PostgreSQL in a temporary
+directory; with one, in a schema of its own, dropped at the end.
 """
 # ruff: noqa: SIM117 - a step is a block of its own, so that what it does reads as an application's code
 
@@ -13,16 +14,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
 import sys
 import time
+from base64 import b64encode
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
+from example_browser import browse
 from example_server import example_engine, server_version
 from faststream import AckPolicy
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue, TestRabbitBroker
@@ -32,11 +36,28 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy import select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, Publisher, Worker, applies, event_context
+from sa_eventsource import (
+    AggregateRoot,
+    ConcurrencyError,
+    DomainEvent,
+    EnvironmentKeys,
+    EventSourceOptions,
+    EventStore,
+    Personal,
+    Publisher,
+    ReadModel,
+    Worker,
+    applies,
+    event_context,
+    forget,
+    map_from_event,
+)
 from sa_eventsource.repository import EventSourcedRepository
 from sa_eventsource.session.retry import retry_on_conflict
+from sa_eventsource.testing import projected
 from sa_eventsource.time_ordered_ids import uuid7
 
 if TYPE_CHECKING:
@@ -105,8 +126,17 @@ class WrongStatusError(Exception):
     """The order is not in the state that a step needs."""
 
 
+class CustomerRegistered(DomainEvent):
+    """Somebody has an account; what is personal is encrypted, with a key of their own."""
+
+    country: str
+    email: Annotated[str, Personal(subject="aggregate_id", placeholder="(forgotten)")]
+
+
 class Base(DeclarativeBase):
     """The application's declarative base, as it has one already."""
+
+    __eventsource__ = EventSourceOptions(master_keys=EnvironmentKeys("ORDER_STORY_MASTER_KEYS"))
 
 
 class Order(AggregateRoot, Base):
@@ -181,6 +211,33 @@ class Order(AggregateRoot, Base):
         self.status = OrderStatus.DELIVERED
 
 
+class Customer(AggregateRoot, Base):
+    """A customer, who may ask to be forgotten."""
+
+    country: str = ""
+    email: str = ""
+
+    @applies(CustomerRegistered)
+    def _registered(self, event: CustomerRegistered) -> None:
+        self.country, self.email = event.country, event.email
+
+
+class OrderList(ReadModel, Base):
+    """The list of orders: rows that follow from the events, to be queried like those of any table."""
+
+    id: Mapped[str]
+    customer: Mapped[str] = map_from_event(OrderPlaced)
+    status: Mapped[OrderStatus] = map_from_event(
+        {
+            OrderPlaced: OrderStatus.PLACED,
+            OrderPaid: OrderStatus.PAID,
+            OrderShipped: OrderStatus.SHIPPED,
+            OrderDelivered: OrderStatus.DELIVERED,
+        },
+        index=True,
+    )
+
+
 # -- what others hear of it: a publisher, and a consumer that would run elsewhere -------------------------------------------
 
 broker = RabbitBroker("amqp://in-memory", logger=None)
@@ -229,7 +286,9 @@ class Story:
         self.audit(order_id)
         self.yesterday(order_id)
         self.snapshot(order_id)
+        self.list_orders()
         self.publish()
+        self.forget_customer()
 
     def place(self) -> str:
         """Place the order, two days ago."""
@@ -372,6 +431,39 @@ class Story:
                 )
         self.show_stored(order_id)
 
+    def list_orders(self) -> None:
+        """Let a worker write the list of orders, and show it, now and as it was."""
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        with Session(self.engine) as session:
+            session.add(Order.place("Ben", LINES[:1], at=yesterday - timedelta(hours=3)))
+            session.add(Order.place("Cleo", LINES[1:], at=yesterday + timedelta(hours=20)))
+            session.commit()
+        code = "class OrderList(ReadModel, Base): ...; sa-eventsource run; select(OrderList)"
+        with self.step("A read model: the list of orders, now and as it was", code, is_workers=True):
+            Worker(self.engine, Base, only=["OrderList"]).run_once()
+            with Session(self.engine) as session:
+                now = session.scalars(select(OrderList).order_by(OrderList.customer)).all()
+                then = projected(OrderList, EventStore(session, Base).events.occurred_until(yesterday))
+        for when, rows in (("now", now), ("yesterday", sorted(then.values(), key=lambda row: row.customer))):
+            listed = ", ".join(f"{row.customer} [bold]{row.status}[/]" for row in rows)
+            self.console.print(f"  [bold green]{when}:[/] {listed}")
+
+    def forget_customer(self) -> None:
+        """Forget a customer, whose events stay."""
+        code = "email: Annotated[str, Personal(subject=...)]; forget(session, id, reason=...)"
+        with self.step("A customer is forgotten", code):
+            with Session(self.engine) as session:
+                ann = Customer(id="ann")
+                ann.apply_event(CustomerRegistered(country="NL", email="ann@example.com"))
+                session.add(ann)
+                session.commit()
+                self.console.print(f"  [bold green]before:[/] {ann.email}, in {ann.country}")
+                forget(session, "ann", reason="she asked for it", base=Base)
+                session.commit()
+        with self.quietly() as session:
+            ann = session.get_one(Customer, "ann")
+            self.console.print(f"  [bold green]after:[/] {ann.email}, in {ann.country}: the event stays, its key is gone")
+
     def publish(self) -> None:
         """Publish what happened, to a broker in memory, and show what the consumer heard."""
 
@@ -484,6 +576,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
     started = time.perf_counter()
+    # Elsewhere it is kept by whatever keeps secrets, and never replaced.
+    os.environ["ORDER_STORY_MASTER_KEYS"] = "demo:" + b64encode(os.urandom(32)).decode()
     with example_engine(options.url, "order_story_example") as engine:
         Base.metadata.create_all(engine)
         ready = time.perf_counter()
@@ -493,10 +587,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         Story(engine, console).tell()
         told = time.perf_counter()
-    console.print()
-    console.print(
-        f"[bold green]The end.[/] The story took {told - ready:.1f} s, {time.perf_counter() - started:.1f} s with the server."
-    )
+        console.print()
+        console.print(f"[bold green]The end.[/] The story took {told - ready:.1f} s, {told - started:.1f} s with the server.")
+        if sys.stdout.isatty():
+            browse(Base, engine, console, title="The story of an order")
     return 0
 
 

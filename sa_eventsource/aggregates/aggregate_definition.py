@@ -10,7 +10,7 @@ from sqlalchemy.ext.automap import AutomapBase
 from sqlalchemy.ext.declarative import ConcreteBase, DeferredReflection
 
 from sa_eventsource.aggregates.snapshot_fingerprint import fingerprint
-from sa_eventsource.events import decode, decoder, place, revision
+from sa_eventsource.events import Parts, decode, decoder, place, revision
 from sa_eventsource.exceptions import CorruptStreamError, DeclarationError, EventSourceError
 from sa_eventsource.mapping import ID_TYPES, MAX_NAME_LENGTH, id_as_text
 
@@ -61,7 +61,7 @@ class AggregateDefinition:
             )
 
     def claim(self) -> None:
-        """Take the name, in the place of an earlier declaration of the class: this one is mapped."""
+        """Take the name, in place of an earlier declaration of the class: this one is mapped."""
         self.tables.aggregate_classes[self.aggregate_type] = self.aggregate_class
 
     def text_id(self, value: object) -> str:
@@ -88,7 +88,7 @@ class AggregateDefinition:
         return self.id_type(text)
 
     def replay(self, instance: Any, aggregate_id: str, rows: Iterable[Any], version: int, *, contiguous: bool = True) -> int:
-        """Apply stored events to an instance, in the order given.
+        """Apply stored events to an instance, in the order given; of one that is read as several, all of them, or none.
 
         Args:
             instance: The aggregate; its state is that of *version*.
@@ -119,6 +119,11 @@ class AggregateDefinition:
             except (EventSourceError, ValueError):
                 event = decode(event_type, event_version, payload, event_id=UUID(event_id))  # names the event in its error
             if apply is None or type(event) is not event_class:
+                if isinstance(event, Parts):
+                    for each in event:
+                        find(type(each))(instance, each)
+                    version = row_version
+                    continue
                 event_class, apply = type(event), find(type(event))
             apply(instance, event)
             version = row_version

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 from uuid import UUID
 
@@ -26,6 +25,7 @@ from sa_eventsource.aggregates.instance import (
     books_of,
     drop_half_changed_state,
     for_pickle,
+    identity_of,
     load_missing_state,
     session_side,
 )
@@ -34,19 +34,24 @@ from sa_eventsource.aggregates.own_methods import keep_own_methods, refuse_base_
 from sa_eventsource.aggregates.state import StateFields
 from sa_eventsource.arguments import check_moment_of_event, check_uuid
 from sa_eventsource.class_options import Kind, check_options
-from sa_eventsource.events import DomainEvent, PendingEvent, as_read, current_context, encode
+from sa_eventsource.clock import now
+from sa_eventsource.events import DomainEvent, PendingEvent, StreamClosed, as_read, current_context, encode
 from sa_eventsource.exceptions import (
     AggregateIdError,
     AggregateStateError,
     DeclarationError,
+    EventSourceError,
     NestedEventError,
     ReadOnlyAggregateError,
+    StreamClosedError,
 )
 from sa_eventsource.mapping import STORED_ID, streams_of, tables_of_base, undone_on_failure
 from sa_eventsource.plain_functions import check_ran
 from sa_eventsource.time_ordered_ids import uuid7
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Subquery
 
 IdT = TypeVar("IdT", bound=str | UUID | int, default=str)
@@ -56,7 +61,7 @@ class AggregateRoot(Generic[IdT]):
     """Base of classes whose state is made from their events: ``class Order(AggregateRoot, Base)``.
 
     The class is mapped like any other: ``session.add(order)``, ``session.get(Order, id)``, ``select(Order)``. A flush writes the
-    events applied since the last one, and fails with ``ConcurrencyError`` when another transaction was faster.
+    events applied since the last one, and fails with ``ConcurrencyError`` when another transaction has written first.
 
     State fields are annotated attributes with a default, ``pydantic.Field(default_factory=...)``, or none; they change only in
     methods marked ``@applies(EventType)``. The id is a ``str`` unless the base is written ``AggregateRoot[UUID]`` or
@@ -202,6 +207,7 @@ class AggregateRoot(Generic[IdT]):
             UnhandledEventError: No ``@applies`` method takes the event. The aggregate is unchanged.
             ReadOnlyAggregateError: This is the aggregate as it stood in the past.
             NestedEventError: It was called by an ``@applies`` method.
+            StreamClosedError: The stream is closed. Roll back; what is still to happen belongs to another aggregate.
             ValueError: *occurred_at* has no time zone, or lies outside of the years 1 to 9999 in UTC (or within a day of their
                 ends).
             TypeError: *occurred_at* is no ``datetime``, or *event_id* no ``UUID``; or the ``@applies`` method returned a coroutine
@@ -209,10 +215,8 @@ class AggregateRoot(Generic[IdT]):
         """
         definition = definition_of(type(self))
         books = books_of(self)
-        if books.is_read_only:
-            raise ReadOnlyAggregateError(definition.aggregate_type, definition.text_id(self.id), self.version)
-        if books.is_applying:
-            raise NestedEventError(type(self).__name__, type(event).__name__)
+        if books.is_read_only or books.is_applying:
+            raise _refusal(self, event)
         apply = definition.handlers.find_for(event)
         payload = encode(event)
         if occurred_at is not None or event_id is not None:
@@ -220,6 +224,8 @@ class AggregateRoot(Generic[IdT]):
         if not books.is_loaded or books.pickled_fields is not None:
             load_missing_state(self)
             books = books_of(self)  # loading begins new ones
+        if books.closing is not None:
+            raise _closed(self, books.closing)
         state = instance_state(self)
         is_attached = state.session_id is not None
         if is_attached:
@@ -230,7 +236,7 @@ class AggregateRoot(Generic[IdT]):
             payload=payload,
             event_id=uuid7() if event_id is None else event_id,
             version=self.version + 1,
-            occurred_at=datetime.now(UTC) if occurred_at is None else occurred_at,
+            occurred_at=now() if occurred_at is None else occurred_at,
             correlation_id=context.correlation_id,
             causation_id=context.causation_id,
             metadata=context.metadata,
@@ -255,6 +261,30 @@ class AggregateRoot(Generic[IdT]):
         elif not state.modified:  # one that is detached, and unchanged so far
             flag_modified(self, "version")
 
+    def close_stream(self, reason: str = "", *, occurred_at: datetime | None = None, event_id: UUID | None = None) -> None:
+        """End the stream: apply :class:`~sa_eventsource.StreamClosed`, behind which it takes no further event, from anyone.
+
+        The aggregate stays: it is loaded, looked back on and read by read models as before. Closing holds from the commit on. Who
+        has loaded the aggregate before and commits later gets ``StreamClosedError``, and so does whoever appends without loading.
+        It cannot be taken back.
+
+        Args:
+            reason: Why, for the event. It is kept for good, in clear: write nothing personal.
+            occurred_at: As for :meth:`apply_event`.
+            event_id: As for :meth:`apply_event`.
+
+        Raises:
+            StreamClosedError: It is closed already.
+            EventSourceError: As for :meth:`apply_event`.
+        """
+        self.apply_event(StreamClosed(reason=reason), occurred_at=occurred_at, event_id=event_id)
+
+    @property
+    def is_stream_closed(self) -> bool:
+        """Whether the stream has ended, as far as the aggregate has been loaded and events been applied."""
+        load_missing_state(self)
+        return books_of(self).closing is not None
+
     def __getstate__(self) -> object:
         """Give what a pickle holds: state and pending events.
 
@@ -273,6 +303,20 @@ class AggregateRoot(Generic[IdT]):
         values, key = vars(self), instance_state(self).key
         identity = key[1][0] if key is not None else values.get("id")
         return f"<{type(self).__name__} {identity!r} v{values.get('version', '?')}>"
+
+
+def _refusal(aggregate: AggregateRoot[Any], event: DomainEvent) -> EventSourceError:
+    """Say why a view of the past, or an aggregate that is applying an event, takes none."""
+    definition = definition_of(type(aggregate))
+    if books_of(aggregate).is_read_only:
+        return ReadOnlyAggregateError(definition.aggregate_type, definition.text_id(aggregate.id), aggregate.version)
+    return NestedEventError(type(aggregate).__name__, type(event).__name__)
+
+
+def _closed(aggregate: AggregateRoot[Any], closing: StreamClosed) -> StreamClosedError:
+    definition = definition_of(type(aggregate))
+    aggregate_id = definition.text_id(identity_of(aggregate))
+    return StreamClosedError(definition.aggregate_type, aggregate_id, version=aggregate.version, reason=closing.reason)
 
 
 def _check_given(occurred_at: datetime | None, event_id: UUID | None) -> None:

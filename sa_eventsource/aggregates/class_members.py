@@ -1,4 +1,4 @@
-"""What a class has of the application's, beside what Python, Pydantic, enumerations, dataclasses and SQLAlchemy put on it."""
+"""What a class has of the application's, alongside what Python, Pydantic, enumerations, dataclasses and SQLAlchemy put on it."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class DeclaredState:
         for name in _OF_TABLES:
             if name in vars(self._class):
                 raise DeclarationError(
-                    f"{self._where}.{name}: an aggregate has no table of its own, its events lie in the log. Leave it out. The "
+                    f"{self._where}.{name}: an aggregate has no table of its own, its events are in the log. Leave it out. The "
                     "name that they are stored under is __aggregate_type__; the log's name and schema are set by __eventsource__ "
                     "on "
                     "the base."

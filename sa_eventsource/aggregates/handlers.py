@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from sa_eventsource.aggregates.instance import note_closing
 from sa_eventsource.class_options import several
-from sa_eventsource.events import EVENT_CLASSES, DomainEvent, class_of, place
+from sa_eventsource.events import EVENT_CLASSES, DomainEvent, StreamClosed, class_of, place
 from sa_eventsource.exceptions import DeclarationError, RedeclaredEventError, UnhandledEventError
 from sa_eventsource.plain_functions import check_plain
 
@@ -89,6 +90,17 @@ class Handlers:
                 self._methods[event_class] = _ignore
         self._methods.update({event_class: self._method(name, event_class) for event_class, name in names.items()})
         self._found = dict(self._methods)
+        self._found[StreamClosed] = self._closing()
+
+    def _closing(self) -> Callable[[Any, Any], None]:
+        """Make what applies ``StreamClosed``: the method that takes it, if any, and the library's note of it."""
+        apply = next((self._methods[base] for base in StreamClosed.__mro__ if base in self._methods), _ignore)
+
+        def close(aggregate: Any, event: Any) -> None:
+            note_closing(aggregate, event)
+            return apply(aggregate, event)  # None, unless it is a generator or the like, which is refused
+
+        return close
 
     def _method(self, name: str, event_class: type[DomainEvent]) -> Callable[[Any, Any], None]:
         method: Callable[[Any, Any], None] = getattr(self._aggregate_class, name)

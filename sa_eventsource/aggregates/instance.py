@@ -20,14 +20,15 @@ from sa_eventsource.events import as_read
 from sa_eventsource.exceptions import CorruptStreamError, UninitializedAggregateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from uuid import UUID
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
     from sa_eventsource.aggregates.aggregate_root import AggregateRoot
-    from sa_eventsource.events import PendingEvent
+    from sa_eventsource.aggregates.snapshot_state import SnapshotState
+    from sa_eventsource.events import PendingEvent, StreamClosed
     from sa_eventsource.mapping import EventSourceTables
 
 A = TypeVar("A", bound="AggregateRoot[Any]")
@@ -46,6 +47,7 @@ class Books:
         is_expired: Whether the state was there, and was dropped to be loaded again.
         is_applying: Whether an ``@applies`` method is at work.
         is_read_only: Whether this is a view of the past, which takes no events.
+        closing: The event that closed the stream, of those that made the state; None while it is open.
         pickled_fields: The state fields that the class had when the instance was pickled, for as long as nobody has compared them
             with those that it has now; else None.
     """
@@ -55,6 +57,7 @@ class Books:
     is_expired: bool = False
     is_applying: bool = False
     is_read_only: bool = False
+    closing: StreamClosed | None = None
     pickled_fields: frozenset[str] | None = None
 
 
@@ -102,6 +105,11 @@ def books_of(aggregate: AggregateRoot[Any]) -> Books:
     return books
 
 
+def note_closing(aggregate: AggregateRoot[Any], event: StreamClosed) -> None:
+    """Note that the stream is closed: the aggregate takes no further event."""
+    books_of(aggregate).closing = event
+
+
 def identity_of(aggregate: AggregateRoot[Any]) -> Any:
     """Get the id of a persistent aggregate, which itself may not have it: it may be refreshed in part."""
     key = instance_state(aggregate).key
@@ -114,7 +122,7 @@ def identity_of(aggregate: AggregateRoot[Any]) -> Any:
 
 
 def _unknown(aggregate: AggregateRoot[Any]) -> Exception:
-    """Say why nobody can tell the state of a transient aggregate."""
+    """Say why the state of a transient aggregate is not known."""
     if books_of(aggregate).is_expired:
         return DetachedInstanceError(
             f"{aggregate!r} was expired when it was made transient, so its state is not known; load it again with session.get()"
@@ -151,7 +159,7 @@ def restore(
     aggregate_id: str,
     rows: Iterable[Any],
     *,
-    snapshot: tuple[int, Mapping[str, Any]] | None = None,
+    snapshot: SnapshotState | None = None,
     contiguous: bool = True,
 ) -> None:
     """Set an aggregate's state and version from stored events, discarding what it had.
@@ -162,7 +170,7 @@ def restore(
         aggregate: The instance.
         aggregate_id: Its id as stored.
         rows: Tuples of version, event type, event version, payload text and event id as text, by version.
-        snapshot: Version and state fields to start from; None to start from nothing.
+        snapshot: What to start from; None to start from nothing.
         contiguous: Whether each row must be one version after the last.
 
     Raises:
@@ -176,15 +184,16 @@ def restore(
     advance(aggregate, aggregate_id, rows, contiguous=contiguous)
 
 
-def _start(aggregate: AggregateRoot[Any], aggregate_id: str, snapshot: tuple[int, Mapping[str, Any]] | None) -> None:
+def _start(aggregate: AggregateRoot[Any], aggregate_id: str, snapshot: SnapshotState | None) -> None:
     definition = definition_of(type(aggregate))
     values = vars(aggregate)
     if snapshot is None:
         definition.state.reset(values)
     else:
-        definition.state.set(values, snapshot[1])
+        definition.state.set(values, snapshot.fields)
+        books_of(aggregate).closing = snapshot.closing
     values["id"] = definition.typed_id(aggregate_id)
-    values["version"] = 0 if snapshot is None else snapshot[0]
+    values["version"] = 0 if snapshot is None else snapshot.version
 
 
 def advance(aggregate: AggregateRoot[Any], aggregate_id: str, rows: Iterable[Any], *, contiguous: bool = True) -> None:
@@ -205,7 +214,7 @@ def drop_half_changed_state(aggregate: AggregateRoot[Any]) -> None:
     """Forget the state alone, and keep pending events: an ``@applies`` method left it half changed."""
     aggregate.__state_fields__.drop(vars(aggregate))
     books = books_of(aggregate)
-    books.is_loaded, books.pickled_fields = False, None
+    books.is_loaded, books.pickled_fields, books.closing = False, None, None
 
 
 def rewind(aggregate: AggregateRoot[Any], aggregate_id: str, pending: list[PendingEvent]) -> None:
@@ -230,7 +239,7 @@ def rebase(
     aggregate_id: str,
     rows: Iterable[Any],
     *,
-    snapshot: tuple[int, Mapping[str, Any]] | None,
+    snapshot: SnapshotState | None,
     base: int,
 ) -> None:
     """Set the state from the stored events that the pending ones follow, and from these.
@@ -249,6 +258,7 @@ def rebase(
         EventSourceError: As for :func:`restore`.
     """
     values, pending = vars(aggregate), books_of(aggregate).pending
+    books_of(aggregate).closing = None
     try:
         _start(aggregate, aggregate_id, snapshot)
         advance(aggregate, aggregate_id, rows)
@@ -291,7 +301,7 @@ def past_view(
     aggregate_id: str,
     rows: Iterable[Any],
     *,
-    snapshot: tuple[int, Mapping[str, Any]] | None = None,
+    snapshot: SnapshotState | None = None,
     contiguous: bool = True,
 ) -> A:
     """Make an aggregate as it stood once. It belongs to no session and takes no events. Arguments as for :func:`restore`."""

@@ -1,4 +1,4 @@
-"""An application's own ``__mapper_args__``: taken beside those that make a class an aggregate, or refused."""
+"""An application's own ``__mapper_args__``: taken alongside those that make a class an aggregate, or refused."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def refuse_base_first(cls: type[Any], root: type[Any]) -> None:
 
 
 def keep_own_methods(cls: type[Any], root: type[Any]) -> None:
-    """Put the methods that a class would inherit, but for those that were generated, on the class itself.
+    """Put the methods that a class would inherit, except for those that were generated, on the class itself.
 
     A dataclass base writes all of these into every class that does not have them.
 

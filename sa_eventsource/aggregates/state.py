@@ -129,7 +129,7 @@ class StateFields:
         """
         try:
             return self._read(text)
-        except Exception:  # noqa: BLE001 - whatever the application's validators raise: the events tell the state as well
+        except Exception:  # noqa: BLE001 - whatever the application's validators raise: the events give the state as well
             return None
 
     def _read(self, text: str) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class StateFields:
                 shape = TypedDict(f"{name}State", {**types, _UNSET: list[str]}, total=False)  # type: ignore[misc]
                 config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="strings", extra="forbid")
                 shape.__pydantic_config__ = config  # type: ignore[attr-defined]
-                # A TypedDict's own settings hold for reading only; those for writing can be given for a union with it.
+                # A TypedDict's own settings apply to reading only; those for writing can be given for a union with it.
                 self._adapter = typing.cast("TypeAdapter[dict[str, Any]]", TypeAdapter(shape | None, config=config))
             except (NameError, AttributeError, TypeError, PydanticSchemaGenerationError) as error:
                 reason = str(error).rstrip(".")

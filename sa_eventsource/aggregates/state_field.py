@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from sqlalchemy.sql.operators import OperatorType
 
-# What a mapped attribute has beside operators: methods that make SQL (label, any, has, ...) and what describes a column.
+# What a mapped attribute has alongside operators: methods that make SQL (label, any, has, ...) and what describes a column.
 _OF_COLUMNS = frozenset(
     name for name in dir(InstrumentedAttribute) if not name.startswith("_") and not hasattr(ColumnOperators, name)
 ) | {"cast", "type"}

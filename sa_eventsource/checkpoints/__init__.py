@@ -1,6 +1,6 @@
 """How far each follower has come, which events it has yet to take, and in which cluster both are true."""
 
-from sa_eventsource.checkpoints.batches import Batch, next_batch, of_batch, of_consumer, of_taken, read_batch
+from sa_eventsource.checkpoints.batches import Batch, next_batch, of_batch, of_consumer, of_taken, origin_of_batch, read_batch
 from sa_eventsource.checkpoints.checkpoint import (
     RUNNING,
     STOPPED,
@@ -15,13 +15,14 @@ from sa_eventsource.checkpoints.checkpoint import (
 )
 from sa_eventsource.checkpoints.clusters import adopt, any_bind, check_cluster, cluster_identifier, is_moved
 from sa_eventsource.checkpoints.held import held_by
-from sa_eventsource.checkpoints.lag import Lag, lag
+from sa_eventsource.checkpoints.lag import COUNTED, Lag, lag
 from sa_eventsource.checkpoints.new_events import NewEvents
 from sa_eventsource.checkpoints.places import at_end, begin, go_back, position_of
 from sa_eventsource.checkpoints.replication import is_replicated
 from sa_eventsource.checkpoints.snapshot import Snapshot
 
 __all__ = [
+    "COUNTED",
     "RUNNING",
     "STOPPED",
     "WAITING",
@@ -47,6 +48,7 @@ __all__ = [
     "of_batch",
     "of_consumer",
     "of_taken",
+    "origin_of_batch",
     "position_of",
     "read_batch",
     "read_checkpoint",

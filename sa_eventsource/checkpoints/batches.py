@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Text, and_, cast, false, func, literal_column, select, true
 
 from sa_eventsource.checkpoints.snapshot import Snapshot
+from sa_eventsource.observation import MOST_ORIGINS, origin_of
 from sa_eventsource.read_models import ReadModelDefinition
 from sa_eventsource.read_models.sql import is_outdated
 from sa_eventsource.store import current_snapshot, database_of, in_window, read_events, taken
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from sa_eventsource.checkpoints.checkpoint import Checkpoint
     from sa_eventsource.consumers import Consumer, Follower, Streams
     from sa_eventsource.events import RecordedEvent
+    from sa_eventsource.observation import Origin
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events that lie in one window, behind one position up to another.
+    """Events that are in one window, behind one position up to another.
 
     Attributes:
         since: The snapshot in which the window begins; None for the beginning of the log.
@@ -52,7 +54,7 @@ def next_batch(
 ) -> Batch:
     """Find the next events that a follower has yet to take, perhaps none.
 
-    On PostgreSQL, a new window is opened where none is being worked off: to what the database shows now.
+    On PostgreSQL, a new window is opened where none is being processed: to what the database shows now.
 
     Args:
         connection: In a transaction that holds the follower's checkpoint.
@@ -89,7 +91,7 @@ def _extent(connection: Connection, selected: Any, parameters: dict[str, Any]) -
 
     A window that has just been opened is asked for as a whole before a part of it is. With ``ORDER BY position LIMIT``, or for
     ``min(position)`` alone, PostgreSQL would walk the index on positions through the whole log, in the belief that it meets an
-    event of the window soon; what lies in the window, the index on transaction ids shows at once.
+    event of the window soon; what is in the window, the index on transaction ids shows at once.
     """
     rows = selected.subquery()
     position = rows.c.position + literal_column("0", BigInteger)
@@ -132,6 +134,15 @@ def read_batch(
     return read_events(
         connection, events, where, window_parameters(batch.since, batch.until), reading=follower.consumer.personal_data
     )
+
+
+def origin_of_batch(connection: Connection, follower: Follower, batch: Batch) -> Origin:
+    """Read which traces and which business transaction a batch's events were stored with."""
+    events = follower.tables.events
+    trace = events.c.metadata["traceparent"].as_string().label("trace")
+    statement = select(trace, events.c.correlation_id).where(*of_batch(follower, batch)).distinct().limit(MOST_ORIGINS + 1)
+    rows = connection.execute(statement.order_by(trace.nulls_last()), window_parameters(batch.since, batch.until))
+    return origin_of((each.trace, each.correlation_id) for each in rows)
 
 
 def of_batch(follower: Follower, batch: Batch) -> list[ColumnElement[bool]]:

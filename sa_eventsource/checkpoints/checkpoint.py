@@ -1,4 +1,4 @@
-"""How far each follower has come: a row of ``projection_positions``, locked while the follower is brought further."""
+"""How far each follower has come: a row of ``projection_positions``, locked while the follower is advanced."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ RUNNING, WAITING, STOPPED = "running", "waiting", "stopped"
 class Checkpoint:
     """How far a follower has come.
 
-    On PostgreSQL, all that snapshot *since* sees has been processed. While a backlog is worked off in batches, so has what *until*
+    On PostgreSQL, all that snapshot *since* sees has been processed. While a backlog is processed in batches, so has what *until*
     sees up to *position*. On SQLite, all up to *position* has.
 
     Attributes:
         since: The snapshot, as text; None before the first run.
-        until: The end of the window that is being worked off; None between windows.
+        until: The end of the window that is being processed; None between windows.
         position: The position reached.
         cluster: Identifier of the database cluster that the snapshots are of.
         declaration: Fingerprint of the declaration that made the rows; None before the first run.
-        processed_at: When it was last brought further.
+        processed_at: When it last advanced.
         status: ``"running"``; ``"waiting"`` while something other than an event stands in the way; ``"stopped"`` at an event that
             cannot be taken.
         failed_position: Where the event is that could not be taken at the last attempt; None if all went well.
@@ -69,7 +69,7 @@ class Checkpoint:
 
     @property
     def progress(self) -> tuple[str | None, str | None, int]:
-        """What changes when the follower is brought further, and with nothing else."""
+        """What changes when the follower is advanced, and with nothing else."""
         return self.since, self.until, self.position
 
     def without_failure(self) -> Checkpoint:

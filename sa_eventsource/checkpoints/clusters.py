@@ -128,7 +128,7 @@ def _has_followers(connection: Connection, tables: EventSourceTables, cluster: _
 
 
 def adopt(session: Session, base: Any, *, last_position: int | None = None, keep: bool = False) -> int:
-    """Settle a log that came from another cluster, where that does not happen by itself: what raised ``MovedLogError`` goes on.
+    """Settle a log that came from another cluster, where that does not happen automatically: what raised ``MovedLogError`` goes on.
 
     In one transaction, which it commits; writers of events and all followers wait for it. Each event is then still taken once, also
     where the log is of this cluster already, or this is called a second time.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
 
 _FOR_ALL = ("database", "configuration file", "command line", "environment variable", "override", "global")
-"""Where a setting comes from that holds for others too."""
+"""Where a setting comes from that applies to others too."""
 
 
 def held_by(connection: Connection, tables: EventSourceTables, names: Collection[str], *, seconds: float) -> str | None:

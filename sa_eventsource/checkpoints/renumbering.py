@@ -66,7 +66,7 @@ class Cut:
 
 
 def read_cuts(connection: Connection, tables: EventSourceTables, here: str) -> list[Cut]:
-    """Read the checkpoints of a log, but for those of this cluster that nobody can read: they are to be rebuilt in any case.
+    """Read the checkpoints of a log, except for those of this cluster that nobody can read: they are to be rebuilt in any case.
 
     Raises:
         ValueError: Nobody can read one of another cluster.

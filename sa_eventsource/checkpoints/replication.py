@@ -1,7 +1,7 @@
 """Whether a log's events come here by replication.
 
 An event may then be on its way that is not here yet. And one that came by a subscription has the transaction id of its origin,
-unless that column was not published: whoever follows by transaction ids would skip it where the id lies in this cluster's past.
+unless that column was not published: whoever follows by transaction ids would skip it where the id is in this cluster's past.
 """
 
 from __future__ import annotations

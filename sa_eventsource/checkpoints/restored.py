@@ -40,7 +40,7 @@ def last_restored(connection: Connection, tables: EventSourceTables, here: str) 
       has rewritten the table since, they have the same writer, and its last event was appended here.
     - All others lie behind, and each was appended here: by the transaction that wrote the row, or within a savepoint of it.
     - If a checkpoint from elsewhere seems to see one of these others, the first ones were brought for sure. Otherwise they may have
-      been appended here as well, and rewritten, the log may be the same as ever in a cluster with another identifier, as after
+      been appended here as well, and rewritten, the log may be the same as usual in a cluster with another identifier, as after
       ``pg_upgrade``, and the checkpoint does see them.
 
     Args:

@@ -50,7 +50,7 @@ class Snapshot:
         )
 
     def without(self, transaction: int) -> Snapshot:
-        """The same, but for one transaction that is not to be seen yet."""
+        """The same, except for one transaction that is not to be seen yet."""
         if transaction >= self.xmax:
             return self
         return Snapshot(min(self.xmin, transaction), self.xmax, tuple(sorted({*self.running, transaction})))

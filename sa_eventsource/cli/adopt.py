@@ -9,7 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from sa_eventsource.checkpoints import adopt, cluster_identifier, read_checkpoints
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
 from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.cli.times import for_people
 from sa_eventsource.counting import counted
@@ -18,10 +20,10 @@ from sa_eventsource.store import database_of
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("adopt")(adopt_log)
+    app.command("adopt", epilog=example("adopt app.models:Base"))(adopt_log)
 
 
-def adopt_log(
+def adopt_log(  # noqa: PLR0913 - each is an argument or an option
     base: BaseArgument,
     *,
     url: UrlOption = None,
@@ -32,6 +34,7 @@ def adopt_log(
     keep: Annotated[
         bool, typer.Option("--keep", help="The server's files were brought, as by pg_upgrade, so that the ids hold.")
     ] = False,
+    as_json: DoneAsJsonOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Settle a log that came from another database cluster, where workers say that they cannot tell what is new.
@@ -50,9 +53,8 @@ def adopt_log(
             number = adopt(session, target.base, last_position=last_position, keep=keep)
         except ValueError as error:
             raise UsageError(str(error)) from error
-    typer.echo(
-        f"done; {counted(number, 'event was given a new transaction id', 'events were given new transaction ids')}", err=True
-    )
+    given = counted(number, "event was given a new transaction id", "events were given new transaction ids")
+    say_done(f"done; {given}", as_json=as_json, renumbered_events=number)
 
 
 def _deed(last_position: int | None, *, keep: bool) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.orm import Session
 
-from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.done_work import say_done
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, import_named, open_target
 from sa_eventsource.counting import counted
@@ -23,9 +24,17 @@ if TYPE_CHECKING:
     from sa_eventsource.privacy import FieldChange
 
 
+_NOT_REACHED = (
+    "{} not reached, those in files whatever they are: bring their streams back (sa-eventsource unarchive), and anonymise again "
+    "under another name"
+)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("anonymise")(anonymise_events)
+    call = "anonymise app.models:Base app.privacy:blank \\"
+    options = "--name notes --type NoteAdded --field text --reason 'no names' --dry-run"
+    app.command("anonymise", epilog=example(call, options))(anonymise_events)
 
 
 def anonymise_events(  # noqa: PLR0913 - by keyword
@@ -52,7 +61,9 @@ def anonymise_events(  # noqa: PLR0913 - by keyword
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Who does it, for the record.")] = None,
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Events to look at in a transaction.")] = 500,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what the first events would become.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, print JSON: a line for each field.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was done as JSON; with --dry-run, a line for each field.")
+    ] = False,
     url: UrlOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -61,8 +72,6 @@ def anonymise_events(  # noqa: PLR0913 - by keyword
     The application and workers may run; see to it first that it appends no more such values. Interrupted, it goes on when it is
     called again with the same name. It cannot be undone.
     """
-    if as_json and not dry_run:
-        raise UsageError("--json goes with --dry-run: what was there before is printed nowhere else")
     rewrite = import_named(function, "a function")
     with open_target(base, url) as target, nullcontext() if user is None else event_context(user=user):
 
@@ -81,7 +90,11 @@ def anonymise_events(  # noqa: PLR0913 - by keyword
         done = step()
         while not done.is_finished:
             done = step()
-    typer.echo(f"{counted(done.events, 'event')} rewritten, up to position {done.position}", err=True)
+    said = f"{counted(done.events, 'event')} rewritten, up to position {done.position}"
+    counts = {"events": done.events, "archived_events": done.archived_events, "position": done.position}
+    say_done(said, as_json=as_json, **counts, models_to_rebuild=done.models_to_rebuild)
+    if done.archived_events:
+        typer.echo(_NOT_REACHED.format(counted(done.archived_events, "archived event")), err=True)
     for each in done.models_to_rebuild:
         typer.echo(f"{each} has @handles methods: run sa-eventsource rebuild {base} {each}", err=True)
 

@@ -10,9 +10,12 @@ import typer
 from sa_eventsource.cli import (
     adopt,
     anonymise_command,
+    archive_commands,
+    browse_command,
     events,
     export_import,
     handled_commands,
+    new_command,
     parked,
     personal_data_commands,
     proof_commands,
@@ -21,6 +24,7 @@ from sa_eventsource.cli import (
     rewind_command,
     roles_command,
     run,
+    schema_command,
     selftest_command,
     show,
     status_command,
@@ -39,6 +43,7 @@ app = typer.Typer(
 )
 
 for module in (
+    new_command,
     run,
     publish_command,
     status_command,
@@ -48,13 +53,16 @@ for module in (
     handled_commands,
     personal_data_commands,
     anonymise_command,
+    archive_commands,
     roles_command,
     verify,
     proof_commands,
     events,
     show,
+    browse_command,
     export_import,
     adopt,
+    schema_command,
     selftest_command,
 ):
     module.register(app)

@@ -12,12 +12,12 @@ from sqlalchemy import select
 
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.log_reader import LogReader
 from sa_eventsource.cli.output import Output, padded
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import Axis, for_people, is_late, parse_time
-from sa_eventsource.events import current_class
-from sa_eventsource.exceptions import UnknownEventTypeError
+from sa_eventsource.events import is_readable
 from sa_eventsource.mapping import json_object
 from sa_eventsource.store import event_members
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("events")(list_events)
+    app.command("events", epilog=example("events app.models:Base --type OrderPaid --limit 20"))(list_events)
 
 
 def list_events(  # noqa: PLR0913 - each is an option
@@ -161,20 +161,12 @@ def _unknown(engine: Engine, column: Column[Any], names: Iterable[str], declared
     with engine.connect() as connection:
         for name in names:
             is_stored = connection.execute(select(column).where(column == name).limit(1)).first() is not None
-            if not (is_stored or name in declared or (column.name == "event_type" and _is_declared(name))):
+            if not (is_stored or name in declared or (column.name == "event_type" and is_readable(name))):
                 near = difflib.get_close_matches(name, declared, n=1)
                 advice = f"; did you mean {near[0]!r}?" if near else ""
                 kind = column.name.replace("_", " ")
                 messages.append(f"{kind} {name!r} is unknown: no event in the log has it, and no class declares it{advice}")
     return messages
-
-
-def _is_declared(event_type: str) -> bool:
-    try:
-        current_class(event_type, 1)
-    except UnknownEventTypeError:
-        return False
-    return True
 
 
 def _uuid(text: str | None) -> UUID | None:

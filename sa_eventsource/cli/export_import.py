@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
 from sa_eventsource.cli.file_formats import FileFormat, export_file
+from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.progress_bars import progress_on_stderr
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.counting import counted
 from sa_eventsource.store import database_of
@@ -20,6 +21,7 @@ from sa_eventsource.store import database_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.progress import Progress
     from sqlalchemy import Connection
 
     from sa_eventsource.transfer import ImportedLog
@@ -29,8 +31,8 @@ _STANDARD = "-"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("export")(export_log)
-    app.command("import")(import_log)
+    app.command("export", epilog=example("export app.models:Base --output log.jsonl"))(export_log)
+    app.command("import", epilog=example("import app.models:Base log.jsonl"))(import_log)
 
 
 def export_log(
@@ -62,6 +64,7 @@ def import_log(
     file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="An export, of either format; - is stdin.")],
     *,
     url: UrlOption = None,
+    as_json: DoneAsJsonOption = False,
 ) -> None:
     """Insert the events of an export into the log, all of them or none.
 
@@ -75,7 +78,7 @@ def import_log(
                 target.tables.events,
                 on_progress=lambda done: bar.show(exported.bytes_read, size, done.added + done.skipped),
             )
-        typer.echo(_summary(done), err=True)
+        say_done(_summary(done), as_json=as_json, added=done.added, skipped=done.skipped)
         strong = sorted(name for name, model in target.tables.read_models.items() if model.is_strong)
         if done.added and strong:
             typer.echo(f"strong read models take no part in an import; rebuild them: {', '.join(strong)}", err=True)
@@ -92,7 +95,7 @@ class _Bar:
     def show(self, completed: int, total: int | None, events: int) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.update(
-                self._task, completed=completed, total=total, description=f"{self._verb} {counted(events, 'event')}"
+                self._task, completed=completed, total=total, count=events, description=f"{self._verb} {counted(events, 'event')}"
             )
 
 
@@ -101,8 +104,7 @@ def _progress(verb: str) -> Iterator[_Bar]:
     if not sys.stderr.isatty():
         yield _Bar(None, verb)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_on_stderr(counts=False, transient=True) as progress:
         yield _Bar(progress, verb)
 
 

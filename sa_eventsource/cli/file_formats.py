@@ -6,12 +6,11 @@ import enum
 import json
 import shutil
 from contextlib import closing
-from importlib import import_module
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from sa_eventsource.exceptions import LogImportError
-from sa_eventsource.transfer import ImportedLog, export_events, import_events
+from sa_eventsource.transfer import ImportedLog, export_events, import_events, load_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +42,7 @@ class FileFormat(enum.Enum):
         """
         if self is FileFormat.JSONL:
             return _write_lines(connection, events, file, on_progress)
-        number: int = _parquet().export_parquet(connection, events, file, on_progress=on_progress)
+        number: int = load_parquet().export_parquet(connection, events, file, on_progress=on_progress)
         return number
 
 
@@ -116,7 +115,7 @@ class _ParquetFile:
         self, connection: Connection, events: Table, on_progress: Callable[[ImportedLog], object] | None = None
     ) -> ImportedLog:
         """Insert its events into a log. What comes from a pipe is put into a temporary file first."""
-        reader = _parquet()
+        reader = load_parquet()
         with TemporaryFile() as copy:
             if not self._source.seekable():
                 shutil.copyfileobj(self._source, copy)
@@ -133,8 +132,3 @@ class _ParquetFile:
     def __getattr__(self, name: str) -> Any:
         """Be the file in everything else."""
         return getattr(self._source, name)
-
-
-def _parquet() -> Any:
-    """Load what reads and writes Parquet only where it is wanted: it needs an extra, and takes a while."""
-    return import_module("sa_eventsource.transfer.parquet")

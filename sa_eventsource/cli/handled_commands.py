@@ -9,13 +9,14 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 from sqlalchemy.orm import Session
 
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
 from sa_eventsource.cli.errors import UsageError
-from sa_eventsource.cli.output import console_for_tables
+from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.output import console_for_tables, printable
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
+from sa_eventsource.cli.terminal_tables import cell, table_or_blocks
 from sa_eventsource.commands import Commands, discard_command, retry_command, waiting_commands
 from sa_eventsource.counting import counted
 from sa_eventsource.projections import in_short
@@ -26,10 +27,10 @@ IdArgument = Annotated[UUID, typer.Argument(metavar="ID", show_default=False, he
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, help="Look after commands that were handled under an id, or are scheduled.")
-    group.command("list")(list_waiting)
-    group.command("retry")(retry)
-    group.command("discard")(discard)
-    group.command("prune")(prune)
+    group.command("list", epilog=example("commands list app.models:Base --parked"))(list_waiting)
+    group.command("retry", epilog=example("commands retry app.models:Base --type SendInvoice"))(retry)
+    group.command("discard", epilog=example("commands discard app.models:Base $COMMAND_ID"))(discard)
+    group.command("prune", epilog=example("commands prune app.models:Base --older-than 90"))(prune)
     app.add_typer(group, name="commands")
 
 
@@ -42,27 +43,29 @@ def list_waiting(
     errors: Annotated[bool, typer.Option("--errors", help="Print each error with its traceback.")] = False,
 ) -> None:
     """List the commands that are scheduled, and those that are parked because they failed."""
-    with open_target(base, url) as target, Session(target.engine) as session:
+    with open_target(base, url, masks=True) as target, Session(target.engine) as session:
         waiting = waiting_commands(session, target.base, only_parked=only_parked)
     if as_json:
         for each in waiting:
             typer.echo(json.dumps(asdict(each), default=str))
         return
-    table = Table("id", "command", "status", "due", "key", "time-out of", "attempts", "data", "error")
-    for each in waiting:
-        table.add_row(
-            str(each.command_id),
-            each.command_type,
-            each.status,
-            f"{each.due_at:%Y-%m-%d %H:%M:%S}",
-            escape(each.key or ""),
-            escape("" if each.process_type is None else f"{each.process_type} {each.process_id}"),
-            str(each.attempts),
-            escape(in_short(each.data)),
-            escape(in_short(each.error or "")),
-        )
+    rows = [
+        {
+            "id": cell(each.command_id),
+            "command": cell(each.command_type),
+            "status": cell(each.status),
+            "due": cell(f"{each.due_at:%Y-%m-%d %H:%M:%S}"),
+            "key": cell(printable(each.key or "")),
+            "time-out of": cell("" if each.process_type is None else printable(f"{each.process_type} {each.process_id}")),
+            "attempts": cell(each.attempts),
+            "data": cell(printable(in_short(each.data))),
+            "error": cell(printable(in_short(each.error or ""))),
+        }
+        for each in waiting
+    ]
     console = console_for_tables()
-    console.print(table)
+    if rows:
+        console.print(table_or_blocks(console, rows, tuple(rows[0]), numbers=("attempts",)))
     for each in waiting if errors else ():
         if each.error is not None:
             console.print(f"\n{each.command_type} {each.command_id}:\n{each.error}", markup=False, soft_wrap=True)
@@ -77,6 +80,7 @@ def retry(
         str | None,
         typer.Option("--type", metavar="NAME", show_default=False, help="All that are parked of a type, by its stored name."),
     ] = None,
+    as_json: DoneAsJsonOption = False,
 ) -> None:
     """Schedule a parked command for now, or all of a type, with all attempts before it."""
     if (command_id is None) == (command_type is None):
@@ -89,17 +93,17 @@ def retry(
         for each in wanted:
             retry_command(session, target.base, each)
         session.commit()
-    for each in wanted:
-        typer.echo(f"{each} is scheduled for now", err=True)
+    said = "\n".join(f"{each} is scheduled for now" for each in wanted)
+    say_done(said, as_json=as_json, scheduled=wanted)
 
 
-def discard(base: BaseArgument, command_id: IdArgument, *, url: UrlOption = None) -> None:
+def discard(base: BaseArgument, command_id: IdArgument, *, url: UrlOption = None, as_json: DoneAsJsonOption = False) -> None:
     """Decide that a scheduled or parked command is never done."""
     with open_target(base, url) as target, Session(target.engine) as session:
         if not discard_command(session, target.base, command_id):
             raise UsageError(f"there is no scheduled and no parked command {command_id}")
         session.commit()
-    typer.echo(f"{command_id} is discarded", err=True)
+    say_done(f"{command_id} is discarded", as_json=as_json, discarded=command_id)
 
 
 def prune(
@@ -107,8 +111,9 @@ def prune(
     *,
     url: UrlOption = None,
     older_than: Annotated[float, typer.Option(metavar="DAYS", min=0, help="For how many days they have been done at least.")],
+    as_json: DoneAsJsonOption = False,
 ) -> None:
     """Forget commands that were done long ago: under its id, such a command would be done again."""
     with open_target(base, url) as target:
         number = Commands(target.engine, target.base).prune(older_than=timedelta(days=older_than))
-    typer.echo(f"forgot {counted(number, 'command')}", err=True)
+    say_done(f"forgot {counted(number, 'command')}", as_json=as_json, commands=number)

@@ -7,13 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 from sqlalchemy.orm import Session
 
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
 from sa_eventsource.cli.errors import FAILED, UsageError, describe
-from sa_eventsource.cli.output import console_for_tables
+from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.output import console_for_tables, printable
 from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, Target, UrlOption, open_target
+from sa_eventsource.cli.terminal_tables import cell, table_or_blocks
 from sa_eventsource.consumers import consumers_on
 from sa_eventsource.counting import counted
 from sa_eventsource.projections import drop_stream, in_short, parked_streams, resume, retry_stream
@@ -31,15 +32,17 @@ StreamOption = Annotated[
     str | None, typer.Option("--id", metavar="ID", show_default=False, help="Only the stream of this aggregate id.")
 ]
 
+StreamsAsJsonOption = Annotated[bool, typer.Option("--json", help="Print what was done as JSON: a line for each stream.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     parked = typer.Typer(no_args_is_help=True, help="List, retry or drop events that are parked.")
-    parked.command("list")(list_parked)
-    parked.command("retry")(retry)
-    parked.command("drop")(drop)
+    parked.command("list", epilog=example("parked list app.models:Base --errors"))(list_parked)
+    parked.command("retry", epilog=example("parked retry app.models:Base order_list --id order-1"))(retry)
+    parked.command("drop", epilog=example("parked drop app.models:Base order_list --id order-1"))(drop)
     app.add_typer(parked, name="parked")
-    app.command("resume")(resume_stopped)
+    app.command("resume", epilog=example("resume app.models:Base order_list"))(resume_stopped)
 
 
 def list_parked(
@@ -59,24 +62,33 @@ def list_parked(
         for stream in streams:
             typer.echo(json.dumps(asdict(stream), default=str))
         return
-    table = Table("name", "aggregate", "id", "position", "events", "since", "error")
-    for stream in streams:
-        table.add_row(
-            stream.name,
-            stream.aggregate_type,
-            escape(stream.aggregate_id),
-            str(stream.position),
-            str(stream.events),
-            f"{stream.parked_at:%Y-%m-%d %H:%M:%S}",
-            escape(in_short(stream.error or "")),
-        )
+    rows = [
+        {
+            "name": cell(stream.name),
+            "aggregate": cell(stream.aggregate_type),
+            "id": cell(printable(stream.aggregate_id)),
+            "position": cell(stream.position),
+            "events": cell(stream.events),
+            "since": cell(f"{stream.parked_at:%Y-%m-%d %H:%M:%S}"),
+            "error": cell(printable(in_short(stream.error or ""))),
+        }
+        for stream in streams
+    ]
     console = console_for_tables()
-    console.print(table)
+    if rows:
+        console.print(table_or_blocks(console, rows, tuple(rows[0]), numbers=("position", "events")))
     for stream in streams if errors else ():
         console.print(f"\n{stream.name}, position {stream.position}:\n{stream.error}", markup=False, soft_wrap=True)
 
 
-def retry(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggregate_id: StreamOption = None) -> None:
+def retry(
+    base: BaseArgument,
+    name: NameArgument,
+    *,
+    url: UrlOption = None,
+    aggregate_id: StreamOption = None,
+    as_json: StreamsAsJsonOption = False,
+) -> None:
     """Take what is parked, each stream in order and in a transaction of its own; what still cannot be taken stays parked.
 
     The exit status is 1 if any stays.
@@ -89,20 +101,27 @@ def retry(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggr
                 number = retry_stream(session, consumer, stream)
             except Exception as error:  # noqa: BLE001 - reported, and the next stream goes on
                 failed += 1
-                typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: {describe(error)}", err=True)
+                _say(stream, describe(error), as_json=as_json, taken=0, error=describe(error))
             else:
-                typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: took {counted(number, 'event')}", err=True)
+                _say(stream, f"took {counted(number, 'event')}", as_json=as_json, taken=number, error=None)
     if failed:
         raise typer.Exit(FAILED)
 
 
-def drop(base: BaseArgument, name: NameArgument, *, url: UrlOption = None, aggregate_id: StreamOption = None) -> None:
+def drop(
+    base: BaseArgument,
+    name: NameArgument,
+    *,
+    url: UrlOption = None,
+    aggregate_id: StreamOption = None,
+    as_json: StreamsAsJsonOption = False,
+) -> None:
     """Forget what is parked: those events are never taken, the later ones of their streams are."""
     with open_target(base, url) as target, Session(target.engine) as session:
         consumer = _consumer(target, name)
         for stream in _streams(session, consumer, aggregate_id):
             number = drop_stream(session, consumer, stream)
-            typer.echo(f"{stream.aggregate_type} {stream.aggregate_id}: dropped {counted(number, 'event')}", err=True)
+            _say(stream, f"dropped {counted(number, 'event')}", as_json=as_json, dropped=number)
 
 
 def resume_stopped(
@@ -111,11 +130,17 @@ def resume_stopped(
     *,
     url: UrlOption = None,
     skip: Annotated[bool, typer.Option("--skip", help="Leave the event out for ever, instead of trying it again.")] = False,
+    as_json: DoneAsJsonOption = False,
 ) -> None:
     """Have a model or subscription that stopped at an event go on."""
     with open_target(base, url) as target, Session(target.engine) as session:
         had_stopped = resume(session, _consumer(target, name), skip=skip)
-    typer.echo(f"{name} {'goes on' if had_stopped else 'had not stopped'}", err=True)
+    say_done(f"{name} {'goes on' if had_stopped else 'had not stopped'}", as_json=as_json, name=name, had_stopped=had_stopped)
+
+
+def _say(stream: ParkedStream, text: str, *, as_json: bool, **members: object) -> None:
+    members = {"aggregate_type": stream.aggregate_type, "aggregate_id": stream.aggregate_id, **members}
+    say_done(f"{stream.aggregate_type} {stream.aggregate_id}: {text}", as_json=as_json, **members)
 
 
 def _consumer(target: Target, name: str) -> Consumer:
@@ -126,7 +151,7 @@ def _consumer(target: Target, name: str) -> Consumer:
 
 
 def _streams(session: Session, consumer: Consumer, aggregate_id: str | None) -> Iterator[ParkedStream]:
-    found = [each for each in parked_streams(session, consumer) if aggregate_id in (None, each.aggregate_id)]
+    found = parked_streams(session, consumer, aggregate_id=aggregate_id)
     if not found:
         which = "nothing" if aggregate_id is None else f"nothing of {aggregate_id!r}"
         raise UsageError(f"{consumer.name} has parked {which}")

@@ -1,34 +1,54 @@
-"""``sa-eventsource forget`` and ``rotate-master-key``: what becomes of the keys of personal data."""
+"""``sa-eventsource personal-data``, ``forget`` and ``rotate-master-key``: what is stored about someone, and their keys."""
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 from sqlalchemy.orm import Session
 
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
+from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import for_people
+from sa_eventsource.counting import counted
 from sa_eventsource.events import event_context
-from sa_eventsource.privacy import forget, rotate_master_key
+from sa_eventsource.privacy import forget, personal_data, rotate_master_key
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("forget")(forget_subject)
-    app.command("rotate-master-key")(rotate)
+    app.command("personal-data", epilog=example("personal-data app.models:Base customer-7"))(list_personal_data)
+    app.command("forget", epilog=example("forget app.models:Base customer-7 --reason request"))(forget_subject)
+    app.command("rotate-master-key", epilog=example("rotate-master-key app.models:Base"))(rotate)
+
+
+SubjectArgument = Annotated[
+    str, typer.Argument(metavar="SUBJECT", show_default=False, help="Whom: what events hold to say whose a personal field is.")
+]
+
+
+def list_personal_data(base: BaseArgument, subject: SubjectArgument, *, url: UrlOption = None) -> None:
+    """Print everything personal that is stored about someone, as JSON: their values in events, and rows of read models in clear.
+
+    What belongs to others in the same events is left out.
+    """
+    with open_target(base, url) as target, Session(target.engine) as session:
+        held = personal_data(session, subject, base=target.base)
+    Output().line(json.dumps(held, indent=2, ensure_ascii=False))
 
 
 def forget_subject(  # noqa: PLR0913 - by keyword
     base: BaseArgument,
-    subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", show_default=False, help="Whom: what events hold to say whose a personal field is.")
-    ],
+    subject: SubjectArgument,
     *,
     reason: Annotated[str, typer.Option(metavar="TEXT", show_default=False, help="Why, for the record, which is kept for good.")],
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Who does it, for the record.")] = None,
     url: UrlOption = None,
+    as_json: DoneAsJsonOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Destroy the keys of someone's personal data: from then on it is read as its placeholders, everywhere.
@@ -41,13 +61,20 @@ def forget_subject(  # noqa: PLR0913 - by keyword
         with Session(target.engine) as session, nullcontext() if user is None else event_context(user=user):
             done = forget(session, subject, reason=reason, base=target.base)
             session.commit()
+    text = f"{subject} is forgotten"
     if done.is_repeated:
-        typer.echo(f"{subject} was forgotten already, on {for_people(done.forgotten_at)}: {done.reason}", err=True)
-    else:
-        typer.echo(f"{subject} is forgotten", err=True)
+        text = f"{subject} was forgotten already, on {for_people(done.forgotten_at)}: {done.reason}"
+    say_done(
+        text,
+        as_json=as_json,
+        subject=subject,
+        forgotten_at=done.forgotten_at.isoformat(),
+        reason=done.reason,
+        is_repeated=done.is_repeated,
+    )
 
 
-def rotate(base: BaseArgument, *, url: UrlOption = None) -> None:
+def rotate(base: BaseArgument, *, url: UrlOption = None, as_json: DoneAsJsonOption = False) -> None:
     """Wrap the keys of personal data with the present master key, where an earlier one has wrapped them.
 
     The log is not written again, and the application may run.
@@ -57,4 +84,4 @@ def rotate(base: BaseArgument, *, url: UrlOption = None) -> None:
         while wrapped := rotate_master_key(session, base=target.base):
             session.commit()
             number += wrapped
-    typer.echo(f"{number} keys were wrapped anew", err=True)
+    say_done(f"{counted(number, 'key was', 'keys were')} wrapped with the present master key", as_json=as_json, keys=number)

@@ -13,6 +13,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, import_named, open_target, tables_of
 from sa_eventsource.cli.times import for_people
@@ -21,6 +22,7 @@ from sa_eventsource.integrity import (
     ExtensionProof,
     Head,
     InclusionProof,
+    known_public_keys,
     newest_head,
     proofs_on,
     prove,
@@ -49,10 +51,10 @@ PublicKeyOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("heads")(show_head)
-    app.command("prove")(prove_event)
-    app.command("check-proof")(check_proof)
-    app.command("public-keys")(show_public_keys)
+    app.command("heads", epilog=example("heads app.models:Base --since head-of-monday.json"))(show_head)
+    app.command("prove", epilog=example("prove app.models:Base $EVENT_ID"))(prove_event)
+    app.command("check-proof", epilog=example("check-proof proof.json --head head.json"))(check_proof)
+    app.command("public-keys", epilog=example("public-keys app.models:Base"))(show_public_keys)
 
 
 def read_heads(paths: Iterable[Path]) -> list[Head]:
@@ -160,10 +162,10 @@ def check_proof(
 def show_public_keys(base: BaseArgument) -> None:
     """Print the public keys that belong to the base's signing keys, for those who check heads; no database is needed."""
     found = import_named(base, "a declarative base")
-    key: Any = proofs_on(tables_of(found, base)).signing_key
-    if key is None or not hasattr(key, "public_keys"):
+    keys = known_public_keys(proofs_on(tables_of(found, base)).signing_key)
+    if keys is None:
         raise UsageError("the base has no signing key of which the public one is known here")
-    Output().line(written_public_keys(key.public_keys()).rstrip("\n"))
+    Output().line(written_public_keys(keys).rstrip("\n"))
 
 
 def _asked(url: str, request: bytes) -> bytes:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.run import follow
 from sa_eventsource.cli.target import UrlOption, import_named, on_database, tables_of
 from sa_eventsource.publishing import Publisher
@@ -15,7 +16,7 @@ from sa_eventsource.workers import Worker
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("publish")(publish)
+    app.command("publish", epilog=example("publish app.bus:publisher"))(publish)
 
 
 def publish(
@@ -35,7 +36,7 @@ def publish(
     """Publish events to a message broker, until SIGTERM or SIGINT.
 
     Any number may run, on any machines; of one publisher, as many as it has shards are at work at a time. `run` does the
-    same for all publishers of a base, beside its read models and subscriptions.
+    same for all publishers of a base, alongside its read models and subscriptions.
     """
     declared = import_named(publisher, "a publisher")
     if not isinstance(declared, Publisher):

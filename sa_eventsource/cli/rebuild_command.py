@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy import func, select
 
 from sa_eventsource.checkpoints import of_consumer
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
 from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.progress_bars import progress_on_stderr
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import EventSourceError
@@ -27,11 +28,11 @@ AnyNameArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("rebuild")(rebuild)
-    app.command("retire")(retire)
+    app.command("rebuild", epilog=example("rebuild app.models:Base order_list"))(rebuild)
+    app.command("retire", epilog=example("retire app.models:Base order_list 1"))(retire)
 
 
-def rebuild(
+def rebuild(  # noqa: PLR0913 - each is an argument or an option
     base: BaseArgument,
     name: NameArgument,
     *,
@@ -40,6 +41,7 @@ def rebuild(
     positions: Annotated[
         tuple[int, int] | None, typer.Option(metavar="FIRST LAST", help="Only rows of events at these positions.")
     ] = None,
+    as_json: DoneAsJsonOption = False,
 ) -> None:
     """Rebuild a read model's rows from the log, in one transaction: readers see the old rows until it commits.
 
@@ -61,27 +63,12 @@ def rebuild(
                 raise
             except (TypeError, ValueError) as error:
                 raise UsageError(str(error)) from error
-            typer.echo(f"rebuilt {counted(number, 'row')} of {name}", err=True)
+            say_done(f"rebuilt {counted(number, 'row')} of {name}", as_json=as_json, name=name, rows=number)
             return
-        console = Console(stderr=True)
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        ) as bar:
-            task = bar.add_task(f"rebuilding {name}", total=_number_of_events(target, definition), rate="")
-
-            def show(taken: int) -> None:
-                speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
-                bar.update(task, completed=taken, rate=f"{speed:,.0f}/s" if speed else "")
-
-            taken = replayer.rebuild(definition.model, progress=show)
-        typer.echo(f"rebuilt {name} from {counted(taken, 'event')}", err=True)
+        with progress_on_stderr() as bar:
+            task = bar.add_task(f"rebuilding {name}", total=_number_of_events(target, definition))
+            taken = replayer.rebuild(definition.model, progress=lambda taken: bar.update(task, completed=taken))
+        say_done(f"rebuilt {name} from {counted(taken, 'event')}", as_json=as_json, name=name, events=taken)
 
 
 def retire(
@@ -90,6 +77,7 @@ def retire(
     version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="The model's __version__.")] = 1,
     *,
     url: UrlOption = None,
+    as_json: DoneAsJsonOption = False,
 ) -> None:
     """Drop what is kept of a version that the code no longer declares, of a former subscription, or of a reader."""
     with open_target(base, url) as target:
@@ -99,7 +87,7 @@ def retire(
             if number
             else ""
         )
-        typer.echo(f"retired {name} version {version}{rows}", err=True)
+        say_done(f"retired {name} version {version}{rows}", as_json=as_json, name=name, version=version, deleted_rows=number)
 
 
 def _definition(target: Target, name: str) -> ReadModelDefinition:

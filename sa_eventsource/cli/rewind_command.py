@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.orm import Session
 
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import read_time
 from sa_eventsource.counting import counted
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("rewind")(send_back)
+    app.command("rewind", epilog=example("rewind app.models:Base send_mails --to beginning"))(send_back)
 
 
-def send_back(
+def send_back(  # noqa: PLR0913 - each is an argument or an option
     base: BaseArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name of the subscription or the reader.")],
     *,
@@ -29,6 +31,7 @@ def send_back(
         str, typer.Option(metavar="PLACE", show_default=False, help="beginning, a position to be behind, or a time (ISO 8601).")
     ],
     url: UrlOption = None,
+    as_json: DoneAsJsonOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Send a subscription or a reader back: it takes again what it has taken behind a place in the log.
@@ -43,14 +46,11 @@ def send_back(
             typer.confirm(f"What {name} does elsewhere will happen again, from {to} on. Go on?", abort=True, err=True)
         rewound = rewind(session, target.tables, name, place)
     if rewound.again:
-        typer.echo(
-            f"{name} went back: it takes {counted(rewound.again, 'event')} again, and has {rewound.to_take} to take in all",
-            err=True,
-        )
+        again = counted(rewound.again, "event")
+        text = f"{name} went back: it takes {again} again, and has {rewound.to_take} to take in all"
     else:
-        typer.echo(
-            f"{name} stays where it is, not further than {to}, and has {counted(rewound.to_take, 'event')} to take", err=True
-        )
+        text = f"{name} stays where it is, not further than {to}, and has {counted(rewound.to_take, 'event')} to take"
+    say_done(text, as_json=as_json, name=name, again=rewound.again, to_take=rewound.to_take)
 
 
 _PLACES = (

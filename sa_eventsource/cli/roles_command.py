@@ -9,6 +9,7 @@ import typer
 from sqlalchemy.dialects import postgresql
 
 from sa_eventsource.cli.errors import FAILED
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, import_named, open_target, tables_of
 from sa_eventsource.counting import counted
@@ -17,7 +18,7 @@ from sa_eventsource.roles import create_roles, rights_statements, role_faults
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("roles")(roles)
+    app.command("roles", epilog=example("roles app.models:Base --print"))(roles)
 
 
 def roles(

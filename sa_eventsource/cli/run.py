@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from sa_eventsource.cli.errors import FAILED, UsageError
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, UrlOption, make_engine, open_target
 from sa_eventsource.counting import counted
 from sa_eventsource.projections import RetryPolicy
@@ -31,7 +32,7 @@ log = logging.getLogger("sa_eventsource.worker")
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("run")(run)
+    app.command("run", epilog=example("run app.models:Base --only order_list"))(run)
 
 
 def run(  # noqa: PLR0913 - each is an option of the command

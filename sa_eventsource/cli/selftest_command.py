@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from sa_eventsource.cli.errors import CALLED_WRONGLY, FAILED, UsageError, describe, report
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import console_for_tables, printable
 from sa_eventsource.cli.target import UrlOption, make_engine, parse_database
 from sa_eventsource.counting import counted
@@ -36,7 +37,7 @@ _STYLES = {"held": "green", "broken": "bold red", "not tested": "yellow"}
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("selftest")(selftest)
+    app.command("selftest", epilog=example("selftest --url postgresql://user@host/test"))(selftest)
 
 
 def selftest(
@@ -152,6 +153,7 @@ class Stages:
             BarColumn(),
             TextColumn("{task.fields[events]}"),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic_core import to_json
 
-from sa_eventsource.aggregates import AggregateDefinition, advance, definition_of, past_view
-from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.aggregates import AggregateDefinition, definition_of
+from sa_eventsource.cli.code_options import CodeVariableOption, named_code
+from sa_eventsource.cli.compared_code import show_differences
+from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.events import context_of
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import Axis, for_people, parse_time
-from sa_eventsource.exceptions import AggregateIdError, AggregateNotFoundError
+from sa_eventsource.event_log import read_history
+from sa_eventsource.exceptions import AggregateIdError
 from sa_eventsource.mapping import as_json, json_object
-from sa_eventsource.store import clear_payloads, event_members, known_at, select_raw_events
+from sa_eventsource.store import event_members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Connection, Row
-
-    from sa_eventsource.arguments import TimeAxis
+    from sa_eventsource.event_log import Change, History
     from sa_eventsource.mapping import EventSourceTables
 
 
@@ -33,7 +30,7 @@ _UNSET = "(unset)"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("show")(show)
+    app.command("show", epilog=example("show app.models:Base Order o-1 --at 2026-05-04T12:00Z"))(show)
 
 
 def show(  # noqa: PLR0913 - each is an argument or an option
@@ -47,109 +44,41 @@ def show(  # noqa: PLR0913 - each is an argument or an option
         Axis, typer.Option(help="With --at: as it was then (occurred), or as it was known then (recorded).")
     ] = Axis.OCCURRED,
     version: Annotated[int | None, typer.Option(min=1, metavar="N", help="As it stood after its first N events.")] = None,
+    with_code: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="CODE",
+            show_default=False,
+            help="Where the states part by other code: a Git revision, ./folder, or module=./file.py. Exits with 1 if they do.",
+        ),
+    ] = None,
+    code_variable: CodeVariableOption = None,
     as_json_object: Annotated[bool, typer.Option("--json", help="Print one JSON object: events, changes, state.")] = False,
 ) -> None:
     """Show an aggregate's history: each event, what it changed, and the state in the end.
 
     The events are replayed one by one through the aggregate's @applies methods, without snapshots. Values are written as JSON.
     """
+    if with_code is not None and (at is not None or version is not None):
+        raise UsageError("--with compares all versions; leave --at and --version out")
+    if with_code is None and code_variable:
+        raise UsageError("--code-variable is for other code; pass --with too")
+    other = None if with_code is None else named_code(base, [with_code], code_variable)
     if at is not None and version is not None:
         raise UsageError("pass --at or --version, not both")
     if at is None and axis is not Axis.OCCURRED:
         raise UsageError(f"--axis {axis.value} says what --at means; pass --at TIME too")
     moment = parse_time(at, "--at")
-    with open_target(base, url) as target:
+    with open_target(base, url, masks=True) as target:
         definition = _definition(target.tables, aggregate_type)
         text_id = _text_id(definition, aggregate_id)
         with target.engine.connect() as connection:
             history = read_history(connection, definition, text_id, moment=moment, axis=axis.value, version=version)
-        (_print_json if as_json_object else _print_for_people)(Output(), history)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What an event did to one state field. The values are JSON texts; None for a field that has no value."""
-
-    before: str | None
-    after: str | None
-
-
-@dataclass(slots=True)
-class History:
-    """An aggregate's events, and what each of them changes.
-
-    Attributes:
-        definition: The aggregate's class.
-        aggregate_id: Its id as stored.
-        rows: Its events by version.
-        payloads: Their payloads in clear.
-        whole: Whether each version must be there; what had happened by some time may have holes.
-        state: The state fields after the events that :meth:`steps` has come to, as JSON texts by name.
-    """
-
-    definition: AggregateDefinition
-    aggregate_id: str
-    rows: Sequence[Row[Any]]
-    payloads: Sequence[str]
-    whole: bool
-    state: dict[str, str] = field(default_factory=dict)
-
-    def steps(self) -> Iterator[tuple[Row[Any], dict[str, Change]]]:
-        """Replay the events one after the other.
-
-        Raises:
-            EventSourceError: An event cannot be replayed; the error names it.
-        """
-        view: Any = past_view(self.definition.aggregate_class, self.aggregate_id, ())
-        self.state = self._texts(view)
-        for row, payload in zip(self.rows, self.payloads, strict=True):
-            stored = (row.version, row.event_type, row.event_version, payload, str(row.event_id))
-            advance(view, self.aggregate_id, [stored], contiguous=self.whole)
-            before, self.state = self.state, self._texts(view)
-            changes = {
-                name: Change(before.get(name), self.state.get(name))
-                for name in self._names()
-                if before.get(name) != self.state.get(name)
-            }
-            yield row, changes
-
-    def _names(self) -> list[str]:
-        """List the state fields in the order of their declaration, those of base classes first."""
-        declared = dict.fromkeys(name for base in reversed(self.definition.aggregate_class.__mro__) for name in vars(base))
-        return [name for name in declared if name in self.definition.state.names]
-
-    def _texts(self, view: Any) -> dict[str, str]:
-        values = vars(view)
-        return {name: _as_text(values[name]) for name in self._names() if name in values}
-
-
-def read_history(  # noqa: PLR0913 - by keyword
-    connection: Connection,
-    definition: AggregateDefinition,
-    aggregate_id: str,
-    *,
-    moment: datetime | None = None,
-    axis: TimeAxis = "occurred",
-    version: int | None = None,
-) -> History:
-    """Read an aggregate's events, up to a moment or a version, which is included. *axis* says which of their times *moment* is.
-
-    Raises:
-        AggregateNotFoundError: There are none, or not so many.
-    """
-    events = definition.tables.events
-    statement = select_raw_events(events).where(
-        events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == aggregate_id
-    )
-    if moment is not None:
-        statement = statement.where(known_at(events, definition.aggregate_type, aggregate_id, moment, axis))
-    if version is not None:
-        statement = statement.where(events.c.version <= version)
-    rows = connection.execute(statement.order_by(events.c.version)).all()
-    if not rows or (version is not None and rows[-1].version != version):
-        raise AggregateNotFoundError(definition.aggregate_type, aggregate_id, moment=moment, axis=axis, version=version)
-    payloads = clear_payloads(connection, events, rows)
-    return History(definition, aggregate_id, rows, payloads, whole=moment is None or axis == "recorded")
+        if other is None or with_code is None:
+            (_print_json if as_json_object else _print_for_people)(Output(), history)
+        elif not show_differences(Output(), other, with_code, history, as_json_object=as_json_object):
+            raise typer.Exit(FAILED)
 
 
 def _definition(tables: EventSourceTables, aggregate_type: str) -> AggregateDefinition:
@@ -207,9 +136,3 @@ def _print_json(output: Output, history: History) -> None:
 def _change(change: Change) -> str:
     values = {"before": change.before, "after": change.after}
     return json_object({name: text for name, text in values.items() if text is not None})
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, set | frozenset):
-        return f"[{','.join(sorted(map(_as_text, value)))}]"  # equal sets may come in different orders
-    return to_json(value, fallback=repr, inf_nan_mode="strings", bytes_mode="hex").decode()

@@ -5,29 +5,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
 
 from sa_eventsource.cli.errors import FAILED, UsageError
+from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.log_status import LogStatus, of_tenants, oldest_of
 from sa_eventsource.cli.output import console_for_tables
 from sa_eventsource.cli.status_table import status_view
 from sa_eventsource.cli.target import IMPORT_THEM, BaseArgument, Target, UrlOption, open_target
-from sa_eventsource.projections import (
-    ConsumerStatus,
-    OldestTransaction,
-    ReadModelManager,
-    UndeclaredCheckpoint,
-    oldest_transaction,
-    problems,
-)
+from sa_eventsource.store import current_tenant
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from sa_eventsource.projections import OldestTransaction
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("status")(status)
+    app.command("status", epilog=example("status app.models:Base --max-lag 60"))(status)
 
 
 def status(
@@ -40,65 +39,99 @@ def status(
 ) -> None:
     """Show each model's, subscription's and reader's version, state, position, lag and last error, and how many commands wait.
 
-    The exit status is 1 if one does not follow or has rows that are not right, as its state says, has parked events, or lags
-    more than allowed, or if commands are parked, or have been due for longer than that, or than a minute, or if a checkpoint that
-    nothing declares has stood still for a day: for a health check.
+    Where the log has proofs, it shows how far the Merkle tree has come. Where tenants share the log and none is named, it shows all
+    of them, for which it asks as the worker's role.
+
+    For a health check, the exit status is 1 if one of these holds. One does not follow, or has rows that are not right, as its
+    state says. One has parked events, or lags more than allowed. Commands are parked. Commands have been due, or events have waited
+    for the tree, for longer than that lag, or than a minute. A checkpoint that nothing declares has stood still for a day.
     """
     if watch is not None and (as_json or max_lag is not None):
         ignored = "--json" if as_json else "--max-lag"
         raise UsageError(f"--watch shows a table until Ctrl-C; {ignored} has no meaning with it. Leave one of them out")
-    with open_target(base, url) as target:
-        manager = ReadModelManager(target.engine, target.base)
-        found, backlog, undeclared = manager.status(), manager.commands(), manager.undeclared()
-        if not found and backlog is None:
-            raise UsageError(f"{base} has no read model and no subscription; {IMPORT_THEM}")
-        if watch is not None:
-            _watch(target, manager, watch)
-            return
-        oldest = _oldest(target)
-        wrong = problems(found, backlog, undeclared, max_lag_seconds=max_lag)
-        if as_json:
-            document = {
-                "consumers": [_as_json(each) for each in found],
-                "commands": None if backlog is None else dataclasses.asdict(backlog),
-                "undeclared": [_as_json(each) for each in undeclared],
-                "oldest_transaction": None if oldest is None else dataclasses.asdict(oldest),
-                "problems": wrong,
-            }
-            typer.echo(json.dumps(document, indent=2))
+    with open_target(base, url, for_all_tenants=True) as target:
+        if target.tables.options.tenants and current_tenant() is None:
+            if watch is not None:
+                raise UsageError("--watch shows one tenant: sa-eventsource --tenant NAME status ... --watch")
+            wrong = _show_tenants(target, max_lag, as_json=as_json)
         else:
-            console = console_for_tables()
-            console.print(status_view(console, found, backlog, oldest, {}, [each for each in undeclared if not each.is_problem]))
-            for each in wrong:
-                console.print(each, style="red", markup=False, highlight=False)
-        if wrong:
-            raise typer.Exit(FAILED)
+            found = LogStatus.read(target)
+            if found.is_empty:
+                raise UsageError(f"{base} has no read model and no subscription; {IMPORT_THEM}")
+            if watch is not None:
+                _watch(target, watch)
+                return
+            wrong = _show(target, found, max_lag, as_json=as_json)
+    if wrong:
+        raise typer.Exit(FAILED)
 
 
-def _watch(target: Target, manager: ReadModelManager, seconds: float) -> None:
+def _show(target: Target, found: LogStatus, max_lag: float | None, *, as_json: bool) -> list[str]:
+    """Show one log; return what is wrong."""
+    wrong, oldest = found.problems(max_lag), oldest_of(target)
+    if as_json:
+        _print_json({**found.to_json(), "oldest_transaction": _oldest_as_json(oldest), "problems": wrong})
+        return wrong
+    console = console_for_tables()
+    console.print(_view(console, found, oldest))
+    _print_problems(console, wrong)
+    return wrong
+
+
+def _show_tenants(target: Target, max_lag: float | None, *, as_json: bool) -> list[str]:
+    """Show each tenant's part of a log; return what is wrong, with the tenant in front."""
+    found, oldest = of_tenants(target), oldest_of(target)
+    by_tenant = {tenant: each.problems(max_lag) for tenant, each in found.items()}
+    wrong = [f"{tenant}: {each}" for tenant, several in by_tenant.items() for each in several]
+    if as_json:
+        tenants = {tenant: {**each.to_json(), "problems": by_tenant[tenant]} for tenant, each in found.items()}
+        _print_json({"tenants": tenants, "oldest_transaction": _oldest_as_json(oldest), "problems": wrong})
+        return wrong
+    console = console_for_tables()
+    for tenant, each in found.items():
+        console.print(f"tenant {tenant}", style="bold", markup=False, highlight=False)
+        console.print(_view(console, each, None))
+    if not found:
+        console.print("no tenant has events or commands")
+    _print_problems(console, wrong)
+    return wrong
+
+
+def _view(console: Console, found: LogStatus, oldest: OldestTransaction | None) -> RenderableType:
+    undeclared = [each for each in found.undeclared if not each.is_problem]
+    return status_view(console, found.consumers, found.commands, oldest, {}, undeclared, found.tree)
+
+
+def _print_problems(console: Console, wrong: list[str]) -> None:
+    for each in wrong:
+        console.print(each, style="red", markup=False, highlight=False)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    typer.echo(json.dumps(document, indent=2))
+
+
+def _oldest_as_json(oldest: OldestTransaction | None) -> dict[str, Any] | None:
+    return None if oldest is None else dataclasses.asdict(oldest)
+
+
+def _watch(target: Target, seconds: float) -> None:
     """Show the table until it is interrupted, with the rate since the time before."""
     positions: dict[str, int] = {}
     before = time.monotonic()
     try:
         with Live(auto_refresh=False) as live:
             while True:
-                found, now = manager.status(), time.monotonic()
+                found, now = LogStatus.read(target), time.monotonic()
                 rates = {
-                    each.name: (each.position - positions[each.name]) / (now - before) for each in found if each.name in positions
+                    each.name: (each.position - positions[each.name]) / (now - before)
+                    for each in found.consumers
+                    if each.name in positions
                 }
-                view = status_view(live.console, found, manager.commands(), _oldest(target), rates, manager.undeclared())
+                oldest = oldest_of(target)
+                view = status_view(live.console, found.consumers, found.commands, oldest, rates, found.undeclared, found.tree)
                 live.update(view, refresh=True)
-                positions, before = {each.name: each.position for each in found}, now
+                positions, before = {each.name: each.position for each in found.consumers}, now
                 time.sleep(seconds)
     except KeyboardInterrupt:
         return
-
-
-def _oldest(target: Target) -> OldestTransaction | None:
-    with target.engine.connect() as connection:
-        return oldest_transaction(connection)
-
-
-def _as_json(status: ConsumerStatus | UndeclaredCheckpoint) -> dict[str, Any]:
-    found = {each.name: getattr(status, each.name) for each in dataclasses.fields(status) if each.name != "model"}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in found.items()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
+from sa_eventsource.cli.terminal_tables import table_or_blocks
+from sa_eventsource.cli.times import for_people
+from sa_eventsource.counting import counted
 from sa_eventsource.projections import WELL, in_short
 
 if TYPE_CHECKING:
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
+    from sa_eventsource.integrity import TreeStatus
     from sa_eventsource.projections import CommandBacklog, ConsumerStatus, OldestTransaction, UndeclaredCheckpoint
 
 _COLUMNS = ("name", "kind", "version", "state", "position", "lag", "since", "positions/s", "parked")
-_TEXTS = ("name", "kind", "state")
+_NUMBERS = ("version", "position", "lag", "since", "positions/s", "parked")
 _STYLES = {"running": "green", "new": "cyan", "retrying": "yellow"}
-_PADDING = (0, 1, 0, 0)
-_ANY_WIDTH = 10_000
 
 
 def status_view(  # noqa: PLR0913, PLR0917 - all that there is to say
@@ -32,6 +32,7 @@ def status_view(  # noqa: PLR0913, PLR0917 - all that there is to say
     oldest: OldestTransaction | None,
     rates: Mapping[str, float],
     undeclared: Sequence[UndeclaredCheckpoint] = (),
+    tree: TreeStatus | None = None,
 ) -> RenderableType:
     """Lay out what there is to say of all followers; every name is whole, whatever the width of the terminal.
 
@@ -42,28 +43,22 @@ def status_view(  # noqa: PLR0913, PLR0917 - all that there is to say
         oldest: The oldest open transaction.
         rates: How many positions a second each has taken, by name, where that is known.
         undeclared: The checkpoints that nothing declares.
+        tree: The Merkle tree over the log; None if there is none.
     """
     rows = [_cells(each, rates.get(each.name)) for each in statuses]
-    # A column that says nothing of anyone takes no room.
-    columns = [name for name in _COLUMNS if name in ("name", "state", "position", "lag") or any(row[name].plain for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD, padding=_PADDING, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(row[name] for name in columns))
     lines = [Text(f"{each.name}: {in_short(each.error)}", style="dim") for each in statuses if each.error is not None]
     if backlog is not None:
         lines.append(Text(_in_words(backlog)))
         lines += [Text(str(each), style="dim") for each in backlog.held]
     lines += [Text(str(each), style="dim") for each in undeclared]
+    if tree is not None:
+        lines.append(Text(_of_tree(tree)))
     if oldest is not None:
         who = f"process {oldest.process_id} ({oldest.application or 'unnamed'})"
         lines.append(Text(f"oldest open transaction: {who}, {oldest.seconds:.0f} s", style="dim"))
     if not rows:
         return Group(*lines)
-    if console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum <= console.width:
-        return Group(table, *lines)
-    return Group(*(_block(row, columns) for row in rows), *lines)
+    return Group(table_or_blocks(console, rows, _COLUMNS, numbers=_NUMBERS), *lines)
 
 
 def _in_words(backlog: CommandBacklog) -> str:
@@ -71,10 +66,14 @@ def _in_words(backlog: CommandBacklog) -> str:
     return f"commands: {numbers}" + (f"; the oldest has been due for {backlog.lag_seconds:.1f} s" if backlog.due else "")
 
 
-def _block(row: Mapping[str, Text], columns: Sequence[str]) -> Text:
-    parts = [Text.assemble((f"{name} ", "dim"), row[name]) for name in columns if name != "name" and row[name].plain]
-    # A name that is longer than a line is broken, not cut.
-    return Text.assemble(row["name"], "\n  ", Text(", ").join(parts), overflow="fold")
+def _of_tree(tree: TreeStatus) -> str:
+    if tree.made_at is None:
+        return f"Merkle tree: no event yet; {counted(tree.lag_events, 'event is', 'events are')} to come"
+    behind = f"{counted(tree.lag_events, 'event is', 'events are')} to come, the oldest of {tree.lag_seconds:.1f} s ago"
+    return (
+        f"Merkle tree: {counted(tree.tree_size, 'event')}, up to position {tree.last_position}; the newest head is of "
+        f"{for_people(tree.made_at)}; {behind if tree.lag_events else 'none is to come'}"
+    )
 
 
 def _cells(status: ConsumerStatus, rate: float | None) -> dict[str, Text]:
@@ -83,7 +82,7 @@ def _cells(status: ConsumerStatus, rate: float | None) -> dict[str, Text]:
         "kind": status.kind.removesuffix(" model"),
         "version": "" if status.version == 1 else status.version,
         "position": status.position,
-        "lag": status.lag_events,
+        "lag": status.lag_events if status.lag_is_whole else f">{status.lag_events}",
         "since": f"{status.lag_seconds:.1f} s" if status.lag_events else "",
         "positions/s": "" if rate is None else f"{max(rate, 0):.0f}",
         "parked": status.parked_events or "",

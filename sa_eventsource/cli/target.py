@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import registry
 
 from sa_eventsource.cli.errors import UsageError, describe
 from sa_eventsource.mapping import TENANT_SETTING, EventSourceTables, find_tables, tables_of_base
-from sa_eventsource.store import current_tenant, say_tenant
+from sa_eventsource.store import current_tenant, reader_without_right, say_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,7 @@ IMPORT_THEM = "name a module that imports all that declare them, such as app.mod
 _THRESHOLD = "prepare_threshold"
 _OUR_DRIVER = "postgresql+psycopg"
 _POSTGRESQL = ("postgresql", "postgres")
+_PSYCOPG = ("psycopg", "psycopg_pipelined")
 _DIALECTS = ("postgresql", "sqlite")
 
 
@@ -63,20 +64,34 @@ class Target:
 
 
 @contextmanager
-def open_target(base: str, url: str | None, *, for_all_tenants: bool = False) -> Iterator[Target]:
+def open_target(base: str, url: str | None, *, for_all_tenants: bool = False, masks: bool = False) -> Iterator[Target]:
     """Import the base and make the engine, whose connections are closed in the end.
 
     Args:
         base: ``MODULE:NAME``.
         url: URL of the database.
         for_all_tenants: Whether the command needs no tenant where tenants share the tables.
+        masks: Whether the command does with placeholders, where the role that is connected may not read the keys of personal data.
 
     Raises:
         UsageError: The base cannot be imported or is none, or the URL is missing or names no database that the library knows.
     """
     found = import_named(base, "a declarative base")
     with on_database(found, tables_of(found, base), url, for_all_tenants=for_all_tenants) as target:
-        yield target
+        yield _masked_unless_allowed(target) if masks else target
+
+
+def _masked_unless_allowed(target: Target) -> Target:
+    """Give placeholders to a role that may not read the keys of personal data, instead of an error, and say so."""
+    keys = target.tables.subject_keys
+    if keys is None:
+        return target
+    with target.engine.connect() as connection:
+        role = reader_without_right(connection, keys)
+    if role is None:
+        return target
+    typer.echo(f"note: {role} may not read {keys.name}, so that personal data is shown as its placeholders", err=True)
+    return replace(target, engine=target.engine.execution_options(personal_data="masked"))
 
 
 @contextmanager
@@ -98,6 +113,11 @@ def on_database(base: Any, tables: EventSourceTables, url: str | None, *, for_al
         yield Target(base, tables, of_tenant)
     finally:
         engine.dispose()
+
+
+def for_tenant(target: Target, tenant: str) -> Target:
+    """Give what a command works on for one of the tenants of a log."""
+    return replace(target, engine=_of_tenant(target.engine, tenant))
 
 
 def _of_tenant(engine: Engine, tenant: str) -> Engine:
@@ -203,7 +223,7 @@ def make_engine(url: str | None) -> Engine:
 def _with_driver(url: URL) -> URL:
     if url.drivername in _POSTGRESQL:
         url = url.set(drivername=_OUR_DRIVER)
-    if url.get_backend_name() == "postgresql" and "application_name" not in url.query and url.get_driver_name() == "psycopg":
+    if url.get_backend_name() == "postgresql" and "application_name" not in url.query and url.get_driver_name() in _PSYCOPG:
         url = url.update_query_dict({"application_name": "sa-eventsource"})
     return url
 
@@ -211,7 +231,7 @@ def _with_driver(url: URL) -> URL:
 def _without_threshold(url: URL) -> tuple[URL, dict[str, Any]]:
     """Take the threshold for prepared statements out of a URL's query, as an argument for psycopg."""
     given = url.query.get(_THRESHOLD)
-    if given is None or url.get_driver_name() != "psycopg":
+    if given is None or url.get_driver_name() not in _PSYCOPG:
         return url, {}
     if given == "none":
         threshold = None

@@ -5,28 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path  # noqa: TC003 - typer reads it
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sa_eventsource.cli.errors import FAILED, UsageError
+from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import Output
+from sa_eventsource.cli.progress_bars import Bars
 from sa_eventsource.cli.proof_commands import PublicKeyOption, read_heads, read_public_keys
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.counting import counted
 from sa_eventsource.verification import ProofOptions, Verification, verify
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 _SAMPLE = 10_000
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("verify")(verify_log)
+    app.command("verify", epilog=example("verify app.models:Base --only order_list --all"))(verify_log)
 
 
 def verify_log(  # noqa: PLR0913 - one for each option
@@ -61,12 +58,12 @@ def verify_log(  # noqa: PLR0913 - one for each option
     if not proofs and (head or public_key is not None or moved):
         raise UsageError("--head, --public-key and --moved are about proofs; pass --proofs")
     options = ProofOptions(heads=read_heads(head or ()), public_keys=read_public_keys(public_key), is_moved=moved)
-    with open_target(base, url) as target:
+    with open_target(base, url, masks=True) as target:
         unknown = sorted(set(only or ()) - set(target.tables.read_models))
         if unknown:
             known = ", ".join(sorted(target.tables.read_models)) or "none"
             raise UsageError(f"there is no read model {unknown[0]!r}; there are: {known}")
-        with _Bars() as bars:
+        with Bars() as bars:
             found = verify(
                 target.engine,
                 target.base,
@@ -94,46 +91,13 @@ def _print(output: Output, found: Verification) -> None:
         output.styled((f"{name}: not compared: {reason}", "yellow"))
     if found.covered is not None and found.uncovered is not None:
         output.styled((f"in the Merkle tree: {counted(found.covered, 'event')}; not yet: {counted(found.uncovered, 'event')}", ""))
+    if found.sealed_snapshots:
+        is_sealed = counted(found.sealed_snapshots, "snapshot is", "snapshots are")
+        output.styled((f"{is_sealed} sealed, and not compared", "yellow"))
+    if found.archived:
+        output.styled((f"archived: {counted(found.archived, 'stream')}, of which read models have no rows", ""))
     output.styled((f"{counted(found.snapshots, 'snapshot')} compared; the sample's seed is {found.seed}", ""))
     wrong = sum(not each.is_warning for each in found.findings)
     output.styled(
         ("nothing is wrong", "green") if found.is_sound else (counted(wrong, "thing is wrong", "things are wrong"), "bold red")
     )
-
-
-class _Bars:
-    """A line for each thing that is checked, on a terminal."""
-
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._bars = Progress(
-            SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._finish()
-        self._bars.stop()
-
-    def show(self, what: str, done: int, total: int | None) -> None:
-        """Show how much of something is done."""
-        if what not in self._tasks:
-            self._finish()
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], completed=done, total=total)
-
-    def _finish(self) -> None:
-        """Show as done what is one statement: it is, when anything comes after it."""
-        for each in self._bars.tasks:
-            if each.total is None:
-                self._bars.update(each.id, total=1, completed=1)

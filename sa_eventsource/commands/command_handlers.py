@@ -102,7 +102,7 @@ def command_handler(command_class: type[C], *, base: Any = None) -> Callable[[Ca
             session.add(order)
             return order.id
 
-    :class:`~sa_eventsource.Commands` calls it, in a transaction of its own, and again if another transaction was faster: it neither
+    :class:`~sa_eventsource.Commands` calls it, in a transaction of its own, again if another transaction wrote first: it neither
     commits nor rolls back, and does nothing outside of the session that cannot be done twice. A coroutine function gets an
     ``AsyncSession`` and needs :class:`~sa_eventsource.AsyncCommands`. The function stays as it is, to be called with any session.
 

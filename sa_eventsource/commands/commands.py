@@ -1,4 +1,4 @@
-"""``Commands``: opens a session, calls the handler of a command, commits, and does it again if another transaction was faster."""
+"""``Commands``: opens a session, calls the handler of a command, commits, and does it again if another transaction wrote first."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Commands(_Prepared):
         """Handle a command: all that its handler does is committed, or nothing.
 
         Its events have the command's id as their causation id, and as their correlation id where none is in force; who and why come
-        from ``event_context`` around the call, or from the session's ``info``. Where another transaction was faster
+        from ``event_context`` around the call, or from the session's ``info``. Where another transaction wrote first
         (``ConcurrencyError``, serialization failures, deadlocks), the handler is run again in another session, after a pause.
         What is raised once all is committed, as by a listener to ``after_commit``, is raised, and nothing is run again.
 

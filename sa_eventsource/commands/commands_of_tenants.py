@@ -113,6 +113,13 @@ class AsyncCommandsOfTenants(AsyncCompanion):
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
 
+    async def run_once(self) -> None:
+        """Run the commands that are due."""
+        async with self._tenants.sessions() as session:
+            tenants = await uncut(session, lambda asking: due_tenants(asking, self._tenants.worker.tables))
+        for tenant in tenants:
+            await self._tenants.companion(self._known, AsyncDueCommands, tenant).run_once()
+
     async def _run_due(self, stop: asyncio.Event) -> float:
         try:
             async with self._tenants.sessions() as session:
@@ -126,14 +133,14 @@ class AsyncCommandsOfTenants(AsyncCompanion):
 
 
 def due_commands(worker: Companionship) -> Companion | None:
-    """Run the scheduled commands of a base beside a worker, if it has a table of commands."""
+    """Run the scheduled commands of a base alongside a worker, if it has a table of commands."""
     if worker.tables.commands is None:
         return None
     return CommandsOfTenants(worker) if worker.is_for_all else DueCommands(worker)
 
 
 def async_due_commands(worker: Companionship) -> AsyncCompanion | None:
-    """Run the scheduled commands of a base beside an asynchronous worker, if it has a table of commands."""
+    """Run the scheduled commands of a base alongside an asynchronous worker, if it has a table of commands."""
     if worker.tables.commands is None:
         return None
     return AsyncCommandsOfTenants(worker) if worker.is_for_all else AsyncDueCommands(worker)

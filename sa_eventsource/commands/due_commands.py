@@ -1,4 +1,4 @@
-"""Running scheduled commands: what a worker does about them, in a thread or a task beside following the log.
+"""Running scheduled commands: what a worker does about them, in a thread or a task alongside following the log.
 
 A worker looks for the commands that are due, and goes through them. Each is claimed, handled and marked as done in one transaction
 of its own: whoever dies meanwhile has done nothing, another worker takes it at once, and nothing that a handler sets for its
@@ -152,20 +152,31 @@ class AsyncDueCommands(AsyncCompanion):
             forget()
             stopping.cancel()
 
+    async def run_once(self) -> None:
+        """Run the commands that are due."""
+        stop = asyncio.Event()
+        while await self._run_some(stop) is None:
+            pass
+
     async def run_due(self, stop: asyncio.Event) -> float:
         """Run what is due; give the seconds until something may be."""
         try:
             while not stop.is_set():
-                async with self._sessions() as session:
-                    due, pause = await uncut(session, self._turns.look)
-                has_run = False
-                while not stop.is_set() and await self._take(due):
-                    has_run = True
-                if not has_run:
-                    return float(pause)
+                pause = await self._run_some(stop)
+                if pause is not None:
+                    return pause
         except Exception as error:  # noqa: BLE001 - raised again, unless the database is away
             return self._turns.after_outage(error)
         return 0.0
+
+    async def _run_some(self, stop: asyncio.Event) -> float | None:
+        """Run some commands that are due; give the seconds until there may be one, or None if there may be more."""
+        async with self._sessions() as session:
+            due, pause = await uncut(session, self._turns.look)
+        has_run = False
+        while not stop.is_set() and await self._take(due):
+            has_run = True
+        return None if has_run else float(pause)
 
     async def _take(self, due: deque[UUID]) -> bool:
         for pause in (*pauses_between(_RACES), None):

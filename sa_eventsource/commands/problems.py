@@ -21,6 +21,7 @@ from sa_eventsource.exceptions import (
     EventAlreadyAppendedError,
     EventIdConflictError,
     ReadModelLagError,
+    StreamClosedError,
 )
 from sa_eventsource.session import is_conflict
 
@@ -32,6 +33,7 @@ _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (NoResultFound, HTTPStatus.NOT_FOUND),
     (EventAlreadyAppendedError, HTTPStatus.CONFLICT),
     (EventIdConflictError, HTTPStatus.CONFLICT),
+    (StreamClosedError, HTTPStatus.CONFLICT),
     (DomainRuleError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (CommandDiscardedError, HTTPStatus.CONFLICT),
     (CommandIdConflictError, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -72,13 +74,13 @@ def problem_details(error: BaseException) -> ProblemDetails:
     """Say what an error is to the web.
 
     ==============================================================================  ======
-    a conflict that no retry has mended, an event that is stored already, a command
-    that was discarded                                                              409
+    a conflict that no retry has resolved, an event that is stored already, a stream
+    that is closed, a command that was discarded                                    409
     an aggregate or a row that is not there (``get_one``, ``repository.get``)       404
     a rule broken (:class:`~sa_eventsource.DomainRuleError`), a command whose id is
     another's, or has a value that cannot be stored exactly                         422
     a read model that is late (the command is done)                                 503
-    all others, without a word about them                                           500
+    all others, of which the answer says nothing                                    500
     ==============================================================================  ======
 
     Args:

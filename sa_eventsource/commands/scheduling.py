@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _SCHEDULED = "sa_eventsource.scheduled"
 
+CATCH = "sa_eventsource.catch_scheduled"
+"""Key in a session's ``info``: a test's function that takes what is scheduled, in place of the table."""
+
 _listeners: dict[Callable[[], None], None] = {}
 """Those in this process who run what is scheduled."""
 
@@ -161,6 +164,10 @@ def _insert(  # noqa: PLR0913, PLR0917 - private
     process: tuple[str, str] | None,
 ) -> None:
     handler = handler_of(command, tables)
+    catch = session.info.get(CATCH)
+    if catch is not None:
+        catch(command, due, key)
+        return
     data = handler.commands_as_json.write(command)
     rows, context = CommandRows.within(session, tables), context_of(session)
     while not rows.insert_scheduled(command_id, handler.command_type, data, context, due, key, process):

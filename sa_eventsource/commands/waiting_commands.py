@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, cast, null, select, update
+from sqlalchemy import Text, case, cast, literal, null, select, update
 
 from sa_eventsource.arguments import check_uuid
 from sa_eventsource.commands.command_rows import CommandRows
@@ -21,12 +21,18 @@ from sa_eventsource.mapping import (
     statement_clock,
     tables_of_base,
 )
+from sa_eventsource.store import is_masked
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session, scoped_session
+
+
+MASKED = "(masked)"
+"""What stands for what a command holds, where that is not to be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +42,14 @@ class WaitingCommand:
     Attributes:
         command_id: Its id.
         command_type: Its stored name.
-        data: Its values, as JSON text.
+        data: Its values, as JSON text; ``'"(masked)"'`` on a connection that is not to see personal data.
         status: ``"scheduled"`` or ``"parked"``.
         due_at: When it is due, or was tried last, in UTC.
-        key: The key that it was scheduled under.
+        key: The key that it was scheduled under; None on such a connection, as is what may hold personal data.
         process_type: Of a time-out, the process manager that has scheduled it, for which it waits; None for other commands.
         process_id: The id of the process.
         attempts: How often it has failed.
-        error: Why, with the traceback; None if it has not.
+        error: Why, with the traceback; None if it has not, and ``"(masked)"`` on such a connection.
     """
 
     command_id: UUID
@@ -72,8 +78,11 @@ def waiting_commands(session: Session | scoped_session[Session], base: Any, *, o
     table = _rows("waiting_commands()", session, base)
     c = table.table.c
     process = (c.process_type, c.process_id)
-    what = (c.command_id, c.command_type, cast(c.command_data, Text))
-    columns = (*what, c.status, c.due_at, c.schedule_key, *process, c.attempts, c.error)
+    held: tuple[ColumnElement[Any], ...] = (cast(c.command_data, Text), c.schedule_key, c.error)
+    if is_masked(table.connection):
+        held = (literal(f'"{MASKED}"'), cast(null(), Text), case((c.attempts > 0, MASKED)))
+    data, key, error = held
+    columns: tuple[Any, ...] = (c.command_id, c.command_type, data, c.status, c.due_at, key, *process, c.attempts, error)
     wanted = is_parked_command(table.table)
     if not only_parked:
         wanted |= is_scheduled(table.table)

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sa_eventsource.consumers.handling import handling, within_transaction
-from sa_eventsource.events import stored_types
+from sa_eventsource.events import revision, split_sources_of, stored_types
 from sa_eventsource.exceptions import DeclarationError, ReadModelChangedError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, quoted
-from sa_eventsource.store import Reading, is_refusal, meaning_of
+from sa_eventsource.store import Reading, is_refusal, meaning_of, stored_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from sa_eventsource.consumers.handling import HandlerMethod
     from sa_eventsource.consumers.start import Start
-    from sa_eventsource.events import DomainEvent, RecordedEvent
+    from sa_eventsource.events import DomainEvent, RecordedEvent, SplitSource
     from sa_eventsource.exceptions import EventSourceError
     from sa_eventsource.mapping import EventSourceTables
 
 OnError: TypeAlias = Literal["stop", "park"]
-"""What becomes of an event that cannot be taken after several attempts: all that follows waits behind it, or it is parked."""
+"""What happens to an event that cannot be taken after several attempts: all that follows waits behind it, or it is parked."""
 
 
 MAX_SHARDS = 256
@@ -41,7 +41,7 @@ class Consumer(ABC):
         name: The name that its checkpoint is kept under.
         tables: The tables of the log it follows.
         handlers: Methods or functions by stored name of the event type.
-        on_error: What becomes of an event that cannot be taken.
+        on_error: What happens to an event that cannot be taken.
         shards: Into how many parts it is split, each with a checkpoint of its own; streams are dealt out among them.
         aggregate_types: The types of the aggregates whose events it takes; None for all.
     """
@@ -52,6 +52,7 @@ class Consumer(ABC):
     on_error: OnError = "stop"
     shards: int = 1
     aggregate_types: tuple[str, ...] | None = None
+    _split_sources: tuple[int, Sequence[SplitSource]] | None = field(default=None, init=False)
 
     @cached_property
     def event_classes(self) -> Mapping[str, type[DomainEvent]]:
@@ -101,9 +102,27 @@ class Consumer(ABC):
         """Make the error that says which events could not be taken."""
 
     @cached_property
-    def stored_types(self) -> tuple[str, ...]:
-        """All names that its events may be stored under, former ones included."""
+    def own_stored_types(self) -> tuple[str, ...]:
+        """All names that its events are stored under as such, former ones included."""
         return tuple(name for event_class in self.event_classes.values() for name in stored_types(event_class))
+
+    @property
+    def split_sources(self) -> Sequence[SplitSource]:
+        """The stored events that upcasters may make its events of."""
+        present, known = revision(), self._split_sources
+        if known is None or known[0] != present:
+            known = self._split_sources = present, split_sources_of(self.event_classes.values())
+        return known[1]
+
+    @property
+    def stored_types(self) -> tuple[str, ...]:
+        """All names that its events may be stored under: their own, former ones included, and those of events that are split."""
+        sources = self.split_sources
+        return (
+            tuple(dict.fromkeys([*self.own_stored_types, *(each.event_type for each in sources)]))
+            if sources
+            else self.own_stored_types
+        )
 
     def takes_from(self, aggregate_type: str) -> bool:
         """Check whether it takes the events of aggregates of a type."""
@@ -115,7 +134,7 @@ class Consumer(ABC):
 
     def of_types(self, events: FromClause) -> list[ColumnElement[bool]]:
         """Write the condition that events are of the types that it takes."""
-        return [events.c.event_type.in_(self.stored_types)]
+        return [stored_as(events, self.own_stored_types, self.split_sources)]
 
     def of_aggregates(self, events: FromClause) -> list[ColumnElement[bool]]:
         """Write the condition that events are of the aggregates whose it takes; none where it takes all."""

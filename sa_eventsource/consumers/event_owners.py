@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.aggregates import definition_of
-from sa_eventsource.events import members
+from sa_eventsource.events import StreamClosed, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +20,7 @@ def owners_of(tables: EventSourceTables, event_types: Iterable[type[DomainEvent]
 
 
 def knows(aggregate: type[Any], event_types: Iterable[type[DomainEvent]]) -> bool:
-    """Check whether an aggregate has a method for one of the events, or ignores it."""
-    lineage = {base for each in members(event_types) for base in each.__mro__}
-    return not lineage.isdisjoint(definition_of(aggregate).handlers.functions())
+    """Check whether an aggregate has a method for one of the events, or ignores it, as all do ``StreamClosed``."""
+    found = members(event_types)
+    lineage = {base for each in found for base in each.__mro__}
+    return StreamClosed in found or not lineage.isdisjoint(definition_of(aggregate).handlers.functions())

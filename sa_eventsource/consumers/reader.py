@@ -9,9 +9,12 @@ from sa_eventsource.consumers.consumer import check_name
 from sa_eventsource.consumers.declared_consumers import consumers_on
 from sa_eventsource.consumers.subscription import Subscription
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.store import of_types, stored_names
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, FromClause
+
+    from sa_eventsource.events import DomainEvent, RecordedEvent
 
 READER = "reader"
 """The fingerprint of every reader: what it has read cannot be read again."""
@@ -22,10 +25,10 @@ class Reader(Subscription):
     """A subscription without a function. Nothing declares it: its checkpoint says that it is there.
 
     Attributes:
-        types: The stored names of the types that are asked for; None for all, and where nobody asks.
+        event_types: The classes that are asked for, with those that inherit from them; None for all, and where nobody asks.
     """
 
-    types: tuple[str, ...] | None = None
+    event_types: tuple[type[DomainEvent], ...] | None = None
 
     def __post_init__(self) -> None:
         """Check the name.
@@ -39,7 +42,11 @@ class Reader(Subscription):
 
     def of_types(self, events: FromClause) -> list[ColumnElement[bool]]:
         """Write the condition that events are of the types that are asked for; none where all are."""
-        return [] if self.types is None else [events.c.event_type.in_(self.types)]
+        return [] if self.event_types is None else [of_types(events, "follow", self.event_types)]
+
+    def takes(self, recorded: RecordedEvent[Any]) -> bool:
+        """Check whether an event is of a type that is asked for: one that others were stored with may not be."""
+        return self.event_types is None or type(recorded.event).__event_type__ in stored_names("follow", self.event_types)
 
     @property
     def bind_arguments(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Delivery:
     Attributes:
         taken: The ids of those that the other system has confirmed.
         refused: What the other system says of those that it will never take, by their ids.
-        delayed: Why the others have to wait; None where there are none, but for those behind a refused one.
+        delayed: Why the others have to wait; None where there are none, except for those behind a refused one.
     """
 
     taken: AbstractSet[UUID]
@@ -44,11 +44,12 @@ class Delivery:
 class Relay(Subscription):
     """A subscription that hands events over, many at a time.
 
-    Which events the other system has confirmed is remembered beside the checkpoint: those that lie behind one that has to wait, and
+    Which events the other system has confirmed is remembered with the checkpoint: those that lie behind one that has to wait, and
     those of a transaction that could not be committed. They are not handed over again, unless the process ends.
 
     Attributes:
         event_types: The event classes that it takes, with those that inherit from them.
+        destination: Where they are handed to, in words.
         in_clear: Whether personal data is handed over, and not its placeholders.
         deliver: Hands events over, given in the order of their positions, with the tenant whose they are, where tenants share the
             log, and waits for what comes of it.
@@ -57,6 +58,7 @@ class Relay(Subscription):
     event_types: tuple[type[DomainEvent], ...]
     deliver: Callable[[Sequence[RecordedEvent[Any]], str | None], Delivery]
     in_clear: bool = False
+    destination: str = ""
     _confirmed: dict[Place, dict[Progress, AbstractSet[UUID]]] = field(default_factory=dict, init=False)
 
     def declared_classes(self) -> Mapping[str, type[DomainEvent]]:

@@ -124,7 +124,7 @@ def subscribe(
             :meth:`EventReplayer.rewind() <sa_eventsource.EventReplayer.rewind>`.
         batch_size: Events in a transaction, at most; it ends as well when a tenth of a second is over (:attr:`Pace.turn
             <sa_eventsource.Pace.turn>`). So many events are repeated at most if the process dies or one of them fails.
-        on_error: What becomes of an event for which the function raises each time. ``"stop"``: the subscription stops there, and
+        on_error: What happens to an event for which the function raises each time. ``"stop"``: the subscription stops there, and
             says so. ``"park"``: it is parked, with all later ones of its stream.
 
     Raises:
@@ -214,5 +214,8 @@ class Subscription(Consumer):
     def refused(self, events: Sequence[RecordedEvent[Any]], error: BaseException) -> SubscriptionError:
         """Say which event could not be taken."""
         return SubscriptionError(
-            self.name, events=self.named(events), event_ids=[each.event_id for each in events], reason=message_of(error)
+            self.name,
+            events=self.named(events),
+            event_ids=list(dict.fromkeys(each.stored_id for each in events)),
+            reason=message_of(error),
         )

@@ -129,10 +129,11 @@ class EventStore:
             ValueError: *batch* is below 1, or *start* is negative or without a time zone.
         """
         check_place("start", start, words=("beginning", "now"))
+        stored_names("follow", event_types)
         reader = Reader(
             name=name,
             tables=self._tables,
-            types=stored_names("follow", event_types) if event_types else None,
+            event_types=event_types or None,
             start=start,
             events_at_a_time=whole_number("batch", batch, minimum=1, meaning="how many events at most, 1 or more"),
             mapper=self._mapper,

@@ -9,6 +9,7 @@ from sa_eventsource.events.event_types import (
     current_class,
     current_type,
     family,
+    first_name,
     is_event,
     members,
     on_join,
@@ -17,6 +18,7 @@ from sa_eventsource.events.event_types import (
     stored_types,
     stored_types_of_family,
 )
+from sa_eventsource.events.exactness import is_known_setting
 from sa_eventsource.events.json_spans import item_spans, member_spans
 from sa_eventsource.events.jsonb import as_text, parsed
 from sa_eventsource.events.metadata import decode_metadata, encode_metadata
@@ -29,24 +31,43 @@ from sa_eventsource.events.sealed_form import (
     cut_at_sealed,
     cut_flat,
     is_flat,
+    key_ids_in,
     member_before,
     replaced,
     sealed_text,
 )
+from sa_eventsource.events.splitting import (
+    Parts,
+    SplitSource,
+    is_readable,
+    is_retired,
+    part_id,
+    split_sources,
+    split_sources_of,
+    split_sources_of_families,
+)
 from sa_eventsource.events.storable import refuse_unstorable
 from sa_eventsource.events.stored_form import is_stored_plainly
-from sa_eventsource.events.upcasting import reading_steps, upcast
+from sa_eventsource.events.stream_archived import ARCHIVED_TYPE, StreamArchived
+from sa_eventsource.events.stream_closed import CLOSED_TYPE, StreamClosed
+from sa_eventsource.events.upcasting import missing_step, reading_steps, upcast
 
 __all__ = [
+    "ARCHIVED_TYPE",
+    "CLOSED_TYPE",
     "EVENT_CLASSES",
     "SEALED_BEGINNING",
     "Difference",
     "DomainEvent",
     "EventContext",
+    "Parts",
     "PendingEvent",
     "Personal",
     "PersonalValue",
     "RecordedEvent",
+    "SplitSource",
+    "StreamArchived",
+    "StreamClosed",
     "as_read",
     "as_text",
     "class_of",
@@ -63,18 +84,25 @@ __all__ = [
     "encode_metadata",
     "event_context",
     "family",
+    "first_name",
     "holds_personal",
     "is_event",
     "is_flat",
+    "is_known_setting",
     "is_personal",
+    "is_readable",
+    "is_retired",
     "is_stored_plainly",
     "item_spans",
+    "key_ids_in",
     "member_before",
     "member_spans",
     "members",
+    "missing_step",
     "on_join",
     "own_copy",
     "parsed",
+    "part_id",
     "personal_fields",
     "personal_values",
     "place",
@@ -85,6 +113,9 @@ __all__ = [
     "sealed_names",
     "sealed_text",
     "shown",
+    "split_sources",
+    "split_sources_of",
+    "split_sources_of_families",
     "stored_types",
     "stored_types_of_family",
     "subject_text",

@@ -24,7 +24,8 @@ from sa_eventsource.events.comparison import difference, shown
 from sa_eventsource.events.exactness import proof_of
 from sa_eventsource.events.future_times import refuses_later
 from sa_eventsource.events.jsonb import as_text, parsed
-from sa_eventsource.events.personal import check_personal
+from sa_eventsource.events.personal import check_personal, is_personal
+from sa_eventsource.events.splitting import Parts, is_retired
 from sa_eventsource.events.storable import is_suspicious, refuse_unstorable
 from sa_eventsource.events.upcasting import in_present_shape, refuse_idle_steps
 from sa_eventsource.exceptions import DeclarationError, EventDecodeError, EventPayloadError, UnknownEventTypeError
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from sa_eventsource.events.domain_event import DomainEvent
 
 
-def decode(event_type: str, event_version: int, payload: str | bytes, *, event_id: UUID | None = None) -> DomainEvent:
-    """Read a stored payload.
+def decode(event_type: str, event_version: int, payload: str | bytes, *, event_id: UUID | None = None) -> DomainEvent | Parts:
+    """Read a stored payload: as an event, or as the events that an upcaster makes of it.
 
     Args:
         event_type: The stored name.
@@ -50,7 +51,7 @@ def decode(event_type: str, event_version: int, payload: str | bytes, *, event_i
         DeclarationError: It has an upcaster that would never run.
     """
     try:
-        return cast("DomainEvent", decoder(event_type, event_version)(payload))
+        return cast("DomainEvent | Parts", decoder(event_type, event_version)(payload))
     except ValidationError as error:
         fields, reason = _refusals(error)
         raise EventDecodeError(event_type, event_version, reason, fields=fields, event_id=event_id) from error
@@ -68,14 +69,13 @@ def _refusals(error: ValidationError) -> tuple[list[str], str]:
 
 
 def _writing(event_class: type[DomainEvent]) -> ToLog:
-    name = event_class.__event_type__
     to_json = event_class.__pydantic_serializer__.to_json
 
     def write(event: DomainEvent, _text: str) -> str:
         try:
             return to_json(event, by_alias=True, warnings="error").decode()
         except (ValueError, RecursionError) as error:  # Pydantic's own, and what a text cannot be encoded with
-            raise EventPayloadError(name, _unserializable(event), f"it cannot be written as JSON: {error}") from error
+            raise _unwritable(event, error) from (None if is_personal(event_class) else error)
 
     return write
 
@@ -125,7 +125,8 @@ def _compared(name: str, read: FromLog, event: DomainEvent, text: str) -> str:
     except Exception as error:  # values and types of the application's own may raise anything
         raise EventPayloadError(name, "", f"it could not be read back: {error!r}") from error
     if found is not None:
-        raise EventPayloadError(name, found.path, f"{shown(found.one)} would come back as {shown(found.other)}; {_ADVICE}")
+        one, other = (shown(found.one), shown(found.other)) if not is_personal(type(event)) else ("its value", "another one")
+        raise EventPayloadError(name, found.path, f"{one} would come back as {other}; {_ADVICE}")
     return text
 
 
@@ -145,6 +146,12 @@ def _read_back(name: str, read: FromLog, text: str) -> Any:
         raise EventPayloadError(name, "", f"it could not be read back: {error!r}; {_UNCHECKED}") from error
 
 
+def _unwritable(event: DomainEvent, error: Exception) -> EventPayloadError:
+    """Say why an event cannot be written; not in Pydantic's words, which quote the value, where that may be personal."""
+    reason = "a value is not of its field's type, or none that JSON has" if is_personal(type(event)) else error
+    return EventPayloadError(event.__event_type__, _unserializable(event), f"it cannot be written as JSON: {reason}")
+
+
 def _unserializable(event: DomainEvent) -> str:
     """Name the field that cannot be written; an empty text if it is none alone."""
     for name in type(event).model_fields:
@@ -155,20 +162,36 @@ def _unserializable(event: DomainEvent) -> str:
     return ""
 
 
-def _reading(event_type: str, event_version: int) -> FromLog:
+def _reading(event_type: str, event_version: int) -> FromLog | None:
+    if is_retired(event_type, event_version):
+        return None
     target = event_types.current_class(event_type, event_version)
     refuse_idle_steps(target)
     validate: FromLog = target.__pydantic_validator__.validate_json
     if target.__event_version__ == event_version:
         return validate
-    return lambda payload: payload if isinstance(payload, target) else validate(payload)
+    return lambda payload: payload if isinstance(payload, target | Parts) else validate(payload)
 
 
 def _upcasting(event_type: str, event_version: int) -> FromLog | None:
-    target = event_types.current_class(event_type, event_version)
-    if target.__event_version__ == event_version:
-        return None
-    return lambda payload: in_present_shape(event_type, event_version, payload)
+    if not is_retired(event_type, event_version):
+        target = event_types.current_class(event_type, event_version)
+        if target.__event_version__ == event_version:
+            return None
+
+    def upcasted(payload: Any) -> Any:
+        found = in_present_shape(event_type, event_version, payload)
+        return _as_stored(event_type, event_version, found) if isinstance(found, Parts) else found
+
+    return upcasted
+
+
+def _as_stored(event_type: str, event_version: int, parts: Parts) -> Parts:
+    """Make of events that an upcaster gave what they would be if they had been stored, or refuse them."""
+    try:
+        return Parts(as_read(each, encode(each)) for each in parts)
+    except EventPayloadError as error:
+        raise EventDecodeError(event_type, event_version, f"its upcaster gives an event that cannot be stored: {error}") from error
 
 
 STEPS = Steps(

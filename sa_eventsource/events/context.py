@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """What events are stored with, beside their payload.
+    """What events are stored with, besides their payload.
 
     Put one into ``session.info["event_context"]`` for all events of a session; ``event_context()`` sets it for a block of code, and
     goes before.
@@ -77,8 +77,8 @@ def event_context(
 
     Example: ``with event_context(user="ann", reason="complaint"):``
 
-    Blocks nest; the inner one takes precedence, value by value. As a context variable, it holds for the thread or asyncio task, for
-    the tasks that are made in the block, and for what the block calls by ``asyncio.to_thread``; other threads do not see it.
+    Blocks nest; the inner one takes precedence, value by value. As a context variable, it applies to the thread or asyncio task, to
+    the tasks that are made in the block, and to what the block calls by ``asyncio.to_thread``; other threads do not see it.
 
     Args:
         correlation_id: The business transaction.
@@ -98,9 +98,9 @@ def event_context(
             f"caused_by must be an event as read from the log, a RecordedEvent, not {caused_by!r}; an id is causation_id"
         )
     if caused_by is not None:
-        causation_id = causation_id if causation_id is not None else caused_by.event_id
+        causation_id = causation_id if causation_id is not None else caused_by.stored_id
         if correlation_id is None:
-            correlation_id = caused_by.correlation_id if caused_by.correlation_id is not None else caused_by.event_id
+            correlation_id = caused_by.correlation_id if caused_by.correlation_id is not None else caused_by.stored_id
     with within_context(EventContext(correlation_id, causation_id, metadata)) as context:
         yield context
 

@@ -21,6 +21,9 @@ class DomainEvent(BaseModel):
     A frozen Pydantic model. Unknown fields are refused, both when it is made and when it is read: a field that was dropped or
     renamed needs an upcaster. Every value must survive the way to JSON and back exactly; ``apply_event`` refuses it otherwise.
 
+    Errors name the fields that Pydantic refuses and say why, without their values: these may be personal, and errors end in logs.
+    ``model_config = ConfigDict(hide_input_in_errors=False)`` shows the values again.
+
     A class whose body sets ``__abstract__ = True`` is a common base and no event itself. So is a generic class with its parameters,
     ``Changed[int]``: another process does not know its name. Declare ``class CountChanged(Changed[int])``.
     """
@@ -32,6 +35,7 @@ class DomainEvent(BaseModel):
         ser_json_bytes="base64",
         val_json_bytes="base64",
         ser_json_inf_nan="constants",
+        hide_input_in_errors=True,
     )
 
     __event_type__: ClassVar[str]
@@ -41,7 +45,7 @@ class DomainEvent(BaseModel):
     """Version of its shape; raise it with each change that stored payloads do not fit, and write an upcaster. Not inherited."""
 
     __former_types__: ClassVar[tuple[str, ...]] = ()
-    """Names it was stored under before. Not inherited."""
+    """Names it was stored under before, the oldest one first. Not inherited."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -123,13 +123,14 @@ def _why_none(event_class: type[DomainEvent]) -> str | None:
 def family(event_class: type[DomainEvent]) -> tuple[type[DomainEvent], ...]:
     """List the events that a class stands for: its own, and those of all classes that inherit from it, in the order declared.
 
-    That is what ``isinstance`` says of an event as it is read. Classes of older versions are left out: none is read as them.
+    That is what ``isinstance`` says of an event as it is read. Classes of older versions are left out: none is read as them. So is
+    the marker of archived streams, which is no event that happened.
     """
     current: dict[str, type[DomainEvent]] = {}
     for (event_type, version), each in _classes.copy().items():
         if event_type not in current or version > current[event_type].__event_version__:
             current[event_type] = each
-    return tuple(each for each in current.values() if issubclass(each, event_class))
+    return tuple(each for each in current.values() if issubclass(each, event_class) and "_is_marker" not in vars(each))
 
 
 def members(declared: Iterable[type[DomainEvent]]) -> dict[type[DomainEvent], type[DomainEvent]]:
@@ -182,6 +183,11 @@ def stored_types(event_class: type[DomainEvent]) -> tuple[str, ...]:
     """List the names under which events of just this class may be stored: the present one first, then its former ones."""
     event_type = event_class.__event_type__
     return (event_type, *(name for name, present in _former.copy().items() if present == event_type))
+
+
+def first_name(event_class: type[DomainEvent]) -> str:
+    """Get the name that a class was stored under first: of its former names the one that it lists first, else its present one."""
+    return event_class.__former_types__[0] if event_class.__former_types__ else event_class.__event_type__
 
 
 def stored_types_of_family(event_class: type[DomainEvent]) -> tuple[str, ...]:

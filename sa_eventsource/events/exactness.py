@@ -318,8 +318,13 @@ def check_settings(config: Schema) -> None:
         NotProvenError: It has such.
     """
     for name, value in config.items():
-        if name not in _SETTINGS or value not in (_SETTINGS[name] or (value,)):
+        if not is_known_setting(name, value):
             raise NotProvenError(name)
+
+
+def is_known_setting(name: str, value: Any) -> bool:
+    """Check whether it is known what a setting of a model does to its values: nothing that is not asked about elsewhere."""
+    return name in _SETTINGS and value in (_SETTINGS[name] or (value,))
 
 
 def allow(schema: Schema, *known: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from pydantic_core import SchemaSerializer, SchemaValidator
 from sa_eventsource.events import event_types
 from sa_eventsource.events.comparison import difference, shown
 from sa_eventsource.events.personal_marks import NotGiven, Personal, has_set, holds_marks, marks_in, parts_of
+from sa_eventsource.events.splitting import retired_types
 from sa_eventsource.exceptions import DeclarationError
 
 if TYPE_CHECKING:
@@ -127,14 +128,17 @@ def _check_subjects(model: type[BaseModel], owners: _Owners) -> None:
 
 
 def sealed_names() -> frozenset[str]:
-    """List the names under which events may be stored that have personal fields in any version of their class."""
+    """List the names under which events may be stored that have personal fields in any version of their class.
+
+    Of those that no longer have a class, and are read as other events, it is not known: they count as such.
+    """
     if _names:
         return _names[0]
     classes = event_types.all_classes()
     for each in classes:
         if not each.__pydantic_complete__:
             each.model_rebuild(raise_errors=False)
-    found = frozenset(
+    found = retired_types().union(
         name for each in classes if each.__pydantic_complete__ and is_personal(each) for name in event_types.stored_types(each)
     )
     if all(each.__pydantic_complete__ for each in classes):
@@ -259,7 +263,7 @@ def _schema_of(model: type[BaseModel], name: str) -> tuple[Any, Any]:
 
 
 def _refuse_derived(model: type[BaseModel]) -> None:
-    """Refuse what is written beside the fields: it may be made of what is personal, and would be stored in clear."""
+    """Refuse what is written alongside the fields: it may be made of what is personal, and would be stored in clear."""
     derived = {**model.__pydantic_decorators__.computed_fields, **model.__pydantic_decorators__.model_serializers}
     for name in derived:
         raise DeclarationError(

@@ -32,7 +32,7 @@ class Personal:
             ``"customer.id"``; or ``"aggregate_id"``; or an entry of the event's metadata, such as ``"metadata.user"``. It holds a
             text, a whole number or a UUID. Fields that name one person need to name that person alike.
         placeholder: What is read in its place once the subject is forgotten: a value that the field takes. It is stored with each
-            event, so another one holds for the events that come. None by default, where the field takes that.
+            event, so another one applies to the events that come. None by default, where the field takes that.
     """
 
     subject: str

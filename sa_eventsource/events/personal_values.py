@@ -55,8 +55,9 @@ def personal_values(event: DomainEvent, payload: str, aggregate_id: str, metadat
     if f'"{SEALED}"' in payload:
         raise EventPayloadError(name, "", f'it holds "{SEALED}", which marks sealed values in events with personal data')
     finder = _Finder(name, payload, aggregate_id, metadata)
-    finder.in_value(as_read(event, payload), 0, (), ())
-    return sorted(finder.found, key=lambda each: each.start)
+    found = as_read(event, payload)
+    finder.in_model(found, 0, (), (found,))
+    return sorted(finder.found)
 
 
 class _Finder:
@@ -75,9 +76,10 @@ class _Finder:
             case RootModel():
                 self.in_value(value.root, at, path, owners)
             case BaseModel():
-                self._in_model(value, at, path, (*owners, value))
+                self.in_model(value, at, path, (*owners, value))
             case Mapping():
-                self._in_each(value.values(), self._members(at, path), path, owners)
+                members = [(key, start, end) for key, (start, end) in self._members(at, path).items()]
+                self._in_each(value.values(), members, path, owners)
             case str() | bytes():
                 return
             case _ if hasattr(value, "__iter__"):
@@ -91,11 +93,12 @@ class _Finder:
         for each, (key, start, _) in zip(values, places, strict=True):
             self.in_value(each, start, (*path, key), owners)
 
-    def _in_model(self, model: BaseModel, at: int, path: Path, owners: tuple[BaseModel, ...]) -> None:
+    def in_model(self, model: BaseModel, at: int, path: Path, owners: tuple[BaseModel, ...]) -> None:
+        """Look into a model, the last of its owners, whose text begins somewhere."""
         fields = personal_fields(type(model))
         if not fields.own and not fields.inner:
             return
-        places = {key: (start, end) for key, start, end in self._members(at, path)}
+        places = self._members(at, path)
         for each in fields.own:
             inner = (*path, each.key)
             if each.key not in places:
@@ -115,14 +118,16 @@ class _Finder:
     def _subject(self, field: PersonalField, owners: tuple[BaseModel, ...]) -> tuple[str | None, object]:
         """Find whose a value is, as a text, and as what names it."""
         first, *rest = field.subject
-        owner = next((each for each in reversed(owners) if first in personal_fields(type(each)).names), None)
         value: Any
-        if owner is not None:
-            value = getattr(owner, first)
-        elif first == METADATA:
-            value, rest = self._metadata, [".".join(rest)] if ".".join(rest) in self._metadata else rest
+        for owner in reversed(owners):
+            if first in personal_fields(type(owner)).names:
+                value = getattr(owner, first)
+                break
         else:
-            value = self._aggregate_id if first == AGGREGATE_ID else None
+            if first == METADATA:
+                value, rest = self._metadata, [".".join(rest)] if ".".join(rest) in self._metadata else rest
+            else:
+                value = self._aggregate_id if first == AGGREGATE_ID else None
         for name in rest:
             value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
         return subject_text(value), value
@@ -135,11 +140,15 @@ class _Finder:
             "characters, a whole number or a UUID",
         )
 
-    def _members(self, at: int, path: Path) -> list[tuple[str, int, int]]:
+    def _members(self, at: int, path: Path) -> dict[str, tuple[int, int]]:
         try:
-            return list(member_spans(self._text, at))
+            spans = list(member_spans(self._text, at))
         except ValueError as error:
             raise self._misplaced(path) from error
+        places = {key: (start, end) for key, start, end in spans}
+        if len(places) < len(spans):  # of two values under one key, one would stay in clear
+            raise self._misplaced(path)
+        return places
 
     def _items(self, at: int, path: Path) -> list[tuple[int, int]]:
         try:

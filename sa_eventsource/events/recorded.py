@@ -37,6 +37,8 @@ class RecordedEvent(Generic[E_co]):
         causation_id: The event that caused it.
         metadata: Who, why, and whatever else was set.
         position: Its place in the whole log.
+        part: Which of the events it is, from 0, that an upcaster makes of the stored one; 0 for all others.
+        part_of: The id of the stored event, where this is not its first part, and so has an id of its own; else None.
     """
 
     event: E_co
@@ -52,6 +54,13 @@ class RecordedEvent(Generic[E_co]):
     causation_id: UUID | None
     metadata: Mapping[str, JsonValue]
     position: int
+    part: int = 0
+    part_of: UUID | None = None
+
+    @property
+    def stored_id(self) -> UUID:
+        """The id of the stored event: its own, unless it is a later part of another one."""
+        return self.event_id if self.part_of is None else self.part_of
 
 
 @dataclass(slots=True, kw_only=True)

@@ -29,6 +29,7 @@ _MARK = f'"{SEALED}"'
 _BEGINNING = re.compile(r'\{\s*"\$sealed"\s*:')
 _TOKEN = re.compile(r"([0-9a-f+]{32,})\.([A-Za-z0-9+/]+={0,2})")
 _MEMBER = re.compile(r'(?<!\\)"([^"\\]*)": ?\Z')
+_KEY_IDS = re.compile(r'"\$sealed"\s*:\s*"([0-9a-f+]{32,})\.')
 _split = re.compile(r'\{"\$sealed": ?"([0-9a-f]{32})\.([^"]+)"(?:, ?"placeholder": ?("[^"\\]*"|[\w.+-]+))?\}').split
 _decoder = json.JSONDecoder()
 
@@ -51,6 +52,11 @@ def cut_flat(payloads: Sequence[str]) -> list[str] | None:
     pieces: list[str] = _split(text)
     objects = len(payloads) + len(pieces) // 4
     return pieces if "[" not in text and text.count("{") == objects and text.count("\n") == len(payloads) - 1 else None
+
+
+def key_ids_in(payload: str) -> set[str]:
+    """List the ids of keys that a payload has something sealed with; one too many where a text only looks like that."""
+    return {key_id for key_ids in _KEY_IDS.findall(payload) for key_id in key_ids.split("+")}
 
 
 def is_flat(payload: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def is_stored_plainly(event_class: type[DomainEvent], path: Sequence[str]) -> bool:
-    """Check whether what lies at a path of any stored payload is what the class reads there, but for defaults.
+    """Check whether what lies at a path of any stored payload is what the class reads there, except for defaults.
 
     Args:
         event_class: The event.

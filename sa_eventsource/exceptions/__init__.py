@@ -27,8 +27,10 @@ from sa_eventsource.exceptions.appending import (
     EventAlreadyAppendedError,
     EventIdConflictError,
     ImmutableEventError,
+    StreamClosedError,
     UnitOfWorkBypassError,
 )
+from sa_eventsource.exceptions.archived import ArchiveError, ArchiveFileError, StreamArchivedError
 from sa_eventsource.exceptions.base import EventSourceError
 from sa_eventsource.exceptions.commanding import (
     CommandDiscardedError,
@@ -42,6 +44,7 @@ from sa_eventsource.exceptions.environment import (
     EventContextLostError,
     JoinedTransactionError,
     MissingExtraError,
+    OtherCodeError,
     RepartitionError,
     SelftestError,
     UnknownShardError,
@@ -54,13 +57,20 @@ from sa_eventsource.exceptions.privacy import (
     SealedValueError,
     SubjectForgottenError,
 )
-from sa_eventsource.exceptions.proving import ProofError, SigningKeyError, UncoveredEventError
+from sa_eventsource.exceptions.proving import (
+    AlteredTreeError,
+    ProofError,
+    RewritingError,
+    SigningKeyError,
+    UncoveredEventError,
+)
 from sa_eventsource.exceptions.publishing import (
     AcknowledgementWarning,
     DeliveryDelayedError,
     MessageIdError,
     MessageRefusedError,
 )
+from sa_eventsource.exceptions.racing import ActorHungError, RaceFoundError, ScheduleError, StrayStatementError
 from sa_eventsource.exceptions.read_models import (
     CommitTokenError,
     HandlerTransactionError,
@@ -79,6 +89,7 @@ from sa_eventsource.exceptions.reading import (
     SnapshotWarning,
     UnknownEventTypeError,
 )
+from sa_eventsource.exceptions.shape_files import SchemaFileError
 from sa_eventsource.exceptions.sharing import (
     NoTenantError,
     TenantBypassError,
@@ -87,14 +98,19 @@ from sa_eventsource.exceptions.sharing import (
     TenantIdError,
     WorkerRoleError,
 )
+from sa_eventsource.exceptions.testing import NoDatabaseError
 from sa_eventsource.exceptions.transferring import LogExportError, LogImportError
 
 __all__ = [
     "AcknowledgementWarning",
+    "ActorHungError",
     "AggregateIdError",
     "AggregateNotFoundError",
     "AggregateStateError",
+    "AlteredTreeError",
     "AnonymisationError",
+    "ArchiveError",
+    "ArchiveFileError",
     "AutocommitError",
     "CommandDiscardedError",
     "CommandIdConflictError",
@@ -128,10 +144,13 @@ __all__ = [
     "MissingExtraError",
     "MovedLogError",
     "NestedEventError",
+    "NoDatabaseError",
     "NoTenantError",
     "OneSidedRelationshipError",
+    "OtherCodeError",
     "PartialStateError",
     "ProofError",
+    "RaceFoundError",
     "ReadModelChangedError",
     "ReadModelError",
     "ReadModelLagError",
@@ -139,6 +158,9 @@ __all__ = [
     "ReadOnlyAggregateError",
     "RedeclaredEventError",
     "RepartitionError",
+    "RewritingError",
+    "ScheduleError",
+    "SchemaFileError",
     "SealedValueError",
     "SelftestError",
     "SigningKeyError",
@@ -146,6 +168,9 @@ __all__ = [
     "SnapshotWarning",
     "StateFieldAttributeError",
     "StateFieldQueryError",
+    "StrayStatementError",
+    "StreamArchivedError",
+    "StreamClosedError",
     "SubjectForgottenError",
     "SubscriptionError",
     "TenantBypassError",

@@ -22,12 +22,14 @@ class UnhandledEventError(EventSourceError, TypeError):
         event_class: Name of the event's class.
     """
 
-    def __init__(self, aggregate_class: str, event_class: str) -> None:
-        """Build the message from the two classes."""
+    def __init__(self, aggregate_class: str, event_class: str, *, may_react: bool = False) -> None:
+        """Build the message from the two classes; *may_react* where a process manager might react to the event instead."""
         self.aggregate_class = aggregate_class
         self.event_class = event_class
+        method = f"@applies({event_class})"
+        lacks = f"has neither a @reacts({event_class}) method nor an {method} one" if may_react else f"has no {method} method"
         super().__init__(
-            f"{aggregate_class} has no @applies({event_class}) method. Write one, or list {event_class} in "
+            f"{aggregate_class} {lacks}. Write one, or list {event_class} in "
             f"{aggregate_class}.__ignored_events__ if it changes no state."
         )
 
@@ -292,7 +294,7 @@ class ReadOnlyAggregateError(EventSourceError, sa_exc.InvalidRequestError):
 
 
 class InactiveTransactionError(EventSourceError, sa_exc.InvalidRequestError):
-    """An event was applied, or an aggregate with events added, when the session's transaction could not write it any more.
+    """An event was applied, or an aggregate with events added, when the session's transaction could no longer write it.
 
     The transaction is prepared or committed, as in an ``after_commit`` hook, or a flush has failed in it. Do it in
     ``before_commit`` or earlier, or in the next transaction; after a failed flush, roll back first. Nothing is changed.

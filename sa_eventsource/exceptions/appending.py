@@ -39,8 +39,34 @@ class ConcurrencyError(EventSourceError, orm_exc.StaleDataError):
         )
 
 
+class StreamClosedError(EventSourceError, sa_exc.InvalidRequestError):
+    """An event was applied to a closed stream, or appended to it: its last event is ``StreamClosed``.
+
+    Nothing was written. Whoever lost a race against the one who closed the stream gets this error too, and no ``ConcurrencyError``:
+    running the same again has the same end, so ``retry_on_conflict`` does not. Roll back, and use another aggregate.
+
+    Attributes:
+        aggregate_type: The aggregate's stored type name.
+        aggregate_id: Its id, as stored.
+        version: The version at which the stream was closed.
+        reason: What was given as the reason.
+    """
+
+    def __init__(self, aggregate_type: str, aggregate_id: str, *, version: int, reason: str) -> None:
+        """Build the message from the place and the reason."""
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        self.version = version
+        self.reason = reason
+        because = f" ({reason})" if reason else ""
+        super().__init__(
+            f"{aggregate_type} {aggregate_id!r} was closed at version {version}{because} and takes no further events. Roll back; "
+            "what is still to happen belongs to another aggregate."
+        )
+
+
 class DuplicateAggregateError(EventSourceError, sa_exc.InvalidRequestError):
-    """One transaction has events of two origins for one place in a stream. They were not written, and nobody else was faster.
+    """One transaction has events of two origins for one place in a stream. They were not written, and no other writer was involved.
 
     Either two instances of one aggregate have new events: get the instance that the session has, with ``session.get()``, and apply
     the events to that one; or give the new aggregate an id of its own. Or ``append()`` was given a version that the transaction

@@ -26,7 +26,7 @@ class MissingExtraError(EventSourceError, ModuleNotFoundError):
         self.extras = tuple(extras)
         self.part = part
         first, *others = self.extras
-        instead = f", or {', '.join(others)} in the place of {first}, whichever you use" if others else ""
+        instead = f", or {', '.join(others)} in place of {first}, whichever you use" if others else ""
         super().__init__(
             f"{part} needs {module}, which is not installed: pip install 'sa_eventsource[{first}]'{instead}", name=module
         )
@@ -52,6 +52,23 @@ class EventContextLostError(EventSourceError, RuntimeError):
             'In FastAPI, make the dependency that opens the block "async def", or put an EventContext into '
             'session.info["event_context"] in the one that makes the session.'
         )
+
+
+class OtherCodeError(EventSourceError):
+    """A stream cannot be replayed by other code. Nothing of the deployed code is wrong.
+
+    Attributes:
+        code: What the code is called.
+        reason: Why it cannot be used.
+        details: The traceback, or what its process has said; None for nothing.
+    """
+
+    def __init__(self, code: str, reason: str, *, details: str | None = None) -> None:
+        """Build the message from the code's name and the reason."""
+        self.code = code
+        self.reason = reason
+        self.details = details
+        super().__init__(f"{code}: {reason}")
 
 
 class JoinedTransactionError(EventSourceError, sa_exc.InvalidRequestError):
@@ -103,7 +120,7 @@ class UnknownShardError(EventSourceError, sa_exc.InvalidRequestError):
 class RepartitionError(EventSourceError, RuntimeError):
     """A migration would move the events into another table, and something of the application's would go with the old one.
 
-    Nothing was done. Drop it in the migration, before the move, and put it back behind.
+    Nothing was done. Drop it in the migration, before the move, and put it back afterwards.
 
     Attributes:
         table: Name of the events table.
@@ -116,7 +133,7 @@ class RepartitionError(EventSourceError, RuntimeError):
         self.lost = tuple(lost)
         super().__init__(
             f"the events cannot be moved into another table while {table} has {', '.join(self.lost)}, which would go with it. Drop "
-            "that in the migration before op.repartition_events, and create it again behind"
+            "that in the migration before op.repartition_events, and create it again afterwards"
         )
 
 

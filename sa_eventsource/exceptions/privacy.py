@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class SubjectForgottenError(EventSourceError):
     """An event holds personal data of someone who is forgotten. Nothing was written.
 
-    What the application still has of that person must not be used any more. For someone who comes again, choose another subject.
+    What the application still has of that person must no longer be used. For someone who comes again, choose another subject.
 
     Attributes:
         subjects: Those who are forgotten.

@@ -87,19 +87,22 @@ class ReadModelLagError(EventSourceError, TimeoutError):
     Attributes:
         model: The projection's name.
         timeout: How many seconds were waited.
-        lag_events: How many events it has yet to take.
+        lag_events: How many events it has yet to take, counted up to 10,000, for each of its shards.
         lag_seconds: How long ago the first of them was recorded.
+        lag_is_whole: Whether *lag_events* are all of them; otherwise there are more.
     """
 
-    def __init__(self, model: str, timeout: float, lag_events: int, lag_seconds: float) -> None:
+    def __init__(self, model: str, timeout: float, lag_events: int, lag_seconds: float, *, lag_is_whole: bool = True) -> None:
         """Build the message from the figures."""
         self.model = model
         self.timeout = timeout
         self.lag_events = lag_events
         self.lag_seconds = lag_seconds
+        self.lag_is_whole = lag_is_whole
         super().__init__(
             f"read model {model!r} has not taken the commit's events within {timeout:g} s: it has "
-            f"{counted(lag_events, 'event')} to take, the first of which was recorded {lag_seconds:.1f} s ago. They are committed. "
+            f"{'' if lag_is_whole else 'more than '}{counted(lag_events, 'event')} to take, the first of which was recorded "
+            f"{lag_seconds:.1f} s ago. They are committed. "
             "Is a worker running, and the model not stopped?"
         )
 

@@ -28,24 +28,39 @@ class NoTenantError(TenantError):
 
 
 class TenantChangedError(TenantError):
-    """A session that holds objects of one tenant begins a transaction of another. Use a session for each tenant.
+    """Objects of one tenant come into a transaction of another. Use a session for each tenant, and load in it what it changes.
 
-    So does one that joins a transaction in which another session is at work for another tenant.
+    A session that holds objects of one tenant begins a transaction of another, or is told of another one in the middle of a
+    transaction; it joins a transaction in which another session is at work for another tenant; or an aggregate, or a row of a read
+    model or of the log, that was loaded or written for one tenant is given to another one's session.
 
     Attributes:
-        before: The tenant whose objects it holds, or whose the transaction is.
-        tenant: The tenant that was named now.
+        before: The tenant whose objects it holds, or whose the transaction or the instance is.
+        tenant: The tenant that was named now; None where none is.
+        aggregate_type: The type of the aggregate that was given to the session, or the name of the row's class; None where it was
+            no instance.
+        aggregate_id: Its id as stored, or the row's primary key; None likewise.
     """
 
-    def __init__(self, before: str, tenant: str | None) -> None:
-        """Build the message from the tenants."""
+    def __init__(
+        self, before: str, tenant: str | None, *, aggregate_type: str | None = None, aggregate_id: str | None = None
+    ) -> None:
+        """Build the message from the tenants, and from the instance if it was one."""
         self.before = before
         self.tenant = tenant
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
         named = "none" if tenant is None else repr(tenant)
-        super().__init__(
-            f"this session holds objects of tenant {before!r}, or has joined its transaction, and the tenant is {named} now. Use "
-            "another session, on a connection of its own, or call session.close() first"
-        )
+        if aggregate_type is None:
+            super().__init__(
+                f"this session holds objects of tenant {before!r}, or has joined its transaction, and the tenant is {named} now. "
+                "Use another session, on a connection of its own, or call session.close() first"
+            )
+        else:
+            super().__init__(
+                f"{aggregate_type} {aggregate_id!r} is of tenant {before!r}, and this session is of tenant {named}. Load it in the "
+                "session that changes it, with session.get(); to bring it to another tenant, export and import its events"
+            )
 
 
 class TenantBypassError(TenantError):

@@ -21,7 +21,7 @@ from sa_eventsource.integrity.proofs_of_base import proofs_of_base
 from sa_eventsource.integrity.stored_tree import StoredTree
 from sa_eventsource.integrity.tree_heads import Head, json_document, whole
 from sa_eventsource.mapping import check_async_session, check_session, present_session
-from sa_eventsource.store import autoflush, select_raw_events
+from sa_eventsource.store import autoflush, select_raw_events, whole_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,12 +134,15 @@ class ExtensionProof:
     def check(self, former: Head | None = None, public_keys: Mapping[str, bytes] | None = None) -> Head:
         """Check the proof, without a database.
 
+        It proves the events and their order. At which positions the later ones stand is not proven: the later head says so, and its
+        signature is what that is worth.
+
         Args:
             former: The earlier head, which is trusted because it was kept elsewhere; None to take the one in the proof.
             public_keys: The public keys that are trusted, by id, to check the signatures of both heads; None not to.
 
         Returns:
-            The later head: keep it in the place of the earlier one.
+            The later head: keep it in place of the earlier one.
 
         Raises:
             ProofError: It does not hold, or the earlier head is another one, or a head is not signed with one of the keys.
@@ -147,6 +150,8 @@ class ExtensionProof:
         trusted = self.former if former is None else former
         if not is_consistent(trusted.tree_size, self.head.tree_size, trusted.root, self.head.root, self.path):
             raise ProofError("the proof", f"the log of {self.head.name} does not begin with that of {trusted.name}")
+        if trusted.tree_size == self.head.tree_size and trusted.positions_hash != self.head.positions_hash:
+            raise ProofError("the proof", f"{self.head.name} has the same events at other positions than the one that was given")
         if public_keys is not None:
             for each in (trusted, self.head):
                 each.check_signature(public_keys)
@@ -222,7 +227,7 @@ def prove(
     check_session("prove()", session, instead="async_prove")
     proofs = proofs_of_base("prove", base)
     connection = _connection(present_session(session), proofs)
-    events, stored = proofs.tables.events, StoredTree(connection, proofs.merkle_tree)
+    events, stored = whole_log(proofs.tables), StoredTree(connection, proofs.merkle_tree)
     row = connection.execute(select_raw_events(events).where(events.c.event_id == event_id)).one_or_none()
     if row is None:
         raise UncoveredEventError(event_id, "the log has no such event")

@@ -1,4 +1,4 @@
-"""What a worker does about proofs beside following the log: it puts events into the tree, once a second."""
+"""What a worker does about proofs alongside following the log: it puts events into the tree, once a second."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sa_eventsource.exceptions import ProofError
 from sa_eventsource.integrity.proofs_of_base import proofs_on
 from sa_eventsource.integrity.tree_growth import TreeGrowth, grow_fully
 from sa_eventsource.store import message_of
@@ -42,7 +43,8 @@ class _Outage:
         """Log an error, unless it was the last one that was; give the seconds to wait."""
         text = message_of(error)
         if text != self._said:
-            log.warning("%s: no events are put into the Merkle tree for now: %s", NAME, text)
+            level = logging.ERROR if isinstance(error, ProofError) else logging.WARNING
+            log.log(level, "%s: no events are put into the Merkle tree for now: %s", NAME, text)
         self._said = text
         self._pause = min(max(2 * self._pause, _EVERY), max(self._longest, _EVERY))
         return self._pause
@@ -106,6 +108,12 @@ class AsyncGrowingTree(AsyncCompanion):
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
 
+    async def run_once(self) -> None:
+        """Put in what is there, and wait for nobody: what others are still writing comes with the next run."""
+        async with self._worker.sessions() as session:
+            while await uncut(session, self._growth.grow) > 0:
+                pass
+
     async def _grow(self, stop: asyncio.Event) -> float:
         try:
             async with self._worker.sessions() as session:
@@ -117,10 +125,10 @@ class AsyncGrowingTree(AsyncCompanion):
 
 
 def growing_tree(worker: Companionship) -> GrowingTreeCompanion | None:
-    """Put events into the tree beside a worker, if its base has proofs."""
+    """Put events into the tree alongside a worker, if its base has proofs."""
     return None if worker.tables.merkle_tree is None else GrowingTreeCompanion(worker)
 
 
 def async_growing_tree(worker: Companionship) -> AsyncGrowingTree | None:
-    """Put events into the tree beside an asynchronous worker, if its base has proofs."""
+    """Put events into the tree alongside an asynchronous worker, if its base has proofs."""
     return None if worker.tables.merkle_tree is None else AsyncGrowingTree(worker)

@@ -3,7 +3,7 @@
 That is a JSON object of all that is stored of it but the position and the transaction's id: the line of an export without
 ``position``. Payload and metadata are in it as the text that the database gives, so that personal data counts in its sealed form
 and the hash stays when the key is destroyed. The position is left out, as a log that was exported and imported has others; the
-heads bind the positions beside the tree.
+heads bind the positions alongside the tree.
 """
 
 from __future__ import annotations

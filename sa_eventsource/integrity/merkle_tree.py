@@ -74,7 +74,7 @@ def peaks_of(size: int) -> Iterator[tuple[int, int]]:
 
 
 def inclusion_path(subtree: Subtree, index: int, size: int) -> list[bytes]:
-    """Build the proof that leaf *index* is in the tree of the first *size* leaves: the hashes beside its way to the root."""
+    """Build the proof that leaf *index* is in the tree of the first *size* leaves: the hashes alongside its way to the root."""
     path: list[bytes] = []
     begin, end = 0, size
     while end - begin > 1:

@@ -6,21 +6,21 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import insert, select
+from sqlalchemy import Text, case, cast, insert, literal, select
 
-from sa_eventsource.exceptions import ProofError
+from sa_eventsource.exceptions import ProofError, RewritingError
 from sa_eventsource.integrity.leaves import hash_of_event
 from sa_eventsource.integrity.proofs_of_base import proofs_on
 from sa_eventsource.integrity.stored_tree import StoredTree
 from sa_eventsource.integrity.tree_growth import lock_tree
 from sa_eventsource.integrity.tree_heads import check_signature, signed
-from sa_eventsource.store import select_raw_events
+from sa_eventsource.store import database_of, select_raw_events
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Self
     from uuid import UUID
 
@@ -31,25 +31,28 @@ if TYPE_CHECKING:
 
 FORMAT = "sa_eventsource.rewritten_event 1"
 
-_AT_A_TIME = 500
+_AT_A_TIME = 250
+"""Events of one statement; each of them is a branch of a CASE in it."""
 
 
 @contextmanager
 def recorded_rewriting(
-    connection: Connection, tables: EventSourceTables, event_ids: Collection[UUID], *, reason: str
+    connection: Connection, tables: EventSourceTables, payloads: Mapping[UUID, str], *, reason: str
 ) -> Iterator[None]:
-    """Write down what becomes of events that the block rewrites on purpose, in the same transaction.
+    """Write down what happens to events whose payloads the block rewrites on purpose, in the same transaction.
 
-    Others are kept from adding to the tree until the transaction ends. Events that are not in the tree yet need no record: they go
-    into it as they are then. Where the base has no proofs, nothing is done.
+    What goes on record is worked out before the block, from the events as they are and the payloads that they are to have: nothing
+    else that the database does is covered. Others are kept from adding to the tree until the transaction ends. Events that are
+    not in the tree yet need no record: they go into it as they are then. Where the base has no proofs, nothing is done.
 
     Args:
         connection: The connection that rewrites them, in a transaction whose statements see what others have committed.
         tables: The library's tables.
-        event_ids: The events.
+        payloads: What the payloads of events are to be, as JSON, by the events' ids.
         reason: Why, for the record.
 
     Raises:
+        RewritingError: Afterwards an event is stored otherwise than it was to be. Roll back.
         SigningKeyError: There is no key to sign with.
     """
     if tables.merkle_tree is None:
@@ -58,9 +61,21 @@ def recorded_rewriting(
     proofs = proofs_on(tables)
     lock_tree(connection, proofs)
     end = StoredTree(connection, proofs.merkle_tree).last_position()
-    before = _hashes(connection, proofs, event_ids, end)
+    former, intended = _hashes(connection, proofs, payloads), _hashes(connection, proofs, payloads, are_intended=True)
     yield
-    _record(connection, proofs, before, _hashes(connection, proofs, before), reason)
+    stored = _hashes(connection, proofs, payloads)
+    for event_id in payloads:
+        if event_id not in intended or stored.get(event_id) != intended[event_id]:
+            raise RewritingError(event_id)
+    in_tree = {event_id: each.leaf for event_id, each in former.items() if each.position <= end}
+    _record(connection, proofs, in_tree, {event_id: each.leaf for event_id, each in intended.items()}, reason)
+
+
+class _Hashed(NamedTuple):
+    """Where an event stands, and its hash."""
+
+    position: int
+    leaf: bytes
 
 
 def _record(
@@ -68,7 +83,7 @@ def _record(
 ) -> None:
     now, rows = datetime.now(UTC), []
     for event_id, former in before.items():
-        present = after.get(event_id, former)
+        present = after[event_id]
         if present != former:
             key_id, signature = signed(_text(event_id, former, present, reason, now), proofs.signing_key)
             rows.append(
@@ -88,21 +103,33 @@ def _record(
 
 
 def _hashes(
-    connection: Connection, proofs: ProofsOfBase, event_ids: Collection[UUID], last_position: int | None = None
-) -> dict[UUID, bytes]:
-    events, wanted = proofs.tables.events, list(event_ids)
-    found: dict[UUID, bytes] = {}
+    connection: Connection, proofs: ProofsOfBase, payloads: Mapping[UUID, str], *, are_intended: bool = False
+) -> dict[UUID, _Hashed]:
+    """Hash events as they are, or as they are with other payloads, which the database writes as it would store them."""
+    events, wanted = proofs.tables.events, list(payloads)
+    document = database_of(connection.dialect).document
+    found: dict[UUID, _Hashed] = {}
     for begin in range(0, len(wanted), _AT_A_TIME):
-        statement = select_raw_events(events).where(events.c.event_id.in_(wanted[begin : begin + _AT_A_TIME]))
-        if last_position is not None:
-            statement = statement.where(events.c.position <= last_position)
-        found.update((row.event_id, hash_of_event(connection, row)) for row in connection.execute(statement))
+        some = wanted[begin : begin + _AT_A_TIME]
+        payload = None
+        if are_intended:
+            payload = case(*((events.c.event_id == each, cast(document(literal(payloads[each], Text)), Text)) for each in some))
+        statement = select_raw_events(events, payload).where(events.c.event_id.in_(some))
+        for row in connection.execute(statement):
+            found[row.event_id] = _Hashed(row.position, hash_of_event(connection, row))
     return found
 
 
 def _text(event_id: UUID, former: bytes, present: bytes, reason: str, at: datetime) -> bytes:
     """What is signed: six lines, the last of which may have more."""
     return "\n".join((FORMAT, str(event_id), former.hex(), present.hex(), at.isoformat(), reason)).encode("utf-8", "surrogatepass")
+
+
+class _Step(NamedTuple):
+    """A record: what an event was, and became."""
+
+    former: bytes
+    present: bytes
 
 
 @dataclass(slots=True)
@@ -116,14 +143,14 @@ class RewrittenEvents:
 
     are_signed: bool
     accepted: list[UUID] = field(default_factory=list)
-    _steps: dict[UUID, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    _steps: dict[UUID, list[_Step]] = field(default_factory=lambda: defaultdict(list))
     _doubtful: dict[UUID, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, connection: Connection, proofs: ProofsOfBase, public_keys: Mapping[str, bytes] | None) -> Self:
         """Read the records. Where there are public keys, one that none of them signed counts for nothing."""
-        found = cls(public_keys is not None)
-        for row in connection.execute(select(proofs.rewritten_events)):
+        found, table = cls(public_keys is not None), proofs.rewritten_events
+        for row in connection.execute(select(table).order_by(table.c.rewritten_at)):
             text = _text(row.event_id, row.former_hash, row.present_hash, row.reason, row.rewritten_at)
             try:
                 if public_keys is not None:
@@ -131,21 +158,45 @@ class RewrittenEvents:
             except ProofError as error:
                 found._doubtful[row.event_id] = error.reason
             else:
-                found._steps[row.event_id][row.former_hash] = row.present_hash
+                found._steps[row.event_id].append(_Step(row.former_hash, row.present_hash))
         return found
 
-    def accepts(self, event_id: UUID, recorded: bytes, present: bytes) -> bool:
-        """Check whether records lead from the leaf in the tree to the event as it is now."""
-        steps = dict(self._steps.get(event_id, {}))
-        reached: bytes | None = recorded
-        while reached is not None and reached != present:
-            reached = steps.pop(reached, None)
-        if reached is None:
-            return False
-        self.accepted.append(event_id)
-        return True
+    def fault(self, event_id: UUID, recorded: bytes, present: bytes) -> str | None:
+        """Say what is wrong with an event in the tree; None if nothing is.
 
-    def doubt(self, event_id: UUID) -> str:
-        """Say what is wrong with the record of an event; nothing where it has none."""
-        reason = self._doubtful.get(event_id)
-        return "" if reason is None else f"; the record that it was rewritten on purpose counts for nothing: {reason}"
+        An event that was rewritten must be what its last record says: neither what it was at first nor what it was between.
+
+        Args:
+            event_id: The event.
+            recorded: Its leaf in the tree.
+            present: Its hash as it is stored now.
+        """
+        doubt = self._doubtful.get(event_id)
+        if doubt is not None:
+            doubt = f"the record that it was rewritten on purpose counts for nothing: {doubt}"
+        steps = self._steps.get(event_id)
+        if not steps:
+            altered = None if present == recorded else "it was altered after it had been put into the tree"
+            return "; ".join(filter(None, (altered, doubt))) or None
+        reached, left = _followed(steps, recorded)
+        # A tree that was grown again since has what the event became as its leaf.
+        is_new_leaf = left == steps and recorded == steps[-1].present
+        if present != reached or (left and not is_new_leaf) or doubt is not None:
+            return "; ".join(filter(None, (_UNDONE, doubt)))
+        self.accepted.append(event_id)
+        return None
+
+
+_UNDONE = "it was rewritten on purpose, and is not what it became last: it was altered since, or an earlier state was put back"
+
+
+def _followed(steps: Sequence[_Step], begin: bytes) -> tuple[bytes, list[_Step]]:
+    """Go from one hash to the next, by the earliest record each time; return where that ends, and the records that are left.
+
+    Not by their times alone, as clocks differ; and an event may become what it was before.
+    """
+    reached, left = begin, list(steps)
+    while (step := next((each for each in left if each.former == reached), None)) is not None:
+        left.remove(step)
+        reached = step.present
+    return reached, left

@@ -101,9 +101,12 @@ class ServiceSigningKey:
     Attributes:
         sign: Called with what is to be signed, some 200 bytes; returns the id of the key, 1 to 255 characters, and the signature by
             Ed25519, 64 bytes.
+        public_keys: Called for the public keys that belong to it, 32 bytes each, by id; the former ones too. With them, a worker
+            checks who signed the tree that it is to add to; where it is None, it does not.
     """
 
     sign: Callable[[bytes], tuple[str, bytes]]
+    public_keys: Callable[[], Mapping[str, bytes]] | None = None
 
 
 def written_public_keys(keys: Mapping[str, bytes]) -> str:

@@ -69,6 +69,11 @@ class StoredTree:
         row = self._connection.execute(_of_heads(table).order_by(table.c.tree_size.desc()).limit(1)).one_or_none()
         return None if row is None else head_of(row)
 
+    def head_of_size(self, size: int) -> Head | None:
+        """Read the head of so many events; None if there is none."""
+        row = self._connection.execute(_of_heads(self._table).where(self._table.c.tree_size == size)).one_or_none()
+        return None if row is None else head_of(row)
+
     def last_position(self) -> int:
         """Read up to which position events are in the tree; 0 where none is."""
         table = self._table

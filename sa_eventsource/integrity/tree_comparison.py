@@ -19,7 +19,7 @@ from sa_eventsource.integrity.leaves import NO_POSITIONS, hash_of_event, hashes_
 from sa_eventsource.integrity.merkle_tree import GrowingTree
 from sa_eventsource.integrity.rewritten_events import RewrittenEvents
 from sa_eventsource.integrity.stored_tree import head_of, stored_nodes
-from sa_eventsource.store import select_raw_events
+from sa_eventsource.store import select_raw_events, whole_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -71,7 +71,9 @@ class TreeComparison:
     uncovered: int = field(default=0, init=False)
     _tree: GrowingTree = field(default_factory=GrowingTree, init=False)
     _positions_hash: bytes = field(default=NO_POSITIONS, init=False)
+    _last_position: int = field(default=0, init=False)
     _newest: Head | None = field(default=None, init=False)
+    _is_newest_checked: bool = field(default=False, init=False)
     _due: list[Head] = field(default_factory=list, init=False)
 
     def discrepancies(self, connection: Connection, progress: Callable[[int], None]) -> Generator[Discrepancy, None, None]:
@@ -90,12 +92,13 @@ class TreeComparison:
             yield from self._merge(
                 connection, self._leaves(connection, results), self._events(connection, results, progress), rewritten
             )
+        yield from self._without_position(connection)
         for each in self._due:
             yield Discrepancy(
                 each.name,
                 f"the tree has {counted(self._tree.size, 'event')}: events were cut off, or the head is of another log",
             )
-        if self._newest is not None and self._newest.signature is None:
+        if self._newest is not None and not self._is_newest_checked:
             yield from self._signed(self._newest)
         if rewritten.accepted:
             yield self._on_record(rewritten)
@@ -127,12 +130,15 @@ class TreeComparison:
                 continue
             self.covered += 1
             present = hash_of_event(connection, event)
-            if present != recorded and not rewritten.accepts(event.event_id, recorded, present):
-                doubt = rewritten.doubt(event.event_id)
-                yield Discrepancy(_name(event), f"it was altered after it had been put into the tree{doubt}")
+            fault = rewritten.fault(event.event_id, recorded, present)
+            if fault is not None:
+                yield Discrepancy(_name(event), fault)
             event = next(events, None)
         while event is not None:
-            self.uncovered += 1
+            if event.position <= self._last_position:
+                yield _slipped_in(event)
+            else:
+                self.uncovered += 1
             event = next(events, None)
 
     def _leaves(self, connection: Connection, results: ExitStack) -> Iterator[tuple[int, bytes] | Discrepancy]:
@@ -140,17 +146,17 @@ class TreeComparison:
         table = self.proofs.merkle_tree
         statement = select(table).order_by(table.c.tree_size)
         rows = results.enter_context(connection.execute(statement, execution_options={"yield_per": _BATCHES_AT_A_TIME}))
-        last = 0
+        are_signed = False
         for row in rows:
             positions, hashes, nodes = unpacked(row.positions), hashes_in(row.leaf_hashes), []
             head = head_of(row)
             if self._tree.size + len(hashes) != row.tree_size or len(positions) != len(hashes):
                 yield Discrepancy(head.name, "rows of the tree are missing before it, or were altered")
             for position, leaf in zip(positions, hashes, strict=False):
-                if position <= last:
-                    yield Discrepancy(head.name, f"position {position} is in the tree behind position {last}")
+                if position <= self._last_position:
+                    yield Discrepancy(head.name, f"position {position} is in the tree behind position {self._last_position}")
                     continue
-                last = position
+                self._last_position = position
                 nodes.append(stored_nodes(self._tree.append(leaf)))
                 self._positions_hash = with_position(self._positions_hash, position)
                 yield from self._reached()
@@ -159,18 +165,26 @@ class TreeComparison:
             made = (self._tree.root, self._positions_hash, packed(positions), b"".join(hashes), b"".join(nodes))
             if stored != made or [row.first_position, row.last_position] != [*positions[:1], *positions[-1:]]:
                 yield Discrepancy(head.name, "its row was altered: it does not fit the leaves up to it")
-            if head.signature is not None:
+            if head.signature is not None or are_signed:
                 yield from self._signed(head)
+            are_signed = are_signed or head.signature is not None
             self._newest = head
+        self._is_newest_checked = are_signed
 
     def _events(self, connection: Connection, results: ExitStack, progress: Callable[[int], None]) -> Iterator[Row[Any]]:
-        events = self.proofs.tables.events
-        statement = select_raw_events(events).order_by(events.c.position)
+        events = whole_log(self.proofs.tables)
+        statement = select_raw_events(events).where(events.c.position.is_not(None)).order_by(events.c.position)
         rows = results.enter_context(connection.execute(statement, execution_options={"yield_per": _AT_A_TIME}))
         for number, row in enumerate(rows, 1):
             yield row
             if number % _AT_A_TIME == 0:
                 progress(number)
+
+    def _without_position(self, connection: Connection) -> Iterator[Discrepancy]:
+        """Find events that stand nowhere in the log: nothing that reads by position gets them, this comparison neither."""
+        events = whole_log(self.proofs.tables)
+        for event_id in connection.scalars(select(events.c.event_id).where(events.c.position.is_(None))):
+            yield Discrepancy(f"event {event_id}", "it has no position: no tree covers it, and nobody who follows the log gets it")
 
     def _reached(self) -> Iterator[Discrepancy]:
         """Compare the heads of so many leaves as there are now."""

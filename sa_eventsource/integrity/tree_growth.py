@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sqlalchemy import func, insert, select
 from sa_eventsource.exceptions import ProofError
 from sa_eventsource.integrity.leaves import NO_POSITIONS, hash_of_event, packed, with_position
 from sa_eventsource.integrity.proofs_of_base import proofs_of_base
+from sa_eventsource.integrity.signed_trees import check_stored_tree, seen_tree
 from sa_eventsource.integrity.stored_tree import StoredTree, stored_nodes
 from sa_eventsource.integrity.tree_heads import Head, signed
 from sa_eventsource.mapping import check_async_session, check_session, present_session
@@ -68,6 +69,7 @@ class TreeGrowth:
             How many; 0 if there are none, or only such as may still have others before them.
 
         Raises:
+            AlteredTreeError: The stored tree is not the one that was signed.
             JoinedTransactionError: The session's bind is in a transaction.
             ProofError: The stored tree is damaged.
             SigningKeyError: There is no key to sign with.
@@ -79,10 +81,13 @@ class TreeGrowth:
             connection = self._begin(session)
             database_of(connection.dialect).limit_waits(connection, for_locks=_LOCK_WAIT, idle=_LONGEST_IDLE)
             lock_tree(connection, self.proofs)
+            seen = seen_tree(connection, self.proofs.merkle_tree)
+            check_stored_tree(connection, self.proofs, seen.head)
             events = self._next(connection)
-            if events:
-                self._add(connection, events)
+            head = self._add(connection, events) if events else None
             session.commit()
+            if head is not None:
+                seen.see(head)
         finally:
             roll_back(session)
         return len(events)
@@ -120,14 +125,15 @@ class TreeGrowth:
         new = select_raw_events(events).where(position > done, position <= self._complete_to)
         return connection.execute(new.order_by(position).limit(BATCH)).all()
 
-    def _add(self, connection: Connection, events: Sequence[Row[Any]]) -> None:
+    def _add(self, connection: Connection, events: Sequence[Row[Any]]) -> Head:
         tree, positions_hash = _present_tree(connection, self.proofs)
         leaves, nodes = [hash_of_event(connection, each) for each in events], []
         for each, leaf in zip(events, leaves, strict=True):
             nodes.append(stored_nodes(tree.append(leaf)))
             positions_hash = with_position(positions_hash, each.position)
-        head = Head(tree_size=tree.size, root=tree.root, positions_hash=positions_hash, made_at=datetime.now(UTC))
-        key_id, signature = signed(head.text, self.proofs.signing_key)
+        made = Head(tree_size=tree.size, root=tree.root, positions_hash=positions_hash, made_at=datetime.now(UTC))
+        key_id, signature = signed(made.text, self.proofs.signing_key)
+        head = replace(made, key_id=key_id, signature=signature)
         connection.execute(
             insert(self.proofs.merkle_tree).values(
                 tree_size=head.tree_size,
@@ -139,10 +145,11 @@ class TreeGrowth:
                 root=head.root,
                 positions_hash=head.positions_hash,
                 made_at=head.made_at,
-                key_id=key_id,
-                signature=signature,
+                key_id=head.key_id,
+                signature=head.signature,
             )
         )
+        return head
 
 
 def lock_tree(connection: Connection, proofs: ProofsOfBase) -> None:
@@ -179,6 +186,7 @@ def grow_tree(session: Session | scoped_session[Session], *, base: Any = None) -
         How many events were put into the tree.
 
     Raises:
+        AlteredTreeError: The stored tree is not the one that was signed.
         DeclarationError: The base has no proofs, or none is given and several have.
         JoinedTransactionError: The session is in a transaction.
         ProofError: The stored tree is damaged.

@@ -1,6 +1,7 @@
 """Tables, their rows as classes, and the selectable that aggregates are mapped to."""
 
 from sa_eventsource.mapping.aggregate_ids import ID_TYPES, STORED_ID, UuidId, compared_as_text, id_as_text
+from sa_eventsource.mapping.archive_tables import archives_of, may_be_archived
 from sa_eventsource.mapping.built_once import built_once
 from sa_eventsource.mapping.column_types import (
     DOCUMENT,
@@ -12,7 +13,16 @@ from sa_eventsource.mapping.column_types import (
     database_clock,
     statement_clock,
 )
-from sa_eventsource.mapping.commands_table import DISCARDED, DONE, PARKED, SCHEDULED, is_parked_command, is_scheduled, old_commands
+from sa_eventsource.mapping.commands_table import (
+    DISCARDED,
+    DONE,
+    MASKED_COLUMNS,
+    PARKED,
+    SCHEDULED,
+    is_parked_command,
+    is_scheduled,
+    old_commands,
+)
 from sa_eventsource.mapping.database_roles import Roles, create_role
 from sa_eventsource.mapping.event_columns import (
     APPENDED,
@@ -44,6 +54,7 @@ from sa_eventsource.mapping.partitions import (
 )
 from sa_eventsource.mapping.personal_data_tables import MasterKeys
 from sa_eventsource.mapping.records import EventRecord, event_record
+from sa_eventsource.mapping.row_security import row_security_faults
 from sa_eventsource.mapping.schemas import regclass_name, schema_of
 from sa_eventsource.mapping.session_arguments import (
     async_session_maker,
@@ -72,6 +83,7 @@ from sa_eventsource.mapping.tables import (
     tenants_worker,
     undone_on_failure,
 )
+from sa_eventsource.mapping.tenant_addition import addition_statement
 from sa_eventsource.mapping.tenant_columns import (
     ALL_TENANTS,
     TENANT_ID,
@@ -94,6 +106,7 @@ __all__ = [
     "EXPORTED",
     "ID_TYPES",
     "KINDS",
+    "MASKED_COLUMNS",
     "MAX_NAME_LENGTH",
     "MOVED",
     "PARKED",
@@ -119,7 +132,9 @@ __all__ = [
     "UuidId",
     "add_index",
     "add_tenant",
+    "addition_statement",
     "all_tables",
+    "archives_of",
     "as_json",
     "async_session_maker",
     "built_once",
@@ -156,6 +171,7 @@ __all__ = [
     "kept_rows",
     "literal_name",
     "lock_table",
+    "may_be_archived",
     "old_commands",
     "partition_name",
     "partition_statements",
@@ -165,6 +181,7 @@ __all__ = [
     "quoted",
     "refuse_extended",
     "regclass_name",
+    "row_security_faults",
     "schema_of",
     "session_maker",
     "session_of",

@@ -93,10 +93,10 @@ def _plain(value: Any, id_type: type[Any], aggregate_type: str) -> Any:
 def compared_as_text(value: Any, id_type: type[Any], aggregate_type: str) -> str:
     """Write a value that ids are compared with. A text that is too short or too long for an id is no error: it equals none.
 
-    Such a text may stand in a column that refers to aggregates, beside others that are good.
+    Such a text may stand in a column that refers to aggregates, alongside others that are good.
 
     Raises:
-        AggregateIdError: As :func:`id_as_text`, but for the length.
+        AggregateIdError: As :func:`id_as_text`, except for the length.
     """
     is_no_id = type(value) is str and id_type is str and not 0 < len(value) <= MAX_NAME_LENGTH
     return value if is_no_id else id_as_text(value, id_type, aggregate_type)
@@ -237,7 +237,7 @@ class StoredIdentity(BinaryExpression[bool]):
 
 
 def _stored(identifier: Any) -> ColumnElement[Any] | None:
-    """Find the column of the stored text beside an id; None where a query has passed on the id alone."""
+    """Find the column of the stored text alongside an id; None where a query has passed on the id alone."""
     columns = getattr(getattr(identifier, "table", None), "c", {})
     found: ColumnElement[Any] | None = columns.get(STORED_ID) if identifier.key == "id" else None
     return found
@@ -246,7 +246,7 @@ def _stored(identifier: Any) -> ColumnElement[Any] | None:
 @compiles(StoredIdentity)
 def _stored_identity(element: StoredIdentity, compiler: SQLCompiler, **options: Any) -> str:
     identifier: Any = element.left
-    # Where rows are grouped by the id, the column of the text beside it cannot be asked for: in HAVING and among the columns. Of a
+    # Where rows are grouped by the id, the column of the text next to it cannot be asked for: in HAVING and among the columns. Of a
     # WHERE and of a join, SQLAlchemy says that it collects what they read from.
     stored = _stored(identifier) if "from_linter" in options else None
     binary: BinaryExpression[bool] = element

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SCHEDULED, DONE, PARKED, DISCARDED = "scheduled", "done", "parked", "discarded"
 """What a command's row says of it."""
 
+MASKED_COLUMNS = ("command_data", "outcome", "metadata", "schedule_key", "error")
+"""What may hold personal data: who is not to see that sees the others."""
+
 
 def commands_table(name: str, metadata: MetaData, **where: Any) -> Table:
     """Put the table on a metadata.

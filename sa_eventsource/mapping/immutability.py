@@ -156,7 +156,7 @@ def _sqlite_refusal(operation: str) -> Rendering:
 def _sqlite_replacement(names: TableNames) -> str:
     """Refuse to replace a row, which fires no trigger for the row that goes; leave all other ways to meet a row as they are.
 
-    A trigger cannot ask whether its statement replaces. But the statement's way to resolve conflicts also holds for what the
+    A trigger cannot ask whether its statement replaces. But the statement's way to resolve conflicts also applies to what the
     trigger inserts, unless it is the default: a row without the ``event_version`` that must not be null is left out, and only under
     REPLACE goes in with the column's default. It never stays, because the statement is then refused.
     """

@@ -1,7 +1,7 @@
 """Hash-partitioned events: on PostgreSQL, the log is several tables, each of which has a share of the streams.
 
 The hash of the aggregate's id says which, so that a stream's events lie together, and the constraint that refuses a second event at
-one place of a stream holds. No constraint of a partitioned table can hold for what does not contain the id: an event's id is unique
+one place of a stream holds. No constraint of a partitioned table can apply to what does not contain the id: an event's id is unique
 among the events of its stream, and positions are unique because they are drawn from one sequence. It is a sequence and no identity
 column, which partitioned tables have from PostgreSQL 17 on.
 

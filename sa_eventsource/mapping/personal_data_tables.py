@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Protocol
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint, Uuid, func
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint, Uuid, func, text
 
 from sa_eventsource.mapping.column_types import DOCUMENT, MAX_NAME_LENGTH, UtcDateTime
 
@@ -83,6 +83,7 @@ def anonymisations_table(name: str, metadata: MetaData, **where: Any) -> Table:
         Column("position", BigInteger, nullable=False),
         Column("last_position", BigInteger, nullable=False),
         Column("events", BigInteger, nullable=False),
+        Column("archived_events", BigInteger, nullable=False, server_default=text("0")),
         Column("models_to_rebuild", DOCUMENT, nullable=False),
         Column("finished_at", UtcDateTime, nullable=True),
         **where,

@@ -42,11 +42,11 @@ class TableNames:
 
     @property
     def bare_table(self) -> str:
-        """The table without its schema, as triggers in SQLite, which lie in their table's, name it."""
+        """The table without its schema, as triggers in SQLite, which are in their table's, name it."""
         return self.bare(self._table.name)
 
     def in_schema(self, template: str, *, default_schema: str | None = None) -> str:
-        """Something in the table's schema: the template with the table's name in the place of ``{}``.
+        """Something in the table's schema: the template with the table's name in place of ``{}``.
 
         Args:
             template: The template.

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import Column, MetaData, Table, inspect
+from sqlalchemy import Column, Index, MetaData, Table, inspect
 
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping.archive_tables import archived_event_ids_table, archived_events_table, archives_table, let_be_archived
 from sa_eventsource.mapping.base_metadata import metadata_in_the_making
 from sa_eventsource.mapping.commands_table import commands_table, old_commands
 from sa_eventsource.mapping.immutability import guard_events, is_guarded
@@ -49,6 +50,9 @@ class EventSourceOptions:
         parked_events: Name of the table of events that one of them could not take.
         projections_gin: Whether the shared table has a GIN index on ``data``, for queries that ask with ``@>`` or ``?``. Without it
             rows are written faster. Where the table is there, the next ``alembic revision --autogenerate`` drops or adds it.
+        occurred_at_brin: Whether the log's index on ``occurred_at`` is a BRIN index, of hardly any size, which serves ranges
+            of time where events are recorded about when they occur. Where the log is there, the next ``alembic revision
+            --autogenerate`` replaces the one by the other. On SQLite it makes no difference.
         commands: Name of the table of commands that have an id or are scheduled, such as ``"commands"``; None for no such table.
         partitions: How many hash partitions the event log has on PostgreSQL, such as 8, each with a share of the streams; None for
             a table without. On SQLite, which has no partitions, it is one table, with the same primary key. "Outgrow one machine"
@@ -66,6 +70,10 @@ class EventSourceOptions:
         merkle_tree: Name of the tree's table.
         rewritten_events: Name of the table of events that were rewritten on purpose.
         anonymisations: Name of the table that says what was anonymised, such as ``"anonymisations"``; None for no such table.
+        archives: Name of the table of archives, such as ``"archives"``; None where no stream is archived. With it, the base has a
+            table for their events too, and one for the ids of those that lie in files.
+        archived_events: Name of the table of archived events.
+        archived_event_ids: Name of the table of ids.
         tenants: Whether tenants share these tables: each row is a tenant's, by a column ``tenant_id``, and PostgreSQL's row
             security keeps each to its own. It needs *roles*, and is for tables that are new. "Tenants" says what follows.
     """
@@ -77,6 +85,7 @@ class EventSourceOptions:
     projection_positions: str = "projection_positions"
     parked_events: str = "parked_events"
     projections_gin: bool = True
+    occurred_at_brin: bool = False
     commands: str | None = None
     partitions: int | None = None
     commands_kept: timedelta | None = None
@@ -89,6 +98,9 @@ class EventSourceOptions:
     merkle_tree: str = "merkle_tree"
     rewritten_events: str = "rewritten_events"
     anonymisations: str | None = None
+    archives: str | None = None
+    archived_events: str = "archived_events"
+    archived_event_ids: str = "archived_event_ids"
     tenants: bool = False
 
     def names(self) -> dict[str, str]:
@@ -97,6 +109,7 @@ class EventSourceOptions:
             *_OTHERS,
             *(_OF_PERSONAL_DATA if self.master_keys is None else ()),
             *(() if self.proofs else _OF_PROOFS),
+            *(_OF_ARCHIVES if self.archives is None else ()),
         )
         found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
         return {option: name for option, name in found.items() if name is not None}
@@ -118,7 +131,7 @@ class EventSourceOptions:
             )
         if self.tenants and self.roles is None:
             raise DeclarationError(
-                "EventSourceOptions(tenants=True) needs roles=Roles(...): row security does not hold for superusers, and one "
+                "EventSourceOptions(tenants=True) needs roles=Roles(...): row security does not apply to superusers, and one "
                 "role, the worker's, sees all tenants"
             )
 
@@ -141,9 +154,21 @@ def tenants_worker(options: object) -> str | None:
     return options.roles.worker
 
 
-_OTHERS = ("schema", "projections_gin", "partitions", "commands_kept", "master_keys", "roles", "proofs", "signing_key", "tenants")
+_OTHERS = (
+    "schema",
+    "projections_gin",
+    "occurred_at_brin",
+    "partitions",
+    "commands_kept",
+    "master_keys",
+    "roles",
+    "proofs",
+    "signing_key",
+    "tenants",
+)
 """The options that name no table."""
 _OF_PERSONAL_DATA = ("subject_keys", "forgotten_subjects")
+_OF_ARCHIVES = ("archived_events", "archived_event_ids")
 _OF_PROOFS = ("merkle_tree", "rewritten_events")
 
 
@@ -164,6 +189,9 @@ class EventSourceTables:
         merkle_tree: The Merkle tree over the events; None where the base has no proofs.
         rewritten_events: Which of them were rewritten on purpose since; likewise.
         anonymisations: Which fields of events were anonymised; None where the base has no such table.
+        archives: What is known of each archive; None where no stream is archived.
+        archived_events: The events of archived streams; likewise.
+        archived_event_ids: The ids of those that lie in files; likewise.
         aggregate_classes: The aggregate classes that keep their events here, by type name.
         read_models: What the library knows of each read model fed from here, by projection name.
         columns: The columns that the library has given each of these tables.
@@ -181,6 +209,9 @@ class EventSourceTables:
     merkle_tree: Table | None = None
     rewritten_events: Table | None = None
     anonymisations: Table | None = None
+    archives: Table | None = None
+    archived_events: Table | None = None
+    archived_event_ids: Table | None = None
     aggregate_classes: dict[str, type[Any]] = field(default_factory=dict)
     read_models: dict[str, Any] = field(default_factory=dict)
     columns: dict[Table, frozenset[Column[Any]]] = field(default_factory=dict)
@@ -306,8 +337,12 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     refuse_taken_names(metadata, options)
     where: dict[str, Any] = {} if options.schema is None else {"schema": options.schema}
     events = events_table(metadata, options, where)
-    for name in ("event_type", "occurred_at", "transaction_id"):
+    for name in ("event_type", "transaction_id"):
         add_index(events.c[name])
+    if options.occurred_at_brin:  # Alembic sees the change by the name
+        Index(f"ix_{events.name}_occurred_at_brin", events.c.occurred_at, postgresql_using="brin")
+    else:
+        add_index(events.c.occurred_at)
     correlated = events.c.correlation_id.is_not(None)
     add_index(events.c.correlation_id, postgresql_where=correlated, sqlite_where=correlated)
     if options.partitions is not None:
@@ -322,7 +357,14 @@ def _create(metadata: MetaData, options: EventSourceOptions) -> EventSourceTable
     merkle_tree = merkle_tree_table(options.merkle_tree, metadata, **where) if options.proofs else None
     rewritten = rewritten_events_table(options.rewritten_events, metadata, **where) if options.proofs else None
     anonymisations = None if options.anonymisations is None else anonymisations_table(options.anonymisations, metadata, **where)
-    optional = (commands, keys, forgotten, merkle_tree, rewritten, anonymisations)
+    archives = archived = archived_ids = None
+    if options.archives is not None:
+        archives = archives_table(options.archives, metadata, **where)
+        archived = archived_events_table(options.archived_events, metadata, **where)
+        archived_ids = archived_event_ids_table(options.archived_event_ids, metadata, **where)
+        guard_events(archived)
+        let_be_archived(events, archives)
+    optional = (commands, keys, forgotten, merkle_tree, rewritten, anonymisations, archives, archived, archived_ids)
     tables = EventSourceTables(options, events, projections, snapshots, projection_positions, parked_events, *optional)
     worker = tenants_worker(options)
     if worker is not None:

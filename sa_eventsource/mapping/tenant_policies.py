@@ -67,13 +67,12 @@ def policy_fault(connection: Connection, table: Table, worker: str) -> str | Non
         return "there is no such table"
     if found.others:
         return f"policy {', '.join(found.others)} lets rows of other tenants be seen or written, where it allows more than they do"
+    if found.narrower:
+        return f"policy {', '.join(found.narrower)} hides rows from the tenants whose they are"
     if not found.is_forced:
         return "row security is not enabled, or not forced"
-    if not found.is_guarded:
-        return f"policy {POLICY} is missing or is another one"
-    if not found.has_worker:
-        return f"policy {POLICY_OF_WORKER} is missing or is another one"
-    return None
+    missing = POLICY if not found.is_guarded else POLICY_OF_WORKER if not found.has_worker else None
+    return None if missing is None else f"policy {missing} is missing or is another one"
 
 
 _FOUND = text(f"""
@@ -82,6 +81,9 @@ _FOUND = text(f"""
             SELECT array_agg(polname::text ORDER BY polname) FROM pg_policy
             WHERE polrelid = t.oid AND polpermissive AND polname NOT IN ('{POLICY}', '{POLICY_OF_WORKER}')
         ) AS others,
+        (
+            SELECT array_agg(polname::text ORDER BY polname) FROM pg_policy WHERE polrelid = t.oid AND NOT polpermissive
+        ) AS narrower,
         EXISTS (
             SELECT FROM pg_policy WHERE polrelid = t.oid AND polname = '{POLICY}' AND polcmd = '*' AND polroles = '{{0}}'
                 AND pg_get_expr(polqual, t.oid) = '((tenant_id)::text = current_setting(''{_SETTING}''::text, true))'

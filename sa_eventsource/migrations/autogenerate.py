@@ -62,10 +62,10 @@ def _compare_what_belongs_to_tables(context: AutogenContext, upgrade_ops: Upgrad
         if tables is None:
             continue
         compare_partitions(connection, tables, upgrade_ops)
-        if trigger_faults(connection, tables.events):
-            events = tables.events
-            is_there = inspect(connection).has_table(events.name, schema=schema_of(connection, events))
-            upgrade_ops.ops.append(CreateEventImmutability(events.name, schema=events.schema, is_repair=is_there))
+        for events in (tables.events, tables.archived_events):
+            if events is not None and trigger_faults(connection, events):
+                is_there = inspect(connection).has_table(events.name, schema=schema_of(connection, events))
+                upgrade_ops.ops.append(CreateEventImmutability(events.name, schema=events.schema, is_repair=is_there))
         compare_policies(connection, tables, upgrade_ops)
         compare_rights(connection, tables, upgrade_ops)
 

@@ -1,4 +1,4 @@
-"""What a table has in PostgreSQL's catalogue beside its rows, when another takes its place: what is made again, what is refused.
+"""What a table has in PostgreSQL's catalogue besides its rows, when another takes its place: what is made again, what is refused.
 
 ``LIKE ... INCLUDING`` takes along what belongs to the columns: types, defaults, comments, checks, compression, storage. The queries
 here write statements for the rest. They are asked before the old table is dropped, and said when the new one has its name.
@@ -303,7 +303,7 @@ def keys_of(connection: Connection, table: Mapping[str, str], key: str) -> Itera
 
 
 def properties_of(connection: Connection, table: Mapping[str, str]) -> Iterator[Carried]:
-    """Say what else it has, but for its owner and privileges; row security comes last."""
+    """Say what else it has, except for its owner and privileges; row security comes last."""
     for query in _PROPERTIES:
         for row in connection.execute(query, table):
             yield Carried(*row)

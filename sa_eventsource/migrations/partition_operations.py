@@ -81,18 +81,18 @@ class RepartitionEvents(_PartitionsOfEvents):
         """Move an events table into a number of hash partitions, or from them into a table without; nothing on SQLite.
 
         All of an event stays as it is, its position and the transaction that wrote it too, so that whoever follows the log goes on
-        where it is. The table is written anew and locked meanwhile: nobody can read or append. Alembic writes what is to be done
+        where it is. The table is written again and locked meanwhile: nobody can read or append. Alembic writes what is to be done
         with the constraint and the index on positions before and behind it.
 
         Args:
-            operations: Alembic's ``op``, with a connection: what the table has beside its columns is asked of the database.
+            operations: Alembic's ``op``, with a connection: what the table has besides its columns is asked of the database.
             table_name: Name of the events table.
             partitions: How many partitions it is to have; None for none.
             schema: The table's schema.
 
         Raises:
             RepartitionError: Something would be lost with the table that was there: triggers or rules of the application, views and
-                foreign keys that refer to it, its place in a publication. Drop it in the migration before, and put it back behind.
+                foreign keys that refer to it, its place in a publication. Drop it in the migration first, restore it afterwards.
             DeclarationError: There can be no such partitions, or something else has the name of one.
             CommandError: The migration is to be written as SQL.
         """

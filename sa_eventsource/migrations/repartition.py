@@ -1,7 +1,7 @@
 """A log that is there, moved into partitions, into another number of them, or out of them.
 
-The table is written anew under another name, which then takes the old one's. Everything that makes an event what it is goes along,
-position and transaction id included, so that no checkpoint has to be changed. What the table has beside its rows is taken from the
+The table is written again under another name, which then takes the old one's. Everything that makes an event what it is goes along,
+position and transaction id included, so that no checkpoint has to be changed. What the table has besides its rows is taken from the
 catalogue, and not from what the library declares today: a migration means the same for as long as it is kept.
 """
 

@@ -2,12 +2,13 @@
 
 from sa_eventsource.privacy.anonymisation_run import Anonymised
 from sa_eventsource.privacy.anonymising import anonymise, async_anonymise
-from sa_eventsource.privacy.field_rewriting import FieldChange, StoredField
+from sa_eventsource.privacy.field_rewriting import FieldChange, StoredField, has_field
 from sa_eventsource.privacy.forgetting import Forgotten, async_forget, forget
 from sa_eventsource.privacy.held_data import async_personal_data, personal_data
 from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys, ServiceKeys
+from sa_eventsource.privacy.of_session import context_of, expire_aggregates
 from sa_eventsource.privacy.rotation import rotate_master_key, rotate_subject_key
-from sa_eventsource.privacy.search_hash import SearchHash
+from sa_eventsource.privacy.search_hash import SearchHash, hashing_by
 
 __all__ = [
     "Anonymised",
@@ -22,7 +23,11 @@ __all__ = [
     "async_anonymise",
     "async_forget",
     "async_personal_data",
+    "context_of",
+    "expire_aggregates",
     "forget",
+    "has_field",
+    "hashing_by",
     "personal_data",
     "rotate_master_key",
     "rotate_subject_key",

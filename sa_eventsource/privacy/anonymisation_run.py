@@ -11,6 +11,7 @@ from sqlalchemy import Text, bindparam, delete, func, insert, select, tuple_, up
 from sa_eventsource.events import decode
 from sa_eventsource.exceptions import AnonymisationError, EventDecodeError, UnknownEventTypeError
 from sa_eventsource.integrity import recorded_rewriting
+from sa_eventsource.privacy.archived_events import archived_events
 from sa_eventsource.privacy.field_rewriting import FieldChange, rewritten
 from sa_eventsource.privacy.of_session import context_of, expire_aggregates
 from sa_eventsource.projections import locked_followers, rebuild_rows_of
@@ -40,9 +41,12 @@ class Anonymised:
 
     Attributes:
         name: Its name.
-        is_finished: Whether all events that there were when it began have been looked at.
+        is_finished: Whether all events that there were in the log when it began have been looked at.
+        has_only_begun: Whether this call has looked at no event, as it has only noted where the log ends: call it again.
         position: The position up to which they have.
         events: How many events were rewritten, by all calls.
+        archived_events: How many events it does not reach, as they are archived: those in the table that the query selects and that
+            have such a field, and all that are in files. Bring their streams back, and anonymise again under another name.
         changes: What this call has changed, or would have. It holds what was there before: do not keep it.
         models_to_rebuild: The read models that take such events and cannot be rebuilt in part, as they have ``@handles`` methods:
             rebuild them as a whole once it is finished.
@@ -50,8 +54,10 @@ class Anonymised:
 
     name: str
     is_finished: bool
+    has_only_begun: bool
     position: int
     events: int
+    archived_events: int
     changes: tuple[FieldChange, ...]
     models_to_rebuild: tuple[str, ...]
 
@@ -85,11 +91,17 @@ class AnonymisationRun:
         return self.record
 
     def begin(self, reason: str) -> Anonymised:
-        """Note where the log ends: what is appended from then on is not looked at."""
+        """Note where the log ends: what is appended from then on is not looked at.
+
+        Where another transaction has begun it meanwhile, nothing is done: the next call goes on.
+        """
         events = self.tables.events
         database = database_of(self.connection.dialect)
-        database.lock_log(self.connection, events)
-        last = self.connection.scalar(select(func.coalesce(func.max(events.c.position), 0))) or 0
+        database.lock_log(self.connection, events, to_change=True)
+        if self.begun() is not None:
+            return self._as_recorded()
+        last = self._last_position()
+        archived = self._archived_events(last)
         context = context_of(self.session)
         now = datetime.now(UTC)
         self.connection.execute(
@@ -105,11 +117,21 @@ class AnonymisationRun:
                 position=0,
                 last_position=last,
                 events=0,
+                archived_events=archived,
                 models_to_rebuild=[],
                 finished_at=now if last == 0 else None,
             )
         )
-        return Anonymised(name=self.name, is_finished=last == 0, position=0, events=0, changes=(), models_to_rebuild=())
+        return Anonymised(
+            name=self.name,
+            is_finished=last == 0,
+            has_only_begun=True,
+            position=0,
+            events=0,
+            archived_events=archived,
+            changes=(),
+            models_to_rebuild=(),
+        )
 
     def preview(self, at_most: int) -> Anonymised:
         """Say what the next events would become."""
@@ -131,7 +153,7 @@ class AnonymisationRun:
         followers = {each: locked_followers(connection, each) for each in models if not each.handlers}
         if found:
             # Who has read what is rewritten may be about to store it: a snapshot is written with an event.
-            database_of(connection.dialect).lock_log(connection, events)
+            database_of(connection.dialect).lock_log(connection, events, to_change=True)
         rows = self._read([events.c.event_id.in_([row.event_id for row in found])]) if found else []
         payloads, changes = self._rewritten(rows)
         to_rebuild: set[str] = set()
@@ -211,7 +233,7 @@ class AnonymisationRun:
         return payloads, changes
 
     def _store(self, rows: Sequence[Row[Any]], payloads: Mapping[Any, str]) -> None:
-        """Put the payloads in the place of those that are there."""
+        """Put the payloads in place of those that are there."""
         events, database = self.tables.events, database_of(self.connection.dialect)
         which = [events.c[name] == bindparam(f"which_{name}") for name in ("event_id", "aggregate_type", "aggregate_id")]
         statement = update(events).where(*which).values(event_data=database.document(bindparam("payload", type_=Text)))
@@ -226,7 +248,7 @@ class AnonymisationRun:
             if row.event_id in payloads
         ]
         with (
-            recorded_rewriting(self.connection, self.tables, list(payloads), reason=self.record.reason),
+            recorded_rewriting(self.connection, self.tables, payloads, reason=self.record.reason),
             database.letting_events_change(self.connection, events),
         ):
             self.connection.execute(statement, parameters)
@@ -236,6 +258,25 @@ class AnonymisationRun:
         streams = sorted({(row.aggregate_type, row.aggregate_id) for row in rows})
         stream = tuple_(snapshots.c.aggregate_type, snapshots.c.aggregate_id)
         self.connection.execute(delete(snapshots).where(stream.in_(streams)))
+
+    def _last_position(self) -> int:
+        return self.connection.scalar(select(func.coalesce(func.max(self.tables.events.c.position), 0))) or 0
+
+    def _archived_events(self, last_position: int) -> int:
+        return archived_events(self.connection, self.tables, self.events, self._fields(), last_position)
+
+    def _as_recorded(self) -> Anonymised:
+        record = self.record
+        return Anonymised(
+            name=self.name,
+            is_finished=record.finished_at is not None,
+            has_only_begun=True,
+            position=record.position,
+            events=record.events,
+            archived_events=record.archived_events,
+            changes=(),
+            models_to_rebuild=tuple(record.models_to_rebuild),
+        )
 
     def _result(
         self, rows: Sequence[Row[Any]], at_most: int, changes: Sequence[FieldChange], to_rebuild: set[str], number: int = 0
@@ -247,8 +288,10 @@ class AnonymisationRun:
         return Anonymised(
             name=self.name,
             is_finished=is_finished,
+            has_only_begun=False,
             position=record.last_position if record is not None and is_finished else last,
             events=number + (0 if record is None else record.events),
+            archived_events=self._archived_events(self._last_position()) if record is None else record.archived_events,
             changes=tuple(changes),
             models_to_rebuild=tuple(sorted(to_rebuild.union(before))),
         )

@@ -12,6 +12,7 @@ from sa_eventsource.store import (
     EventQuery,
     database_of,
     flush_first,
+    one_at_a_time,
     require_transaction,
 )
 
@@ -34,11 +35,12 @@ def anonymise(  # noqa: PLR0913 - by keyword
 ) -> Anonymised:
     """Give chosen fields of stored events other values, a batch in the transaction of the query's session.
 
-    Call it and commit until ``is_finished``: the first call notes where the log ends, each further one rewrites the next batch of
-    the events that were there then. Whoever is stopped goes on by the same name. Only the values change: ids, types, versions,
-    positions, times, metadata and the structure of the payload stay as they are, and what is sealed is left alone. An event must
-    still be read by its class. In the same transaction the snapshots of these streams are deleted, and the rows of read models that
-    the events belong to are rebuilt. The row of the anonymisation says who (from the event context), what, when and why.
+    Call it and commit until ``is_finished``: the first call notes where the log ends and rewrites nothing (``has_only_begun``),
+    each further one rewrites the next batch of the events that were there then. Whoever is stopped goes on by the same name. Only
+    the values change: ids, types, versions, positions, times, metadata and the structure of the payload stay as they are, and what
+    is sealed is left alone. An event must still be read by its class. In the same transaction the snapshots of these streams are
+    deleted, and the rows of read models that the events belong to are rebuilt. The row of the anonymisation says who (from the
+    event context), what, when and why. Archived events are not reached: ``archived_events`` says how many there are.
 
     The application and workers may run; writers of events wait while a batch is rewritten. See to it first that no more events with
     such values are appended. Roll back, and the batch has not happened.
@@ -58,7 +60,8 @@ def anonymise(  # noqa: PLR0913 - by keyword
         How far it has come, and what has changed.
 
     Raises:
-        AnonymisationError: A value cannot be put there, or the transaction sees one state of the database throughout.
+        AnonymisationError: A value cannot be put there; or the transaction sees one state of the database throughout; or events of
+            compacted streams have such fields, or may have them where they are in files, and their last states would show them.
         DeclarationError: The base has no table of anonymisations.
         ReadModelChangedError: The rows of a read model were made under another declaration. Rebuild it first.
         TypeError: An argument is of another type.
@@ -82,6 +85,7 @@ def anonymise(  # noqa: PLR0913 - by keyword
     database = database_of(connection.dialect)
     if not database.has_one_writer and database.sees_one_state(connection):
         raise AnonymisationError("its transaction sees one state of the database throughout; use one at READ COMMITTED")
+    one_at_a_time(connection, tables)
     return run.begin(reason) if run.begun() is None else run.go_on(at_most)
 
 

@@ -82,7 +82,7 @@ def rewritten(row: Any, fields: Sequence[tuple[str, ...]], rewrite: Rewriting) -
     What is sealed is left alone.
 
     Raises:
-        AnonymisationError: The function gave a value of another structure, or none that can be stored; or fields lie in each other.
+        AnonymisationError: The function gave a value of another structure, or one that cannot be stored; or fields overlap.
     """
     text: str = row.event_data
     places = sorted({place for path in fields for place in _places(text, 0, path, ())}, key=lambda place: place[1])
@@ -91,7 +91,7 @@ def rewritten(row: Any, fields: Sequence[tuple[str, ...]], rewrite: Rewriting) -
     for path, start, behind in places:
         name = ".".join(path)
         if start < end:
-            raise _refused(row, name, "it lies in another field that is to be rewritten. Name one of them")
+            raise _refused(row, name, "it is in another field that is to be rewritten. Name one of them")
         end = behind
         before = json.loads(text[start:end])
         after = rewrite(_field(row, name, before))
@@ -103,8 +103,13 @@ def rewritten(row: Any, fields: Sequence[tuple[str, ...]], rewrite: Rewriting) -
     return replaced(text, spans, texts), changes
 
 
+def has_field(text: str, fields: Sequence[str]) -> bool:
+    """Check whether a stored payload has one of some fields, given by their paths, with something that is not sealed."""
+    return any(True for path in fields for _ in _places(text, 0, tuple(path.split(".")), ()))
+
+
 def _places(text: str, at: int, path: tuple[str, ...], before: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, int]]:
-    """Find where the values stand that a path leads to, but for those that are sealed."""
+    """Find where the values stand that a path leads to, except for those that are sealed."""
     first, *rest = path
     inner: Iterator[tuple[str, int, int]]
     if text[at] == "{":

@@ -16,7 +16,7 @@ from sa_eventsource.privacy.events_of_subject import EventsOfSubject
 from sa_eventsource.privacy.of_base import checked_subject, personal_data_of_base
 from sa_eventsource.privacy.of_session import context_of, expire_aggregates
 from sa_eventsource.projections import locked_followers, rebuild_rows_of
-from sa_eventsource.store import database_of, flush_first, require_transaction
+from sa_eventsource.store import database_of, flush_first, one_at_a_time, require_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,10 +53,10 @@ class Forgotten:
 def forget(session: Session | scoped_session[Session], subject: object, *, reason: str, base: Any = None) -> Forgotten:
     """Forget someone: from the commit on, every personal field of theirs is read as its placeholder, everywhere.
 
-    In the session's transaction, which is flushed first, the keys of the subject are destroyed, snapshots that hold something of
-    theirs are deleted, rows of read models that have it in clear are rebuilt, and a row says whom, who (from the event context),
-    when and why. Whoever appends or writes something of theirs at this moment is waited for. Aggregates and such rows in the
-    session are expired. Roll back, and nothing has happened.
+    This is done in the session's transaction, which is flushed first. The keys of the subject are destroyed, snapshots that hold
+    something of theirs are deleted, and rows of read models that have it in clear are rebuilt. A row records whom, by whom (from
+    the event context), when and why. Whoever appends or writes something of theirs at this moment is waited for. Aggregates and
+    such rows in the session are expired. Roll back, and nothing has happened.
 
     Give it a transaction of its own: it holds locks that others wait for, and may itself be the victim of a deadlock, which a retry
     mends (:func:`~sa_eventsource.session.retry_on_conflict`).
@@ -106,6 +106,7 @@ def _check_reason(reason: object) -> None:
 
 def _forget(session: Session, connection: Connection, of_base: PersonalDataOfBase, whom: str, reason: str) -> Forgotten:
     tables, keys, forgotten = of_base.tables, of_base.subject_keys, of_base.forgotten_subjects
+    one_at_a_time(connection, tables)
     database_of(connection.dialect).become_writer(connection, keys)
     models = [each for _, each in sorted(tables.read_models.items()) if _is_in_clear(each)]
     known = connection.execute(select(keys.c.key_id).where(keys.c.subject == whom, keys.c.forgotten_at.is_(None))).scalars().all()

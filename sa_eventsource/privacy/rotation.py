@@ -25,7 +25,7 @@ def rotate_master_key(session: Session | scoped_session[Session], *, base: Any =
     """Wrap keys of subjects with the present master key that another one has wrapped, in the session's transaction.
 
     Events stay as they are, and so do the keys themselves. Call it, and commit, until it returns 0; then the old master key is
-    needed no more, but for backups. Appending and reading go on meanwhile.
+    needed no more, except for backups. Appending and reading go on meanwhile.
 
     Args:
         session: The session. The caller commits.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sa_eventsource.events import cut_at_sealed, personal_values, replaced, sealed_text
 from sa_eventsource.privacy.master_keys import ciphers
 from sa_eventsource.privacy.opening import CutPayloads, as_bytes
-from sa_eventsource.privacy.subject_keys import keys_by_id, keys_for
-from sa_eventsource.store import Opened, OpenedState, Reading, place_of
+from sa_eventsource.privacy.subject_keys import keys_by_id, keys_for, known_keys_for
+from sa_eventsource.store import Opened, OpenedState, Reading, Sealed, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 class PersonalDataSealing:
     """Seals each value with its subject's key, bound to its place: event, stream and path."""
 
-    def seal(self, connection: Connection, tables: EventSourceTables, events: Sequence[tuple[str, str, PendingEvent]]) -> list[str]:
+    def seal(
+        self,
+        connection: Connection,
+        tables: EventSourceTables,
+        events: Sequence[tuple[str, str, PendingEvent]],
+        *,
+        may_guess: bool,
+    ) -> Sealed:
         """Seal the personal data of events. As :class:`~sa_eventsource.store.Sealing` says.
 
         Raises:
@@ -35,7 +42,9 @@ class PersonalDataSealing:
             SubjectForgottenError: A subject is forgotten.
         """
         found = [personal_values(event.event, event.payload, stream_id, event.metadata) for _, stream_id, event in events]
-        keys = keys_for(connection, tables, {value.subject for values in found for value in values}) if any(found) else {}
+        subjects = {value.subject for values in found for value in values}
+        known = known_keys_for(connection, tables, subjects) if subjects and may_guess else None
+        keys = keys_for(connection, tables, subjects) if subjects and known is None else known or {}
         payloads = []
         for (aggregate_type, aggregate_id, event), values in zip(events, found, strict=True):
             texts = []
@@ -45,7 +54,7 @@ class PersonalDataSealing:
                 box = key.cipher.seal(event.payload[value.start : value.end], as_bytes(place))
                 texts.append(sealed_text(key_id, box, value.placeholder))
             payloads.append(replaced(event.payload, [(value.start, value.end) for value in values], texts))
-        return payloads
+        return Sealed(payloads, frozenset(key_id for key_id, _ in keys.values()) if known else frozenset())
 
     def seal_state(
         self, connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[str]

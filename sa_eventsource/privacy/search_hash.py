@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 from base64 import urlsafe_b64encode
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import String
@@ -14,9 +16,21 @@ from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _LENGTH = 43
+
+_by: ContextVar[int] = ContextVar("sa_eventsource_search_key", default=0)
+
+
+@contextmanager
+def hashing_by(number: int) -> Iterator[None]:
+    """Hash with the key of a number for the block, counted from 0; with the last one where there are not so many."""
+    token = _by.set(number)
+    try:
+        yield
+    finally:
+        _by.reset(token)
 
 
 class SearchHash(String):
@@ -55,13 +69,16 @@ class SearchHash(String):
         return f"SearchHash({self.keys!r}, {self.purpose!r})"
 
     def of(self, value: str | None) -> str | None:
-        """Hash a value with the first key; None stays None.
+        """Hash a value with the first key, or within :func:`hashing_by` with another one; None stays None.
 
         Raises:
             MasterKeyError: There is no key, or what should be one is none.
             TypeError: It is no text.
         """
-        return None if value is None else self.all_of(value)[0]
+        if value is None:
+            return None
+        hashes = self.all_of(value)
+        return hashes[min(_by.get(), len(hashes) - 1)]
 
     def all_of(self, value: str) -> list[str]:
         """Hash a value with each key, the first in front. Errors as for :meth:`of`."""

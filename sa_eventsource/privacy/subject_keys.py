@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from uuid import uuid4
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
-from sa_eventsource.exceptions import DeclarationError, SubjectForgottenError
+from sa_eventsource.exceptions import DeclarationError, MasterKeyError, SubjectForgottenError
 from sa_eventsource.mapping import built_once, find_tables
+from sa_eventsource.privacy.known_keys import KnownKey, KnownKeys
 from sa_eventsource.privacy.master_keys import ciphers
 from sa_eventsource.privacy.of_base import personal_data_on
 from sa_eventsource.privacy.unwrapped_keys import UnwrappedKey, UnwrappedKeys
-from sa_eventsource.store import DriverStatement, database_of
+from sa_eventsource.store import NOT_ALLOWED, DriverStatement, code_of, database_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,6 +28,37 @@ if TYPE_CHECKING:
     _Which: TypeAlias = Literal["subject", "key_id"]
 
 _unwrapped = UnwrappedKeys()
+_known = KnownKeys()
+
+
+def known_keys_for(
+    connection: Connection, tables: EventSourceTables, subjects: Collection[str]
+) -> dict[str, tuple[str, UnwrappedKey]] | None:
+    """Get the keys that subjects had lately, each with its id as 32 hexadecimal digits; None where the table is to be asked.
+
+    They may be gone, or no longer the newest. With one writer there is nothing to be won; and keys are known by table, which
+    ``schema_translate_map`` or a tenant makes another one.
+
+    Raises:
+        DeclarationError: The base has no master keys.
+    """
+    of_base = personal_data_on(tables)
+    if (
+        tables.options.tenants
+        or database_of(connection.dialect).has_one_writer
+        or "schema_translate_map" in connection.get_execution_options()
+    ):
+        return None
+    known = _known.get(connection, of_base.subject_keys, subjects)
+    if known is None:
+        return None
+    try:
+        return {
+            subject: (key.key_id, _unwrapped.get(of_base.master_keys, key.master_key, key.wrapped))
+            for subject, key in known.items()
+        }
+    except MasterKeyError:
+        return None  # it may have been wrapped again since
 
 
 def keys_for(connection: Connection, tables: EventSourceTables, subjects: Collection[str]) -> dict[str, tuple[str, UnwrappedKey]]:
@@ -41,6 +74,7 @@ def keys_for(connection: Connection, tables: EventSourceTables, subjects: Collec
     found_on_base = personal_data_on(tables)
     master_keys, table = found_on_base.master_keys, found_on_base.subject_keys
     database_of(connection.dialect).become_writer(connection, table)
+    _known.drop(connection, table, subjects)
     found = _locked(connection, table, master_keys, subjects)
     new = sorted(set(subjects) - found.keys())
     if new:
@@ -68,8 +102,19 @@ def keys_by_id(connection: Connection, events: Table, key_ids: Iterable[str], *,
         raise DeclarationError(f"the log {events.name!r} holds sealed values, and its metadata is no declarative base's")
     found = personal_data_on(tables)
     statement = _statement(found.subject_keys, database_of(connection.dialect), "key_id", locked=locked)
-    rows: Sequence[Any] = statement.execute(connection, {"values": json.dumps(list(key_ids))}).all()
+    try:
+        rows: Sequence[Any] = statement.execute(connection, {"values": json.dumps(list(key_ids))}).all()
+    except DBAPIError as error:
+        if code_of(error) == NOT_ALLOWED:
+            error.add_detail(_MASK)
+        raise
     return {row[0].hex: None if row[3] is None else _unwrapped.get(found.master_keys, row[4], row[3]) for row in rows}
+
+
+_MASK = (
+    "a role without rights on the keys of personal data reads placeholders in their place from "
+    'engine.execution_options(personal_data="masked")'
+)
 
 
 def _locked(
@@ -81,8 +126,9 @@ def _locked(
     forgotten = sorted({row[1] for row in rows if row[3] is None})
     if forgotten:
         raise SubjectForgottenError(forgotten)
-    newest = {row[1]: row for row in sorted(rows, key=lambda row: row[2])}
-    return {subject: (row[0].hex, _unwrapped.get(master_keys, row[4], row[3])) for subject, row in newest.items()}
+    newest = {row[1]: KnownKey(row[0].hex, row[4], row[3]) for row in sorted(rows, key=lambda row: row[2])}
+    _known.keep(connection, table, newest)
+    return {subject: (key.key_id, _unwrapped.get(master_keys, key.master_key, key.wrapped)) for subject, key in newest.items()}
 
 
 def _inserted(
@@ -97,6 +143,15 @@ def _inserted(
         rows.append({"key_id": uuid4(), "subject": subject, "generation": 1, "wrapped_key": wrapped, "master_key": master_key})
     insert = database_of(connection.dialect).insert(table).on_conflict_do_nothing().returning(table.c.subject)
     made = set(connection.execute(insert, rows).scalars())
+    _known.keep(
+        connection,
+        table,
+        {
+            row["subject"]: KnownKey(row["key_id"].hex, row["master_key"], row["wrapped_key"])
+            for row in rows
+            if row["subject"] in made
+        },
+    )
     return {
         row["subject"]: (row["key_id"].hex, _unwrapped.keep(row["master_key"], row["wrapped_key"], keys[row["subject"]]))
         for row in rows

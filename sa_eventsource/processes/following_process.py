@@ -2,7 +2,7 @@
 
 All ids derive from the process, the event and the place in what was returned: an event that is taken once more, because the
 subscription was rewound or a log restored, adds nothing. The methods are pure, so that they can be asked again where the handler of
-a command was faster with the same process. An event that cannot be taken is parked under the process, not under its own stream:
+a command wrote to the same process first. An event that cannot be taken is parked under the process, not under its own stream:
 what comes behind it for that process may be of any stream, and must not overtake it.
 """
 
@@ -20,7 +20,7 @@ from sa_eventsource.application_errors import ends_program
 from sa_eventsource.commands import require_table, schedule, schedule_time_out
 from sa_eventsource.consumers import Subscription, by_stored_name
 from sa_eventsource.events import DomainEvent, event_context, place
-from sa_eventsource.exceptions import ConcurrencyError
+from sa_eventsource.exceptions import ConcurrencyError, StreamArchivedError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
 from sa_eventsource.processes.reactions import After
 from sa_eventsource.projections import park_behind
@@ -156,10 +156,10 @@ class ProcessSubscription(Subscription):
                     raise
 
     def parks_under(self, connection: Connection, position: int) -> tuple[str, str] | None:
-        """Say for which process an event is; None if that cannot be told, so that its own stream has to wait."""
+        """Say for which process an event is; None if that cannot be told, or it is for several: its own stream has to wait."""
         try:
-            (recorded,) = read_events(connection, self.tables.events, [self.tables.events.c.position == position])
-            process_id = self.process.process_id(recorded)
+            read = read_events(connection, self.tables.events, [self.tables.events.c.position == position])
+            (process_id,) = {self.process.process_id(recorded) for recorded in read if self.takes(recorded)}
             return None if process_id is None else (self.name, self.process.definition.text_id(process_id))
         except BaseException as error:
             if ends_program(error, awaited=connection.dialect.is_async):
@@ -167,10 +167,16 @@ class ProcessSubscription(Subscription):
             return None  # that is why it is parked
 
     def _react(self, session: Session, process_id: Any, derived: _DerivedIds, recorded: RecordedEvent[Any]) -> None:
+        """Carry out what follows from an event; nothing does for a process whose stream is closed, or closed and archived."""
         # As it is now: the session may have read it for an event before, and a method need not lead to an event of its own.
-        process = session.get(self.process.process_class, process_id, populate_existing=True)
+        try:
+            process = session.get(self.process.process_class, process_id, populate_existing=True)
+        except StreamArchivedError:
+            return
         if process is None:
             process = self.process.process_class(id=process_id)
+        if process.is_stream_closed:
+            return
         with event_context(caused_by=recorded):
             for number, each in enumerate(self.process.reaction(recorded).outcome(process, recorded.event)):
                 self._carry_out(session, process, each, derived[number], recorded)
@@ -204,13 +210,24 @@ class ProcessSubscription(Subscription):
     def _has_reacted(self, session: Session, stream: tuple[str, str], derived: _DerivedIds) -> bool:
         """Ask whether something that followed from an event is there already."""
         events, commands = self.tables.events, require_table(self.tables)
-        ids = [derived[number] for number in range(_LOOKED_FOR)]
+        ids = derived.first()
         of_process = (events.c.aggregate_type == stream[0], events.c.aggregate_id == stream[1])
         is_there = or_(exists().where(*of_process, events.c.event_id.in_(ids)), exists().where(commands.c.command_id.in_(ids)))
         return bool(self._connection(session).scalar(select(is_there)))
 
     def _connection(self, session: Session) -> Connection:
         return session.connection(bind_arguments=self.bind_arguments)
+
+
+def ids_derived_from(process_type: str, process_id: str, event_id: UUID) -> list[UUID]:
+    """List the ids of what a process leads to when it reacts to an event, its own events and commands: the first of them.
+
+    Args:
+        process_type: The name of the process manager.
+        process_id: The process's id, as stored.
+        event_id: The event's id.
+    """
+    return _DerivedIds(_path(process_type, process_id, str(event_id))).first()
 
 
 def _path(*parts: str) -> str:
@@ -227,3 +244,7 @@ class _DerivedIds:
 
     def __getitem__(self, number: int) -> UUID:
         return uuid5(_NAMESPACE, f"{self._source}/{number}")
+
+    def first(self) -> list[UUID]:
+        """List those that are looked for."""
+        return [self[number] for number in range(_LOOKED_FOR)]

@@ -45,7 +45,7 @@ class ProcessManager(AggregateRoot[IdT]):
     """
 
     __on_error__: ClassVar[OnError] = "stop"
-    """What becomes of an event that cannot be taken, as where a method raises or a command has no handler. ``"stop"``: the process
+    """What happens to an event that cannot be taken, as where a method raises or a command has no handler. ``"stop"``: the process
     manager stops there, with all its processes (``sa-eventsource resume``). ``"park"``: the event is parked, with all later ones
     for the same process, whichever stream they are of (``sa-eventsource parked``)."""
 

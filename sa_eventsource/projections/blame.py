@@ -41,7 +41,7 @@ def fails_whatever_the_event(session: Session, consumer: Consumer, position: int
 
     Args:
         session: In a transaction that holds the follower's checkpoint. What is tried is undone by a savepoint.
-        consumer: Who could not take the event.
+        consumer: The one that could not take the event.
         position: The event's position.
         error: What was raised.
     """
@@ -65,7 +65,7 @@ def with_event(connection: Connection, consumer: Consumer, position: int, error:
 
     Args:
         connection: Where to read.
-        consumer: Who could not take the event.
+        consumer: The one that could not take the event.
         position: The event's position.
         error: What was raised.
     """

@@ -29,7 +29,7 @@ from sa_eventsource.exceptions import (
 from sa_eventsource.projections.blame import fails_whatever_the_event, with_event
 from sa_eventsource.projections.parking import park
 from sa_eventsource.projections.transaction import following, reading
-from sa_eventsource.store import message_of
+from sa_eventsource.store import hide_parameters, message_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -114,7 +114,7 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
     lock_wait: float,
     longest_idle: float,
 ) -> Failure:
-    """Write down that an event could not be taken, and decide what becomes of it; commit.
+    """Write down that an event could not be taken, and decide what happens to it; commit.
 
     After the last attempt, the event is parked or the follower stops there, unless the same error comes without the event: then
     the follower waits, and the event is tried again later. Nothing is written where another worker has taken events since the step
@@ -198,7 +198,11 @@ def _position(connection: Connection, follower: Follower, checkpoint: Checkpoint
 
 
 def error_text(error: BaseException) -> str:
-    """Write an error with its traceback, as every database can store it; the last line says what went wrong."""
+    """Write an error with its traceback, as every database can store it; the last line says what went wrong.
+
+    Without the parameters of statements, in logs too from now on: they are values of many rows, and would outlive who is forgotten.
+    """
+    hide_parameters(error)
     text = traceback_of(error)
     summary = f"{type(error).__name__}: {text_of(error)}" if isinstance(error, EventSourceError) else message_of(error)
     summary = " ".join(summary.split())

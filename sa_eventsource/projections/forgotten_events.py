@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from sa_eventsource.counting import counted
-from sa_eventsource.events import current_class
+from sa_eventsource.events import current_class, is_retired
 from sa_eventsource.exceptions import UnknownEventTypeError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def forgotten_types(connection: Connection, tables: EventSourceTables) -> dict[s
     forgotten = {}
     for name, version, number in connection.execute(counted.order_by(events.c.event_type)):
         try:
-            current_class(name, version)
+            _ = is_retired(name, version) or current_class(name, version)
         except UnknownEventTypeError:
             forgotten[name] = number
     return forgotten

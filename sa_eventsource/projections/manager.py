@@ -97,9 +97,9 @@ class ReadModelManager:
     def problems(self, *, max_lag_seconds: float | None = None) -> list[str]:
         """List what is wrong, for a health check; empty if all is well.
 
-        What does not follow or has rows that are not right, as its state says, events and commands that are parked, commands that
-        have been due for longer than a minute, checkpoints that nothing declares and that have stood still for a day, and, if asked
-        for, who is too far behind.
+        That is: what does not follow, or has rows that are not right, as its state says; events and commands that are parked;
+        commands that have been due for longer than a minute; checkpoints that nothing declares and that have stood still for a day;
+        and, if asked for, what is too far behind.
 
         Args:
             max_lag_seconds: How long ago the oldest event may have been recorded that one has yet to take, and for how long a

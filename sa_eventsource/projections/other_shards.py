@@ -1,4 +1,4 @@
-"""What was begun with another number of shards: whoever began anew beside it would take every event a second time."""
+"""What was begun with another number of shards: whoever started over alongside it would take every event a second time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def other_shards(connection: Connection, consumer: Consumer) -> list[str]:
 
 
 def refuse_other_shards(connection: Connection, consumer: Consumer) -> None:
-    """Refuse to begin anew with what other shards have taken, which had another number of them.
+    """Refuse to start over with what other shards have taken, which had another number of them.
 
     Args:
         connection: In a transaction that holds a checkpoint of the consumer that has not begun.

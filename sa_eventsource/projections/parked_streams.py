@@ -50,12 +50,26 @@ class ParkedStream:
     parked_at: datetime
 
 
-def parked_streams(session: Session, consumer: Consumer) -> list[ParkedStream]:
-    """List the streams that a consumer has parked, the longest waiting first."""
+def parked_streams(
+    session: Session, consumer: Consumer, *, aggregate_type: str | None = None, aggregate_id: str | None = None
+) -> list[ParkedStream]:
+    """List the streams that a consumer has parked, the longest waiting first.
+
+    Args:
+        session: A session without a transaction in progress.
+        consumer: The consumer.
+        aggregate_type: Only streams of this type; None for all.
+        aggregate_id: Only streams of this id; None for all. With both, an index leads to the one that they name.
+    """
     parked = consumer.tables.parked_events
+    wanted = [parked.c.projection_name == consumer.name]
+    if aggregate_type is not None:
+        wanted.append(parked.c.aggregate_type == aggregate_type)
+    if aggregate_id is not None:
+        wanted.append(parked.c.aggregate_id == aggregate_id)
     counted = (
         select(func.min(parked.c.position).label("first"), func.count().label("number"))
-        .where(parked.c.projection_name == consumer.name)
+        .where(*wanted)
         .group_by(parked.c.aggregate_type, parked.c.aggregate_id)
         .subquery()
     )
@@ -71,7 +85,7 @@ def parked_streams(session: Session, consumer: Consumer) -> list[ParkedStream]:
             parked.c.parked_at,
         )
         .join(counted, counted.c.first == parked.c.position)
-        .where(parked.c.projection_name == consumer.name)
+        .where(*wanted)
         .order_by(parked.c.position)
     )
     with reading(session, consumer) as connection:

@@ -57,7 +57,9 @@ def park_behind(connection: Connection, consumer: Consumer, stream: tuple[str, s
     if not connection.scalar(select(is_behind)):
         return False
     reference = (
-        database_of(connection.dialect).insert(parked).values(**of_consumer, position=recorded.position, event_id=recorded.event_id)
+        database_of(connection.dialect)
+        .insert(parked)
+        .values(**of_consumer, position=recorded.position, event_id=recorded.stored_id)
     )
     connection.execute(reference.on_conflict_do_nothing())  # as where it was sent back
     return True

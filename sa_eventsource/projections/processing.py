@@ -71,7 +71,7 @@ def process_batch(  # noqa: PLR0913 - what is to be processed, and how
     if not left:
         return batch
     # Nothing lies between the last event that was processed and the first that was not, except for parked ones, left out anyway.
-    return replace(batch, upto=left[0].position - 1, count=batch.count - len(left))
+    return replace(batch, upto=left[0].position - 1, count=batch.count - len({each.position for each in left}))
 
 
 def process_stored(session: Session, consumer: Consumer, event_ids: Sequence[UUID]) -> None:
@@ -142,10 +142,14 @@ def _flush(session: Session, consumer: Consumer, events: Sequence[RecordedEvent[
 def _call_handlers(
     session: Session, consumer: Consumer, events: Sequence[RecordedEvent[Any]], until: float | None
 ) -> Sequence[RecordedEvent[Any]]:
-    """Give events to their handlers one by one, the first in any case; return those for which there was no time."""
+    """Give events to their handlers one by one, the first in any case; return those for which there was no time.
+
+    Events that are stored as one are not parted.
+    """
     for number, event in enumerate(events, 1):
         consumer.call_handler(event, session)
-        if until is not None and time.monotonic() >= until:
+        is_whole = number == len(events) or events[number].position != event.position
+        if until is not None and is_whole and time.monotonic() >= until:
             return events[number:]
     return ()
 

@@ -51,15 +51,25 @@ def next_events(session: Session, reader: Reader) -> list[RecordedEvent[Any]]:
     if checkpoint is None:
         return []
     batch, reached = _next(connection, follower, checkpoint)
-    if not batch.count and checkpoint.until is not None:  # that was the end of a window; what came since lies in the next one
+    events, is_further = _read(connection, follower, batch), batch.count > 0
+    while not events and (batch.count or checkpoint.until is not None):
+        # That was the end of a window, what came since is in the next one; or all that was read is dropped by upcasters.
+        is_end = not batch.count
         checkpoint = reached
         batch, reached = _next(connection, follower, checkpoint)
-    events = read_batch(connection, follower, batch, ALL_STREAMS) if batch.count else []
-    if events or is_worth_saving(stored, batch) or _has_passed_others(connection, reader, checkpoint):
-        if batch.until is None and len(events) < reader.batch_size:  # SQLite, where a position alone says what it has passed
+        events, is_further = _read(connection, follower, batch), is_further or batch.count > 0
+        if is_end and not batch.count:
+            break
+    if is_further or is_worth_saving(stored, batch) or _has_passed_others(connection, reader, checkpoint):
+        if batch.until is None and batch.count < reader.batch_size:  # SQLite, where a position alone says what it has passed
             reached = replace(reached, position=position_of(connection, reader.tables, "now") or 0)
         save_checkpoint(connection, follower, reached)
     return events
+
+
+def _read(connection: Connection, follower: Follower, batch: Batch) -> list[RecordedEvent[Any]]:
+    events = read_batch(connection, follower, batch, ALL_STREAMS) if batch.count else []
+    return [each for each in events if follower.consumer.takes(each)]
 
 
 def readers_on(session: Session, tables: EventSourceTables) -> list[Reader]:
@@ -92,7 +102,7 @@ def _next(connection: Connection, follower: Follower, checkpoint: Checkpoint) ->
 
 def _has_passed_others(connection: Connection, reader: Reader, checkpoint: Checkpoint) -> bool:
     """Check whether events of other types are new, which would count as a lag: what a reader asks for is not known to others."""
-    if reader.types is None:
+    if reader.event_types is None:
         return False
-    of_all_types = Follower(replace(reader, types=None), reader.name)
-    return lag(connection, of_all_types, checkpoint).events > 0
+    of_all_types = Follower(replace(reader, event_types=None), reader.name)
+    return lag(connection, of_all_types, checkpoint, most=1).events > 0

@@ -90,11 +90,26 @@ def rebuild_rows_of(
     Returns:
         The number of keys whose rows were rebuilt.
     """
+    keys = keys_of_events(connection, definition, conditions)
+    rebuild_rows_with(connection, definition, followers, keys)
+    return len(keys)
+
+
+def keys_of_events(connection: Connection, definition: ReadModelDefinition, conditions: Sequence[ColumnElement[bool]]) -> set[_Key]:
+    """Find the keys of the rows that some events belong to."""
     found = {definition.key_of(event) for event in _read(connection, definition, [of_consumer(definition), *conditions])}
-    keys = {key for key in found if key is not None}
+    return {key for key in found if key is not None}
+
+
+def rebuild_rows_with(
+    connection: Connection,
+    definition: ReadModelDefinition,
+    followers: Sequence[tuple[Follower, Checkpoint]],
+    keys: set[_Key],
+) -> None:
+    """Rebuild the rows of some keys, in a transaction in progress at READ COMMITTED. As :func:`rebuild_rows_of`."""
     if keys:
         _rebuild(connection, definition, _taken(connection, definition, followers), keys)
-    return len(keys)
 
 
 def _rebuild(
@@ -230,7 +245,8 @@ def _read(
         by_position = by_position + literal_column("0", BigInteger)
     statement = select_events(events).where(*where).order_by(by_position)
     rows = connection.execute(statement, parameters or {}, execution_options={"yield_per": _READ_AT_A_TIME})
-    return recorded_in_parts(connection, events, rows, _READ_AT_A_TIME, definition.personal_data)
+    found = recorded_in_parts(connection, events, rows, _READ_AT_A_TIME, definition.personal_data)
+    return filter(definition.takes, found)  # of a stored event that is read as several, some may be others
 
 
 def _delete(connection: Connection, definition: ReadModelDefinition, keys: Sequence[_Key]) -> None:

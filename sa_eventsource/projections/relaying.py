@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from itertools import takewhile
+from itertools import chain, groupby, takewhile
 from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.checkpoints import read_batch
@@ -49,14 +49,15 @@ def relay_batch(  # noqa: PLR0913 - what is to be handed over, and from where
         EventDecodeError: A payload does not fit its class. Roll back.
         UnknownEventTypeError: No class declares an event's type. Roll back.
     """
-    events = read_batch(connection, follower, batch, follower.streams(without_parked=without_parked))
+    read = read_batch(connection, follower, batch, follower.streams(without_parked=without_parked))
+    events = [event for event in read if relay.takes(event)]
     place = follower.name, tenant_of(connection)
     known = relay.confirmed(place, checkpoint.progress)
     delivery = _deliver(connection, relay, [event for event in events if event.event_id not in known])
     confirmed = known | delivery.taken
     settled = _settled(events, delivery, confirmed)
     left = events[len(settled) :]
-    done = replace(batch, upto=left[0].position - 1, count=batch.count - len(left)) if left else batch
+    done = replace(batch, upto=left[0].position - 1, count=batch.count - len({each.position for each in left})) if left else batch
     left_over = confirmed - {event.event_id for event in settled}
     relay.confirm(place, {checkpoint.progress: confirmed, (done.since, done.until, done.upto): left_over})
     if not settled and delivery.delayed is not None:
@@ -78,9 +79,11 @@ def relay_stored(connection: Connection, relay: Relay, event_ids: Sequence[UUID]
         The ids of those that were taken, and why the next one was not.
     """
     events = relay.tables.events
-    stored = read_events(connection, events, [events.c.event_id.in_(event_ids)], reading=relay.personal_data)
+    read = read_events(connection, events, [events.c.event_id.in_(event_ids)], reading=relay.personal_data)
+    stored = [event for event in read if relay.takes(event)]
     delivery = _deliver(connection, relay, stored)
-    taken = [event_id for event_id in event_ids if event_id in delivery.taken]
+    left = {event.stored_id for event in stored if event.event_id not in delivery.taken}
+    taken = list(takewhile(lambda event_id: event_id not in left, event_ids))
     return taken, next(iter(delivery.refused.values()), delivery.delayed)
 
 
@@ -90,10 +93,15 @@ def _deliver(connection: Connection, relay: Relay, events: Sequence[RecordedEven
 
 
 def _settled(events: Sequence[RecordedEvent[Any]], delivery: Delivery, confirmed: AbstractSet[UUID]) -> list[RecordedEvent[Any]]:
-    """List the events, from the first one on, that are confirmed, refused, or behind a refused one of their stream."""
+    """List the events, from the first one on, that are confirmed, refused, or behind a refused one of their stream.
+
+    Of events that are stored as one, all are listed, or none.
+    """
     parked = {(event.aggregate_type, event.aggregate_id) for event in events if event.event_id in delivery.refused}
 
     def is_settled(event: RecordedEvent[Any]) -> bool:
         return event.event_id in confirmed or (event.aggregate_type, event.aggregate_id) in parked
 
-    return list(takewhile(is_settled, events))
+    together = groupby(events, key=lambda event: event.position)
+    wholes = takewhile(lambda whole: all(map(is_settled, whole)), (list(whole) for _, whole in together))
+    return list(chain.from_iterable(wholes))

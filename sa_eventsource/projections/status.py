@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import exists, func, select
 
-from sa_eventsource.checkpoints import STOPPED, WAITING, Checkpoint, Lag, held_by, is_moved, lag, of_consumer, read_checkpoint
+from sa_eventsource.checkpoints import (
+    COUNTED,
+    STOPPED,
+    WAITING,
+    Checkpoint,
+    Lag,
+    held_by,
+    is_moved,
+    lag,
+    of_consumer,
+    read_checkpoint,
+)
 from sa_eventsource.consumers import Reader, Subscription, followers_of
 from sa_eventsource.counting import counted
 from sa_eventsource.projections.other_shards import other_shards
@@ -63,13 +74,14 @@ class ConsumerStatus:
         event_types: Stored names of the event types that it takes; none for a reader, as only its own code knows them.
         state: See :data:`State`; of one that is split, the worst of its parts.
         position: The last position that it has taken.
-        lag_events: How many events it has yet to take; 0 for a strong model; of all types for a reader, which passes those that it
-            does not ask for when it asks.
+        lag_events: How many events it has yet to take, counted up to 10,000, for each of its shards; 0 for a strong model; of all
+            types for a reader, which passes those that it does not ask for when it asks.
         lag_seconds: How long ago the oldest of them was recorded; 0.0 if there is none.
-        processed_at: When it was last brought further or rebuilt, in UTC; None if never.
+        processed_at: When it last advanced or was rebuilt, in UTC; None if never.
         parked_events: How many events are parked.
         error: What it waits for, or went wrong with the event that it retries or has stopped at, with the traceback; the last line
             says it in short. None if nothing did.
+        lag_is_whole: Whether *lag_events* are all that it has yet to take; otherwise there are more.
     """
 
     name: str
@@ -84,6 +96,13 @@ class ConsumerStatus:
     processed_at: datetime | None
     parked_events: int
     error: str | None
+    lag_is_whole: bool = True
+
+    @property
+    def lag_in_words(self) -> str:
+        """How many events it has yet to take, such as "1 event" or "more than 10000 events"."""
+        number = counted(self.lag_events, "event")
+        return number if self.lag_is_whole else f"more than {number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +130,8 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
     if kind != "strong model":
         for follower, checkpoint in parts:
             # Of one that cannot be read nothing is known to be taken.
-            behind += lag(connection, follower, checkpoint if checkpoint.is_readable else Checkpoint(declaration="unreadable"))
+            known = checkpoint if checkpoint.is_readable else Checkpoint(declaration="unreadable")
+            behind += lag(connection, follower, known, most=COUNTED)
     parked = consumer.tables.parked_events
     number = connection.scalar(select(func.count()).select_from(parked).where(parked.c.projection_name == consumer.name))
     state = _state(connection, consumer, kind, checkpoints)
@@ -136,6 +156,7 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
         ),
         parked_events=number or 0,
         error=error,
+        lag_is_whole=behind.is_whole,
     )
 
 
@@ -171,7 +192,7 @@ def problems(
         if status.parked_events:
             wrong.append(f"{status.name} has parked {counted(status.parked_events, 'event')}")
         if max_lag_seconds is not None and status.lag_seconds > max_lag_seconds:
-            wrong.append(f"{status.name} is {status.lag_seconds:.1f} s behind ({counted(status.lag_events, 'event')})")
+            wrong.append(f"{status.name} is {status.lag_seconds:.1f} s behind ({status.lag_in_words})")
     return wrong + [str(each) for each in undeclared if each.is_problem]
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sa_eventsource.application_errors import ends_program
-from sa_eventsource.checkpoints import lock_checkpoint, lock_if_free, next_batch, save_checkpoint
+from sa_eventsource.checkpoints import lock_checkpoint, lock_if_free, next_batch, origin_of_batch, save_checkpoint
 from sa_eventsource.consumers import Relay
 from sa_eventsource.exceptions import (
     DeliveryDelayedError,
@@ -17,7 +17,7 @@ from sa_eventsource.exceptions import (
     SubscriptionError,
     UnknownEventTypeError,
 )
-from sa_eventsource.observation import observed
+from sa_eventsource.observation import Origin, is_observed, observed
 from sa_eventsource.projections.failures import blamed, culprit
 from sa_eventsource.projections.parking import has_parked, park_behind_others
 from sa_eventsource.projections.plans import Plan, Step, after, after_failure, before_failure, checked, cut_short, plan_next
@@ -62,6 +62,7 @@ def take_step(session: Session, follower: Follower, limit: int | None) -> Step:
         with observed("catch_up", follower.name) as observation, following(session, follower.consumer) as connection:
             checkpoint = checked(connection, follower, lock_checkpoint(connection, follower))
             plan = plan_next(connection, follower, checkpoint, limit or follower.consumer.batch_size)
+            observation.origin = _origin(connection, follower, plan)
             _carry_out(session, follower, plan)
             observation.events = plan.step.events
     except DBAPIError as error:
@@ -123,6 +124,7 @@ def attempt_step(  # noqa: PLR0913 - who, how much, and three limits
             plan = after_failure(connection, follower, checkpoint, limit or follower.consumer.batch_size)
             if isinstance(plan, Step):
                 return plan
+            observation.origin = _origin(connection, follower, plan)
             step = _carry_out(session, follower, plan, seconds=seconds)
             observation.events = step.events
     except BaseException as error:
@@ -148,7 +150,7 @@ def _hindered(
     is_awaited = session.get_bind(**follower.consumer.bind_arguments).dialect.is_async
     if not isinstance(plan, Plan) or ends_program(error, awaited=is_awaited):
         return None
-    # Such as SystemExit: whatever code of the application raises, it is no end of those who follow beside it.
+    # Such as SystemExit: whatever code of the application raises, it is no end of those who follow alongside it.
     return _failed(plan, locked, _refused(follower, error))
 
 
@@ -192,6 +194,13 @@ def take_before_failure(session: Session, follower: Follower) -> int:
     if plan is not None:
         _committed(session, follower, plan)
     return _events(plan)
+
+
+def _origin(connection: Connection, follower: Follower, plan: Plan) -> Origin:
+    """Ask where the events come from, if somebody looks on. It is asked before they are taken, so that a failure has it too."""
+    if not is_observed() or plan.batch is None or not plan.batch.count:
+        return Origin()
+    return origin_of_batch(connection, follower, plan.batch)
 
 
 def _carry_out(session: Session, follower: Follower, plan: Plan, *, seconds: float | None = None) -> Step:

@@ -29,7 +29,7 @@ class UndeclaredCheckpoint:
     Attributes:
         name: The name that it is kept under, without the version.
         version: The version of the read model; 1 for others.
-        processed_at: When it was last brought further, in UTC; None if never.
+        processed_at: When it last advanced, in UTC; None if never.
         seconds: How long ago that was; None if never.
     """
 
@@ -40,16 +40,16 @@ class UndeclaredCheckpoint:
 
     @property
     def is_problem(self) -> bool:
-        """Whether it has stood still for more than a day, or was never brought further."""
+        """Whether it has stood still for more than a day, or never advanced."""
         return self.seconds is None or self.seconds > _LONG
 
     def __str__(self) -> str:
         """Say what there is, and what to do about it."""
         named = self.name if self.version == 1 else f"{self.name} version {self.version}"
-        last = "never" if self.processed_at is None else f"last on {self.processed_at:%Y-%m-%d %H:%M}"
+        last = "never advanced" if self.processed_at is None else f"last advanced on {self.processed_at:%Y-%m-%d %H:%M}"
         to_retire = f"{self.name}{'' if self.version == 1 else f' {self.version}'}"
         return (
-            f"{named} has a checkpoint, brought further {last}, and nothing here declares it: if no other process does, retire it "
+            f"{named} has a checkpoint, {last}, and nothing here declares it: if no other process does, retire it "
             f"(sa-eventsource retire MODULE:BASE {to_retire})"
         )
 

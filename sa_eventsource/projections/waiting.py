@@ -12,7 +12,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.util import await_only
 
 from sa_eventsource.arguments import check_timeout
-from sa_eventsource.checkpoints import Lag, is_replicated, lag, of_consumer, read_checkpoint
+from sa_eventsource.checkpoints import COUNTED, Lag, is_replicated, lag, of_consumer, read_checkpoint
 from sa_eventsource.consumers import followers_of
 from sa_eventsource.exceptions import CommitTokenError, ReadModelLagError
 from sa_eventsource.mapping import check_any_session, check_async_session, session_of
@@ -205,8 +205,8 @@ def _late(
         if not connection.scalar(select(exists().where(events.c.event_id == event_id))):
             return _unknown(event_id)
         for each in followers_of(definition, connection.dialect):
-            behind += lag(connection, each, read_checkpoint(connection, each))
-    return ReadModelLagError(definition.name, timeout, behind.events, behind.seconds)
+            behind += lag(connection, each, read_checkpoint(connection, each), most=COUNTED)
+    return ReadModelLagError(definition.name, timeout, behind.events, behind.seconds, lag_is_whole=behind.is_whole)
 
 
 def _unknown(event_id: UUID) -> CommitTokenError:

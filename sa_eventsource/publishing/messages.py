@@ -28,7 +28,7 @@ class Message:
         subject: What it is published under: RabbitMQ's routing key, NATS's subject; elsewhere a part of the address if no channel
             is named.
         key: The partition key.
-        headers: Headers beside those of the envelope.
+        headers: Headers besides those of the envelope.
     """
 
     event_id: UUID
@@ -40,7 +40,7 @@ class Message:
     headers: Mapping[str, str]
 
     def as_headers(self) -> dict[str, str]:
-        """Write the attributes as the bindings of CloudEvents to AMQP 0.9.1 and HTTP do, beside the other headers.
+        """Write the attributes as the bindings of CloudEvents to AMQP 0.9.1 and HTTP do, besides the other headers.
 
         The content type is not among them: each protocol has a place of its own for it.
         """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sa_eventsource.publishing.messages import Message
 
 _PLAIN = re.compile(r"[!#$&-~]*")
-"""What may stand in a header as it is: printable ASCII but for the space, the quotation mark and the percent sign."""
+"""What may stand in a header as it is: printable ASCII except for the space, the quotation mark and the percent sign."""
 _SAFE = "!#$&'()*+,/:;<=>?@[\\]^`{|}~"
 _STREAM_MISMATCH = 10060
 """JetStream's code for: another stream has the subject than the one that the publisher names."""
@@ -98,7 +98,7 @@ class NatsSender(Sender):
             return answer
 
     async def _error_cb(self, error: Exception) -> None:
-        """Refuse what the server has no permission for: it says so beside all answers, and writes the subject small."""
+        """Refuse what the server has no permission for: it says so alongside all answers, and writes the subject small."""
         denied = _DENIED.search(str(error))
         if denied is not None and self._answers is not None:
             self._answers.fail(denied[1], NotPermittedError(described(error)))

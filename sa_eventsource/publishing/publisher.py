@@ -16,17 +16,19 @@ from sa_eventsource.exceptions import DeclarationError, DeliveryDelayedError, Me
 from sa_eventsource.extras import needs_extra
 from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.publishing.event_loop import sending_loop
+from sa_eventsource.publishing.functions_of_events import with_tenant
 from sa_eventsource.publishing.messages import Message, attributes_of
 from sa_eventsource.publishing.outcomes import Delayed, Refused
 from sa_eventsource.publishing.sending_in_order import send_in_order
 from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sa_eventsource.consumers import NamedSubscription, Start
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.mapping import EventSourceTables
+    from sa_eventsource.publishing.functions_of_events import OfEvent
     from sa_eventsource.publishing.outcomes import Outcome
     from sa_eventsource.publishing.sender import Sender
 
@@ -65,9 +67,9 @@ class Publisher:
         broker: Any,
         base: Any = None,
         channel: str | None = None,
-        subject: str | Callable[[RecordedEvent[Any]], str] | None = None,
-        key: Callable[[RecordedEvent[Any]], str] | None = None,
-        headers: Callable[[RecordedEvent[Any]], Mapping[str, str]] | None = None,
+        subject: str | OfEvent[str] | None = None,
+        key: OfEvent[str] | None = None,
+        headers: OfEvent[Mapping[str, str]] | None = None,
         source: str | None = None,
         schemas: str = "urn:jsonschema:",
         start: Start = "beginning",
@@ -79,7 +81,7 @@ class Publisher:
         """Declare it.
 
         Args:
-            name: What its progress is kept under. A new name begins anew.
+            name: What its progress is kept under. A new name starts over.
             *event_types: The event classes to publish, with those that inherit from them.
             broker: A broker of FastStream: ``RabbitBroker``, ``NatsBroker``, ``RedisBroker`` or ``KafkaBroker``, for this publisher
                 alone, as it is connected in an event loop of its own. Of a ``RabbitBroker`` and a ``NatsBroker``, the connection is
@@ -89,9 +91,11 @@ class Publisher:
                 subjects, Redis's stream, Kafka's topic. None for RabbitMQ's default exchange, where the subject is a queue's name,
                 for whichever stream of JetStream has the subject; and, in Redis and Kafka, for one of the subject's name.
             subject: RabbitMQ's routing key or NATS's subject, as a text or from the event; None for
-                ``aggregate_type.event_type``.
-            key: The partition key, from the event; None for the aggregate's id.
-            headers: Headers beside those of the envelope, from the event: its metadata is not published by itself.
+                ``aggregate_type.event_type``. A function that has a parameter ``tenant`` is given whose the event is, by that name:
+                ``lambda event, tenant: f"{tenant}.orders"``; None where tenants do not share the log.
+            key: The partition key, from the event, and the tenant likewise; None for the aggregate's id.
+            headers: Headers besides those of the envelope, from the event, and the tenant likewise: the event's metadata is not
+                published by itself.
             source: Who publishes, as a URI reference, such as ``https://shop.example/orders``; None for ``/`` and the name.
             schemas: What the URI of an event's JSON Schema begins with; its type, ``:`` and its version follow.
             start: Where a new publisher begins, as for :func:`~sa_eventsource.subscribe`.
@@ -121,9 +125,9 @@ class Publisher:
         self.base = base
         self.channel = channel
         self.source = source or f"/{name}"
-        self._subject = subject
-        self._key = key
-        self._headers = headers
+        self._subject = subject if subject is None or isinstance(subject, str) else with_tenant(subject)
+        self._key = None if key is None else with_tenant(key)
+        self._headers = None if headers is None else with_tenant(headers)
         self._schemas = schemas
         self._start: Start = start
         self._batch_size = batch_size
@@ -149,6 +153,12 @@ class Publisher:
         """The broker of FastStream."""
         return self.sender.broker
 
+    @property
+    def destination(self) -> str:
+        """Where messages go, in words: the kind of broker, the channel, and the subject where it is the same for all."""
+        parts = [type(self.broker).__name__, *([] if self.channel is None else [f"channel {self.channel}"])]
+        return ", ".join([*parts, *([f"subject {self._subject}"] if isinstance(self._subject, str) else [])])
+
     def subject_of_type(self, aggregate_type: str, event_type: type[DomainEvent]) -> str:
         """Tell what events of a type are published under, as far as it is known without an event: the default, if not."""
         return self._subject if isinstance(self._subject, str) else f"{aggregate_type}.{event_type.__event_type__}"
@@ -168,6 +178,7 @@ class Publisher:
             events_at_a_time=self._batch_size,
             mapper=inspect_mapped(owner),
             event_types=self.event_types,
+            destination=self.destination,
             deliver=self.deliver,
             in_clear=self._in_clear,
         )
@@ -214,20 +225,20 @@ class Publisher:
         """
         try:
             event_type = type(recorded.event)
-            key = recorded.aggregate_id if self._key is None else _text("key", self._key(recorded))
+            key = recorded.aggregate_id if self._key is None else _text("key", self._key(recorded, tenant))
             schema = f"{self._schemas}{event_type.__event_type__}:{event_type.__event_version__}"
             return Message(
                 event_id=recorded.event_id,
                 stream=(recorded.aggregate_type, recorded.aggregate_id),
                 attributes=attributes_of(recorded, source=self.source, schema=schema, key=key, tenant=tenant),
                 body=recorded.event.__pydantic_serializer__.to_json(recorded.event, by_alias=True),
-                subject=self._subject_of(recorded),
+                subject=self._subject_of(recorded, tenant),
                 key=key,
-                headers={} if self._headers is None else {str(name): str(value) for name, value in self._headers(recorded).items()},
+                headers={} if self._headers is None else _texts(self._headers(recorded, tenant)),
             )
         except Exception as error:
             named = f"{recorded.event_type} {recorded.event_id} ({recorded.aggregate_type} {recorded.aggregate_id!r})"
-            raise SubscriptionError(self.name, events=[named], event_ids=[recorded.event_id], reason=message_of(error)) from error
+            raise SubscriptionError(self.name, events=[named], event_ids=[recorded.stored_id], reason=message_of(error)) from error
 
     def asyncapi(self, *, title: str | None = None, version: str = "1.0.0") -> str:
         """Write the AsyncAPI document of what is published, as JSON.
@@ -253,9 +264,9 @@ class Publisher:
         _open.discard(self)
         sending_loop.run(self.sender.close())
 
-    def _subject_of(self, recorded: RecordedEvent[Any]) -> str:
+    def _subject_of(self, recorded: RecordedEvent[Any], tenant: str | None) -> str:
         if callable(self._subject):
-            return _text("subject", self._subject(recorded))
+            return _text("subject", self._subject(recorded, tenant))
         return self.subject_of_type(recorded.aggregate_type, type(recorded.event))
 
     def _refused(self, recorded: RecordedEvent[Any], message: Message, outcome: Refused) -> MessageRefusedError:
@@ -264,7 +275,7 @@ class Publisher:
             f"version {recorded.version})"
         )
         return MessageRefusedError(
-            self.name, event=named, event_id=recorded.event_id, subject=message.subject, reason=outcome.reason
+            self.name, event=named, event_id=recorded.stored_id, subject=message.subject, reason=outcome.reason
         )
 
     def _delayed(self, outcomes: Sequence[Outcome]) -> DeliveryDelayedError | None:
@@ -293,6 +304,10 @@ def _text(what: str, given: object) -> str:
     if not isinstance(given, str):
         raise TypeError(f"{what} gave {given!r}; it must give a text")
     return given
+
+
+def _texts(given: Mapping[str, str]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in given.items()}
 
 
 def _place_of_caller() -> str:

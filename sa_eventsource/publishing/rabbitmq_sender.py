@@ -54,7 +54,7 @@ class RabbitMQSender(Sender):
         return await super().connect()
 
     def _new_connection(self, *args: Any, **kwargs: Any) -> RobustConnection:
-        """Make a connection, which goes on trying by itself, also where nobody waits for it any longer, until it is closed."""
+        """Make a connection, which keeps trying, also where nobody waits for it any longer, until it is closed."""
         connection = RobustConnection(*args, **kwargs)
         self._connections.append(connection)
         return connection

@@ -62,7 +62,7 @@ class Sender(ABC):
             if _is_in_memory(self.broker):
                 return await self.outcomes(at_once(map(self.publish, messages)), judge=_is_of_the_process)
             outcomes = await self.send_through(await self.connect(), messages)
-        except Exception as error:  # noqa: BLE001 - none of a client's errors says that a message is to blame, but for those it knows
+        except Exception as error:  # noqa: BLE001 - none of a client's errors says that a message is to blame, except for those it knows
             return [self._delayed(error)] * len(messages)
         if all(outcome == self._no_answer for outcome in outcomes):
             await self.close()  # it may lead nowhere, which the client finds out minutes later

@@ -2,7 +2,7 @@
 
 from sa_eventsource.read_models.evolve_methods import REMOVED, Evolved, evolves
 from sa_eventsource.read_models.expressions import day, month, week, year
-from sa_eventsource.read_models.fields import map_from_event
+from sa_eventsource.read_models.fields import KEPT, map_from_event
 from sa_eventsource.read_models.fold import Row, fold, step
 from sa_eventsource.read_models.handler_methods import handles
 from sa_eventsource.read_models.in_order import apply_in_order
@@ -15,20 +15,25 @@ from sa_eventsource.read_models.reducers import append, count, decrement, first,
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.row_types import StoredList, StoredNumber
 from sa_eventsource.read_models.rows_in_memory import RowsInMemory
-from sa_eventsource.read_models.sources import EnvelopeField
+from sa_eventsource.read_models.sources import Calculation, Constant, EnvelopeField, MetadataValue, TimePart
 from sa_eventsource.read_models.strong import write_strong_models
 
 __all__ = [
+    "KEPT",
     "REMOVED",
+    "Calculation",
     "Consistency",
+    "Constant",
     "EnvelopeField",
     "Evolved",
+    "MetadataValue",
     "ReadModel",
     "ReadModelDefinition",
     "Row",
     "RowsInMemory",
     "StoredList",
     "StoredNumber",
+    "TimePart",
     "append",
     "apply_events",
     "apply_in_order",

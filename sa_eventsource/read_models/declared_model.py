@@ -66,7 +66,7 @@ class DeclaredModel:
         keys: Those that identify the row.
         evolved: The fields that ``@evolves`` methods set.
         removed_by: The events that remove the row.
-        has_own_table: Whether the rows lie in a table of the model's own.
+        has_own_table: Whether the rows are in a table of the model's own.
     """
 
     model: type[Any]
@@ -191,7 +191,7 @@ def _refuse_beside_evolving(cls: type[Any], declared: dict[str, FieldDeclaration
         )
     if marked(cls):
         raise DeclarationError(
-            f"{cls.__name__} has @evolves and @handles methods. What handlers change lies in the session, where a method that gets "
+            f"{cls.__name__} has @evolves and @handles methods. What handlers change is in the session, where a method that gets "
             "one row does not see it. Make two models, or handle all events."
         )
 

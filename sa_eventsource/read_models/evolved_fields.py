@@ -39,7 +39,7 @@ def evolved_fields(model: type[Any], *, has_own_table: bool, others: Collection[
 
     Args:
         model: The read model.
-        has_own_table: Whether its rows lie in a table of its own.
+        has_own_table: Whether its rows are in a table of its own.
         others: Names that are no such fields: the key's, and what the library keeps.
 
     Raises:

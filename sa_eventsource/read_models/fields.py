@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 KEPT = ("version", "created_at", "updated_at")
-"""What the library keeps of each row, beside key and fields."""
+"""What the library keeps of each row, besides key and fields."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def map_from_event(  # noqa: PLR0913 - what can be said of a field
             and the like; a number; or a function of the event that adds, subtracts and multiplies its fields. What the function
             does otherwise, such as ``==``, ``is None`` or an f-string, is refused.
         reduce: How several events come together: :func:`last` by default.
-        key: Whether the field identifies the row. It holds for every event of the model that has the source; events whose key is
+        key: Whether the field identifies the row. It applies to every event of the model that has the source; events whose key is
             None belong to no row. The key is the aggregate's id unless a field says otherwise.
         index: Create an index on the field.
         unique: Create a unique index on the field. A strong model then refuses the commit that would break it. Meant for models

@@ -64,7 +64,7 @@ def fold(model: type[Any], events: Iterable[RecordedEvent[Any]]) -> dict[Any, di
     for each in events:
         if not isinstance(each, RecordedEvent):
             raise TypeError(f"fold() takes events as read from the log, such as EventStore(session).events, not {each!r}")
-    for recorded in sorted(events, key=lambda recorded: recorded.position):
+    for recorded in sorted(events, key=lambda recorded: (recorded.position, recorded.part)):
         # A method may change what it gets, which is the caller's.
         step(definition, rows, _own(recorded) if definition.evolvers else recorded)
     return {

@@ -3,7 +3,7 @@
 It covers the functions and, as far as they are the application's own, the functions that they name, the methods of the model that
 they ask for, and the constants that they use. It does not cover classes: an event that gains a field is no other code.
 
-What a name means stands in the place of the name, so that it makes no difference where something is declared, nor what an event's
+What a name means stands in place of the name, so that it makes no difference where something is declared, nor what an event's
 class is called: an event is written by its stored name, a function by what it does, a member of an enumeration by its value.
 """
 
@@ -24,7 +24,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
 
-from sa_eventsource.events import DomainEvent, family, is_event
+from sa_eventsource.events import DomainEvent, family, first_name, is_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -114,7 +114,7 @@ class _Writer:
         for name in sorted(names):
             value = outside[name]
             if isinstance(value, type) and issubclass(value, DomainEvent):
-                continue  # it stands in the place of the name
+                continue  # it stands in place of the name
             yield name, value
             if isinstance(value, types.ModuleType) and self.is_own(value.__name__):
                 yield from ((f"{name}.{each}", vars(value)[each]) for each in sorted(names & vars(value).keys()))
@@ -266,8 +266,8 @@ def _locals(code: types.CodeType) -> set[str]:
 def _stored_names(event_class: type[DomainEvent]) -> list[str]:
     """Name the events that a class is, as they are stored; those that inherit from it where it is none itself."""
     if is_event(event_class):
-        return [event_class.__event_type__]
-    return sorted(each.__event_type__ for each in family(event_class))
+        return [first_name(event_class)]
+    return sorted(map(first_name, family(event_class)))
 
 
 def _has_name(value: Any) -> bool:

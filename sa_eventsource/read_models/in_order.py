@@ -1,4 +1,4 @@
-"""Events that handlers take, and declared fields beside them: each handler finds the fields as its event left them.
+"""Events that handlers take, and declared fields alongside them: each handler finds the fields as its event left them.
 
 So the rows do not depend on how many events come together: in a flush, in a batch, in a rebuild.
 """

@@ -16,7 +16,7 @@ from sa_eventsource.mapping import DOCUMENT, TENANT_ID, UtcDateTime, add_tenant,
 from sa_eventsource.read_models.fields import Field, FieldDeclaration
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_types import StoredList, column_type, document_value, typed_text
-from sa_eventsource.session import copied
+from sa_eventsource.session import copied, note_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def map_to_projections(definition: ReadModelDefinition) -> None:
 
 
 def claim(model: type[Any]) -> None:
-    """Let a model that is mapped take its name, and its indexes on the shared table, in the place of an earlier declaration.
+    """Let a model that is mapped take its name, and its indexes on the shared table, in place of an earlier declaration.
 
     Raises:
         DeclarationError: The class is no read model.
@@ -74,6 +74,8 @@ def claim(model: type[Any]) -> None:
         table.indexes.discard(former)
     definition.tables.read_models[definition.name] = definition
     tenants = tenants_worker(definition.tables.options)
+    if tenants is not None:
+        note_rows(model)
     if definition.has_own_table and tenants is not None:
         add_tenant(definition.table, tenants)
     if not definition.has_own_table:
@@ -201,7 +203,7 @@ def _index_name(owner: str, names: tuple[str, ...]) -> str:
 
 
 def _take_declarations_off(cls: type[Any], names: set[str]) -> None:
-    """Leave SQLAlchemy nothing to map beside the columns of the subquery."""
+    """Leave SQLAlchemy nothing to map besides the columns of the subquery."""
     cls.__annotations__ = {name: each for name, each in get_annotations(cls, format=Format.FORWARDREF).items() if name not in names}
     for name in names:
         if isinstance(vars(cls).get(name), FieldDeclaration | MappedColumn):

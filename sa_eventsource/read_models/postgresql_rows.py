@@ -132,7 +132,7 @@ def _name(name: str) -> str:
 
 
 def _json_writer(part: KeyPart | Field) -> _Writer:
-    """Find how a value is written that lies in a document."""
+    """Find how a value is written that is in a document."""
     if part.type.enum is None and part.type.kind in ("text", "integer", "decimal", "float", "boolean"):
         return _text
     to_json = part.type.to_json

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class ReadModel:
     """Base of classes whose rows follow from events: ``class OrderReadModel(ReadModel, Base)``.
 
-    Fields are declared with :func:`~sa_eventsource.read_models.map_from_event`. Rows lie in the shared projections table, or in a
+    Fields are declared with :func:`~sa_eventsource.read_models.map_from_event`. Rows are in the shared projections table, or in a
     table of the model's own where the class has a ``__tablename__``; they are queried like those of any mapped class, and changed
     by events only.
 
@@ -53,7 +53,7 @@ class ReadModel:
     with a ``__tablename__`` has a table of its own, with the version at the end of its name from the second on."""
 
     __on_error__: ClassVar[OnError] = "stop"
-    """What becomes of an event that an eventual model cannot take after several attempts. ``"stop"``: the model stops there, and
+    """What happens to an event that an eventual model cannot take after several attempts. ``"stop"``: the model stops there, and
     says so. ``"park"``: it is parked, with all later ones of its stream, and the model goes on with the other streams."""
 
     __shards__: ClassVar[int] = 1
@@ -84,7 +84,7 @@ class ReadModel:
 
         @declared_attr.directive
         def __tablename__(cls) -> None:  # noqa: N805 - SQLAlchemy calls it with the class
-            """Give no name: a model without a table of its own lies in the shared one."""
+            """Give no name: a model without a table of its own is in the shared one."""
             if opt_manager_of_class(cls) is None:
                 # A tool reads all attributes of the base class, or of an abstract one: nothing is being mapped.
                 raise AttributeError(f"{cls.__name__} is not mapped", name="__tablename__", obj=cls)
@@ -177,7 +177,7 @@ def _define(cls: type[Any]) -> None:
 
 
 _following: WeakKeyDictionary[type[DomainEvent], WeakSet[ReadModelDefinition]] = WeakKeyDictionary()
-"""The models that say what becomes of an event class, and so of each that will inherit from it."""
+"""The models that say what happens to an event class, and so of each that will inherit from it."""
 
 
 def _follow_declarations(definition: ReadModelDefinition) -> None:

@@ -13,7 +13,7 @@ from sa_eventsource.consumers import Consumer, check_following, knows, owners_of
 from sa_eventsource.events import is_personal, members
 from sa_eventsource.exceptions import DeclarationError, EventSourceError, ReadModelError
 from sa_eventsource.mapping import MAX_NAME_LENGTH
-from sa_eventsource.read_models.declaration_fingerprint import fingerprint_of
+from sa_eventsource.read_models.declaration_fingerprint import fingerprint_of, first_names
 from sa_eventsource.read_models.evolving import decimal_places, validators
 from sa_eventsource.read_models.fields import KEPT
 from sa_eventsource.read_models.function_source import digest_of_functions
@@ -48,7 +48,7 @@ class ReadModelDefinition(Consumer):
         model: The class.
         name: The name that its rows and its checkpoint are kept under: the projection's name and, from the second on, the version.
         consistency: ``"strong"`` for rows written with the events, ``"eventual"`` for rows that follow.
-        has_own_table: Whether its rows lie in a table of its own, and not in the shared projections table.
+        has_own_table: Whether its rows are in a table of its own, and not in the shared projections table.
         named_classes: The event classes that the declaration names; those that inherit from them are taken too.
         key: The fields that identify the row, in the order declared.
         fields: The other declared fields.
@@ -181,8 +181,9 @@ class ReadModelDefinition(Consumer):
         """
         vars(self).update(vars(taken))
         self._check_events(self.model.__name__)
-        for name in ("event_classes", "stored_types", "read_in_python", "evolvers_digest"):
+        for name in ("event_classes", "own_stored_types", "read_in_python", "evolvers_digest"):
             vars(self).pop(name, None)
+        self._split_sources = None
         self.statements = {}
 
     def _has_in_key(self, name: str) -> bool:
@@ -195,7 +196,7 @@ class ReadModelDefinition(Consumer):
 
     @property
     def table(self) -> Table:
-        """The table that its rows lie in."""
+        """The table that its rows are in."""
         table: Table = self.model.__table__ if self.has_own_table else self.tables.projections
         return table
 
@@ -241,7 +242,9 @@ class ReadModelDefinition(Consumer):
     @cached_property
     def evolvers_digest(self) -> str:
         """Digest of what the ``@evolves`` methods do, and validators of what they set; it asks for their source."""
-        return digest_of_functions([*(self.evolvers[name] for name in sorted(self.evolvers)), *validators(self)], self.model)
+        names = first_names(self)
+        in_order = sorted(self.evolvers, key=lambda name: names.get(name, name))
+        return digest_of_functions([*(self.evolvers[name] for name in in_order), *validators(self)], self.model)
 
     @cached_property
     def decimal_places(self) -> Mapping[str, int]:
@@ -272,7 +275,7 @@ class ReadModelDefinition(Consumer):
         return ReadModelError(
             self.name,
             events=self.named(taken),
-            event_ids=[event.event_id for event in taken],
+            event_ids=list(dict.fromkeys(event.stored_id for event in taken)),
             rows=[*self._rows(taken), *(repr(self.row_id(key)) for key in keys)],
             reason=self._reason(error),
         )

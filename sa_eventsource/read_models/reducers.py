@@ -82,7 +82,7 @@ def append(source: SourceSpec | None = None, *, distinct: bool = False) -> Reduc
 
     Args:
         source: Where the value comes from.
-        distinct: Whether to leave out a value that the list has already. Not beside :func:`remove`.
+        distinct: Whether to leave out a value that the list has already. Not besides :func:`remove`.
     """
     return Reducer("append", "list", source, distinct=distinct)
 

@@ -28,7 +28,7 @@ def refuse_bulk(model: type[Any]) -> None:
 
 
 def model_of(table: Table) -> type[Any] | None:
-    """Get the read model whose rows lie in a table, or the base class for the shared table; None for any other table."""
+    """Get the read model whose rows are in a table, or the base class for the shared table; None for any other table."""
     tables = find_tables(table.metadata)
     if tables is None:
         return None

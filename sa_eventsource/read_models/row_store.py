@@ -114,8 +114,8 @@ def not_inserted(definition: ReadModelDefinition, events: Iterable[KeyedEvent], 
 def _fold_into_stored(connection: Connection, definition: ReadModelDefinition, events: list[KeyedEvent]) -> list[KeyedEvent]:
     """Fold events into the stored rows; return those that are to be folded again, as another transaction has made a row.
 
-    Where transactions may meet at several rows, all is undone first. Who holds some rows, and waits for one that was not there when
-    the others were locked, does not wait in the order of the keys, and two would wait for each other.
+    Where transactions may meet at several rows, all is undone first. Whoever holds some rows, and waits for one that was not there
+    when the others were locked, does not wait in the order of the keys, and two would wait for each other.
     """
     if not events:
         return []

@@ -1,4 +1,4 @@
-"""How a read model's fields lie in the database: as entries of a JSON document, or as columns of a table of its own."""
+"""How a read model's fields are stored in the database: as entries of a JSON document, or as columns of a table of its own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _OfTexts: Any = Text.comparator_factory
 
 
 class _TextComparator(TypeDecorator.Comparator[Any], _OfTexts):  # type: ignore[misc]
-    """Compares with values as text, which an index serves, and else takes a date or a moment for one, in a sum or beside a column.
+    """Compares with values as text, which an index serves, and else takes a date or a moment for one, in a sum or next to a column.
 
     The comparison with an aggregate's id is left to that, which knows its own text: a UUID is no text to PostgreSQL.
     """
@@ -81,7 +81,7 @@ _TIMES: dict[str, TypeEngine[Any]] = {"date": Date(), "moment": DateTime(timezon
 
 @compiles(Extract, "postgresql")
 def _postgresql_extract(element: Extract, compiler: SQLCompiler, **options: Any) -> str:
-    """Take a part of what a text stands for: ``extract("year", Model.day)``. Any other is compiled as ever."""
+    """Take a part of what a text stands for: ``extract("year", Model.day)``. Any other is compiled as usual."""
     expression = stored_time(element.expr)
     visit: Any = compiler.visit_extract
     return str(visit(element if expression is element.expr else Extract(element.field, expression), **options))

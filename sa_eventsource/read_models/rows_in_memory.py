@@ -1,4 +1,4 @@
-"""Rows that are made anew, kept in memory as long as there is room: each is written once, and not with every batch of events.
+"""Rows that are rebuilt, kept in memory as long as there is room: each is written once, and not with every batch of events.
 
 Whoever makes them has deleted the stored ones, and keeps all others from writing any until the transaction ends. So none has to be
 read before some have been written, for want of room.
@@ -32,7 +32,7 @@ WRITTEN_AT_ONCE = 1_000
 
 
 class RowsInMemory:
-    """The rows of a model that are being made anew."""
+    """The rows of a model that are being rebuilt."""
 
     def __init__(self, connection: Connection, definition: ReadModelDefinition) -> None:
         """Begin without rows.

@@ -91,7 +91,7 @@ class EventField:
 
 @dataclass(frozen=True)
 class ReadValue:
-    """A value that Python has read, in the database: an entry of what stands there in the place of a payload."""
+    """A value that Python has read, in the database: an entry of what stands there in place of a payload."""
 
     key: str
     type: ValueType

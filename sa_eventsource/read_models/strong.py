@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.exc import DBAPIError
@@ -15,7 +16,7 @@ from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import beginning_statement, events_as_rows, write_statements
 from sa_eventsource.session import allow_changed
-from sa_eventsource.store import Reading, database_of, is_refusal, recorded_events, select_events
+from sa_eventsource.store import Reading, database_of, is_of_held, is_refusal, recorded_events, select_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,6 +63,8 @@ def _concerned(appended: Appended) -> Iterator[tuple[ReadModelDefinition, set[st
 
 def _write(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
     is_folded = definition.is_folded(appended.connection.dialect)
+    if appended.held is not None:
+        appended.held.belong_to(partial(_refused, appended, definition))
     try:
         if not definition.handlers and not is_folded and types.isdisjoint(definition.read_in_python):
             _write_by_statement(appended, definition, types)
@@ -75,14 +78,18 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
             else:
                 _write_as_read(appended, definition, events)
     except DBAPIError as error:
-        if not is_refusal(error):
-            raise
+        if is_of_held(error) or not is_refusal(error):
+            raise  # one that was held has an owner of its own to explain it
         raise definition.refused(list(_as_applied(appended)), error) from error
     if definition.handlers and appended.is_in_flush:
         allow_changed(appended.session, ReadModel)
     elif definition.handlers:
         with handling(appended.session):
             appended.session.flush()
+
+
+def _refused(appended: Appended, definition: ReadModelDefinition, error: DBAPIError) -> BaseException:
+    return definition.refused(list(_as_applied(appended)), error) if is_refusal(error) else error
 
 
 def _write_by_statement(appended: Appended, definition: ReadModelDefinition, types: set[str]) -> None:
@@ -92,11 +99,12 @@ def _write_by_statement(appended: Appended, definition: ReadModelDefinition, typ
     parameters = {"event_id": ids[0]} if own == "id" else {"event_ids": _as_array(ids)}
     statements = write_statements(definition, own)
     if statements.remove is not None and not types.isdisjoint(definition.removed_by):
-        statements.remove.execute(appended.connection, parameters)
+        statements.remove.execute(appended.connection, parameters, may_be_held=True)
     if not types.isdisjoint(definition.events):
-        statements.write.execute(appended.connection, parameters)
+        statements.write.execute(appended.connection, parameters, may_be_held=True)
     else:
-        beginning_statement(definition, own, database_of(appended.connection.dialect)).execute(appended.connection, parameters)
+        beginning = beginning_statement(definition, own, database_of(appended.connection.dialect))
+        beginning.execute(appended.connection, parameters, may_be_held=True)
 
 
 def _begin(appended: Appended, definition: ReadModelDefinition, events: list[RecordedEvent[Any]]) -> None:

@@ -1,7 +1,7 @@
 """Strong models whose events are of aggregates on another declarative base: their rows would never be written.
 
-Who appends events writes the strong models of the same base. SQLAlchemy configures mappers when all classes have been imported that
-they have to do with, as for relationships: so what no aggregate of a model's base has then, and one of another base has, is an
+Whoever appends events writes the strong models of the same base. SQLAlchemy configures mappers when all classes have been imported
+that they have to do with, as for relationships: so what no aggregate of a model's base has then, and one of another base has, is an
 event that the model waits for in vain. An eventual model may be on a base of its own: it follows a log, and whoever writes there,
 perhaps in another process, need not be known.
 """

@@ -67,7 +67,7 @@ class ValueType:
         return self.kind == other.kind or (self.kind, other.kind) in _WIDER
 
     def to_json(self, value: Any) -> Any:
-        """Turn a value into what lies in the row's JSON; a ``Decimal`` stays one, for the caller to write with all its digits."""
+        """Turn a value into what is in the row's JSON; a ``Decimal`` stays one, for the caller to write with all its digits."""
         if value is None:
             return None
         if isinstance(value, enum.Enum):
@@ -169,7 +169,7 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
 def value_type(annotation: Any) -> ValueType | None:
     """Find the type that an annotation stands for; None if fields cannot have it.
 
-    ``None`` beside it is left out: every field can be unset.
+    ``None`` besides it is left out: every field can be unset.
     """
     annotation = without_none(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)

@@ -14,7 +14,16 @@ from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import AggregateNotFoundError
 from sa_eventsource.mapping import check_class, check_session, present_session
 from sa_eventsource.repository.unloaded_streams import Expected, ExpectedVersion, UnloadedStream
-from sa_eventsource.store import EventQuery, autoflush, flush_first, known_at, locate, read_stream, version_recorded_at
+from sa_eventsource.store import (
+    EventQuery,
+    autoflush,
+    flush_first,
+    known_at,
+    locate,
+    read_stream,
+    refuse_archived,
+    version_recorded_at,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,6 +69,7 @@ class EventSourcedRepository(Generic[A]):
 
         Raises:
             AggregateNotFoundError: It has no events.
+            StreamArchivedError: Its stream is archived. Bring it back first.
             AggregateIdError: *aggregate_id* is not of the declared type.
         """
         aggregate = self.get_or_none(aggregate_id)
@@ -72,6 +82,7 @@ class EventSourcedRepository(Generic[A]):
 
         Raises:
             AggregateIdError: *aggregate_id* is not of the declared type.
+            StreamArchivedError: Its stream is archived. Bring it back first.
         """
         self._definition.text_id(aggregate_id)
         return self._session.get(self._aggregate_class, aggregate_id)
@@ -86,6 +97,7 @@ class EventSourcedRepository(Generic[A]):
             EmptyAggregateError: It is new and has no events.
             EventAlreadyAppendedError: Its events are stored already.
             EventIdConflictError: The id of one of its events is taken.
+            StreamClosedError: Another transaction has closed its stream.
             TypeError: It is not of the repository's class.
         """
         if not isinstance(aggregate, self._aggregate_class):
@@ -108,6 +120,7 @@ class EventSourcedRepository(Generic[A]):
 
         Raises:
             AggregateNotFoundError: It had no event yet at that moment.
+            StreamArchivedError: Its stream is archived. Bring it back first.
             TypeError: *moment* is no ``datetime``.
             ValueError: *moment* has no time zone; pass ``datetime.now(UTC)`` or another aware time. Or *axis* is neither of the
                 two.
@@ -121,6 +134,7 @@ class EventSourcedRepository(Generic[A]):
         connection, _ = locate(self._session, self._definition, aggregate_id)
         version = version_recorded_at(connection, events, aggregate_type, text_id, moment)
         if version == 0:
+            refuse_archived(connection, events, aggregate_type, text_id)
             raise AggregateNotFoundError(aggregate_type, text_id, moment=moment, axis=axis)
         return self._view(aggregate_id, text_id, version=version)
 
@@ -131,6 +145,7 @@ class EventSourcedRepository(Generic[A]):
 
         Raises:
             AggregateNotFoundError: It never had so many events.
+            StreamArchivedError: Its stream is archived. Bring it back first.
             TypeError: *version* is no whole number.
             ValueError: *version* is less than 1.
         """
@@ -195,12 +210,13 @@ class EventSourcedRepository(Generic[A]):
             EventAlreadyAppendedError: The same events are stored already at that place. Carry on.
             EventIdConflictError: An event id is taken.
             EventPayloadError: An event holds a value that would not survive storage.
+            StreamClosedError: The stream is closed, or by an event that is not the last one.
             UnhandledEventError: The aggregate has no method for an event.
             UnknownShardError: A sharded session does not know where the aggregate belongs.
             TypeError: *expected_version* is neither a whole number nor an ``ExpectedVersion``. Turn the text of an ``If-Match``
                 header into a number first.
-            ValueError: There are no events, or not as many ids, *occurred_at* has no time zone or lies outside of the years 1 to
-                9999 in UTC (or within a day of their ends), or *expected_version* is negative.
+            ValueError: There are no events, or not as many ids as events; *expected_version* is negative; or *occurred_at* has no
+                time zone, or lies outside of the years 1 to 9999 in UTC (or within a day of their ends).
         """
         if isinstance(events, DomainEvent | str | bytes) or not isinstance(events, Sequence):
             raise TypeError(f"append() takes a list of events, not {events!r}")
@@ -234,6 +250,7 @@ class EventSourcedRepository(Generic[A]):
         connection, _ = locate(self._session, self._definition, aggregate_id)
         stream = read_stream(connection, self._definition, text_id, version=version, moment=moment)
         if stream is None:
+            refuse_archived(connection, self._definition.tables.events, self._definition.aggregate_type, text_id)
             raise AggregateNotFoundError(self._definition.aggregate_type, text_id, moment=moment, version=version)
         return past_view(self._aggregate_class, text_id, stream.rows, snapshot=stream.snapshot, contiguous=moment is None)
 

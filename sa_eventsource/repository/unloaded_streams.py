@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import enum
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.aggregates import books_of, definition_of, session_side
-from sa_eventsource.events import PendingEvent, current_context, encode
-from sa_eventsource.exceptions import ConcurrencyError
+from sa_eventsource.clock import now
+from sa_eventsource.events import PendingEvent, StreamClosed, current_context, encode
+from sa_eventsource.exceptions import ConcurrencyError, StreamClosedError
 from sa_eventsource.store import (
     AppendRefusedError,
     LogAppend,
     StreamAppend,
     append,
-    current_version,
     database_of,
     in_context,
     locate,
     raise_explained,
     require_transaction,
+    stream_end,
     written_earlier,
 )
 from sa_eventsource.time_ordered_ids import uuid7
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection
@@ -40,7 +41,7 @@ _ATTEMPTS = 100
 
 
 class ExpectedVersion(enum.Enum):
-    """What :meth:`EventSourcedRepository.append` may expect of a stream, beside an exact version."""
+    """What :meth:`EventSourcedRepository.append` may expect of a stream, besides an exact version."""
 
     ANY = "any"
     """Append behind whatever is there."""
@@ -91,6 +92,7 @@ class UnloadedStream:
             EventAlreadyAppendedError: The same events are stored already at that place.
             EventIdConflictError: An event id is taken.
             EventPayloadError: An event holds a value that would not survive storage.
+            StreamClosedError: The stream is closed, or by an event that is not the last one.
             UnhandledEventError: The aggregate has no method for an event.
             UnknownShardError: A sharded session does not know where the aggregate belongs.
         """
@@ -133,21 +135,28 @@ class UnloadedStream:
         stored: int | None = connection.scalar(select(events.c.version).where(events.c.event_id == ids[0]))
         if stored is not None:
             return stored - 1
-        return current_version(connection, events, self._definition.aggregate_type, self._text_id)
+        end = stream_end(connection, events, self._definition.aggregate_type, self._text_id)
+        if end.closed is not None:
+            raise end.closed
+        return end.version
 
     def _pending(
         self, events: Sequence[DomainEvent], ids: Sequence[UUID], start: int, moment: datetime | None, *, ids_given: bool
     ) -> Iterator[PendingEvent]:
         context = current_context()
-        now = datetime.now(UTC)
+        present = now()
+        closing: StreamClosed | None = None
         for version, (event, event_id) in enumerate(zip(events, ids, strict=True), start + 1):
             self._definition.handlers.find_for(event)
+            if closing is not None:
+                raise StreamClosedError(self._definition.aggregate_type, self._text_id, version=version - 1, reason=closing.reason)
+            closing = event if isinstance(event, StreamClosed) else None
             yield PendingEvent(
                 event=event,
                 payload=encode(event),
                 event_id=event_id,
                 version=version,
-                occurred_at=moment or now,
+                occurred_at=moment or present,
                 correlation_id=context.correlation_id,
                 causation_id=context.causation_id,
                 metadata=context.metadata,

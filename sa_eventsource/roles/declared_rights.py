@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sa_eventsource.exceptions import DeclarationError
+from sa_eventsource.mapping import APPENDED, MASKED_COLUMNS, MOVED
 from sa_eventsource.publishing import inbox_tables
 
 if TYPE_CHECKING:
@@ -80,19 +81,26 @@ def _by_table(tables: EventSourceTables) -> Iterator[tuple[Table, tuple[tuple[st
     anonymises = tables.anonymisations is not None
     of_officer = PUT if has_clear or anonymises else READ
     # The officer locks the log while rows of a strong model are rebuilt, and anonymises; the triggers keep events as they are.
-    yield tables.events, (APPEND, (*APPEND, MAINTAIN), READ, ("SELECT", "UPDATE"))
+    # What the log gives an event, its position above all, nobody chooses. But a tenant's log is imported by the application.
+    append = "SELECT", f"INSERT ({', '.join(MOVED if tables.options.tenants else APPENDED)})"
+    yield tables.events, (append, (*append, MAINTAIN), READ, ("SELECT", "UPDATE"))
     yield tables.snapshots, (PUT, PUT, READ, ("SELECT", "DELETE"))
     yield tables.projection_positions, (_BEGIN_STRONG_MODELS if has_strong else READ, WRITE, READ, of_officer)
     yield tables.parked_events, (READ, WRITE, READ, READ)
     holds_personal_data = tables.options.master_keys is not None
     if tables.commands is not None:
-        yield tables.commands, (PUT, WRITE, () if holds_personal_data else READ, ())
+        yield tables.commands, (PUT, WRITE, (_of_commands(tables.commands),) if holds_personal_data else READ, ())
     if tables.subject_keys is not None:
         yield tables.subject_keys, (_USE_KEYS, _USE_KEYS, (), PUT)
     if tables.forgotten_subjects is not None:
         yield tables.forgotten_subjects, ((), (), (), APPEND)
     if tables.anonymisations is not None:
         yield tables.anonymisations, ((), (), (), PUT)
+    if tables.archives is not None and tables.archived_events is not None and tables.archived_event_ids is not None:
+        # Who archives deletes from the log: the owner alone.
+        yield tables.archives, (READ, READ, READ, READ)
+        yield tables.archived_events, (READ, READ, READ, READ)
+        yield tables.archived_event_ids, (READ, READ, READ, READ)
     if tables.merkle_tree is not None:
         yield tables.merkle_tree, (READ, APPEND, READ, READ)
     if tables.rewritten_events is not None:
@@ -103,8 +111,14 @@ def _by_table(tables: EventSourceTables) -> Iterator[tuple[Table, tuple[tuple[st
         yield table, (APPEND, WRITE, READ, ())
 
 
+def _of_commands(commands: Table) -> str:
+    """Let a role see which commands there are, and not what they hold, which may be personal data."""
+    columns = (each.name for each in commands.columns if each.name not in MASKED_COLUMNS)
+    return f"SELECT ({', '.join(columns)})"
+
+
 def _of_rows(models: Iterable[ReadModelDefinition], *, anonymises: bool) -> tuple[tuple[str, ...], ...]:
-    """Give the rights on the rows of some models, which lie in one table."""
+    """Give the rights on the rows of some models, which are in one table."""
     is_strong = is_in_clear = False
     for each in models:
         is_strong |= each.is_strong

@@ -71,7 +71,8 @@ def grant_statements(role: str, table: Table, privileges: Sequence[str]) -> list
     if everywhere:
         listed = ", ".join(everywhere)
         statements.append(TableStatement(table, lambda names: f"GRANT {listed} ON TABLE {names.table} TO {names.bare(role)}"))
-        statements.append(TableStatement(table, _around(role, with_sequences="INSERT" in privileges)))
+        inserts = any(each.startswith("INSERT") for each in privileges)
+        statements.append(TableStatement(table, _around(role, with_sequences=inserts)))
     if MAINTAIN in privileges:
         statements.append(TableStatement(table, _maintain(role)))
     return statements

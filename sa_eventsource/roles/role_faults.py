@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from sa_eventsource.mapping import check_connection, regclass_name, tables_of_base
+from sa_eventsource.mapping import check_connection, regclass_name, row_security_faults, tables_of_base
 from sa_eventsource.roles.declared_rights import MAINTAIN, rights_on, roles_of
 from sa_eventsource.store import database_of
 
@@ -26,7 +26,7 @@ class RoleFault:
     """Something about a role that is not as declared.
 
     Attributes:
-        role: The role.
+        role: The role; ``(any role)`` for what is about several.
         message: What is wrong, and what to do.
         table: The name of the table on which it lacks a right or has one too many; None where it is about the role.
         is_lack: Whether something is missing: an error for those who connect as this role, and not a danger.
@@ -45,6 +45,8 @@ class RoleFault:
 def role_faults(connection: Connection, base: Any) -> list[RoleFault]:
     """Compare what the roles of a base may do in a database with what they are declared to.
 
+    Row security on the library's tables that tenants do not share is found too, as it hides rows that a role may read.
+
     What a role may do by itself, by roles that it is a member of and by what everybody may, is all the same. Tables that are not
     there are left out. On databases without roles, such as SQLite, nothing is found.
 
@@ -58,7 +60,15 @@ def role_faults(connection: Connection, base: Any) -> list[RoleFault]:
     """
     tables = tables_of_base("role_faults()", base)
     check_connection("role_faults()", connection, tables.events)
-    return faults_of_roles(connection, tables)
+    faults = faults_of_roles(connection, tables)
+    if database_of(connection.dialect).is_server:
+        for table, fault in row_security_faults(connection, tables):
+            advice = "DROP POLICY, and ALTER TABLE ... DISABLE ROW LEVEL SECURITY"
+            faults.append(RoleFault(_ANY, f"{table.name}: {fault}. {advice}", table.name))
+    return faults
+
+
+_ANY = "(any role)"
 
 
 def faults_of_roles(connection: Connection, tables: EventSourceTables) -> list[RoleFault]:
@@ -157,8 +167,12 @@ _RIGHTS = text("""
             FROM json_array_elements_text(whole) WITH ORDINALITY AS e (privilege, number)
             WHERE NOT has_table_privilege(r.oid, t.oid, privilege)
         ) || (
-            SELECT array_agg(format('%s (%s)', e->>'privilege', e->>'column')) FROM json_array_elements(columns) AS e
-            WHERE NOT has_column_privilege(r.oid, t.oid, e->>'column', e->>'privilege')
+            SELECT array_agg(format('%s (%s)', privilege, listed) ORDER BY privilege) FROM (
+                SELECT e->>'privilege', string_agg(e->>'column', ', ' ORDER BY number)
+                FROM json_array_elements(columns) WITH ORDINALITY AS c (e, number)
+                WHERE NOT has_column_privilege(r.oid, t.oid, e->>'column', e->>'privilege')
+                GROUP BY 1
+            ) AS found (privilege, listed)
         ) || (
             SELECT ARRAY['USAGE of its schema'] WHERE NOT has_schema_privilege(r.oid, t.relnamespace, 'USAGE')
                 AND json_array_length(whole) + json_array_length(columns) > 0
@@ -166,7 +180,10 @@ _RIGHTS = text("""
             SELECT array_agg('USAGE of sequence ' || s.relname)
             FROM pg_depend JOIN pg_class AS s ON s.oid = objid
             WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = t.oid AND deptype = 'a'
-                AND 'INSERT' IN (SELECT json_array_elements_text(whole))
+                AND (
+                    'INSERT' IN (SELECT json_array_elements_text(whole))
+                    OR 'INSERT' IN (SELECT e->>'privilege' FROM json_array_elements(columns) AS e)
+                )
                 AND CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(r.oid, s.oid, 'USAGE') END
         ) AS lacking,
         (
@@ -176,6 +193,13 @@ _RIGHTS = text("""
                 UNION
                 SELECT privilege FROM json_array_elements_text(beyond_in_part) AS e (privilege)
                 WHERE has_any_column_privilege(r.oid, t.oid, privilege)
+                UNION
+                SELECT format('%s (%s)', privilege, string_agg(a.attname, ', ' ORDER BY a.attnum))
+                FROM (SELECT DISTINCT e->>'privilege' FROM json_array_elements(columns) AS e) AS p (privilege)
+                JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+                WHERE NOT has_table_privilege(r.oid, t.oid, privilege) AND has_column_privilege(r.oid, t.oid, a.attnum, privilege)
+                    AND (privilege, a.attname) NOT IN (SELECT e->>'privilege', e->>'column' FROM json_array_elements(columns) AS e)
+                GROUP BY privilege
             ) AS found (privilege)
         ) AS beyond
     FROM ROWS FROM (

@@ -1,4 +1,4 @@
-"""What is in the database when all is over, beside what the processes know: read without the library's own ways of reading."""
+"""What is in the database when all is over, besides what the processes know: read without the library's own ways of reading."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLLOWERS = ("handled", SUBSCRIPTION)
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as it lies in the log."""
+    """An event as it is in the log."""
 
     position: int
     transaction_id: int
@@ -49,7 +49,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Receipts:
-    """What a transaction wrote beside its events."""
+    """What a transaction wrote besides its events."""
 
     events: int
     snapshot: str
@@ -61,7 +61,7 @@ class Evidence:
 
     Attributes:
         events: The log, in the order of positions.
-        receipts: What the transactions wrote beside their events, by name.
+        receipts: What the transactions wrote besides their events, by name.
         taken: What each follower has taken, in the order in which it did.
         journals: What the processes know.
         inspected: How many rows of strong models were compared while all was at work.

@@ -33,7 +33,7 @@ class OwnSchema:
 
     Attributes:
         url: SQLAlchemy URL of the database, with the password.
-        connect_args: What the driver's connections take beside the URL.
+        connect_args: What the driver's connections take besides the URL.
         name: Of the schema.
     """
 
@@ -47,7 +47,7 @@ class OwnSchema:
         return cls(url, connect_args, f"{PREFIX}{secrets.token_hex(6)}")
 
     def engine(self) -> Engine:
-        """Make an engine on which the self-test's tables lie in the schema, whoever pools the connections."""
+        """Make an engine on which the self-test's tables are in the schema, whoever pools the connections."""
         engine = create_engine(self.url, connect_args=dict(self.connect_args), pool_size=20)
         return engine.execution_options(schema_translate_map={None: self.name})
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import SelftestError
 from sa_eventsource.projections import ReadModelManager, problems
 from sa_eventsource.selftest.actors import act
@@ -96,7 +95,7 @@ def run_selftest(  # noqa: PLR0913 - each has a default
     """Put the published guarantees to the test on a PostgreSQL database.
 
     Processes of several kinds write, follow the log and get in each other's way, are killed and replaced, and lose their
-    connections. Each notes what it knows for certain; in the end that is compared with what is in the database. All tables lie in
+    connections. Each notes what it knows for certain; in the end that is compared with what is in the database. All tables are in
     a schema that the run makes for itself and drops when it ends, an interrupt included; nothing else is read or changed. The role
     needs the privilege CREATE on the database, and no other.
 
@@ -108,7 +107,7 @@ def run_selftest(  # noqa: PLR0913 - each has a default
         url: SQLAlchemy URL of the database, with psycopg as its driver.
         seed: What all is drawn from, as far as processes that run at once can repeat anything; None for another one each time.
         seconds: For how long writers are at work.
-        connect_args: What the driver's connections take beside the URL, as for ``create_engine``: ``{"prepare_threshold": None}``
+        connect_args: What the driver's connections take besides the URL, as for ``create_engine``: ``{"prepare_threshold": None}``
             behind a pooler that loses prepared statements.
         keep: Whether to leave the schema and the journals where they are.
         progress: Called with the stage, how much of it is done (between 0 and 1), and how many events there are.
@@ -233,7 +232,8 @@ class _Run:
         manager = ReadModelManager(self.engine, Base)
         with Journal(self.folder / "settling.journal") as journal:
             last = worker(self.engine, journal)
-            least, since = None, time.monotonic()
+            least: tuple[int, int] | None = None
+            since = time.monotonic()
             while True:
                 last.run_once()
                 statuses = manager.status()
@@ -241,12 +241,12 @@ class _Run:
                 wrong = problems(statuses)
                 if not behind and not wrong:
                     return []
-                if least is None or behind < least:
-                    least, since = behind, time.monotonic()
+                # What is far behind is not counted to its end: then it has come nearer if its position has grown.
+                remaining = behind, -sum(each.position for each in statuses)
+                if least is None or remaining < least:
+                    least, since = remaining, time.monotonic()
                 elif time.monotonic() - since > _NO_PROGRESS:
-                    return wrong or [
-                        f"{each.name} has not taken {counted(each.lag_events, 'event')}" for each in statuses if each.lag_events
-                    ]
+                    return wrong or [f"{each.name} has not taken {each.lag_in_words}" for each in statuses if each.lag_events]
                 self.show("following", 0.0, behind)
                 time.sleep(0.05)
 

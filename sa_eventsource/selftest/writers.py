@@ -201,7 +201,7 @@ class _Attempt:
 
     @contextmanager
     def known(self) -> Iterator[_Attempt]:
-        """Note what becomes of the transaction in the block; errors that a writer has to expect end here.
+        """Note what happens to the transaction in the block; errors that a writer has to expect end here.
 
         Whoever loses the connection while COMMIT is on its way knows nothing. Whoever loses it before, or is told that another
         transaction was first, knows that nothing is committed.

@@ -7,6 +7,7 @@ from sa_eventsource.session.locking import lock_aggregate
 from sa_eventsource.session.lost_races import is_conflict
 from sa_eventsource.session.protected_rows import allow_changed, protect
 from sa_eventsource.session.sqlalchemy_internals import copied
+from sa_eventsource.session.tenants_of_instances import note_rows
 from sa_eventsource.session.written_events import last_event_written, on_savepoint_undone
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "is_conflict",
     "last_event_written",
     "lock_aggregate",
+    "note_rows",
     "on_committed",
     "on_mapped",
     "on_mapping",

@@ -12,10 +12,12 @@ from sqlalchemy import Table, event, inspect
 
 from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.exceptions import UnitOfWorkBypassError
-from sa_eventsource.mapping import EventRecord, is_events_table
+from sa_eventsource.mapping import EventRecord, is_events_table, is_shared_by_tenants
 from sa_eventsource.session.bulk_writes import guard_bulk_writes, has_no_writes, note_flush, refuse_bulk_writes, writes_within
 from sa_eventsource.session.protected_rows import guard_rows, protect, refuse_history
 from sa_eventsource.session.sqlalchemy_internals import locked_classes
+from sa_eventsource.session.tenants_of_instances import note_rows
+from sa_eventsource.store import OPTION_OF_PERSONAL_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +39,7 @@ def protect_from_statements(
         kind: The class, or a base of the classes.
         refuse: Called before an INSERT, UPDATE or DELETE, with the session, the class and the statement's name; it raises unless
             the statement may go on.
-        class_of_table: Tells the class whose rows lie in a table, for statements that name no class; None if it is another table.
+        class_of_table: Finds the class whose rows are in a table, for statements that name no class; None if it is another table.
         refuse_bulk: Called before a bulk operation, with the class; it raises unless the operation may go on.
     """
     _refusals[kind] = refuse
@@ -72,7 +74,17 @@ _bulk_refusals: dict[type[Any], Callable[[type[Any]], None]] = {EventRecord: _re
 
 
 def check_statement(state: ORMExecuteState) -> None:
-    """Refuse a statement that would write aggregates or events, or lock rows that aggregates do not have."""
+    """Refuse a statement that would write aggregates or events, or lock rows that aggregates do not have.
+
+    Raises:
+        TypeError: It has the option that masks personal data; a session's objects would have it in clear for other statements.
+        UnitOfWorkBypassError: It would do so.
+    """
+    if OPTION_OF_PERSONAL_DATA in state.execution_options:
+        raise TypeError(
+            f"{OPTION_OF_PERSONAL_DATA} is no option of a statement: a session reads all in clear, or all masked. Give it to the "
+            f'engine: Session(engine.execution_options({OPTION_OF_PERSONAL_DATA}="masked"))'
+        )
     if not (state.is_column_load or state.is_relationship_load):  # those, SQLAlchemy has made
         for write in writes_within(state.statement):
             _check_write(state.session, write)
@@ -89,7 +101,7 @@ def _check_write(session: Session, write: UpdateBase) -> None:
 
 
 def _written_class(write: UpdateBase) -> type[Any] | None:
-    """Find the mapped class that a statement names, or whose rows lie in the table that it names."""
+    """Find the mapped class that a statement names, or whose rows are in the table that it names."""
     entity = write.entity_description.get("entity")
     if entity is not None:
         mapper: Mapper[Any] = inspect(entity).mapper
@@ -98,7 +110,7 @@ def _written_class(write: UpdateBase) -> type[Any] | None:
 
 
 def class_of_table(table: Table) -> type[Any] | None:
-    """Find the guarded class whose rows lie in a table; None where anyone may write them."""
+    """Find the guarded class whose rows are in a table; None where anyone may write them."""
     return next((each for each in (find(table) for find in _tables) if each is not None), None)
 
 
@@ -123,6 +135,8 @@ def guard_mapper(mapper: Mapper[Any], class_: type[Any]) -> None:
     guarded = guarded_class(mapper)
     if guarded is EventRecord and not issubclass(class_, EventRecord):
         protect(class_, refuse_history)
+    if guarded is EventRecord and isinstance(mapper.local_table, Table) and is_shared_by_tenants(mapper.local_table):
+        note_rows(class_)
     guard_rows(mapper)
     for kind, refuse in _bulk_refusals.items():
         if issubclass(guarded, kind):

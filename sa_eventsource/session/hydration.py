@@ -21,7 +21,8 @@ from sa_eventsource.observation import observed
 from sa_eventsource.session import ledger
 from sa_eventsource.session.sqlalchemy_internals import identity_load, loaded_result
 from sa_eventsource.session.state_reader import restore_in
-from sa_eventsource.store import connection_for, read_stream
+from sa_eventsource.session.tenants_of_instances import check_session
+from sa_eventsource.store import HELD, connection_for, read_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +39,8 @@ def load_by_id(execution: ORMExecuteState) -> Result[Any] | None:
 
     Only where nobody else listens and nothing else is asked for; all else goes SQLAlchemy's own way.
     """
+    if HELD in execution.session.__dict__:
+        check_session(execution.session)
     mapper = execution.bind_mapper
     if mapper is None or not issubclass(mapper.class_, AggregateRoot) or not execution.is_select:
         return None

@@ -15,6 +15,7 @@ from sqlalchemy.orm.attributes import flag_modified, instance_state
 
 from sa_eventsource.aggregates import AggregateRoot, books_of
 from sa_eventsource.exceptions import InactiveTransactionError
+from sa_eventsource.session.tenants_of_instances import take_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,11 +120,14 @@ def check_active(session: Session, aggregate: AggregateRoot[Any]) -> None:
 
 
 def before_attach(session: Session, state: InstanceState[Any]) -> None:
-    """Refuse an aggregate that brings events which no flush could write any more.
+    """Refuse an aggregate that brings events which no flush could write any more, and what is another tenant's.
 
     Raises:
         InactiveTransactionError: As :func:`check_active`.
+        TenantChangedError: A session of another tenant has loaded or written it.
     """
+    if "info" in state.__dict__:
+        take_in(session, state)
     instance = state.obj()
     if isinstance(instance, AggregateRoot) and books_of(instance).pending and not session.is_active:
         raise InactiveTransactionError(repr(instance))

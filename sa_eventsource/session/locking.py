@@ -18,7 +18,7 @@ def lock_aggregate(
     """Wait until no other transaction holds this aggregate's lock, and hold it until the transaction ends.
 
     The lock is a transaction-level advisory lock (PostgreSQL's ``pg_advisory_xact_lock``): it keeps out others who ask for it, and
-    no one else; a writer that does not ask meets the version check as ever. It works for aggregates that do not exist yet. Call it
+    no one else; a writer that does not ask meets the version check as usual. It works for aggregates that do not exist yet. Call it
     before ``session.get``, as the transaction's first statement: at REPEATABLE READ and above a later one sees nothing new. An
     instance that the session has already is flushed, under the lock, and expired; not one whose new events a flush is about to
     write, where a hook of that flush locks. On SQLite, where writers are alone anyway, nothing is locked.

@@ -1,4 +1,4 @@
-"""Which errors say that another transaction was faster, so that the same unit of work may succeed when it is run again."""
+"""Which errors say that another transaction wrote first, so that the same unit of work may succeed when it is run again."""
 
 from __future__ import annotations
 

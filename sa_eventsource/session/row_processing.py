@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
-    from sqlalchemy.orm import InstanceState, Mapper, QueryContext
+    from sqlalchemy.orm import InstanceState, Mapper, QueryContext, Session
 
     MakeReader: TypeAlias = Callable[[QueryContext, Mapper[Any]], "RowsReader"]
-    CheckMerge: TypeAlias = Callable[[InstanceState[Any], InstanceState[Any]], None]
+    CheckMerge: TypeAlias = Callable[[Session, InstanceState[Any], InstanceState[Any], bool], None]
 
 
 class RowsReader(Protocol):
@@ -34,6 +34,9 @@ class RowsReader(Protocol):
                 instance needs nothing.
         """
 
+    def expect_none(self) -> None:
+        """Learn that no row has come, or no further one."""
+
     def set_attribute(self, state: InstanceState[Any]) -> None:
         """Set the attribute of an instance, whose other columns are set, and whose listeners have not been called yet."""
 
@@ -45,8 +48,8 @@ def read_with_rows(mapper: Mapper[Any], key: str, reader: MakeReader, check_merg
         mapper: The class's mapper, just constructed.
         key: Name of the attribute, which is that of a column.
         reader: Makes the reader for one statement.
-        check_merge: Called before ``session.merge()`` copies the attribute from one instance to the session's; it raises unless
-            that may be.
+        check_merge: Called before ``session.merge()`` copies the attribute from one instance to the session's, with the session,
+            both of them, and whether the second was loaded; it raises unless that may be.
     """
     attribute = mapper._props[key]  # noqa: SLF001 - mapper.attrs would configure all mappers
     attribute.__class__ = _read_by(reader, check_merge)
@@ -76,9 +79,8 @@ class _ReadWithRows(ColumnProperty[Any]):
         _recursive: Any,
         _resolve_conflict_map: Any,
     ) -> None:
-        """Merge the attribute, where that may be. Without *load*, SQLAlchemy itself refuses an instance that is modified."""
-        if load:
-            self.check_merge(source_state, dest_state)
+        """Merge the attribute, where that may be."""
+        self.check_merge(session, source_state, dest_state, load)
         super().merge(session, source_state, source_dict, dest_state, dest_dict, load, _recursive, _resolve_conflict_map)
 
     def setup(self, context: Any, query_entity: Any, path: Any, adapter: Any, **options: Any) -> None:
@@ -100,6 +102,7 @@ class _ReadWithRows(ColumnProperty[Any]):
         super().create_row_processor(context, query_entity, path, mapper, result, adapter, populators)
         reader: RowsReader = self.reader(context, mapper)
         populators["new"].append((self.key, lambda state, _values, _row: reader.set_attribute(state)))
+        _overhear(result, lambda rows: None if rows else reader.expect_none())
         column = mapper.primary_key[0]
         identity = result._getter(adapter.columns[column] if adapter else column, raiseerr=False)  # noqa: SLF001
         if identity is not None and context.refresh_state is None:

@@ -11,23 +11,33 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm.attributes import instance_state
 
 from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, identity_of, restore
+from sa_eventsource.mapping import compared_as_text, may_be_archived
 from sa_eventsource.observation import observed
 from sa_eventsource.session import ledger
 from sa_eventsource.session.merging import check_merge
 from sa_eventsource.session.row_processing import after_rows, read_with_rows
-from sa_eventsource.session.sqlalchemy_internals import statement_options
-from sa_eventsource.store import STREAMS_AT_ONCE, read_stream, read_streams
+from sa_eventsource.session.sqlalchemy_internals import loaded_identity, statement_options
+from sa_eventsource.session.tenants_of_instances import note_tenant
+from sa_eventsource.store import HELD, STREAMS_AT_ONCE, read_stream, read_streams, refuse_archived
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import InstanceState, Mapper, QueryContext, Session
 
     from sa_eventsource.store import StoredStream
 
 
 def restore_in(session: Session, aggregate: AggregateRoot[Any], stream: StoredStream) -> None:
-    """Set the state of an aggregate in a session from what is stored, and discard what it had."""
+    """Set the state of an aggregate in a session from what is stored, and discard what it had.
+
+    Raises:
+        TenantChangedError: It is another tenant's.
+        EventSourceError: As for :func:`~sa_eventsource.aggregates.restore`.
+    """
+    if HELD in session.__dict__ and definition_of(type(aggregate)).tables.options.tenants:
+        note_tenant(session, instance_state(aggregate))
     if books_of(aggregate).pending:
         ledger.discard(session, instance_state(aggregate))
     restore(aggregate, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
@@ -64,6 +74,19 @@ class StateReader:
         present = self._context.session.identity_map.get(key)
         return present is None or "version" not in vars(present)
 
+    def expect_none(self) -> None:
+        """Refuse an archived stream that is loaded by its id, which has no row.
+
+        Raises:
+            StreamArchivedError: It is one.
+        """
+        definition = self._definition
+        if may_be_archived(definition.tables.events):
+            identity = loaded_identity(self._context, self._mapper)
+            if identity is not None:
+                aggregate_id = compared_as_text(identity, definition.id_type, definition.aggregate_type)
+                refuse_archived(self._connection(), definition.tables.events, definition.aggregate_type, aggregate_id)
+
     def set_attribute(self, state: InstanceState[Any]) -> None:
         """Set state and version of an aggregate, whose version alone is in the row. One that cannot be read is expired."""
         aggregate: Any = state.obj()
@@ -91,10 +114,12 @@ class StateReader:
         return self._streams.pop(aggregate_id, None)
 
     def _read(self, ids: Sequence[str]) -> Iterable[StoredStream]:
-        context = self._context
-        connection = context.session.connection(bind_arguments=dict(context.bind_arguments))
-        options = statement_options(context)
+        connection = self._connection()
+        options = statement_options(self._context)
         if len(ids) > 1:
             return read_streams(connection, self._definition, ids, options=options)
         stream = read_stream(connection, self._definition, ids[0], options=options)
         return () if stream is None else (stream,)
+
+    def _connection(self) -> Connection:
+        return self._context.session.connection(bind_arguments=dict(self._context.bind_arguments))

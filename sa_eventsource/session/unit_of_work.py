@@ -18,6 +18,7 @@ from sa_eventsource.aggregates import AggregateRoot, books_of, definition_of, id
 from sa_eventsource.exceptions import DuplicateAggregateError, EmptyAggregateError, ReadOnlyAggregateError
 from sa_eventsource.mapping import id_as_text
 from sa_eventsource.session import ledger, written_events
+from sa_eventsource.session.held_flushes import NOTHING_HELD, hold
 from sa_eventsource.session.protected_rows import (
     before_post_update,
     protected_kinds,
@@ -28,6 +29,7 @@ from sa_eventsource.session.protected_rows import (
 from sa_eventsource.session.sqlalchemy_internals import (
     PendingFlush,
     call_row_hooks,
+    ends_transaction,
     expire_read_only,
     fail_flush,
     has_row_hooks,
@@ -42,7 +44,9 @@ from sa_eventsource.session.sqlalchemy_internals import (
     unflushed,
     will_commit,
 )
+from sa_eventsource.session.tenants_of_instances import check_session, note_written
 from sa_eventsource.store import (
+    HELD,
     AppendRefusedError,
     LogAppend,
     StreamAppend,
@@ -63,20 +67,22 @@ if TYPE_CHECKING:
 
     from sa_eventsource.aggregates import AggregateDefinition
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.store import Appended
+    from sa_eventsource.store import Appended, HeldStatements
 
     Registering: TypeAlias = Callable[[Session, set[InstanceState[Any]]], Callable[[], None] | None]
 
 
 def before_flush(session: Session, context: UOWTransaction, instances: Sequence[Any] | None) -> None:
     """Write the events of new and changed aggregates, now or when the unit of work has collected its own."""
+    if HELD in session.__dict__:
+        check_session(session)
     aggregates = _checked(session)
     if instances is not None or is_heard_elsewhere(session) or _with_row_hooks(aggregates):
         _follow(PendingFlush(context))
     else:
         if aggregates:
             _write(session, aggregates, register=register_persistent, with_row_hooks=False)
-            ledger.end_flush(session)  # SQLAlchemy may find nothing to do yet, and return without a word
+            ledger.end_flush(session)  # SQLAlchemy may find nothing to do yet, and return silently
         if has_work(session):  # of others, whose mappers' hooks may apply events; or a handler of a read model has applied more
             _follow(PendingFlush(context))
 
@@ -162,10 +168,10 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
     written: list[tuple[InstanceState[Any], StreamAppend, bool]] = []
     appends: list[LogAppend] = []
     appended: list[Appended] = []
+    held: HeldStatements | None = None
     try:
         owed.is_flushing = True
-        for state, is_new in heard:
-            call_row_hooks(connection_for(session, state), state, "before_insert" if is_new else "before_update")
+        _call_row_hooks(session, heard, "before_insert", "before_update")
         for state, aggregate in zip(states, aggregates, strict=True):  # only now: what the hooks have applied is written, too
             connection = connection_for(session, state)  # first: what is refused below rolls its transaction back
             definition = definition_of(type(aggregate))
@@ -173,53 +179,78 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
             if stream is not None:
                 logs.setdefault((connection, definition.tables), []).append(stream)
                 written.append((state, stream, state.key is None))
-        appends = _appends(session, logs, count=len(states) if is_all else 0)
-        for append in appends:
-            appended.append(insert_events(session, append))  # noqa: PERF401 - how far it comes tells which is refused
-        expire_read_only(states)
-        forget = register(session, set(states))
-        try:
-            for each in appended:
-                tell_listeners(each)
-        finally:
-            if forget is not None:
-                forget()
-        for state, is_new in heard:
-            call_row_hooks(connection_for(session, state), state, "after_insert" if is_new else "after_update")
+        appends = _appends(session, logs, states, is_all=is_all)
+        with NOTHING_HELD if heard else hold(session, appends, written) as held:
+            for append in appends:
+                appended.append(insert_events(session, append))  # noqa: PERF401 - how far it comes tells which is refused
+            expire_read_only(states)
+            forget = register(session, set(states))
+            try:
+                for each in appended:
+                    tell_listeners(each)
+            finally:
+                if forget is not None:
+                    forget()
+            _call_row_hooks(session, heard, "after_insert", "after_update")
+            if held is not None:
+                held.settle(commits=forget is None and ends_transaction(session, appends[0].connection))
     except BaseException as error:
-        _undo(session, error, appends, appends[len(appended)] if len(appended) < len(appends) else None)
+        _undo(session, error, appends, len(appended), held)
         raise
     transaction = innermost(session)
     for state, stream, is_new in written:
         written_events.record_flushed(owed, transaction, state, stream, is_new=is_new)
 
 
-def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], refused: LogAppend | None) -> None:
-    """Roll back, and raise what explains the error; a part of that is asked before the rollback, a part after it."""
+def _call_row_hooks(session: Session, heard: Sequence[tuple[InstanceState[Any], bool]], of_new: str, of_changed: str) -> None:
+    for state, is_new in heard:
+        call_row_hooks(connection_for(session, state), state, of_new if is_new else of_changed)
+
+
+def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], appended: int, held: HeldStatements | None) -> None:
+    """Roll back, and raise what explains the error; a part of that is asked before the rollback, a part after it.
+
+    Args:
+        session: The session.
+        error: The error.
+        appends: All that was to be appended.
+        appended: How many of them were appended, or are held.
+        held: What was held.
+    """
     earlier: Sequence[Any] = ()
+    refused = appends[appended] if appended < len(appends) else None
     try:
-        if isinstance(error, AppendRefusedError) and refused is not None:
+        if held is not None and held.failed is not None:  # the transaction has failed, and had written no event before
+            refused = held.failed.append
+        elif isinstance(error, AppendRefusedError) and refused is not None:
             first = written_events.first_event_written(session, refused.connection, refused.tables)
             earlier = written_earlier(refused, error, first)
     finally:
         fail_flush(session)
-    if isinstance(error, AppendRefusedError | DBAPIError):
+    if isinstance(error, AppendRefusedError | DBAPIError) and not (held is not None and held.failed_to_commit):
         raise_explained(error, session, appends, refused, earlier=earlier)
 
 
 def _appends(
-    session: Session, logs: dict[tuple[Connection, EventSourceTables], list[StreamAppend]], *, count: int
+    session: Session,
+    logs: dict[tuple[Connection, EventSourceTables], list[StreamAppend]],
+    states: Sequence[InstanceState[Any]],
+    *,
+    is_all: bool,
 ) -> list[LogAppend]:
     """Sort by log and database: two transactions that write the same ones wait for each other instead of deadlocking.
 
     Args:
-        session: The session.
+        session: The session, whose transactions have begun.
         logs: The streams by log.
-        count: How many instances have them, where they were all that the commit has to write; else 0.
+        states: The instances that have them.
+        is_all: Whether they are all that the commit has to write.
     """
+    if HELD in session.__dict__:
+        note_written(session, states)
     appends = [LogAppend(*log, streams) for log, streams in logs.items()]
-    if count and len(appends) == 1:
-        appends[0].is_all_of_commit = will_commit(session, count)
+    if is_all and len(appends) == 1:
+        appends[0].is_all_of_commit = will_commit(session, len(states))
     if len(appends) > 1:
         appends.sort(key=lambda each: (each.tables.events.fullname, each.connection.engine.url.render_as_string()))
     return appends

@@ -10,9 +10,10 @@ from weakref import WeakSet
 
 from sqlalchemy.orm.attributes import instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, books_of, identity_of, make_state_again, rewind
+from sa_eventsource.aggregates import AggregateRoot, base_version, books_of, identity_of, make_state_again, rewind
 from sa_eventsource.session.ledger import FIRST_SWEEP, Flushed, Written, find_ledger, ledger_of
 from sa_eventsource.session.sqlalchemy_internals import innermost
+from sa_eventsource.session.tenants_of_instances import forget_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +141,7 @@ def _boundary(transaction: SessionTransaction | None) -> SessionTransaction:
     while transaction is not None and transaction.parent is not None and not transaction.nested:
         transaction = transaction.parent
     if transaction is None:
-        raise AssertionError("a savepoint lies in a transaction")
+        raise AssertionError("a savepoint is in a transaction")
     return transaction
 
 
@@ -156,6 +157,8 @@ def became_transient(session: Session, state: InstanceState[Any]) -> None:
         events = [one for each in flushed for one in each.events] + books_of(aggregate).pending
         rewind(aggregate, flushed[0].aggregate_id, events)
         ledger.rewound.append((aggregate, flushed[0].aggregate_id, events))
+    if "info" in state.__dict__ and isinstance(aggregate, AggregateRoot) and base_version(aggregate) == 0:
+        forget_tenant(state)
 
 
 def after_soft_rollback(session: Session, _previous: SessionTransaction) -> None:

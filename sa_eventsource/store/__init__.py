@@ -12,7 +12,8 @@ from sa_eventsource.store.append import (
     on_appended,
     tell_listeners,
 )
-from sa_eventsource.store.conflicts import current_version, raise_explained
+from sa_eventsource.store.archived_streams import one_at_a_time, refuse_archived, whole_log, without_archived
+from sa_eventsource.store.conflicts import raise_explained, stream_end
 from sa_eventsource.store.connections import (
     asking_options,
     autoflush,
@@ -26,12 +27,14 @@ from sa_eventsource.store.connections import (
 from sa_eventsource.store.database_errors import (
     CANCELED,
     DEADLOCK,
+    NOT_ALLOWED,
     READ_ONLY,
     SERIALIZATION_FAILURE,
     UNDEFINED_TABLE,
     Meaning,
     advice_on,
     code_of,
+    hide_parameters,
     is_cut_off,
     is_refusal,
     is_schema_mismatch,
@@ -39,25 +42,35 @@ from sa_eventsource.store.database_errors import (
     may_be_of_one_statement,
     meaning_of,
     message_of,
+    parameters_hidden,
     passes,
     said_by_database,
 )
 from sa_eventsource.store.databases import Database, database_of, milliseconds
 from sa_eventsource.store.driver_statement import DriverStatement, is_execution_heard
-from sa_eventsource.store.event_conditions import select_events, stored_names
+from sa_eventsource.store.event_conditions import of_types, select_events, stored_as, stored_names
 from sa_eventsource.store.event_query import AsyncEventQuery, EventQuery
+from sa_eventsource.store.held_statements import (
+    HeldStatements,
+    can_hold,
+    hold_statements,
+    is_of_held,
+)
 from sa_eventsource.store.insert_statements import insert_statements
 from sa_eventsource.store.known_at import known_at, version_recorded_at
 from sa_eventsource.store.own_events import written_earlier
 from sa_eventsource.store.raw_events import event_members, not_json, select_raw_events, stored_members
 from sa_eventsource.store.reading_events import read_events
 from sa_eventsource.store.recording_times import RECORDING_TIME, recording_time
+from sa_eventsource.store.rights import reader_without_right, role_without_right
 from sa_eventsource.store.routing import connection_for, locate
 from sa_eventsource.store.sealing import (
     NO_PAYLOADS,
+    OPTION_OF_PERSONAL_DATA,
     Opened,
     OpenedState,
     Reading,
+    Sealed,
     Sealing,
     StoredPayloads,
     StoredState,
@@ -72,17 +85,23 @@ from sa_eventsource.store.sealing import (
     set_sealing,
     stored_payloads,
 )
-from sa_eventsource.store.snapshots import write_snapshots
-from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_stream, read_streams
+from sa_eventsource.store.snapshots import last_snapshot, put_last_snapshot, write_snapshots
+from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_archived_streams, read_stream, read_streams
 from sa_eventsource.store.tenants import (
+    HELD,
     begin_for_tenant,
+    check_tenant,
     current_tenant,
+    end_for_tenant,
+    hold_for,
     join_tenant,
     name_in_log,
     named_tenant,
+    require_same_tenant,
     require_tenant,
     say_tenant,
     tenant_context,
+    tenant_in_force,
     tenant_of,
 )
 from sa_eventsource.store.windows import between_positions, current_snapshot, in_window, taken, visible_in
@@ -91,7 +110,10 @@ __all__ = [
     "CANCELED",
     "CONTEXT_KEY",
     "DEADLOCK",
+    "HELD",
+    "NOT_ALLOWED",
     "NO_PAYLOADS",
+    "OPTION_OF_PERSONAL_DATA",
     "READ_ONLY",
     "RECORDING_TIME",
     "SERIALIZATION_FAILURE",
@@ -103,11 +125,13 @@ __all__ = [
     "Database",
     "DriverStatement",
     "EventQuery",
+    "HeldStatements",
     "LogAppend",
     "Meaning",
     "Opened",
     "OpenedState",
     "Reading",
+    "Sealed",
     "Sealing",
     "StoredPayloads",
     "StoredState",
@@ -120,16 +144,21 @@ __all__ = [
     "begin_for_tenant",
     "beside",
     "between_positions",
+    "can_hold",
+    "check_tenant",
     "clear_payloads",
     "clear_texts",
     "code_of",
     "connection_for",
     "current_snapshot",
     "current_tenant",
-    "current_version",
     "database_of",
+    "end_for_tenant",
     "event_members",
     "flush_first",
+    "hide_parameters",
+    "hold_for",
+    "hold_statements",
     "in_context",
     "in_window",
     "insert_events",
@@ -138,12 +167,14 @@ __all__ = [
     "is_execution_heard",
     "is_in_autocommit",
     "is_masked",
+    "is_of_held",
     "is_refusal",
     "is_schema_mismatch",
     "is_sealed_state",
     "is_taken_by_another_row",
     "join_tenant",
     "known_at",
+    "last_snapshot",
     "locate",
     "may_be_of_one_statement",
     "meaning_of",
@@ -152,35 +183,49 @@ __all__ = [
     "name_in_log",
     "named_tenant",
     "not_json",
+    "of_types",
     "on_appended",
+    "one_at_a_time",
     "opened_with_states",
+    "parameters_hidden",
     "passes",
     "place_of",
+    "put_last_snapshot",
     "raise_explained",
+    "read_archived_streams",
     "read_events",
     "read_stream",
     "read_streams",
+    "reader_without_right",
     "recorded_events",
     "recorded_in_parts",
     "recording_time",
+    "refuse_archived",
     "require_own_transaction",
+    "require_same_tenant",
     "require_tenant",
     "require_transaction",
+    "role_without_right",
     "roll_back",
     "said_by_database",
     "say_tenant",
     "select_events",
     "select_raw_events",
     "set_sealing",
+    "stored_as",
     "stored_members",
     "stored_names",
     "stored_payloads",
+    "stream_end",
     "taken",
     "tell_listeners",
     "tenant_context",
+    "tenant_in_force",
     "tenant_of",
     "version_recorded_at",
     "visible_in",
+    "whole_log",
+    "without_archived",
     "write_snapshots",
     "written_earlier",
 ]

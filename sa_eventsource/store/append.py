@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exists, select
-from sqlalchemy.exc import DBAPIError
 
 from sa_eventsource.events import EventContext, encode_metadata
 from sa_eventsource.exceptions import EventSourceError
-from sa_eventsource.mapping import APPENDED, json_rows
-from sa_eventsource.observation import is_observed, observed
+from sa_eventsource.observation import is_observed, observed, origin_of
 from sa_eventsource.store.connections import require_transaction
-from sa_eventsource.store.databases import INCOMPLETE, database_of
-from sa_eventsource.store.driver_statement import DriverStatement
-from sa_eventsource.store.insert_statements import insert_statements
+from sa_eventsource.store.databases import IDS_AT_ONCE, INCOMPLETE, database_of
 from sa_eventsource.store.sealing import sealed_rows
-from sa_eventsource.store.statements_alone import can_execute_alone, execute_alone
 from sa_eventsource.store.tenants import require_tenant
+from sa_eventsource.store.writing_rows import can_be_alone, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection, Table
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session
 
     from sa_eventsource.events import PendingEvent
     from sa_eventsource.mapping import EventSourceTables
-    from sa_eventsource.store.databases import InsertStatements
+    from sa_eventsource.store.held_statements import HeldStatements
 
-_json_row = json_rows(APPENDED)
+_log = logging.getLogger("sa_eventsource.observation")
 
 CONTEXT_KEY = "event_context"
 """Key of ``Session.info`` under which an ``EventContext`` for all events of that session may lie."""
@@ -68,12 +68,16 @@ class LogAppend:
         tables: The log's tables.
         streams: The events by stream.
         is_all_of_commit: Whether the session's commit has nothing to write but this, and follows at once.
+        held: What the connection holds, where the INSERT need not be waited for.
+        is_sent_alone: Whether the statement that wrote the events is a transaction by itself; known when it was sent.
     """
 
     connection: Connection
     tables: EventSourceTables
     streams: Sequence[StreamAppend]
     is_all_of_commit: bool = False
+    held: HeldStatements | None = None
+    is_sent_alone: bool = False
 
 
 @dataclass(slots=True)
@@ -86,6 +90,7 @@ class Appended:
         tables: The tables they were written to.
         streams: The events by stream.
         is_in_flush: Whether the session's unit of work is at it, which then writes what listeners change through the session.
+        held: What the connection holds; None where all that is written is waited for.
     """
 
     session: Session
@@ -93,6 +98,7 @@ class Appended:
     tables: EventSourceTables
     streams: Sequence[StreamAppend] = field(default_factory=list)
     is_in_flush: bool = True
+    held: HeldStatements | None = None
 
 
 class AppendRefusedError(EventSourceError):
@@ -189,14 +195,44 @@ def insert_events(session: Session, log: LogAppend) -> Appended:
     if len(streams) > 1:
         streams = sorted(streams, key=lambda stream: (stream.aggregate_type, stream.aggregate_id))
     require_transaction(connection)
-    appended = Appended(session, connection, tables, streams)
+    appended = Appended(session, connection, tables, streams, held=log.held)
     commits = log.is_all_of_commit and not any(writes(appended) for writes in _writing)
+    if log.held is not None:
+        log.held.belong_to(partial(_refused, streams), append=log)
     if is_observed():
-        with observed("append", streams[0].aggregate_type if len(streams) == 1 else "") as observation:
-            observation.events = _insert(connection, tables, streams, commits=commits)
+        _insert_observed(LogAppend(connection, tables, streams, commits, log.held))
     else:
-        _insert(connection, tables, streams, commits=commits)
+        _insert(LogAppend(connection, tables, streams, commits, log.held))
     return appended
+
+
+def _insert_observed(log: LogAppend) -> None:
+    """Write the events before the eyes of the observers, until these are in or refused: of what is held that is known later."""
+    types = {stream.aggregate_type for stream in log.streams}
+    events = (event for stream in log.streams for event in stream.events)
+    origin = origin_of((_trace_of(event), event.correlation_id) for event in events)
+    with ExitStack() as block:
+        observation = block.enter_context(observed("append", types.pop() if len(types) == 1 else "", origin))
+        written = _insert(log)
+        observing = block.pop_all()
+
+    def end(error: BaseException | None) -> None:
+        observation.events = written if error is None else 0
+        try:
+            observing.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+        except Exception:
+            if not (log.is_sent_alone or (log.held is not None and log.held.has_committed)):
+                raise
+            # The caller must not take for failed what nothing can undo any more.
+            _log.exception("an observer has failed behind a commit, which stays")
+
+    if log.held is None or not log.held.end_append(end):
+        end(None)
+
+
+def _trace_of(event: PendingEvent) -> str | None:
+    trace = event.metadata.get("traceparent")
+    return trace if isinstance(trace, str) else None
 
 
 def tell_listeners(appended: Appended) -> None:
@@ -205,48 +241,39 @@ def tell_listeners(appended: Appended) -> None:
         listener(appended)
 
 
-def _insert(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend], *, commits: bool) -> int:
+def _insert(log: LogAppend) -> int:
+    connection, tables, streams = log.connection, log.tables, log.streams
     if tables.options.tenants:
         require_tenant(connection, tables.events)
-    if tables.options.partitions is not None:
-        _refuse_taken_ids(connection, tables.events, streams)
+    for table in _tables_of_taken_ids(tables):
+        _refuse_taken_ids(connection, table, streams)
     rows = [row_of(stream, event) for stream in streams for event in stream.events]
-    sealed_rows(connection, tables, streams, rows)
-    written = _written(connection, insert_statements(tables.events, type(connection.dialect)), streams, rows, commits=commits)
+    may_guess = log.held is None or can_be_alone(log)  # what is held cannot be tried again
+    keys = sealed_rows(connection, tables, streams, rows, may_guess=may_guess)
+    written = write_rows(log, rows, keys)
+    if keys and not written:  # a key may be gone, or no longer the newest: now they are asked for
+        sealed_rows(connection, tables, streams, rows, may_guess=False)
+        log.is_all_of_commit, log.held = False, None
+        written = write_rows(log, rows, ())
     if written != len(rows):
         raise AppendRefusedError(streams, written)
     return written
 
 
-def _written(
-    connection: Connection,
-    statements: InsertStatements,
-    streams: Sequence[StreamAppend],
-    rows: list[dict[str, Any]],
-    *,
-    commits: bool,
-) -> int:
-    """Write the rows, and tell how many went in."""
-    alone = commits and can_execute_alone(connection)
-    if len(rows) == 1:
-        statement = statements.first if rows[0]["version"] == 1 else statements.next
-        return (execute_alone if alone else DriverStatement.execute)(statement, connection, rows[0]).rowcount
-    if statements.many is None:
-        return statements.next.execute(connection, rows).rowcount
-    given = {"rows": _as_json(streams, rows)}
-    if not alone or statements.all_or_none is None:
-        return statements.many.execute(connection, given).rowcount
-    try:
-        written: int = execute_alone(statements.all_or_none, connection, {**given, "expected": len(rows)}).scalar_one()
-    except DBAPIError as error:
-        if INCOMPLETE in str(error.orig):
-            return 0
-        raise
-    return written
+def _refused(streams: Sequence[StreamAppend], error: DBAPIError) -> BaseException:
+    return AppendRefusedError(streams, 0) if INCOMPLETE in str(error.orig) else error
+
+
+def _tables_of_taken_ids(tables: EventSourceTables) -> Sequence[Table]:
+    """List the tables whose events have ids that no constraint of the log refuses."""
+    found = () if tables.options.partitions is None else (tables.events,)
+    return (*found, *(each for each in (tables.archived_events, tables.archived_event_ids) if each is not None))
 
 
 def _refuse_taken_ids(connection: Connection, events: Table, streams: Sequence[StreamAppend]) -> None:
-    """Look for the ids that the application gave: no constraint of a partitioned log refuses one that another stream has.
+    """Look for the ids that the application gave, among events whose ids no constraint of the log refuses.
+
+    These are the events of other streams in a partitioned log, and those that were archived.
 
     Of two transactions that give one id to two streams at the same moment, neither sees the other's; ``verify`` finds it then. Ids
     that the library makes are not looked for, so that what most appends cost does not grow with the number of partitions.
@@ -259,15 +286,11 @@ def _refuse_taken_ids(connection: Connection, events: Table, streams: Sequence[S
         return
     database_of(connection.dialect).become_writer(connection, events)
     is_taken = len(set(given)) < len(given)
-    for start in range(0, len(given), _IDS_AT_ONCE):
-        which = exists().where(events.c.event_id.in_(given[start : start + _IDS_AT_ONCE]))
+    for start in range(0, len(given), IDS_AT_ONCE):
+        which = exists().where(events.c.event_id.in_(given[start : start + IDS_AT_ONCE]))
         is_taken = is_taken or bool(connection.scalar(select(which)))
     if is_taken:
         raise AppendRefusedError(streams, 0)
-
-
-_IDS_AT_ONCE = 500
-"""SQLite's oldest limit on parameters is 999."""
 
 
 def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:
@@ -286,10 +309,3 @@ def row_of(stream: StreamAppend, event: PendingEvent) -> dict[str, Any]:
         "correlation_id": event.correlation_id,
         "causation_id": event.causation_id,
     }
-
-
-def _as_json(streams: Sequence[StreamAppend], rows: Sequence[dict[str, Any]]) -> str:
-    """Write rows as one JSON array. The first of a stream that exists names the version it follows, for the INSERT to check."""
-    follows = {id(stream.events[0]): stream.expected_version for stream in streams if stream.expected_version > 0}
-    events = (event for stream in streams for event in stream.events)
-    return "[" + ",".join([_json_row(row, follows.get(id(event))) for event, row in zip(events, rows, strict=True)]) + "]"

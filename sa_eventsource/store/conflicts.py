@@ -7,21 +7,23 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from sa_eventsource.events import parsed, sealed_names
+from sa_eventsource.events import ARCHIVED_TYPE, CLOSED_TYPE, parsed, sealed_names
 from sa_eventsource.exceptions import (
     ConcurrencyError,
     DuplicateAggregateError,
     EventAlreadyAppendedError,
     EventIdConflictError,
     EventSourceError,
+    StreamClosedError,
 )
 from sa_eventsource.mapping import APPENDED, as_json
 from sa_eventsource.store.append import AppendRefusedError, LogAppend, row_of
+from sa_eventsource.store.archived_streams import taken_in_file, whole_log
 from sa_eventsource.store.connections import after_rollback
 from sa_eventsource.store.database_errors import SERIALIZATION_FAILURE, code_of
 from sa_eventsource.store.sealing import clear_texts, stored_payloads
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from sa_eventsource.events import PendingEvent
+    from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.store.append import StreamAppend
 
 
@@ -58,6 +61,7 @@ def raise_explained(
         DuplicateAggregateError: The transaction itself has written events in the places of these.
         EventAlreadyAppendedError: The events of a stream are stored already.
         EventIdConflictError: An event id is taken, or was given to two events.
+        StreamClosedError: A stream is closed.
         DBAPIError: None of these; the database's own error.
     """
     if isinstance(error, DBAPIError) and code_of(error) != SERIALIZATION_FAILURE:
@@ -92,8 +96,8 @@ def explain(
         earlier: Events that the same transaction had written under the ids or in the places of the refused streams.
 
     Returns:
-        The error to raise: an event id that is taken, two instances of one aggregate, a stream that has moved on, or events that
-        are already stored; None when nothing stands in the way (any more).
+        The error to raise: an event id that is taken, two instances of one aggregate, a stream that is closed or has moved on, or
+        events that are already stored; None when nothing stands in the way (any more).
     """
     repeated: list[StreamAppend] = []
     unseen: list[tuple[LogAppend, StreamAppend]] = []
@@ -101,10 +105,12 @@ def explain(
         found = _clash(append.streams)
         if found is not None:
             return found
-        stored = _stored(append.connection, append.tables.events, append.streams)
-        own = _own_clash(append, earlier, stored) if append.streams is refused else None
-        if own is not None:
-            return own
+        stored = _stored(append.connection, append.tables, append.streams)
+        other: EventSourceError | None = taken_in_file(append.connection, append.tables, append.streams)
+        if other is None and append.streams is refused:
+            other = _own_clash(append, earlier, stored)
+        if other is not None:
+            return other
         for stream in append.streams:
             taken = _taken_id(stream, stored)
             if taken is not None:
@@ -161,11 +167,16 @@ def _own_clash(append: LogAppend, earlier: Sequence[Any], stored: Mapping[Any, A
     return None
 
 
-def _conflict(streams: Iterable[tuple[LogAppend, StreamAppend]], refused: Sequence[StreamAppend]) -> ConcurrencyError | None:
-    """Find a stream that is at another version than expected, first of all one that has moved on."""
+def _conflict(
+    streams: Iterable[tuple[LogAppend, StreamAppend]], refused: Sequence[StreamAppend]
+) -> ConcurrencyError | StreamClosedError | None:
+    """Find a stream that is closed, or at another version than expected, first of all one that has moved on."""
     fewer: ConcurrencyError | None = None
     for append, stream in streams:
-        actual = current_version(append.connection, append.tables.events, stream.aggregate_type, stream.aggregate_id)
+        end = stream_end(append.connection, append.tables.events, stream.aggregate_type, stream.aggregate_id)
+        if end.closed is not None:
+            return end.closed
+        actual = end.version
         if actual == stream.expected_version:
             continue
         conflict = ConcurrencyError(
@@ -202,20 +213,38 @@ def _clash(streams: Sequence[StreamAppend]) -> EventSourceError | None:
     return None
 
 
-def current_version(connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> int:
-    """Read the latest version of a stream; 0 if there is none."""
-    version: int | None = connection.scalar(
-        select(func.max(events.c.version)).where(events.c.aggregate_type == aggregate_type, events.c.aggregate_id == aggregate_id)
-    )
-    return version or 0
+class StreamEnd(NamedTuple):
+    """Where a stream ends.
+
+    Attributes:
+        version: Its latest version; 0 if there is none.
+        closed: The error for whoever would append; None while it is open.
+    """
+
+    version: int
+    closed: StreamClosedError | None
 
 
-def _stored(connection: Connection, events: Table, streams: Sequence[StreamAppend]) -> dict[Any, Any]:
+def stream_end(connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> StreamEnd:
+    """Read where a stream ends."""
+    stream = events.c.aggregate_type == aggregate_type, events.c.aggregate_id == aggregate_id
+    last = select(events.c.version, events.c.event_type, events.c.event_data).where(*stream).order_by(events.c.version.desc())
+    row = connection.execute(last.limit(1)).one_or_none()
+    if row is None:
+        return StreamEnd(0, None)
+    if row.event_type not in (CLOSED_TYPE, ARCHIVED_TYPE):
+        return StreamEnd(row.version, None)
+    reason = row.event_data.get("reason", "")
+    return StreamEnd(row.version, StreamClosedError(aggregate_type, aggregate_id, version=row.version, reason=reason))
+
+
+def _stored(connection: Connection, tables: EventSourceTables, streams: Sequence[StreamAppend]) -> dict[Any, Any]:
     ids = [event.event_id for stream in streams for event in stream.events]
+    events = whole_log(tables)
     rows: dict[Any, Any] = {}
     for start in range(0, len(ids), 500):
         found = connection.execute(select(events).where(events.c.event_id.in_(ids[start : start + 500])))
-        rows.update({row.event_id: row for row in _in_clear(connection, events, found.all())})
+        rows.update({row.event_id: row for row in _in_clear(connection, tables.events, found.all())})
     return rows
 
 

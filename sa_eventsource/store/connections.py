@@ -154,7 +154,7 @@ def beside(session: Session, bind_arguments: dict[str, Any]) -> Iterator[Connect
 
     The transaction ends with the block.
 
-    What a session has from ``session.connection(execution_options=...)`` holds for its present transaction alone, and is left out.
+    What a session has from ``session.connection(execution_options=...)`` applies to its present transaction alone, and is left out.
     """
     bind = session.get_bind(**bind_arguments)
     options = {**_lasting_options(bind), **_lasting(getattr(session, "execution_options", {}), bind.dialect)}

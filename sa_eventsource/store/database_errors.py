@@ -8,15 +8,19 @@ where there is neither. https://www.postgresql.org/docs/current/errcodes-appendi
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DataError as SqlDataError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sa_eventsource.application_errors import storable, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Meaning(Enum):
@@ -33,6 +37,7 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK = "40P01"
 READ_ONLY = "25006"
 UNDEFINED_TABLE = "42P01"
+NOT_ALLOWED = "42501"
 IDLE_FOR_TOO_LONG = "25P03"
 CANCELED = "57014"
 LASTED_TOO_LONG = "25P04"
@@ -110,6 +115,7 @@ _WITHOUT_PREPARED_STATEMENTS = (
     "behind a pooler in transaction mode, have psycopg prepare none: create_engine(url, connect_args={'prepare_threshold': None})"
 )
 _ADVICE = {
+    NOT_ALLOWED: "the role that is connected may not do this; sa-eventsource roles says which role may do what",
     IDLE_FOR_TOO_LONG: "the transaction stood idle for too long; a worker's limits are Pace(longest_idle, longest_call)",
 }
 """What to do about it, where the database's words do not lead there."""
@@ -231,3 +237,35 @@ def _by_class(error: DBAPIError) -> Meaning:
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
         return Meaning.SERVER_AWAY
     return Meaning.BAD_VALUES if isinstance(error, SqlDataError | SqlIntegrityError) else Meaning.WRONG_STATEMENT
+
+
+def hide_parameters(error: BaseException) -> None:
+    """Have errors of statements, and those that they caused, no longer write the parameters, which may be personal data."""
+    for each in _errors_of_statements(error):
+        each.hide_parameters = True
+
+
+@contextmanager
+def parameters_hidden(error: BaseException) -> Iterator[None]:
+    """Hide them within the block: who caught the error reads it whole afterwards."""
+    shown = [each for each in _errors_of_statements(error) if not each.hide_parameters]
+    for each in shown:
+        each.hide_parameters = True
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.hide_parameters = False
+
+
+def _errors_of_statements(error: BaseException) -> Iterator[StatementError]:
+    """Walk through an error and all that it came from."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            waiting += (each.__cause__, each.__context__)
+            if isinstance(each, StatementError):
+                yield each

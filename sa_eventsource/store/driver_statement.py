@@ -5,6 +5,8 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.pipelined import MAY_BE_HELD
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +18,7 @@ class DriverStatement:
     """A Core statement that skips Core's per-execution work where its parameters need none.
 
     On psycopg, the text is compiled once per dialect and run by ``exec_driver_sql``: cursor events, echo and instrumentation of the
-    engine see it as ever. Its parameters are positional, which psycopg sends with less work than named ones. Elsewhere, under
+    engine see it as usual. Its parameters are positional, which psycopg sends with less work than named ones. Elsewhere, under
     ``schema_translate_map``, and where somebody listens to what Core executes, Core executes the statement itself.
     """
 
@@ -31,8 +33,16 @@ class DriverStatement:
         parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
         options: Mapping[str, Any] | None = None,
+        may_be_held: bool = False,
     ) -> CursorResult[Any]:
-        """Execute with one or many sets of parameters, and with the execution options of the statement that it belongs to."""
+        """Execute with one or many sets of parameters, and with the execution options of the statement that it belongs to.
+
+        Args:
+            connection: The connection.
+            parameters: One or many sets.
+            options: The options.
+            may_be_held: Whether nobody reads the answer, not even its row count, so that the statement may be sent later.
+        """
         dialect = connection.dialect
         if (
             options
@@ -40,13 +50,15 @@ class DriverStatement:
             or "schema_translate_map" in connection.get_execution_options()
             or is_execution_heard(connection)
         ):
-            return connection.execute(self._statement, parameters, execution_options=options or {})
+            return connection.execute(
+                self._statement, parameters, execution_options=options or (_MAY_BE_HELD if may_be_held else {})
+            )
         kind = type(dialect)
         if kind not in self._compiled:
             self._compiled[kind] = self._compile(dialect)
         text, in_order = self._compiled[kind]
         given: Any = list(map(in_order, parameters)) if isinstance(parameters, list) else in_order(parameters)  # type: ignore[arg-type]
-        return connection.exec_driver_sql(text, given, execution_options=_KEEP_COUNT)
+        return connection.exec_driver_sql(text, given, execution_options=_MAY_BE_HELD if may_be_held else _KEEP_COUNT)
 
     def _compile(self, dialect: Dialect) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
         positional: Any = type(dialect)
@@ -64,3 +76,4 @@ def is_execution_heard(connection: Connection) -> bool:
 
 
 _KEEP_COUNT = {"preserve_rowcount": True}
+_MAY_BE_HELD = {MAY_BE_HELD: True}

@@ -6,25 +6,29 @@ import enum
 import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Generic, Self
 
-from sqlalchemy import Text, cast, inspect, select
+from sqlalchemy import Text, and_, cast, inspect, or_, select
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of
 from sa_eventsource.arguments import check_moment, check_uuid, comparable_moment, version_number, whole_number
-from sa_eventsource.events import DomainEvent, stored_types_of_family
+from sa_eventsource.events import DomainEvent, split_sources, split_sources_of_families, stored_types_of_family
 from sa_eventsource.mapping import EVENT_COLUMNS, check_class
+from sa_eventsource.store.archived_streams import without_archived
 from sa_eventsource.store.raw_events import stored_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Table
+    from sqlalchemy import FromClause, Table
     from sqlalchemy.orm import Mapper
     from sqlalchemy.sql import ColumnElement
 
+    from sa_eventsource.events import RecordedEvent, SplitSource
     from sa_eventsource.types import JsonValue
 
 S = TypeVar("S")
@@ -46,6 +50,7 @@ class EventConditions(Generic[S]):
     maximum: int | None = None
     descending: bool = False
     mapper: Mapper[Any] | None = None
+    types: tuple[tuple[type[DomainEvent], ...], ...] = ()
 
     def of(self, aggregate_class: type[AggregateRoot[Any]], aggregate_id: Any | None = None) -> Self:
         """Only events of one aggregate, or of all aggregates of a class.
@@ -158,10 +163,40 @@ class EventConditions(Generic[S]):
         return {} if self.mapper is None else {"mapper": self.mapper}
 
     def statement(self) -> Any:
-        """The SELECT that reads them; its rows go to ``recorded_events``."""
+        """The SELECT that reads them; its rows go to ``recorded_events``, and what is made of these to :meth:`wanted`."""
         position = self.table.c.position
-        statement = select_events(self.table).where(*self.conditions).order_by(position.desc() if self.descending else position)
+        statement = (
+            select_events(self.table)
+            .where(*without_archived(self.table), *self.conditions)
+            .order_by(position.desc() if self.descending else position)
+        )
         return statement if self.maximum is None else statement.limit(self.maximum)
+
+    @property
+    def may_be_split(self) -> ColumnElement[bool] | None:
+        """The condition that a stored event may be read as several, or as none, so that only Python can count; None if none may."""
+        sources = split_sources()
+        if sources and self.types:
+            names = {*stored_names("of_type", self.types[-1]), *(each[0] for each in split_sources_of_families(self.types[-1]))}
+            sources = tuple(each for each in sources if each.event_type in names)
+        return stored_as(self.table, (), sources) if sources else None
+
+    def wanted(self, events: Iterable[RecordedEvent[Any]]) -> Iterator[RecordedEvent[Any]]:
+        """Choose the events of the types that are asked for, in the order asked for: of a stored one, some parts may be others.
+
+        Args:
+            events: What was made of rows of the statement.
+        """
+        if self.may_be_split is None:
+            return iter(events)
+        found = (each for each in events if all(_is_one_of(each.event, types) for types in self.types))
+        together = groupby(found, key=lambda each: each.position) if self.descending else ()
+        return (each for _, parts in together for each in reversed(list(parts))) if self.descending else found
+
+
+def _is_one_of(event: DomainEvent, event_types: tuple[type[DomainEvent], ...]) -> bool:
+    """Check it by name, as statements do: a class may have been declared again since it was asked for."""
+    return type(event).__event_type__ in stored_names("of_type", event_types)
 
 
 def _comparable(key: str, value: Any) -> str | bool:
@@ -181,14 +216,29 @@ def _comparable(key: str, value: Any) -> str | bool:
     )
 
 
-def select_events(table: Table) -> Any:
+def select_events(table: FromClause) -> Any:
     """Build a SELECT of events; its rows go to ``recorded_events``."""
     return select(*(stored_text(table, each.name) for each in EVENT_COLUMNS if each.name != "transaction_id"))
 
 
-def of_types(table: Table, event_types: tuple[type[DomainEvent], ...]) -> ColumnElement[bool]:
-    """Build the condition that an event is of one of these classes or of those that inherit from them, under all their names."""
-    return table.c.event_type.in_(stored_names("of_type", event_types))
+def of_types(table: FromClause, method: str, event_types: tuple[type[DomainEvent], ...]) -> ColumnElement[bool]:
+    """Build the condition that an event is read as one of these classes or of those that inherit from them, or may be.
+
+    Args:
+        table: The events.
+        method: Who takes the classes, for the message.
+        event_types: The classes.
+
+    Raises:
+        TypeError: One is no ``DomainEvent`` class.
+    """
+    return stored_as(table, stored_names(method, event_types), split_sources_of_families(event_types))
+
+
+def stored_as(events: FromClause, names: Sequence[str], sources: Sequence[SplitSource]) -> ColumnElement[bool]:
+    """Build the condition that an event is stored under one of some names, or may be read as several others."""
+    plain = [events.c.event_type.in_(names)] if names or not sources else []
+    return or_(*plain, *(and_(events.c.event_type == name, events.c.event_version <= version) for name, version in sources))
 
 
 def stored_names(method: str, event_types: tuple[type[DomainEvent], ...]) -> tuple[str, ...]:

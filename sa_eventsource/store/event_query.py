@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, overload
 
-from sqlalchemy import func, select
+from sqlalchemy import func, not_, select
 from typing_extensions import TypeVar
 
 from sa_eventsource.arguments import whole_number
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
     from sqlalchemy.ext.asyncio import AsyncSession  # noqa: F401 - named in the base of AsyncEventQuery
     from sqlalchemy.orm import Session
+    from sqlalchemy.sql import ColumnElement
 
 E = TypeVar("E", bound=DomainEvent, default=DomainEvent)
 F = TypeVar("F", bound=DomainEvent)
 F2 = TypeVar("F2", bound=DomainEvent)
 F3 = TypeVar("F3", bound=DomainEvent)
+
+_PAGE = 1_000
 
 
 class EventQuery(EventConditions["Session"], Generic[E]):
@@ -48,8 +52,8 @@ class EventQuery(EventConditions["Session"], Generic[E]):
         Raises:
             TypeError: One is no ``DomainEvent`` class.
         """
-        query: Any = self.where(of_types(self.table, event_types))
-        return query  # type: ignore[no-any-return]
+        query: Any = self.where(of_types(self.table, "of_type", event_types))
+        return replace(query, types=(*self.types, event_types))
 
     def __iter__(self) -> Iterator[RecordedEvent[E]]:
         """Read all of them at once."""
@@ -62,6 +66,8 @@ class EventQuery(EventConditions["Session"], Generic[E]):
             EventDecodeError: A payload does not fit its class.
             UnknownEventTypeError: No class declares an event's type.
         """
+        if self.maximum is not None and self.may_be_split is not None:
+            return list(islice(self._in_pages(self.maximum), self.maximum))
         rows = self._execute(self.statement()).all()
         return self.made_of(rows) if rows else []
 
@@ -71,9 +77,28 @@ class EventQuery(EventConditions["Session"], Generic[E]):
         return found[0] if found else None
 
     def count(self) -> int:
-        """Count them in the database."""
-        total: int = self._execute(select(func.count()).select_from(self.statement().order_by(None).subquery())).scalar_one()
+        """Count them in the database; those that an upcaster may make several of, or none, are read."""
+        may_be_split = self.may_be_split
+        if may_be_split is None:
+            return self._count()
+        if self.maximum is not None:
+            return len(self.all())
+        return self._count(not_(may_be_split)) + sum(1 for _ in self._in_pages(_PAGE, may_be_split))
+
+    def _count(self, *conditions: ColumnElement[bool]) -> int:
+        rows = self.where(*conditions).statement().order_by(None).subquery()
+        total: int = self._execute(select(func.count()).select_from(rows)).scalar_one()
         return total
+
+    def _in_pages(self, size: int, *conditions: ColumnElement[bool]) -> Iterator[RecordedEvent[E]]:
+        """Read all of them, so many stored ones at a time."""
+        page, position = replace(self.where(*conditions), maximum=size), self.table.c.position
+        while rows := self._execute(page.statement()).all() if size else []:
+            yield from self.made_of(rows)
+            if len(rows) < size:
+                return
+            last = rows[-1].position
+            page = page.where(position < last if self.descending else position > last)
 
     def stream(self, batch_size: int = 1000) -> Iterator[RecordedEvent[E]]:
         """Read them one after the other in bounded memory, through a server-side cursor.
@@ -84,15 +109,18 @@ class EventQuery(EventConditions["Session"], Generic[E]):
             batch_size: Rows fetched at a time, 1 or more.
         """
         batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many rows to fetch at a time, 1 or more")
-        result = self._execute(self.statement(), yield_per=batch_size)
+        maximum, has_parts = self.maximum, self.may_be_split is not None
+        query = replace(self, maximum=None) if has_parts else self
+        result = self._execute(query.statement(), yield_per=batch_size)
         try:
-            yield from recorded_in_parts(self._connection(), self.table, result, batch_size)
+            found = recorded_in_parts(self._connection(), self.table, result, batch_size)
+            yield from islice(self.wanted(found), maximum)
         finally:
             result.close()
 
     def made_of(self, rows: Sequence[Row[Any]]) -> list[RecordedEvent[E]]:
         """Make events from rows of the statement."""
-        return recorded_events(self._connection(), self.table, rows)
+        return list(self.wanted(recorded_events(self._connection(), self.table, rows)))
 
     def _connection(self) -> Connection:
         return self.session.connection(bind_arguments=dict(self.bind_arguments))
@@ -120,8 +148,8 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
         Raises:
             TypeError: One is no ``DomainEvent`` class.
         """
-        query: Any = self.where(of_types(self.table, event_types))
-        return query  # type: ignore[no-any-return]
+        query: Any = self.where(of_types(self.table, "of_type", event_types))
+        return replace(query, types=(*self.types, event_types))
 
     def __aiter__(self) -> AsyncIterator[RecordedEvent[E]]:
         """Read them one after the other, as :meth:`stream` does."""
@@ -144,11 +172,17 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
         batch_size = whole_number("batch_size", batch_size, minimum=1, meaning="how many rows to fetch at a time, 1 or more")
         await self.session.run_sync(autoflush)
         options = {"yield_per": batch_size}
-        result = await self.session.stream(self.statement(), execution_options=options, bind_arguments=self.bind_arguments)
+        left, has_parts = self.maximum, self.may_be_split is not None
+        statement = (replace(self, maximum=None) if has_parts else self).statement()
+        result = await self.session.stream(statement, execution_options=options, bind_arguments=self.bind_arguments)
         try:
             async for rows in result.partitions(batch_size):
-                for event in await self.session.run_sync(self._made_of, rows):
+                found = (await self.session.run_sync(self._made_of, rows))[:left]
+                for event in found:
                     yield event
+                left = None if left is None else left - len(found)
+                if left == 0:
+                    break
         finally:
             await result.close()
 
@@ -157,4 +191,4 @@ class AsyncEventQuery(EventConditions["AsyncSession"], Generic[E]):
 
     def on(self, session: Session) -> EventQuery[E]:
         """Get the same query for a ``Session``, such as ``run_sync`` gives."""
-        return EventQuery(session, self.table, self.conditions, self.maximum, self.descending, self.mapper)
+        return EventQuery(session, self.table, self.conditions, self.maximum, self.descending, self.mapper, self.types)

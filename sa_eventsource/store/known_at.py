@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, and_, func, literal_column, select
 
 from sa_eventsource.arguments import comparable_moment
+from sa_eventsource.store.archived_streams import without_archived
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,7 +49,10 @@ def known_at(events: Table, aggregate_type: str, aggregate_id: str, moment: date
 
 
 def version_recorded_at(connection: Connection, events: Table, aggregate_type: str, aggregate_id: str, moment: datetime) -> int:
-    """Find the version that a stream had reached at a moment, by the times at which its events were recorded; 0 for none."""
+    """Find the version that a stream had reached at a moment, by the times at which its events were recorded; 0 for none.
+
+    Of an archived stream that is not known without its events.
+    """
     known = known_at(events, aggregate_type, aggregate_id, moment, "recorded")
-    version: int | None = connection.scalar(select(func.max(events.c.version)).where(known))
+    version: int | None = connection.scalar(select(func.max(events.c.version)).where(known, *without_archived(events)))
     return version or 0

@@ -10,15 +10,23 @@ from sqlalchemy import Text, cast, select
 from sa_eventsource.mapping import DOCUMENTS, EVENT_COLUMNS, EXPORTED, as_json, json_members
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row, Table
+    from sqlalchemy import ColumnElement, FromClause, Row
 
 
-def select_raw_events(events: Table) -> Any:
-    """Build a SELECT of all columns of events, ``event_data`` and ``event_metadata`` as the JSON text that is stored."""
-    return select(*(stored_text(events, each.name) for each in EVENT_COLUMNS))
+def select_raw_events(events: FromClause, payload: ColumnElement[str] | None = None) -> Any:
+    """Build a SELECT of all columns of events, ``event_data`` and ``event_metadata`` as the JSON text that is stored.
+
+    Args:
+        events: The log.
+        payload: What to give as ``event_data`` in its place; None for what is stored.
+    """
+    columns = {each.name: stored_text(events, each.name) for each in EVENT_COLUMNS}
+    if payload is not None:
+        columns["event_data"] = payload.label("event_data")
+    return select(*columns.values())
 
 
-def stored_text(events: Table, name: str) -> Any:
+def stored_text(events: FromClause, name: str) -> Any:
     """Select a column of events, a document as the JSON text that is stored; metadata under a name that rows do not have."""
     label = "event_metadata" if name == "metadata" else name
     return cast(events.c[name], Text).label(label) if name in DOCUMENTS else events.c[name]

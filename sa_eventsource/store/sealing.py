@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import enum
 from abc import abstractmethod
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from sa_eventsource.events import SEALED_BEGINNING, RecordedEvent, decode, decode_metadata, is_personal, sealed_names
+from sa_eventsource.events import (
+    SEALED_BEGINNING,
+    Parts,
+    RecordedEvent,
+    decode,
+    decode_metadata,
+    is_personal,
+    part_id,
+    sealed_names,
+)
 from sa_eventsource.exceptions import MaskedConnectionError
 
 if TYPE_CHECKING:
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row, Table
 
-    from sa_eventsource.events import PendingEvent
+    from sa_eventsource.events import DomainEvent, PendingEvent
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.store.append import StreamAppend
 
@@ -95,6 +105,19 @@ class OpenedState(NamedTuple):
     keys: frozenset[str]
 
 
+class Sealed(NamedTuple):
+    """Payloads to store.
+
+    Attributes:
+        payloads: Their JSON texts.
+        unlocked_keys: The ids of the keys that they were sealed with, where these are not locked yet. The INSERT is to lock
+            them, and to insert nothing if one of them is gone, or no longer the newest of its subject.
+    """
+
+    payloads: Sequence[str]
+    unlocked_keys: AbstractSet[str]
+
+
 NO_PAYLOADS = StoredPayloads((), (), lambda _number: ("", 0))
 """None at all."""
 
@@ -103,11 +126,21 @@ class Sealing(Protocol):
     """Seals and opens personal data."""
 
     @abstractmethod
-    def seal(self, connection: Connection, tables: EventSourceTables, events: Sequence[tuple[str, str, PendingEvent]]) -> list[str]:
+    def seal(
+        self,
+        connection: Connection,
+        tables: EventSourceTables,
+        events: Sequence[tuple[str, str, PendingEvent]],
+        *,
+        may_guess: bool,
+    ) -> Sealed:
         """Seal the personal data of events that are about to be appended, each given with the type and id of its stream.
 
-        Returns:
-            The payloads to store.
+        Args:
+            connection: Where the keys are.
+            tables: The tables.
+            events: The events.
+            may_guess: Whether keys may be taken that were the subjects' lately, which the INSERT then is to make sure of.
         """
 
     @abstractmethod
@@ -149,17 +182,28 @@ def sealed_rows(
     tables: EventSourceTables,
     streams: Sequence[StreamAppend],
     rows: Sequence[dict[str, Any]],
-) -> None:
-    """Put sealed payloads into rows that are about to be inserted, one for each event, in the place of those in clear."""
+    *,
+    may_guess: bool,
+) -> AbstractSet[str]:
+    """Put sealed payloads into rows that are about to be inserted, one for each event, in place of those in clear.
+
+    Returns:
+        The keys that the INSERT is to lock. As :class:`Sealed` says.
+    """
     names = sealed_names()
     if not names:
-        return
+        return _NO_KEYS
     events = [(each.aggregate_type, each.aggregate_id, event) for each in streams for event in each.events]
     which = [number for number, row in enumerate(rows) if row["event_type"] in names and is_personal(type(events[number][2].event))]
-    if which:
-        payloads = _sealing[0].seal(connection, tables, [events[number] for number in which])
-        for number, payload in zip(which, payloads, strict=True):
-            rows[number]["event_data"] = payload
+    if not which:
+        return _NO_KEYS
+    sealed = _sealing[0].seal(connection, tables, [events[number] for number in which], may_guess=may_guess)
+    for number, payload in zip(which, sealed.payloads, strict=True):
+        rows[number]["event_data"] = payload
+    return sealed.unlocked_keys
+
+
+_NO_KEYS: frozenset[str] = frozenset()
 
 
 def sealed_state(connection: Connection, tables: EventSourceTables, state: StoredState, keys: AbstractSet[str]) -> str | None:
@@ -168,11 +212,18 @@ def sealed_state(connection: Connection, tables: EventSourceTables, state: Store
 
 
 def is_masked(connection: Connection) -> bool:
-    """Check whether a connection is not to see personal data."""
-    return connection.get_execution_options().get(_OPTION) == "masked"
+    """Check whether a connection is not to see personal data.
+
+    Raises:
+        TypeError: Its option has another value: a mistake there would show what is to be masked.
+    """
+    chosen = connection.get_execution_options().get(OPTION_OF_PERSONAL_DATA)
+    if chosen not in (None, "clear", "masked"):
+        raise TypeError(f'the execution option {OPTION_OF_PERSONAL_DATA}={chosen!r} is neither "masked" nor "clear"')
+    return chosen == "masked"
 
 
-_OPTION = "personal_data"
+OPTION_OF_PERSONAL_DATA = "personal_data"
 """Execution option of a connection or an engine."""
 
 
@@ -188,7 +239,7 @@ def opened_with_states(
     states: Sequence[StoredState],
     reading: Reading = Reading.CLEAR,
 ) -> tuple[Opened, list[OpenedState | None]]:
-    """Open payloads, and sealed states. As :meth:`Sealing.open`, but for a connection that is not to see personal data.
+    """Open payloads, and sealed states. As :meth:`Sealing.open`, except for a connection that is not to see personal data.
 
     Raises:
         MaskedConnectionError: They are to be written down in clear, by a connection that is not to see them.
@@ -208,7 +259,7 @@ def is_sealed_state(text: str) -> bool:
 def recorded_events(
     connection: Connection, events: Table, rows: Sequence[Row[Any]], reading: Reading = Reading.CLEAR
 ) -> list[RecordedEvent[Any]]:
-    """Make events from rows of ``select_events``.
+    """Make events from rows of ``select_events``; of one that an upcaster makes several of, all of them, one after the other.
 
     Args:
         connection: The connection that they were read from.
@@ -221,8 +272,22 @@ def recorded_events(
         SealedValueError: Something sealed cannot be opened.
         UnknownEventTypeError: No class declares an event's type.
     """
-    payloads = clear_payloads(connection, events, rows, reading)
-    return [_recorded(row, payload) for row, payload in zip(rows, payloads, strict=True)]
+    found: list[RecordedEvent[Any]] = []
+    for row, payload in zip(rows, clear_payloads(connection, events, rows, reading), strict=True):
+        event = decode(row.event_type, row.event_version, payload, event_id=row.event_id)
+        if isinstance(event, Parts):
+            found += _parts(row, event)
+        else:
+            found.append(_recorded(row, event))
+    return found
+
+
+def _parts(row: Row[Any], parts: Parts) -> list[RecordedEvent[Any]]:
+    whole, stored_id = [_recorded(row, each) for each in parts], row.event_id
+    return [
+        replace(each, event_id=part_id(stored_id, number), part=number, part_of=stored_id) if number else each
+        for number, each in enumerate(whole)
+    ]
 
 
 def clear_payloads(
@@ -260,9 +325,9 @@ def stored_payloads(rows: Sequence[Any]) -> StoredPayloads:
     )
 
 
-def _recorded(row: Row[Any], payload: str) -> RecordedEvent[Any]:
+def _recorded(row: Row[Any], event: DomainEvent) -> RecordedEvent[Any]:
     return RecordedEvent(
-        event=decode(row.event_type, row.event_version, payload, event_id=row.event_id),
+        event=event,
         event_id=row.event_id,
         aggregate_type=row.aggregate_type,
         aggregate_id=row.aggregate_id,

@@ -1,6 +1,6 @@
 """A statement that is all of a transaction: PostgreSQL begins and commits that by itself, in one round trip instead of three.
 
-SQLAlchemy's transaction begins and ends as ever; the driver sends neither BEGIN nor COMMIT, as the server knows of nothing to end.
+SQLAlchemy's transaction begins and ends as usual; the driver sends neither BEGIN nor COMMIT, as the server knows of nothing to end.
 """
 
 from __future__ import annotations
@@ -29,8 +29,13 @@ def can_execute_alone(connection: Connection) -> bool:
     Args:
         connection: In a transaction of SQLAlchemy's.
     """
+    return not is_anyone_listening(connection) and database_of(connection.dialect).can_commit_alone(connection)
+
+
+def is_anyone_listening(connection: Connection) -> bool:
+    """Check whether anyone is called for what a connection does: for its statements, its errors or the ends of its transactions."""
     is_heard = connection._has_events or connection.engine._has_events  # noqa: SLF001 - as SQLAlchemy asks
-    return not (is_heard or _is_heard_beneath(connection.dialect)) and database_of(connection.dialect).can_commit_alone(connection)
+    return is_heard or _is_heard_beneath(connection.dialect)
 
 
 def _is_heard_beneath(dialect: Dialect) -> bool:
@@ -59,7 +64,7 @@ def execute_alone(statement: DriverStatement, connection: Connection, parameters
         return statement.execute(connection, parameters)
     except DBAPIError as error:
         if error.connection_invalidated:
-            error.add_note(_UNKNOWN)
+            error.add_note(UNKNOWN)
         raise
     finally:
         # Here, and not in a function of its own: as that begins, Python looks for signals, and one would leave the mode on.
@@ -71,7 +76,7 @@ def execute_alone(statement: DriverStatement, connection: Connection, parameters
                 raise
 
 
-_UNKNOWN = (
+UNKNOWN = (
     "The connection was lost while the events were committed: nobody knows whether they are stored. Commit the same aggregate "
     "again, or ask the log: events that are stored already raise EventAlreadyAppendedError."
 )

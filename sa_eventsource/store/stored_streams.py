@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Integer, Text, and_, bindparam, cast, func, literal_column, null, select, union_all
 
+from sa_eventsource.aggregates import SnapshotState
 from sa_eventsource.arguments import comparable_moment
-from sa_eventsource.events import sealed_names
+from sa_eventsource.events import ARCHIVED_TYPE, CLOSED_TYPE, StreamClosed, parsed, sealed_names
 from sa_eventsource.mapping import UtcDateTime, built_once
+from sa_eventsource.store.archived_streams import Marker, compacted_among, has_returned
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.sealing import StoredPayloads, StoredState, is_sealed_state, opened_with_states, place_of
 from sa_eventsource.store.tenants import require_tenant
@@ -21,11 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
-    from sqlalchemy import Connection, Result
+    from sqlalchemy import Connection, Result, Table
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.aggregates import AggregateDefinition
-    from sa_eventsource.mapping import EventSourceTables
 
 STREAMS_AT_ONCE = 500
 """Aggregates read by one statement; SQLite's oldest limit on parameters is 999."""
@@ -40,13 +41,13 @@ class StoredStream:
 
     Attributes:
         aggregate_id: Its id as stored.
-        snapshot: Version and state fields to start from, or None.
+        snapshot: What to start from, or None.
         rows: Version, event type, event version, payload text and event id (as text) of each event after that, by version.
         keys: The keys that opened personal data of it, which the snapshot or the payloads hold; None where nothing was sealed.
     """
 
     aggregate_id: str
-    snapshot: tuple[int, Mapping[str, Any]] | None
+    snapshot: SnapshotState | None
     rows: Sequence[tuple[int, str, int, str, str]]
     keys: AbstractSet[str] | None = None
 
@@ -74,6 +75,9 @@ def read_stream(  # noqa: PLR0913 - by keyword
 
     Returns:
         The stream, or None if nothing is there (up to then).
+
+    Raises:
+        StreamArchivedError: It is archived, and its last state was not kept, or is not of use, or is not what is asked for.
     """
     for stream in _read(
         connection, definition, [aggregate_id], version=version, moment=moment, from_start=from_start, options=options
@@ -89,9 +93,22 @@ def read_streams(
     *,
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[StoredStream]:
-    """Read many aggregates' events, some hundred aggregates a statement."""
+    """Read many aggregates' events, some hundred aggregates a statement. Errors as for :func:`read_stream`."""
     for start in range(0, len(aggregate_ids), STREAMS_AT_ONCE):
         yield from _read(connection, definition, aggregate_ids[start : start + STREAMS_AT_ONCE], options=options)
+
+
+def read_archived_streams(
+    connection: Connection,
+    definition: AggregateDefinition,
+    aggregate_ids: Sequence[str],
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[StoredStream]:
+    """Read all events of some streams from the table of archived events. There is nothing of one whose events are in a file."""
+    rows, keys = _rows(connection, definition, _ids(definition, aggregate_ids), are_archived=True, options=options)
+    for aggregate_id, group in groupby(rows, key=_identifier):
+        yield StoredStream(aggregate_id, None, [_payload(row) for row in group], keys.get(aggregate_id))
 
 
 def _read(  # noqa: PLR0913 - by keyword
@@ -106,31 +123,83 @@ def _read(  # noqa: PLR0913 - by keyword
 ) -> Iterator[StoredStream]:
     if definition.tables.options.tenants:
         require_tenant(connection, definition.tables.events)
-    parameters: dict[str, Any] = {"aggregate_type": definition.aggregate_type}
-    if len(aggregate_ids) == 1:
-        parameters["aggregate_id"] = aggregate_ids[0]
-    else:
-        parameters["aggregate_ids"] = aggregate_ids
+    parameters = _ids(definition, aggregate_ids)
     if version is not None:
         parameters["until_version"] = version
     if moment is not None:
         parameters["until_moment"] = comparable_moment(moment)
     if not from_start and definition.takes_snapshots:
         parameters["fingerprint"] = definition.fingerprint
-    rows: Sequence[Any] = _statement(definition, frozenset(parameters)).execute(connection, parameters, options=options).all()
-    names = sealed_names()
-    keys: Mapping[str, AbstractSet[str]] = {}
-    if names:
-        rows, keys = _opened(connection, definition, rows, names)
+    rows, keys = _rows(connection, definition, parameters, options=options)
+    archived: list[Marker] = []
     for aggregate_id, group in groupby(rows, key=_identifier):
-        stream = _stream(definition, aggregate_id, list(group))
-        if stream is not None:
+        of_one = list(group)
+        is_archived = of_one[-1][2] == ARCHIVED_TYPE
+        stream = _last_state(definition, aggregate_id, of_one) if is_archived else _stream(definition, aggregate_id, of_one)
+        if is_archived and (stream is None or moment is not None):
+            archived.append(_marker(definition, aggregate_id, of_one))
+        elif stream is not None:
             stream.keys = keys.get(aggregate_id)
             yield stream
         else:
             yield from _read(
                 connection, definition, [aggregate_id], version=version, moment=moment, from_start=True, options=options
             )
+    if archived:
+        yield from _from_archive(connection, definition, archived, moment=moment, options=options)
+
+
+def _from_archive(
+    connection: Connection,
+    definition: AggregateDefinition,
+    markers: Sequence[Marker],
+    *,
+    moment: datetime | None,
+    options: Mapping[str, Any] | None,
+) -> Iterator[StoredStream]:
+    """Read compacted streams that have no snapshot, or none that is of use: they are made of their archived events.
+
+    One may be brought back between the statement that has read its marker and this one; then it is read again.
+
+    Raises:
+        StreamArchivedError: One is not compacted, or its events are in a file; or it is asked for as it was at a moment, which is
+            not known without the times of all events.
+    """
+    compacted = compacted_among(connection, definition.tables.events, markers, options=options)
+    for each in markers:
+        is_compacted = each.archive_id in compacted
+        if moment is not None or not is_compacted:
+            raise each.error(is_compacted=is_compacted)
+    streams = read_archived_streams(connection, definition, [each.aggregate_id for each in markers], options=options)
+    found = {each.aggregate_id: each for each in streams}
+    for each in markers:
+        stream = found.get(each.aggregate_id)
+        if stream is not None and stream.rows[-1][0] == each.version:
+            yield stream
+        elif has_returned(connection, definition.tables.events, each, options=options):
+            yield from _read(connection, definition, [each.aggregate_id], from_start=True, options=options)
+        else:
+            raise each.error(is_compacted=True)
+
+
+def _ids(definition: AggregateDefinition, aggregate_ids: Sequence[str]) -> dict[str, Any]:
+    which = {"aggregate_id": aggregate_ids[0]} if len(aggregate_ids) == 1 else {"aggregate_ids": aggregate_ids}
+    return {"aggregate_type": definition.aggregate_type, **which}
+
+
+def _rows(
+    connection: Connection,
+    definition: AggregateDefinition,
+    parameters: dict[str, Any],
+    *,
+    are_archived: bool = False,
+    options: Mapping[str, Any] | None,
+) -> tuple[Sequence[Any], Mapping[str, AbstractSet[str]]]:
+    """Read rows, with what is sealed in them opened, and the keys by which it was."""
+    statement = _statement(definition, frozenset(parameters), are_archived=are_archived)
+    rows: Sequence[Any] = statement.execute(connection, parameters, options=options).all()
+    names = sealed_names()
+    return _opened(connection, definition, rows, names) if names else (rows, {})
 
 
 def _opened(
@@ -174,16 +243,34 @@ def _stream(definition: AggregateDefinition, aggregate_id: str, rows: list[Any])
     """Make a stream from its rows; None where it begins with a snapshot that does not fit, which is as good as none.
 
     Its state may be of another shape, or of a log that went on otherwise, before it was restored or cut: then the event that comes
-    next is not the last one that it covers.
+    next is not the last one that it covers. Or that event closes the stream, which no state says.
     """
     first: Any = rows[0]
     if first[2] is not None:
         return StoredStream(aggregate_id, None, [_payload(row) for row in rows])
     covered: Any = rows[1] if len(rows) > 1 else None
-    if covered is None or (covered[1], covered[5]) != (first[1], first[5]):
+    if covered is None or (covered[1], covered[5]) != (first[1], first[5]) or covered[2] == CLOSED_TYPE:
         return None
     state = definition.state.read(first[4])
-    return None if state is None else StoredStream(aggregate_id, (first[1], state), [_payload(row) for row in rows[2:]])
+    return (
+        None if state is None else StoredStream(aggregate_id, SnapshotState(first[1], state), [_payload(row) for row in rows[2:]])
+    )
+
+
+def _last_state(definition: AggregateDefinition, aggregate_id: str, rows: list[Any]) -> StoredStream | None:
+    """Make a compacted stream of its snapshot and its marker; None where there is no snapshot that fits both."""
+    first, marker = rows[0], rows[-1]
+    if first[2] is not None or (marker[1], marker[5]) != (first[1], first[5]):
+        return None
+    state = definition.state.read(first[4])
+    if state is None:
+        return None
+    closing = StreamClosed(reason=_marker(definition, aggregate_id, rows).reason)
+    return StoredStream(aggregate_id, SnapshotState(first[1], state, closing), [])
+
+
+def _marker(definition: AggregateDefinition, aggregate_id: str, rows: list[Any]) -> Marker:
+    return Marker.read(definition.aggregate_type, aggregate_id, rows[-1][1], parsed(rows[-1][4]))
 
 
 class _ManyStreams:
@@ -198,19 +285,21 @@ class _ManyStreams:
         return connection.execute(self._statement, parameters, execution_options=options or {})
 
 
-def _statement(definition: AggregateDefinition, parameters: frozenset[str]) -> DriverStatement | _ManyStreams:
-    """Get the SELECT that takes the given parameters."""
-    return built_once(definition.tables.events.metadata, _build, definition.tables, parameters)
+def _statement(
+    definition: AggregateDefinition, parameters: frozenset[str], *, are_archived: bool
+) -> DriverStatement | _ManyStreams:
+    """Get the SELECT that takes the given parameters, from the log or the table of archived events."""
+    tables = definition.tables
+    source = tables.archived_events if are_archived else tables.events
+    return built_once(tables.events.metadata, _build, source, tables.snapshots, parameters)
 
 
-def _build(tables: EventSourceTables, parameters: frozenset[str]) -> DriverStatement | _ManyStreams:
-    statement = _select(tables, parameters)
+def _build(events: Any, snapshots: Table, parameters: frozenset[str]) -> DriverStatement | _ManyStreams:
+    statement = _select(events, snapshots, parameters)
     return _ManyStreams(statement) if "aggregate_ids" in parameters else DriverStatement(statement)
 
 
-def _select(tables: EventSourceTables, parameters: frozenset[str]) -> Any:
-    events, snapshots = tables.events, tables.snapshots
-
+def _select(events: Table, snapshots: Table, parameters: frozenset[str]) -> Any:
     def of_streams(table: Any) -> ColumnElement[bool]:
         if "aggregate_id" in parameters:
             which = table.c.aggregate_id == bindparam("aggregate_id", type_=Text)

@@ -3,9 +3,11 @@
 from sa_eventsource.transfer.import_target import ImportedLog
 from sa_eventsource.transfer.log_export import export_events
 from sa_eventsource.transfer.log_import import import_events
+from sa_eventsource.transfer.parquet_on_demand import load_parquet
 
 __all__ = [
     "ImportedLog",
     "export_events",
     "import_events",
+    "load_parquet",
 ]

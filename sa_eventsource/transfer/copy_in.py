@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, cast, func, select
 
+from sa_eventsource.events import CLOSED_TYPE
 from sa_eventsource.mapping import MOVED, is_shared_by_tenants, regclass_name
 from sa_eventsource.store import is_execution_heard, is_in_autocommit
 from sa_eventsource.transfer.plain_lines import copy_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from sqlalchemy import Connection, Table
 
@@ -52,10 +54,17 @@ class PlainBatch:
     Attributes:
         last: The position of the last event that was read.
         versions: The versions that streams have come to by this batch.
+        closed: The streams that it closes.
     """
 
     def __init__(
-        self, rows: Sequence[ExportedRow], *, last: int, versions: Mapping[tuple[str, str], int], checks_ids: bool
+        self,
+        rows: Sequence[ExportedRow],
+        *,
+        last: int,
+        versions: Mapping[tuple[str, str], int],
+        closed: AbstractSet[tuple[str, str]],
+        checks_ids: bool,
     ) -> None:
         """Choose the rows.
 
@@ -63,13 +72,16 @@ class PlainBatch:
             rows: The rows of the export.
             last: The position of the event before.
             versions: The versions that streams have come to before. One that is not among them begins in this batch.
+            closed: The streams that were closed before.
             checks_ids: Whether to look if an event's id is there twice: in a partitioned log, no constraint refuses one that
                 another stream has.
         """
         self.last = last
         self.versions: dict[tuple[str, str], int] = {}
+        self.closed: set[tuple[str, str]] = set()
         self._exported = rows
         self._before = versions
+        self._closed_before = closed
         self._checks_ids = checks_ids
         self._event_ids: list[str] = []
 
@@ -114,6 +126,10 @@ class PlainBatch:
             present = versions.get(stream) or before.get(stream)
             if number != (present or 0) + 1:
                 raise NotCopiedError if present is not None else UnknownStreamError
+            if stream in self._closed_before or stream in self.closed:
+                raise NotCopiedError
+            if event.event_type == CLOSED_TYPE:
+                self.closed.add(stream)
             versions[stream] = number
             if (place := int(event.position)) <= last:
                 raise NotCopiedError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sa_eventsource.events import CLOSED_TYPE
 from sa_eventsource.mapping import APPENDED, MOVED, found_partitions, json_rows
 from sa_eventsource.store import database_of, insert_statements, join_tenant, select_raw_events
 from sa_eventsource.transfer.copy_in import NotCopiedError, PlainBatch, UnknownStreamError, can_copy
@@ -64,6 +65,7 @@ class ImportTarget:
         self._format_version = format_version
         self._statements = insert_statements(events, type(connection.dialect), MOVED)
         self._versions: dict[tuple[str, str], int] = {}
+        self._closed: set[tuple[str, str]] = set()
         self._last = -1
         self._can_copy = format_version == FORMAT_VERSION and can_copy(connection, events)
         self._checks_ids = self._can_copy and found_partitions(connection, events).is_partitioned
@@ -77,6 +79,7 @@ class ImportTarget:
         """
         if len(self._versions) > _KNOWN_STREAMS:
             self._versions.clear()
+            self._closed.clear()
         # Where the batch before was there already, this one may be too, and COPY would fail for it.
         if self._can_copy and not self._is_repeated and self._copy(rows):
             self.done = ImportedLog(self.done.added + len(rows), self.done.skipped)
@@ -102,11 +105,12 @@ class ImportTarget:
         except NotCopiedError:
             return False
         self._versions.update(batch.versions)
+        self._closed |= batch.closed
         self._last = batch.last
         return True
 
     def _copied(self, rows: Sequence[ExportedRow]) -> PlainBatch:
-        batch = PlainBatch(rows, last=self._last, versions=self._versions, checks_ids=self._checks_ids)
+        batch = PlainBatch(rows, last=self._last, versions=self._versions, closed=self._closed, checks_ids=self._checks_ids)
         batch.insert(self._connection, self._events)
         return batch
 
@@ -141,7 +145,7 @@ class ImportTarget:
         return list(first.values())
 
     def _follow(self, new: Sequence[ImportedEvent]) -> None:
-        """Check that each event follows the last one of its stream."""
+        """Check that each event follows the last one of its stream, which is open."""
         self._look_up(list(dict.fromkeys(event.stream for event in new if event.stream not in self._versions)))
         for event in new:
             present = self._versions[event.stream]
@@ -153,13 +157,22 @@ class ImportTarget:
                     else f"{aggregate} is at version {present}, so that version {present + 1} must come next, not {event.version}"
                 )
                 raise event.row.refused("version", reason)
+            if event.stream in self._closed:
+                reason = (
+                    f"{event.aggregate_type} {event.aggregate_id!r} was closed at version {present} and takes no further events"
+                )
+                raise event.row.refused("version", reason)
             self._versions[event.stream] = event.version
+            if event.event_type == CLOSED_TYPE:
+                self._closed.add(event.stream)
 
     def _look_up(self, streams: Sequence[tuple[str, str]]) -> None:
-        """Learn the versions that streams have come to in the log; 0 for those that are not there."""
+        """Learn the versions that streams have come to in the log, 0 for those that are not there, and which are closed."""
         self._versions.update(dict.fromkeys(streams, 0))
-        for row in database_of(self._connection.dialect).last_versions(self._connection, self._events, streams):
+        for row in database_of(self._connection.dialect).ends_of_streams(self._connection, self._events, streams):
             self._versions[row.aggregate_type, row.aggregate_id] = row.version
+            if row.is_closed:
+                self._closed.add((row.aggregate_type, row.aggregate_id))
 
     def _insert(self, new: Sequence[ImportedEvent]) -> None:
         if self._statements.many is None:

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sa_eventsource.arguments import whole_number
 from sa_eventsource.exceptions import LogExportError
 from sa_eventsource.mapping import check_connection, json_object
-from sa_eventsource.store import database_of, join_tenant, not_json, select_raw_events, stored_members
+from sa_eventsource.store import database_of, join_tenant, not_json, select_raw_events, stored_members, without_archived
 from sa_eventsource.transfer.export_format import header
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ def export_events(
 ) -> Generator[str, None, None]:
     """Write the log as lines of JSON, in the order of positions, in bounded memory through a server-side cursor.
 
+    Archived streams are not in the log; their table can be given in its place.
+
     The first line is a header; each other line is an event with all that is stored of it, payload and metadata as the text that the
     database gives. Lines have no character at their end. The transaction sees what any SELECT sees. Where it sees one state of the
-    database throughout (REPEATABLE READ or SERIALIZABLE on PostgreSQL, a transaction that has begun on SQLite), the header says how
-    many events there are, and an import notices if some are missing.
+    database throughout, the header says how many events there are, and an import notices if some are missing. That is so at
+    REPEATABLE READ or SERIALIZABLE on PostgreSQL, and in a transaction that has begun on SQLite.
 
     Args:
         connection: Where to read. Iterate before its transaction ends, or ``close()`` what was returned before.
@@ -79,11 +81,11 @@ class LogExport:
         join_tenant(connection, events_table)
         self._connection = connection
         self._events = events_table
-        self._where = where
+        self._where = (*without_archived(events_table), *where)
         self._database = database_of(connection.dialect)
         self.count: int | None = None
         if self._database.sees_one_state(connection):
-            self.count = connection.scalar(select(func.count()).select_from(events_table).where(*where))
+            self.count = connection.scalar(select(func.count()).select_from(events_table).where(*self._where))
 
     def batches(self) -> Generator[Sequence[Row[Any]], None, None]:
         """Read the events in the order of positions, as rows of ``select_raw_events``, through a server-side cursor.

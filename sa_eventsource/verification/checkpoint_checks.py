@@ -58,7 +58,7 @@ def check_checkpoints(connection: Connection, tables: EventSourceTables) -> Gene
         elif follower is None:
             message = (
                 "nothing of this name is declared: retire it, unless code that declares it is still running. Where it was only "
-                "renamed, keep the former name, or what follows the log under the new one begins anew."
+                "renamed, keep the former name, or what follows the log under the new one starts over."
             )
             yield Finding("checkpoints", name, message, is_warning=True)
         elif checkpoint.declaration not in (None, follower.consumer.fingerprint):

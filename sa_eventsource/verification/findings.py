@@ -20,11 +20,13 @@ Check: TypeAlias = Literal[
     "immutability",
     "roles",
     "tenants",
+    "row security",
     "checkpoints",
     "parked events",
     "snapshots",
     "read models",
     "proofs",
+    "archives",
 ]
 
 Progress: TypeAlias = "Callable[[str, int, int | None], None]"
@@ -62,11 +64,13 @@ class Verification:
     Attributes:
         findings: What is not as it must be, in the order of the checks; of each, the first hundred.
         snapshots: How many snapshots were compared with the events before them.
+        sealed_snapshots: How many more are sealed, and were not compared, as the connection is not to see personal data.
         rows: How many rows of each read model were compared with the fold of the log, by the model's name.
         not_compared: The read models whose rows were not compared, each with the reason.
         seed: What the sample was drawn with.
         covered: How many events were found that are in the Merkle tree; None where the log was not compared with it.
         uncovered: How many are not in it yet; likewise.
+        archived: How many streams are archived; read models have no rows of them.
     """
 
     findings: tuple[Finding, ...]
@@ -76,6 +80,8 @@ class Verification:
     seed: int = 0
     covered: int | None = None
     uncovered: int | None = None
+    sealed_snapshots: int = 0
+    archived: int = 0
 
     @property
     def is_sound(self) -> bool:

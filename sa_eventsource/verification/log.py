@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, select, type_coerce
+from sqlalchemy import and_, func, or_, select, type_coerce
 
 from sa_eventsource.counting import counted
-from sa_eventsource.events import current_class
+from sa_eventsource.events import ARCHIVED_TYPE, CLOSED_TYPE, current_class, is_retired
 from sa_eventsource.exceptions import UnknownEventTypeError
 from sa_eventsource.mapping import XID8
 from sa_eventsource.store import database_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def check_streams(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
-    """Find streams whose versions do not count from 1 on, or whose positions are not in the order of the versions."""
+    """Find streams whose versions do not count from 1 on or go on when closed, or whose positions are not in their order."""
     events = tables.events
     stream, by_version = (events.c.aggregate_type, events.c.aggregate_id), events.c.version
     each = select(
@@ -30,17 +30,29 @@ def check_streams(connection: Connection, tables: EventSourceTables) -> Generato
         events.c.aggregate_id,
         events.c.version,
         events.c.position,
+        events.c.event_type,
         func.coalesce(func.lag(events.c.version).over(partition_by=stream, order_by=by_version), 0).label("version_before"),
         func.lag(events.c.position).over(partition_by=stream, order_by=by_version).label("position_before"),
+        func.lag(events.c.event_type).over(partition_by=stream, order_by=by_version).label("type_before"),
     ).subquery()
-    is_wrong = or_(each.c.version != each.c.version_before + 1, each.c.position < each.c.position_before)
+    is_wrong = or_(
+        and_(each.c.version != each.c.version_before + 1, each.c.event_type != ARCHIVED_TYPE),
+        each.c.position < each.c.position_before,
+        each.c.type_before.in_([CLOSED_TYPE, ARCHIVED_TYPE]),
+    )
     ordered = select(each).where(is_wrong).order_by(each.c.aggregate_type, each.c.aggregate_id, each.c.version)
     for row in connection.execute(ordered.limit(MOST_FINDINGS)):
         subject = f"{row.aggregate_type} {row.aggregate_id!r}"
-        if row.version != row.version_before + 1:
+        if row.version != row.version_before + 1 and row.event_type != ARCHIVED_TYPE:
             after = f"after version {row.version_before}" if row.version_before else "at its beginning"
             yield Finding(
                 "streams", subject, f"version {row.version} stands {after}: events are missing. Restore them from a backup."
+            )
+        elif row.type_before in (CLOSED_TYPE, ARCHIVED_TYPE):
+            yield Finding(
+                "streams",
+                subject,
+                f"version {row.version} stands behind the event that closed the stream: something else than the library wrote it",
             )
         else:
             yield Finding(
@@ -71,7 +83,7 @@ def check_event_types(connection: Connection, tables: EventSourceTables) -> Gene
     found = select(events.c.event_type, func.max(events.c.event_version), func.count()).group_by(events.c.event_type)
     for name, version, number in connection.execute(found.order_by(events.c.event_type)):
         try:
-            event_class = current_class(name, version)
+            event_class = None if is_retired(name, version) else current_class(name, version)
         except UnknownEventTypeError:
             message = (
                 f"no class declares the type, which {counted(number, 'event has', 'events have')}; import the module of its "
@@ -79,7 +91,7 @@ def check_event_types(connection: Connection, tables: EventSourceTables) -> Gene
             )
             yield Finding("event types", name, message)
             continue
-        if version > event_class.__event_version__:
+        if event_class is not None and version > event_class.__event_version__:
             yield Finding(
                 "event types",
                 name,

@@ -44,7 +44,7 @@ def _check_ids(connection: Connection, tables: EventSourceTables) -> Iterator[Fi
             "partitions",
             f"event {event_id}",
             f"{have} this id, at positions from {first} to {last}: it was given to events of several streams at the "
-            "same moment. Who remembers events by their id takes one of them only; append what the others say once more",
+            "same moment. Whoever remembers events by their id takes one of them only; append what the others say once more",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from heapq import merge
-from itertools import count
+from itertools import count, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ from sqlalchemy import func, select
 
 from sa_eventsource.checkpoints import at_end, of_consumer, of_taken, read_checkpoint
 from sa_eventsource.consumers import followers_of
+from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.privacy import SearchHash, hashing_by
 from sa_eventsource.projections import has_parked
 from sa_eventsource.read_models import EnvelopeField, Row, step
-from sa_eventsource.store import Reading, recorded_in_parts, select_events
+from sa_eventsource.store import Reading, is_masked, reader_without_right, recorded_in_parts, select_events
 from sa_eventsource.verification.findings import Finding, shown
 from sa_eventsource.verification.one_state import BY_THE_WAY
 
@@ -39,6 +41,12 @@ def reason_not_to_compare(connection: Connection, definition: ReadModelDefinitio
     """Say why a model's rows cannot be compared with a fold; None if they can."""
     if definition.handlers:
         return "it has @handles methods, which a fold leaves out"
+    if is_masked(connection):
+        if definition.takes_personal_data == "clear":
+            return "its rows have personal data in clear, and this connection sees placeholders"
+        unreadable = reader_without_right(connection, definition.table)
+        if unreadable is not None:
+            return f"{unreadable} may not read {definition.table.name}"
     checkpoints = [read_checkpoint(connection, each) for each in followers_of(definition, connection.dialect)]
     if any(each.declaration not in (None, definition.fingerprint) for each in checkpoints):
         return "its rows were made under another declaration"
@@ -58,6 +66,9 @@ class RowCheck:
         """Choose the model, and the transaction, which must see one state of the database."""
         self._connection = connection
         self._definition = definition
+        kinds = {name: getattr(definition.model, name).type for name in definition.row_names}
+        self._hashed: dict[str, SearchHash] = {name: kind for name, kind in kinds.items() if isinstance(kind, SearchHash)}
+        self._other_hashes: dict[_Key, dict[str, tuple[Any, Any]]] = {}
         self.compared = 0
 
     def findings(self, sample: Sample, progress: Progress) -> Generator[Finding, None, None]:
@@ -80,6 +91,30 @@ class RowCheck:
         self.compared += len(folded)
         for key in folded:
             yield self._finding(key, "is missing from the table, and the log makes it")
+        if self._other_hashes:
+            yield from self._compare_hashes(progress)
+
+    def _compare_hashes(self, progress: Progress) -> Generator[Finding, None, None]:
+        """Compare hashes that the newest keys do not make with those that the others make."""
+        definition, remaining = self._definition, self._other_hashes
+        of_earlier: set[_Key] = set()
+        numbers = range(1, max(len(kind.keys.keys()) for kind in self._hashed.values()))
+        for number in takewhile(lambda _: any(remaining.values()), numbers):
+            chosen = {definition.row_id(key) for key, names in remaining.items() if names}
+            with hashing_by(number):
+                folded = self._fold(chosen.__contains__, progress)
+            for key, names in remaining.items():
+                same = [name for name, (is_now, _) in names.items() if key in folded and folded[key].values[name] == is_now]
+                for name in same:
+                    del names[name]
+                    of_earlier.add(key)
+        for key, names in remaining.items():
+            for name, (is_now, is_made) in names.items():
+                yield self._difference(key, name, is_now, is_made)
+        if of_earlier:
+            number_of_rows = counted(len(of_earlier), "row that was compared has", "rows that were compared have")
+            message = f"{number_of_rows} hashes of an earlier search key. Rebuild it before that key is removed"
+            yield Finding("read models", definition.name, message, is_warning=True)
 
     def _compare(self, key: _Key, values: Sequence[Any], row: Row | None) -> Generator[Finding, None, None]:
         if row is None:
@@ -87,8 +122,15 @@ class RowCheck:
             return
         made = (*key, *(row.values[each.name] for each in self._definition.fields), row.version, row.created_at, row.updated_at)
         for name, is_now, is_made in zip(self._definition.row_names, values, made, strict=True):
-            if is_now != is_made or type(is_now) is not type(is_made):
-                yield self._finding(key, f"{name} is {shown(is_now)}, and the log makes it {shown(is_made)}")
+            if is_now == is_made and type(is_now) is type(is_made):
+                continue
+            if name in self._hashed:
+                self._other_hashes.setdefault(key, {})[name] = is_now, is_made
+            else:
+                yield self._difference(key, name, is_now, is_made)
+
+    def _difference(self, key: _Key, name: str, is_now: Any, is_made: Any) -> Finding:
+        return self._finding(key, f"{name} is {shown(is_now)}, and the log makes it {shown(is_made)}")
 
     def _finding(self, key: _Key, message: str) -> Finding:
         name = self._definition.name
@@ -120,6 +162,8 @@ class RowCheck:
 
     def _add(self, event: RecordedEvent[Any], rows: dict[_Key, Row], is_chosen: Callable[[str], bool]) -> None:
         definition = self._definition
+        if not definition.changes_row(event):
+            return  # of a stored event that is read as several, some may be others
         try:
             key = definition.key_of(event)
             if key is not None and is_chosen(definition.row_id(key)):

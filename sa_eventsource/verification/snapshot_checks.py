@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Text, and_, cast, exists, func, select
 
-from sa_eventsource.aggregates import blank, definition_of, restore
+from sa_eventsource.aggregates import SnapshotState, blank, definition_of, restore
 from sa_eventsource.events import difference
-from sa_eventsource.exceptions import EventSourceError
+from sa_eventsource.exceptions import EventSourceError, StreamArchivedError
 from sa_eventsource.store import NO_PAYLOADS, StoredState, is_masked, is_sealed_state, opened_with_states, read_stream
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding, shown
 from sa_eventsource.verification.one_state import BY_THE_WAY
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from sqlalchemy import ColumnElement, Connection
 
@@ -55,10 +55,12 @@ def _is_of_the_log(tables: EventSourceTables) -> ColumnElement[bool]:
 class StateCheck:
     """Compares the states of snapshots with the fold of the events before them.
 
-    Snapshots that the code would not use, because the class or the log has changed since, are left out.
+    Snapshots that the code would not use, because the class or the log has changed since, are left out. Of compacted streams whose
+    events are in a file, it is checked whether the state can be read.
 
     Attributes:
         compared: How many were compared so far.
+        sealed: How many were not, as they are sealed, and the connection is not to see personal data.
     """
 
     def __init__(self, connection: Connection, tables: EventSourceTables) -> None:
@@ -66,6 +68,7 @@ class StateCheck:
         self._connection = connection
         self._tables = tables
         self.compared = 0
+        self.sealed = 0
 
     def findings(self, sample: Sample, progress: Progress) -> Generator[Finding, None, None]:
         """Find those that differ."""
@@ -94,26 +97,25 @@ class StateCheck:
     def _compare(
         self, definition: AggregateDefinition, aggregate_id: str, version: int, state: str
     ) -> Generator[Finding, None, None]:
+        if is_sealed_state(state) and is_masked(self._connection):
+            self.sealed += 1
+            return
         subject = f"{definition.aggregate_type} {aggregate_id!r}"
+        fields = self._fields(definition, aggregate_id, version, state)
+        if isinstance(fields, str):
+            yield Finding("snapshots", subject, f"{fields}. It is not used. Delete it.")
+            return
+        try:
+            stream = read_stream(self._connection, definition, aggregate_id, version=version, from_start=True)
+        except StreamArchivedError as error:
+            if not error.is_compacted:
+                yield Finding("snapshots", subject, "it is archived, and not compacted, and would be loaded from it. Delete it.")
+            return  # where it is compacted, its events are in a file
         made, stored = blank(definition.aggregate_class, aggregate_id), blank(definition.aggregate_class, aggregate_id)
         self.compared += 1
-        if is_sealed_state(state):
-            sealed = StoredState(definition.aggregate_type, aggregate_id, version, state)
-            _, (opened,) = opened_with_states(self._connection, self._tables.events, NO_PAYLOADS, [sealed])
-            if opened is None and is_masked(self._connection):
-                return  # nobody who sees placeholders can compare it
-            if opened is None:
-                yield Finding("snapshots", subject, "it is sealed, and cannot be opened. It is not used. Delete it.")
-                return
-            state = opened.text
-        fields = definition.state.read(state)
-        if fields is None:
-            yield Finding("snapshots", subject, "it does not fit the class, and is not used. Delete it.")
-            return
-        stream = read_stream(self._connection, definition, aggregate_id, version=version, from_start=True)
         try:
             restore(made, aggregate_id, [] if stream is None else stream.rows)
-            restore(stored, aggregate_id, [], snapshot=(version, fields))
+            restore(stored, aggregate_id, [], snapshot=SnapshotState(version, fields))
         except EventSourceError as error:
             yield Finding("snapshots", subject, f"it cannot be compared with the events: {error}")
             return
@@ -126,6 +128,17 @@ class StateCheck:
                     f"{name} is {shown(is_now)} in the snapshot of version {version}, and the events make it {shown(is_made)}. "
                     "Delete it. Where what an @applies method calls has changed, raise __snapshot_version__.",
                 )
+
+    def _fields(self, definition: AggregateDefinition, aggregate_id: str, version: int, state: str) -> Mapping[str, Any] | str:
+        """Read the state fields; or say why they cannot be read."""
+        if is_sealed_state(state):
+            sealed = StoredState(definition.aggregate_type, aggregate_id, version, state)
+            _, (opened,) = opened_with_states(self._connection, self._tables.events, NO_PAYLOADS, [sealed])
+            if opened is None:
+                return "it is sealed, and cannot be opened"
+            state = opened.text
+        fields = definition.state.read(state)
+        return "it does not fit the class" if fields is None else fields
 
 
 class _Missing:

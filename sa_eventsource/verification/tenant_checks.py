@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_tenants(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
-    """Find tables whose policies are missing or changed, or beside which others let more rows be seen."""
+    """Find tables whose policies are missing or changed, or alongside which others let more rows be seen."""
     worker = tenants_worker(tables.options)
     if worker is None:
         return

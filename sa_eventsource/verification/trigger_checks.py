@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def check_immutability(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
     """Find triggers that are missing, disabled or changed, and settings under which they let changes pass."""
-    for fault in trigger_faults(connection, tables.events):
-        advice = "events may have been changed since. Put it right by a migration: op.create_event_immutability()"
-        yield Finding("immutability", tables.events.name, f"{fault}; {advice}")
+    guarded = [tables.events] if tables.archived_events is None else [tables.events, tables.archived_events]
+    for table in guarded:
+        for fault in trigger_faults(connection, table):
+            advice = "events may have been changed since. Put it right by a migration: op.create_event_immutability()"
+            yield Finding("immutability", table.name, f"{fault}; {advice}")
     if database_of(connection.dialect).is_server:
         yield from _check_settings(connection)
         yield from _check_what_rewrites(connection, tables)

@@ -9,11 +9,13 @@ from sa_eventsource.checkpoints import any_bind
 from sa_eventsource.mapping import session_maker, tables_of_base
 from sa_eventsource.store import require_tenant
 from sa_eventsource.verification import (
+    archive_checks,
     checkpoint_checks,
     index_checks,
     log,
     partition_checks,
     role_checks,
+    row_security_checks,
     snapshot_checks,
     tenant_checks,
     trigger_checks,
@@ -42,10 +44,12 @@ _CHECKS: dict[str, Callable[[Connection, EventSourceTables], Any]] = {
     "parked events": checkpoint_checks.check_parked,
     "snapshots": snapshot_checks.check_last_events,
     "constraints": index_checks.check_log_constraints,
+    "archives": archive_checks.check_archives,
     "partitions": partition_checks.check_partitions,
     "immutability": trigger_checks.check_immutability,
     "roles": role_checks.check_roles,
     "tenants": tenant_checks.check_tenants,
+    "row security": row_security_checks.check_row_security,
 }
 
 
@@ -65,9 +69,11 @@ def verify(  # noqa: PLR0913 - by keyword
     aggregates and events; transaction ids, checkpoints and parked events belong to this cluster and this log, and no checkpoint is
     past an event that was not taken; the last event of each snapshot is in the log, and its state is the fold of the events; each
     row of a read model is the fold of the events that the model has taken, none is missing, and the unique indexes are there;
-    the log refuses a second event in the place of another, has the partitions that are declared, and triggers refuse changes; the
-    roles that are declared may do what they are to, and nothing else. Read models with ``@handles`` methods cannot be compared:
-    only running them shows what they mean.
+    archives, files too, are what their manifests say, and a marker of each stands in the log; the log refuses a second event in
+    place of another, has the partitions that are declared, and triggers refuse changes; the roles that are declared may do what
+    they are to, and nothing else; no row security hides rows that the declaration does not. Read models with ``@handles`` methods
+    cannot be compared: only running them shows what they mean. On a connection that is not to see personal data, neither can what
+    holds it, nor tables that its role may not read.
 
     Everything is read in transactions that change nothing and lock nothing, and each sees one state of the database, so that the
     application and the workers may go on. Memory is needed for the rows that are compared.
@@ -101,6 +107,7 @@ def verify(  # noqa: PLR0913 - by keyword
                 require_tenant(connection, tables.events)
                 found += first_of(check(connection, tables))
         with one_state(session, any_bind(tables)) as connection:
+            archived = archive_checks.number_of_archived(connection, tables)
             states = snapshot_checks.StateCheck(connection, tables)
             found += first_of(states.findings(drawn, show))
         proven = None
@@ -123,7 +130,17 @@ def verify(  # noqa: PLR0913 - by keyword
                 found += first_of(check_of_rows.findings(drawn, show))
                 rows[name] = check_of_rows.compared
     covered, uncovered = (None, None) if proven is None else (proven.covered, proven.uncovered)
-    return Verification(tuple(found), states.compared, rows, not_compared, drawn.seed, covered, uncovered)
+    return Verification(
+        findings=tuple(found),
+        snapshots=states.compared,
+        rows=rows,
+        not_compared=not_compared,
+        seed=drawn.seed,
+        covered=covered,
+        uncovered=uncovered,
+        sealed_snapshots=states.sealed,
+        archived=archived,
+    )
 
 
 def _show_nothing(_what: str, _done: int, _total: int | None) -> None:

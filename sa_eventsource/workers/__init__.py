@@ -5,7 +5,7 @@ from sa_eventsource.workers.async_worker import AsyncWorker
 from sa_eventsource.workers.companions import AsyncCompanion, Companion, Companionship, on_working
 from sa_eventsource.workers.pace import Pace
 from sa_eventsource.workers.pruning import delete_some, is_old
-from sa_eventsource.workers.tenant_polling import sessions_for
+from sa_eventsource.workers.tenant_polling import sessions_for, tenants_of_log
 from sa_eventsource.workers.uncut import uncut
 from sa_eventsource.workers.worker import Worker
 
@@ -22,5 +22,6 @@ __all__ = [
     "is_old",
     "on_working",
     "sessions_for",
+    "tenants_of_log",
     "uncut",
 ]

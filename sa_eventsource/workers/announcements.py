@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
 
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 log = logging.getLogger("sa_eventsource.worker")
 
 CHANNEL = "sa_eventsource"
+
+_NOTIFY = f"NOTIFY {CHANNEL}"
+_FAILURES = (DBAPIError, PoolTimeoutError, OSError)
+"""What an announcement may fail of; the last one comes from what opens connections."""
 
 _BETWEEN_TWO = 0.002
 _AFTER_FAILURE = 1.0
@@ -46,8 +51,8 @@ class Announcer:
         with Announcer(engine):
             serve()
 
-    A thread sends the announcements, over a connection of the engine's pool: no commit waits for one. Start it in the process that
-    writes, after any fork. Several do no harm.
+    A thread sends the announcements, over a connection of its own, which the engine opens at the first one and the pool does not
+    count: no commit waits for one. Start it in the process that writes, after any fork. Several do no harm.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -65,11 +70,12 @@ class Announcer:
             advice = "; of an AsyncEngine, pass create_engine(url)" if hasattr(given, "sync_engine") else ""
             raise TypeError(f"Announcer() takes an engine, such as create_engine(url), not {given!r}{advice}")
         if not database_of(engine.dialect).is_server:
-            raise ValueError(f"Announcer() announces by PostgreSQL's NOTIFY; {engine.dialect.name} has nothing of that kind")
+            raise ValueError(f"Announcer() announces by PostgreSQL's NOTIFY; {engine.dialect.name} has no equivalent")
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._news = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         """Begin to announce."""
@@ -93,16 +99,36 @@ class Announcer:
         self._news.set()
 
     def _run(self) -> None:
-        while not self._stopping:
+        is_last = False
+        while not is_last:
             self._news.wait()
             self._news.clear()
+            is_last = self._stopping
             try:
-                with self._engine.connect() as connection:
-                    connection.execute(text(f"NOTIFY {CHANNEL}"))
-            except (DBAPIError, PoolTimeoutError, OSError) as error:  # the last one from what opens connections
+                self._send()
+            except _FAILURES as error:
                 log.warning("a commit could not be announced: %s", error)
-                time.sleep(0 if self._stopping else _AFTER_FAILURE)
-            time.sleep(_BETWEEN_TWO)
+                time.sleep(0 if is_last else _AFTER_FAILURE)
+            time.sleep(0 if is_last else _BETWEEN_TWO)
+        self._disconnect()
+
+    def _send(self) -> None:
+        """Send an announcement over the connection that is kept, or over a new one if that was cut off while it was idle."""
+        if self._connection is not None:
+            try:
+                self._connection.exec_driver_sql(_NOTIFY)
+            except DBAPIError:
+                self._disconnect()
+            else:
+                return
+        self._connection = self._engine.connect()
+        self._connection.detach()
+        self._connection.exec_driver_sql(_NOTIFY)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def announce(_session: Session, _token: UUID) -> None:
@@ -161,7 +187,7 @@ class Listener:
         while not self._stopping:
             try:
                 self._listen()
-            except (DBAPIError, PoolTimeoutError, OSError, self._engine.dialect.loaded_dbapi.Error) as error:
+            except (*_FAILURES, self._engine.dialect.loaded_dbapi.Error) as error:
                 log.warning("announcements cannot be heard, asking instead: %s", error)
             else:
                 return

@@ -19,7 +19,7 @@ from sa_eventsource.workers.tenant_polling import TenantPolling, is_for_all_tena
 from sa_eventsource.workers.uncut import uncut
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Self
 
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -75,15 +75,19 @@ class AsyncWorker:
         self._consumers = chosen_consumers(tables, left)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[int] | None = None
+        self._hindered: Mapping[str, str] = {}
+
+    @property
+    def hindered(self) -> Mapping[str, str]:
+        """Who could not go on at the last :meth:`run_once`, and why. As :attr:`Worker.hindered`."""
+        return self._hindered
 
     async def run(self) -> int:
         """Follow the log until :meth:`stop` is called; as :meth:`Worker.run`.
 
         Cancelled, it ends when the statement under way is answered; a handler, also of a command, is cancelled at once.
         """
-        async with self._sessions() as session:
-            lanes = await session.run_sync(lambda asked: lanes_of(self._consumers, asked))
-        first, *others = (self._polling(followers) for followers in lanes)
+        first, *others = await self._pollings(self._stop.is_set)
         beside = [asyncio.create_task(each.run(self._stop), name=f"sa_eventsource {each.name}") for each in self._companions]
         beside += [asyncio.create_task(self._follow(each), name="sa_eventsource publisher") for each in others]
         is_cancelled = False
@@ -99,11 +103,37 @@ class AsyncWorker:
             await asyncio.gather(*beside, return_exceptions=is_cancelled)
         return sum(polling.taken for polling in (first, *others))
 
-    def _polling(self, followers: Sequence[Follower]) -> Polling | TenantPolling:
-        def polling() -> Polling:
-            return Polling(followers, self._pace, self._retries, self._stop.is_set)
+    async def run_once(self) -> int:
+        """Take what there is to take; as :meth:`Worker.run_once`.
 
-        return TenantPolling(self._tables, polling, self._pace, self._stop.is_set) if self._is_for_all else polling()
+        Returns:
+            The number of events taken.
+
+        Raises:
+            OperationalError: The database cannot be reached.
+            JoinedTransactionError: The sessions are bound to a connection that is in a transaction. Pass the engine.
+        """
+        pollings = await self._pollings(lambda: False, has_one_run=True)
+        for polling in pollings:
+            async with self._sessions() as session:
+                await uncut(session, polling.run)
+        self._hindered = {name: why for polling in pollings for name, why in polling.hindered.items()}
+        for companion in self._companions:
+            await companion.run_once()
+        return sum(polling.taken for polling in pollings)
+
+    async def _pollings(self, stopping: Callable[[], bool], *, has_one_run: bool = False) -> list[Polling | TenantPolling]:
+        async with self._sessions() as session:
+            lanes = await session.run_sync(lambda asked: lanes_of(self._consumers, asked))
+        return [self._polling(followers, stopping, has_one_run=has_one_run) for followers in lanes]
+
+    def _polling(
+        self, followers: Sequence[Follower], stopping: Callable[[], bool], *, has_one_run: bool
+    ) -> Polling | TenantPolling:
+        def polling() -> Polling:
+            return Polling(followers, self._pace, self._retries, stopping, has_one_run)
+
+        return TenantPolling(self._tables, polling, self._pace, stopping) if self._is_for_all else polling()
 
     async def _follow(self, polling: Polling | TenantPolling, beside: Sequence[asyncio.Task[None]] = ()) -> None:
         while not self._stop.is_set() and not any(task.done() for task in beside):

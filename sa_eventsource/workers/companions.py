@@ -1,4 +1,4 @@
-"""What a worker does beside following the log, in a thread or a task of its own, such as running commands that are due."""
+"""What a worker does alongside following the log, in a thread or a task of its own, such as running commands that are due."""
 
 from __future__ import annotations
 
@@ -68,6 +68,10 @@ class AsyncCompanion(ABC):
     @abstractmethod
     async def run(self, stop: asyncio.Event) -> None:
         """Work until *stop* is set."""
+
+    @abstractmethod
+    async def run_once(self) -> None:
+        """Do what there is to do."""
 
 
 C = TypeVar("C", Companion, AsyncCompanion)

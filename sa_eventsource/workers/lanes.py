@@ -1,4 +1,4 @@
-"""Who works beside whom in a worker: followers of one lane take turns, and no lane waits for another.
+"""Who works alongside whom in a worker: followers of one lane take turns, and no lane waits for another.
 
 A publisher waits for its broker in the middle of its turn, however long that is silent, so each has a lane of its own.
 """
@@ -30,7 +30,7 @@ def lanes_of(consumers: Iterable[Consumer], session: Session) -> list[list[Follo
         session: One of its sessions, which says in which database each is.
 
     Returns:
-        At least one lane: a publisher that is alone needs none beside it. Where a database has one writer at a time, as SQLite,
+        At least one lane: a publisher that is alone needs none next to it. Where a database has one writer at a time, as SQLite,
         there is one for all: whoever waits in a transaction keeps everybody waiting.
     """
     shared: list[Follower] = []
@@ -46,7 +46,7 @@ def lanes_of(consumers: Iterable[Consumer], session: Session) -> list[list[Follo
 
 
 class Lane(Companion):
-    """Lets the followers of a lane take their turns in a thread beside the worker's."""
+    """Lets the followers of a lane take their turns in a thread alongside the worker's."""
 
     name = "publisher"
 

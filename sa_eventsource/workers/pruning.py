@@ -120,6 +120,10 @@ class AsyncPruning(AsyncCompanion):
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _EVERY)
 
+    async def run_once(self) -> None:
+        """Delete what is old."""
+        await self._prune(asyncio.Event())
+
     async def _prune(self, stop: asyncio.Event) -> None:
         for each in self._rows:
             try:
@@ -131,13 +135,13 @@ class AsyncPruning(AsyncCompanion):
 
 
 def pruning(worker: Companionship) -> Pruning | None:
-    """Delete old rows beside a worker, if it is declared for how long some are kept."""
+    """Delete old rows alongside a worker, if it is declared for how long some are kept."""
     rows = kept_rows(worker.tables.events.metadata)
     return Pruning(worker, rows) if rows else None
 
 
 def async_pruning(worker: Companionship) -> AsyncPruning | None:
-    """Delete old rows beside an asynchronous worker. As :func:`pruning`."""
+    """Delete old rows alongside an asynchronous worker. As :func:`pruning`."""
     rows = kept_rows(worker.tables.events.metadata)
     return AsyncPruning(worker, rows) if rows else None
 

@@ -110,7 +110,7 @@ class TenantPolling:
             try:
                 connection = session.connection(bind_arguments=self.tables.bind_arguments)
                 if before is None:
-                    self._check_role(connection)
+                    _check_role(connection, self.tables)
                     self._snapshot = Snapshot.parse(connection.scalar(select(current_snapshot())) or "")
                     tenants = all_tenants(connection, self.tables)
                 else:
@@ -129,13 +129,6 @@ class TenantPolling:
             if tenant not in self._all:
                 self._all[tenant] = self.of_tenant()
 
-    def _check_role(self, connection: Connection) -> None:
-        """Refuse a role that would be shown no tenant at all."""
-        worker = tenants_worker(self.tables.options) or ""
-        is_worker, role = connection.execute(_MAY_SEE_ALL, {"worker": worker}).one()
-        if not is_worker:
-            raise WorkerRoleError(role, worker)
-
     def _work_for(self, session: Session, tenant: str) -> float:
         """Let the followers of one tenant work for a while; give the time when to look at them again."""
         polling = self._all[tenant]
@@ -153,6 +146,14 @@ class TenantPolling:
         return max(0.0, min(longest, max(self.pace.shortest, (now - self._last_news) / _QUIET_SHARE), soonest))
 
 
+def _check_role(connection: Connection, tables: EventSourceTables) -> None:
+    """Refuse a role that would be shown no tenant at all."""
+    worker = tenants_worker(tables.options) or ""
+    is_worker, role = connection.execute(_MAY_SEE_ALL, {"worker": worker}).one()
+    if not is_worker:
+        raise WorkerRoleError(role, worker)
+
+
 _MAY_SEE_ALL = text("SELECT pg_has_role(CAST(:worker AS name), 'USAGE'), current_user::text")
 
 
@@ -164,6 +165,28 @@ def all_tenants(connection: Connection, tables: EventSourceTables) -> list[str]:
     following = select(func.min(more.c[TENANT_ID])).where(more.c[TENANT_ID] > found.c.tenant).scalar_subquery()
     found = found.union_all(select(following).where(found.c.tenant.is_not(None)))
     return list(connection.scalars(select(found.c.tenant).where(found.c.tenant.is_not(None))))
+
+
+def tenants_of_log(session: Session, tables: EventSourceTables) -> list[str]:
+    """List the tenants that have events or commands, in a transaction of its own, as the worker's role.
+
+    Args:
+        session: A session without a transaction in progress, which is no tenant's.
+        tables: The tables, which tenants share.
+
+    Raises:
+        WorkerRoleError: The role that is connected may not see all tenants.
+    """
+    with as_tenant(session, ALL_TENANTS):
+        try:
+            connection = session.connection(bind_arguments=tables.bind_arguments)
+            _check_role(connection, tables)
+            found = set(all_tenants(connection, tables))
+            if tables.commands is not None:
+                found.update(connection.scalars(select(tables.commands.c[TENANT_ID]).distinct()))
+        finally:
+            session.rollback()
+    return sorted(found)
 
 
 @contextmanager

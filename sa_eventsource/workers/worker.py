@@ -78,7 +78,7 @@ class Worker:
             retries: How often an event is tried; None for five times within some 17 seconds.
             listen: Whether to hear of commits from an :class:`~sa_eventsource.Announcer` in the processes that write,
                 instead of asking every few milliseconds. It takes a connection, through psycopg. Where *sessions* go through a
-                pooler, an engine for the database itself: through a pooler it hears nothing, logs that, and asks as often as ever.
+                pooler, an engine for the database itself: through a pooler it hears nothing, logs that, and asks as often as usual.
 
         Raises:
             DeclarationError: There is no read model and no subscription of a name.
@@ -157,8 +157,8 @@ class Worker:
     def run_once(self) -> int:
         """Take what there is to take, for a scheduler such as cron.
 
-        Models that another worker is at, that have stopped, or that wait to try an event again are left alone. Who could not go on
-        is in :attr:`hindered` then.
+        Models that another worker is at, that have stopped, or that wait to try an event again are left alone. Whoever could not go
+        on is in :attr:`hindered` then.
 
         Returns:
             The number of events taken.

@@ -9,7 +9,7 @@ from rich.table import Table
 from sqlalchemy import Engine, func, select
 
 from benchmarks import moving
-from benchmarks.contenders import Contender, PlainOrm, RawPsycopg, SaEventsource
+from benchmarks.contenders import Contender, PlainOrm, RawPsycopg, SaEventsource, SaEventsourceSessionKept
 from benchmarks.domain import Base
 
 
@@ -17,11 +17,17 @@ def test_every_contender_writes_changes_and_loads_streams(postgres_engine: Engin
     Base.metadata.create_all(postgres_engine)
     dsn = postgres_engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with closing(RawPsycopg(dsn)) as raw:
-        contenders: list[Contender] = [raw, PlainOrm(postgres_engine), SaEventsource(postgres_engine)]
+        contenders: list[Contender] = [
+            raw,
+            PlainOrm(postgres_engine),
+            SaEventsource(postgres_engine),
+            SaEventsourceSessionKept(postgres_engine),
+        ]
         for contender in contenders:
             stream = contender.new_stream(10)
             contender.change(stream)
             assert contender.load(stream) == 11
+            assert contender.load_many(contender.new_streams(3, 2)) == 6
 
 
 def test_a_log_is_moved_by_each_format(postgres_engine: Engine, tmp_path: Path) -> None:

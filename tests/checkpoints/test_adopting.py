@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelManager, Worker, map_from_event, verify
+from sa_eventsource import ReadModel, ReadModelManager, Worker, map_from_event, verify
 from sa_eventsource.checkpoints import adopt
 from sa_eventsource.read_models import count
+from tests.bank import AnyAccount, Deposited
 from tests.cli.commands import call as run_command
+from tests.committing import commit_events
 from tests.parameters import slow_after
 
 
@@ -20,46 +22,33 @@ class Base(DeclarativeBase):
     """Base of what is adopted."""
 
 
-class Stamped(DomainEvent):
+class Account(AnyAccount, Base):
     """What is counted."""
 
-    __event_type__ = "adopting.Stamped"
+    __aggregate_type__ = "adopting.Account"
 
 
-class Passport(AggregateRoot, Base):
-    """What it happens to."""
-
-    __aggregate_type__ = "adopting.Passport"
-    __ignored_events__ = (Stamped,)
-
-
-class Stamps(ReadModel, Base):
+class Deposits(ReadModel, Base):
     """Counts all events in one row."""
 
-    __projection_name__ = "adopting_stamps"
-    kind: Mapped[str] = map_from_event(Stamped, key=True, source="aggregate_id")
-    number: Mapped[int] = map_from_event(Stamped, reduce=count())
+    __projection_name__ = "adopting_deposits"
+    kind: Mapped[str] = map_from_event(Deposited, key=True, source="aggregate_id")
+    number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
 
-class Pages(ReadModel, Base):
+class Entries(ReadModel, Base):
     """Counts them too, and comes differently far."""
 
-    __projection_name__ = "adopting_pages"
-    kind: Mapped[str] = map_from_event(Stamped, key=True, source="aggregate_id")
-    number: Mapped[int] = map_from_event(Stamped, reduce=count())
+    __projection_name__ = "adopting_entries"
+    kind: Mapped[str] = map_from_event(Deposited, key=True, source="aggregate_id")
+    number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
 
-MODELS: tuple[Any, ...] = (Stamps, Pages)
+MODELS: tuple[Any, ...] = (Deposits, Entries)
 
 
-def stamp(engine: Engine, times: int) -> None:
-    with Session(engine) as session:
-        passport = session.get(Passport, "p")
-        if passport is None:
-            session.add(passport := Passport(id="p"))
-        for _ in range(times):
-            passport.apply_event(Stamped())
-        session.commit()
+def deposit(engine: Engine, times: int) -> None:
+    commit_events(engine, Account, "p", *[Deposited(amount=1)] * times)
 
 
 def follow(engine: Engine) -> int:
@@ -77,9 +66,9 @@ def tables() -> MetaData:
 
 @pytest.fixture
 def log(postgres_engine: Engine) -> Iterator[Engine]:
-    stamp(postgres_engine, 5)
+    deposit(postgres_engine, 5)
     assert follow(postgres_engine) == 5
-    stamp(postgres_engine, 2)  # are yet to be taken
+    deposit(postgres_engine, 2)  # are yet to be taken
     yield postgres_engine
     assert verify(postgres_engine, Base).is_sound
     assert ReadModelManager(postgres_engine, Base).problems() == []
@@ -98,16 +87,16 @@ def test_a_log_of_this_cluster_keeps_what_is_to_be_taken(log: Engine, last_posit
 
 @pytest.mark.parametrize("last_position", slow_after(2, [None, 6, 7, 0]))
 def test_followers_that_have_come_differently_far_take_nothing_twice(log: Engine, last_position: int | None) -> None:
-    assert Worker(log, Base, only=["adopting_pages"]).run_once() == 2
+    assert Worker(log, Base, only=["adopting_entries"]).run_once() == 2
     with Session(log) as late:
-        late.add(passport := Passport(id="late"))
-        passport.apply_event(Stamped())
+        late.add(account := Account(id="late"))
+        account.apply_event(Deposited(amount=1))
         late.flush()
-        stamp(log, 1)
-        assert Worker(log, Base, only=["adopting_pages"]).run_once() == 1
+        deposit(log, 1)
+        assert Worker(log, Base, only=["adopting_entries"]).run_once() == 1
         late.commit()
     call(log, last_position)
-    stamp(log, 1)
+    deposit(log, 1)
     assert follow(log) == 9
     with Session(log) as session:
         assert [session.get_one(model, "late").number for model in MODELS] == [1, 1]
@@ -119,7 +108,7 @@ def test_it_may_be_called_twice(log: Engine, last_position: int | None) -> None:
         connection.execute(text("UPDATE projection_positions SET cluster = '1'"))
     call(log, last_position)
     call(log)
-    stamp(log, 1)
+    deposit(log, 1)
     call(log)
     assert follow(log) == 8
     call(log)
@@ -148,7 +137,7 @@ def test_the_command_says_what_is_known_and_which_choice_is_right_when(log: Engi
     result = run_command("adopt", "tests.checkpoints.test_adopting:Base", engine=log, stdin="n\n")
     assert result.exit_code == 1
     assert "The log has 7 events, the last at position 7, recorded 20" in result.stderr
-    assert "Checkpoints of cluster 4711: adopting_pages (position 5), adopting_stamps (position 5)." in result.stderr
+    assert "Checkpoints of cluster 4711: adopting_deposits (position 5), adopting_entries (position 5)." in result.stderr
     for choice in ("without options", "--last-position N", "--keep"):
         assert choice in result.stderr
     assert "This will give the whole log transaction ids that hold here" in result.stderr

@@ -6,42 +6,29 @@ import pytest
 from sqlalchemy import Engine, literal
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, Worker, map_from_event
+from sa_eventsource import ReadModel, Worker, map_from_event
 from sa_eventsource.checkpoints import new_events
 from sa_eventsource.read_models import count
+from tests.bank import AnyAccount, Deposited
+from tests.committing import commit_events
 
 
 class Base(DeclarativeBase):
-    """Base of a log of stamps."""
+    """Base of a bank."""
 
 
-class Stamped(DomainEvent):
-    """A letter was stamped."""
+class Account(AnyAccount, Base):
+    """What is followed."""
 
-    __event_type__ = "new_events.Stamped"
-
-
-class Letter(AggregateRoot[str], Base):
-    """What is stamped."""
-
-    __aggregate_type__ = "new_events.Letter"
-    __ignored_events__ = (Stamped,)
+    __aggregate_type__ = "new_events.Account"
 
 
-class Stamps(ReadModel, Base):
-    """How many there are on each letter."""
+class Deposits(ReadModel, Base):
+    """How many there are on each account."""
 
-    __projection_name__ = "stamps"
+    __projection_name__ = "deposits"
     id: Mapped[str]
-    number: Mapped[int] = map_from_event(Stamped, reduce=count())
-
-
-def stamp(engine: Engine) -> None:
-    with Session(engine) as session:
-        letter = session.get(Letter, "a") or Letter(id="a")
-        session.add(letter)
-        letter.apply_event(Stamped())
-        session.commit()
+    number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
 
 def test_a_server_that_lacks_the_last_transactions_has_all_asked_again(
@@ -49,13 +36,13 @@ def test_a_server_that_lacks_the_last_transactions_has_all_asked_again(
 ) -> None:
     """As after a failover to a standby that was behind: it gives the same transaction ids to others."""
     Base.metadata.create_all(postgres_engine)
-    stamp(postgres_engine)
+    commit_events(postgres_engine, Account, "a", Deposited(amount=1))
     polling = Worker(postgres_engine, Base)._pollings(lambda: False)[0]
     with Session(postgres_engine) as session, monkeypatch.context() as former_primary:
         polling.wake(session)
         former_primary.setattr(new_events, "current_snapshot", lambda: literal("900000000:900000000:"))
         polling.wake(session)
-    stamp(postgres_engine)
+    commit_events(postgres_engine, Account, "a", Deposited(amount=1))
     with Session(postgres_engine) as session:
         polling.wake(session)
-        assert session.get_one(Stamps, "a").number == 2
+        assert session.get_one(Deposits, "a").number == 2

@@ -16,12 +16,13 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, MovedLogError, ReadModelManager, RecordedEvent, Worker, subscribe
+from sa_eventsource import MovedLogError, ReadModelManager, RecordedEvent, Worker, subscribe
 from sa_eventsource.checkpoints import Snapshot, adopt
 from sa_eventsource.consumers import chosen_consumers, followers_of
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import take_step
 from sa_eventsource.transfer import export_events, import_events
+from tests.bank import AnyAccount, Deposited
 from tests.databases import DatabasePool
 from tests.parameters import slow_after
 
@@ -30,17 +31,10 @@ class Base(DeclarativeBase):
     """Base of the log that is brought."""
 
 
-class Packed(DomainEvent):
-    """Something was put into a crate."""
+class Account(AnyAccount, Base):
+    """What is followed."""
 
-    __event_type__ = "brought.Packed"
-
-
-class Crate(AggregateRoot[str], Base):
-    """What is packed."""
-
-    __aggregate_type__ = "brought.Crate"
-    __ignored_events__ = (Packed,)
+    __aggregate_type__ = "brought.Account"
 
 
 Row: TypeAlias = dict[str, Any]
@@ -50,8 +44,8 @@ FOLLOWING = NAMES[:3]
 
 
 def _subscribed(name: str) -> None:
-    @subscribe(name, Packed, base=Base)
-    def take(event: RecordedEvent[Packed], session: Session) -> None:
+    @subscribe(name, Deposited, base=Base)
+    def take(event: RecordedEvent[Deposited], session: Session) -> None:
         seen.append((name, event.aggregate_id, event.version))
 
 
@@ -63,18 +57,18 @@ EVENTS = tuple(column.name for column in TABLES.events.columns)
 POSITIONS = tuple(column.name for column in TABLES.projection_positions.columns)
 
 
-def pack(session: Session, crate_id: str, times: int = 1) -> None:
-    crate = session.get(Crate, crate_id)
-    if crate is None:
-        session.add(crate := Crate(id=crate_id))
+def deposit(session: Session, account_id: str, times: int = 1) -> None:
+    account = session.get(Account, account_id)
+    if account is None:
+        session.add(account := Account(id=account_id))
     for _ in range(times):
-        crate.apply_event(Packed())
+        account.apply_event(Deposited(amount=1))
     session.flush()
 
 
-def pack_and_commit(engine: Engine, crate_id: str, times: int = 1) -> None:
+def deposit_and_commit(engine: Engine, account_id: str, times: int = 1) -> None:
     with Session(engine) as session:
-        pack(session, crate_id, times)
+        deposit(session, account_id, times)
         session.commit()
 
 
@@ -110,18 +104,18 @@ def origin(postgres_databases: DatabasePool) -> Iterator[Origin]:
         engine = create_engine(url)
         Base.metadata.create_all(engine)
         seen.clear()
-        pack_and_commit(engine, "a", 2)
-        pack_and_commit(engine, "b")
+        deposit_and_commit(engine, "a", 2)
+        deposit_and_commit(engine, "b")
         run(engine, "brought_behind")
-        for crate_id in "abc":
-            pack_and_commit(engine, crate_id)
+        for account_id in "abc":
+            deposit_and_commit(engine, account_id)
         step(engine, "brought_halfway", 4)
         with Session(engine) as late:
-            pack(late, "late")
-            pack_and_commit(engine, "a")
+            deposit(late, "late")
+            deposit_and_commit(engine, "a")
             run(engine, "brought_ahead")
             late.commit()
-        pack_and_commit(engine, "b")
+        deposit_and_commit(engine, "b")
         events = rows_of(engine, "events", EVENTS, "position")
         yield Origin(events, rows_of(engine, "projection_positions", POSITIONS, "projection_name"), list(seen))
         engine.dispose()
@@ -213,18 +207,18 @@ def nothing(home: Engine) -> None: ...
 
 
 def append(home: Engine) -> None:
-    pack_and_commit(home, "a")
-    pack_and_commit(home, "new", 2)
+    deposit_and_commit(home, "a")
+    deposit_and_commit(home, "new", 2)
 
 
 def append_in_savepoints(home: Engine) -> None:
     with Session(home) as session:
         with session.begin_nested():
-            pack(session, "a")
+            deposit(session, "a")
         with session.begin_nested():
-            pack(session, "new")
+            deposit(session, "new")
             with session.begin_nested():
-                pack(session, "b")
+                deposit(session, "b")
         session.commit()
 
 
@@ -269,9 +263,11 @@ def check(home: Engine) -> None:
     with home.connect() as connection:
         log = sorted(tuple(row) for row in connection.execute(text("SELECT aggregate_id, version FROM events")))
     for name in NAMES:
-        mine = [(crate_id, version) for who, crate_id, version in seen if who == name]
+        mine = [(account_id, version) for who, account_id, version in seen if who == name]
         assert sorted(mine) == log, name
-        assert all([v for c, v in mine if c == crate_id] == sorted(v for c, v in mine if c == crate_id) for crate_id, _ in log)
+        assert all(
+            [v for c, v in mine if c == account_id] == sorted(v for c, v in mine if c == account_id) for account_id, _ in log
+        )
 
 
 def go_on(move: Move) -> None:
@@ -409,7 +405,7 @@ def test_an_event_of_a_late_commit_is_not_lost_to_who_is_in_its_first_window(hom
     """It lies before the position that the follower has come to, and its end of the window does not see it."""
     seen.clear()
     with Session(home) as late:
-        pack(late, "late")
+        deposit(late, "late")
         append(home)
         step(home, "brought_never", 2)
         late.commit()

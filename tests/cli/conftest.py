@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import event_context
 from tests.databases import DatabasePool
-from tests.orders import Account, Base, NoteAdded, Order, OrderPaid, OrderPlaced
+from tests.orders import Account, Base, Order
 from tests.session.helpers import stored_events
+from tests.shop import NoteAdded, OrderPaid, OrderPlaced
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 CORRELATION = UUID("11111111-2222-4333-8444-555555555555")

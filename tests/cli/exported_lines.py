@@ -20,7 +20,7 @@ def members(number: int, **changes: str | None) -> dict[str, str]:
         "aggregate_type": '"Order"',
         "aggregate_id": '"o-1"',
         "version": str(number),
-        "event_type": '"orders.NoteAdded"',
+        "event_type": '"shop.NoteAdded"',
         "event_version": "1",
         "event_data": '{"text":"hello"}',
         "metadata": "null",

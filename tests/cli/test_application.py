@@ -42,7 +42,7 @@ def test_each_command_has_help(command: str) -> None:
         (":Base", "does not name a declarative base"),
         ("no_such_module_at_all:Base", "cannot import 'no_such_module_at_all': ModuleNotFoundError"),
         ("tests.orders:Bass", "module 'tests.orders' has no 'Bass'"),
-        ("tests.orders:LINES", "tests.orders:LINES is no declarative base: it has no metadata"),
+        ("tests.shop:LINES", "tests.shop:LINES is no declarative base: it has no metadata"),
         ("tests.cli.commands:ROOT.parent", "is no declarative base"),
     ],
 )

@@ -16,13 +16,15 @@ from rich.console import Console
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelManager, RetryPolicy, Worker, map_from_event
+from sa_eventsource import ReadModel, ReadModelManager, RetryPolicy, Worker, map_from_event
 from sa_eventsource.cli.status_table import status_view
 from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.read_models import count
+from tests.bank import AnyAccount, Deposited
 from tests.cli.commands import call, fail, start, succeed
 from tests.cli.keyed_models import Base as Keyed
 from tests.cli.keyed_models import Named, Thing
+from tests.databases import WAITING
 from tests.parameters import slow_after
 from tests.projections import bank
 from tests.projections import test_places_in_the_log as places
@@ -34,17 +36,10 @@ class Wide(DeclarativeBase):
     """Base of models with names of every length."""
 
 
-class Placed(DomainEvent):
-    """What they take."""
-
-    __event_type__ = "wide.Placed"
-
-
-class Till(AggregateRoot[str], Wide):
+class WideAccount(AnyAccount, Wide):
     """What it happens to."""
 
-    __aggregate_type__ = "wide.Till"
-    __ignored_events__ = (Placed,)
+    __aggregate_type__ = "wide.Account"
 
 
 WIDE = ("short", "orders_by_customer", "monthly_revenue_per_country", "a_name_" * 20)
@@ -56,7 +51,7 @@ for _number, _name in enumerate(WIDE):
             "__module__": __name__,
             "__projection_name__": _name,
             "__annotations__": {"id": Mapped[str], "n": Mapped[int]},
-            "n": map_from_event(Placed, reduce=count()),
+            "n": map_from_event(Deposited, reduce=count()),
         },
     )
 
@@ -152,7 +147,7 @@ def test_a_killed_workers_share_is_taken_over(postgres_engine: Engine) -> None:
         deposit(postgres_engine, "a", 2)
         process = start("run", BANK, "--only", "balance", engine=postgres_engine)
         with postgres_engine.connect() as watch:
-            wait_until(lambda: watch.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+            wait_until(lambda: watch.scalar(text(WAITING)))
         process.kill()
         process.communicate(timeout=60)
         gate.rollback()
@@ -312,7 +307,7 @@ def test_a_former_version_is_retired(banked: Engine) -> None:
 
 def test_a_subscription_is_sent_back(sqlite_engine: Engine) -> None:
     places.Base.metadata.create_all(sqlite_engine)
-    places.stamp(sqlite_engine, 1, 2, 3)
+    places.deposit(sqlite_engine, 1, 2, 3)
     assert places.run(sqlite_engine) == [1, 2, 3]
     command = ("rewind", "tests.projections.test_places_in_the_log:Base", "places.collector", "--to")
     for place, expected in (("1", [2, 3]), ("beginning", [1, 2, 3]), ("2026-01-01T00:00:00Z", [1, 2, 3])):
@@ -320,7 +315,7 @@ def test_a_subscription_is_sent_back(sqlite_engine: Engine) -> None:
         number = len(expected)
         assert f"places.collector went back: it takes {number} events again, and has {number} to take in all" in result.stderr
         assert places.run(sqlite_engine) == expected
-    places.stamp(sqlite_engine, 4)
+    places.deposit(sqlite_engine, 4)
     for place in ("3", "4", "99", "2999-01-01T00:00:00Z"):
         result = succeed(*command, place, "--yes", engine=sqlite_engine)
         assert f"places.collector stays where it is, not further than {place}, and has 1 event to take" in result.stderr

@@ -15,7 +15,8 @@ from tests.cli.commands import BASE, call, fail, succeed
 from tests.cli.exported_lines import HEADER, line
 from tests.cli.logs import imported
 from tests.cli.test_events import insert_raw
-from tests.orders import Account, Order, OrderViewed, Warehouse
+from tests.orders import Account, Order, Warehouse
+from tests.shop import OrderViewed
 
 
 class CollectionBase(DeclarativeBase):
@@ -56,18 +57,18 @@ def test_each_event_is_shown_with_what_it_changed_and_the_state_in_the_end(log: 
         == """\
 Order o-1
 
-v1  2026-05-04 12:00:00.000Z  orders.OrderPlaced
+v1  2026-05-04 12:00:00.000Z  shop.OrderPlaced
     metadata METADATA
     status: "draft" → "placed"
     customer_id: null → "c-1"
     total: "0" → "56.90"
 
-v2  2026-05-04 13:00:00.000Z  orders.NoteAdded
+v2  2026-05-04 13:00:00.000Z  shop.NoteAdded
     correlation 11111111-2222-4333-8444-555555555555
     causation 00000000-0000-0000-0000-000000000001
     notes: [] → ["ring twice é"]
 
-v3  2026-05-04 14:00:00.000Z  orders.OrderPaid
+v3  2026-05-04 14:00:00.000Z  shop.OrderPaid
     correlation 11111111-2222-4333-8444-555555555555
     causation 00000000-0000-0000-0000-000000000001
     status: "placed" → "paid"
@@ -184,7 +185,7 @@ def test_an_event_that_cannot_be_replayed_is_named_behind_those_that_can(log: En
 
 def test_a_hole_in_the_versions_is_an_error(log: Engine) -> None:
     insert_raw(
-        log, UUID(int=8), data='{"text": "x"}', event_type="orders.NoteAdded", aggregate_type="Order", aggregate_id="o-1", version=6
+        log, UUID(int=8), data='{"text": "x"}', event_type="shop.NoteAdded", aggregate_type="Order", aggregate_id="o-1", version=6
     )
     result = call("show", BASE, "Order", "o-1", engine=log)
     assert result.exit_code == 1

@@ -1,14 +1,14 @@
-"""Databases with the bakery's tables in them."""
+"""Databases with the shop's tables in them."""
 
 from __future__ import annotations
 
 import pytest
 from sqlalchemy import MetaData
 
-from tests.commands.bakery import Base
+from tests.commands.ordering import Base
 
 
 @pytest.fixture
 def tables() -> MetaData | None:
-    """The bakery's."""
+    """The shop's."""
     return Base.metadata

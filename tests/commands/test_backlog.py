@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,9 +12,9 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import ReadModelManager, RetryPolicy, Worker, schedule
 from tests.cli.commands import call, succeed
-from tests.commands.bakery import Base, OrderCake, WriteNote
+from tests.commands.ordering import Base, PlaceOrder, WriteNote
 
-BAKERY = "tests.commands.bakery:Base"
+SHOP = "tests.commands.ordering:Base"
 TABLE = Base.metadata.tables["commands"]
 PARKED = "1 command is parked: sa-eventsource commands list --parked"
 
@@ -27,7 +28,7 @@ def _schedule(engine: Engine, *, late: timedelta) -> None:
     with Session(engine) as session:
         schedule(session, WriteNote(text="later"), after=timedelta(days=1), base=Base)
         schedule(session, WriteNote(text="late"), at=datetime.now(UTC) - late, base=Base)
-        schedule(session, OrderCake(flavour="now"), base=Base)
+        schedule(session, PlaceOrder(customer_id="now"), base=Base)
         session.commit()
 
 
@@ -51,7 +52,7 @@ def test_what_waits_is_counted(manager: ReadModelManager, engine: Engine) -> Non
     backlog = manager.commands()
     assert backlog is not None
     assert (backlog.scheduled, backlog.due, backlog.overdue, backlog.parked) == (3, 2, 1, 1)
-    assert backlog.due_types == ("bakery.WriteNote", "bakery.OrderCake")
+    assert backlog.due_types == ("ordering.WriteNote", "ordering.PlaceOrder")
     assert 300 <= backlog.lag_seconds < 400
 
 
@@ -59,8 +60,12 @@ def test_what_is_overdue_or_parked_is_a_problem(manager: ReadModelManager, engin
     _schedule(engine, late=timedelta(seconds=20))
     assert manager.problems() == []
     (problem,) = manager.problems(max_lag_seconds=10)
+    oldest = re.match(r"2 commands are due, the oldest for ([\d.]+) s ", problem)
+    assert oldest is not None
+    assert 20 <= float(oldest[1]) < 300
+    assert "(ordering.WriteNote, ordering.PlaceOrder)" in problem
     assert problem.startswith("2 commands are due, the oldest for 20.")
-    assert "(bakery.WriteNote, bakery.OrderCake)" in problem
+    assert "(ordering.WriteNote, ordering.PlaceOrder)" in problem
     with engine.begin() as connection:
         connection.execute(update(TABLE).values(due_at=datetime.now(UTC) - timedelta(minutes=2)))
     assert [each[:18] for each in manager.problems()] == ["3 commands are due"]
@@ -80,10 +85,10 @@ def test_the_command_line_shows_them(manager: ReadModelManager, engine: Engine) 
     _schedule(engine, late=timedelta(0))
     assert (
         "commands: 3 scheduled, 2 due, 0 overdue, 0 parked; the oldest has been due for "
-        in succeed("status", BAKERY, engine=engine).stdout
+        in succeed("status", SHOP, engine=engine).stdout
     )
     _park(engine)
-    result = call("status", BAKERY, "--json", engine=engine)
+    result = call("status", SHOP, "--json", engine=engine)
     assert result.exit_code == 1
     document = json.loads(result.stdout)
     assert document["problems"] == [PARKED]

@@ -9,9 +9,10 @@ from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import Session
 
 from sa_eventsource import Commands, EventStore, Worker, schedule
-from tests.commands.bakery import Base, CakeOrdered, OrderCake
+from tests.commands.ordering import Base, PlaceOrder
 from tests.parameters import slow_after
 from tests.proofs.cutting import Child, Cut, Points
+from tests.shop import OrderPlaced
 from tests.waiting import wait_until
 
 TABLE = Base.metadata.tables["commands"]
@@ -29,12 +30,12 @@ def handle(points: Points, url: str, command_id: UUID) -> None:
     """Handle one command by its id, in a process."""
     engine = create_engine(url)
     points.watch(engine)
-    Commands(engine, Base).handle(OrderCake(flavour="lemon"), command_id=command_id)
+    Commands(engine, Base).handle(PlaceOrder(customer_id="ann"), command_id=command_id)
 
 
-def flavours(engine: Engine) -> list[str]:
+def customers(engine: Engine) -> list[str]:
     with Session(engine) as session:
-        return sorted(each.event.flavour for each in EventStore(session, Base).events.of_type(CakeOrdered))
+        return sorted(each.event.customer_id for each in EventStore(session, Base).events.of_type(OrderPlaced))
 
 
 def left(engine: Engine) -> int:
@@ -56,14 +57,14 @@ STATEMENTS = [f"{when} {verb}" for verb in ("SELECT", "INSERT", "UPDATE") for wh
 def test_a_worker_that_is_killed_has_done_all_or_nothing(kind: str, number: int, postgres_engine: Engine) -> None:
     with Session(postgres_engine) as session:
         for each in range(COMMANDS):
-            schedule(session, OrderCake(flavour=f"{each:02}"), base=Base)
+            schedule(session, PlaceOrder(customer_id=f"{each:02}"), base=Base)
         session.commit()
     url = postgres_engine.url.render_as_string(hide_password=False)
     with Child(work, url, cuts=(Cut(number, kind),)) as worker:
         assert worker.until_it_stops() == kind
         worker.kill()
     wait_until(lambda: _runs_out(postgres_engine))
-    assert flavours(postgres_engine) == [f"{number:02}" for number in range(COMMANDS)]
+    assert customers(postgres_engine) == [f"{number:02}" for number in range(COMMANDS)]
 
 
 @pytest.mark.parametrize("kind", slow_after(2, ["before COMMIT", "COMMIT sent", "after INSERT", "before UPDATE", "after UPDATE"]))
@@ -73,6 +74,6 @@ def test_a_command_is_done_once_though_nobody_has_learnt_its_outcome(kind: str, 
         assert process.until_it_stops() == kind
         process.kill()
     commands = Commands(postgres_engine, Base)
-    first, again = (commands.handle(OrderCake(flavour="lemon"), command_id=command_id) for _ in range(2))
+    first, again = (commands.handle(PlaceOrder(customer_id="ann"), command_id=command_id) for _ in range(2))
     assert first.result == again.result
-    assert flavours(postgres_engine) == ["lemon"]
+    assert customers(postgres_engine) == ["ann"]

@@ -33,22 +33,21 @@ from sa_eventsource import (
     map_from_event,
     wait_for,
 )
-from tests.commands.bakery import (
-    AddCandle,
+from tests.commands.ordering import (
+    Annotate,
     Base,
-    Cake,
-    CakeIsGone,
-    CakeList,
-    CakeOrdered,
-    CandleAdded,
+    CancelOrder,
     CountNotes,
-    EatCake,
     Note,
-    OrderCake,
+    Order,
+    OrderIsCancelled,
+    OrderList,
+    PlaceOrder,
     WriteNote,
-    add_candle,
-    order_cake,
+    annotate,
+    place_order,
 )
+from tests.shop import NoteAdded, OrderPlaced
 
 pytestmark = pytest.mark.slow_on_sqlite
 
@@ -58,10 +57,10 @@ class OtherBase(DeclarativeBase):
 
 
 class PieList(ReadModel, OtherBase):
-    __projection_name__ = "bakery_pie_list"
+    __projection_name__ = "commands_other_order_list"
 
     id: Mapped[UUID]
-    flavour: Mapped[str] = map_from_event(CakeOrdered)
+    customer_id: Mapped[str] = map_from_event(OrderPlaced)
 
 
 @pytest.fixture
@@ -70,30 +69,30 @@ def commands(engine: Engine) -> Commands:
 
 
 def test_the_result_comes_with_the_token_of_the_commit(commands: Commands, engine: Engine) -> None:
-    handled = commands.handle(OrderCake(flavour="lemon"))
+    handled = commands.handle(PlaceOrder(customer_id="ann"))
     assert not handled.is_repetition
     with Session(engine) as session:
-        assert session.get_one(Cake, handled.result).version == 1
+        assert session.get_one(Order, handled.result).version == 1
         assert handled.token is not None
         recorded = EventStore(session, Base).get(handled.token)
         assert recorded is not None
-        assert recorded.event == CakeOrdered(flavour="lemon", price=Decimal(20))
+        assert recorded.event == OrderPlaced(customer_id="ann", total=Decimal(20))
 
 
 def test_a_plain_model_is_a_command(commands: Commands) -> None:
-    cake_id = commands.handle(OrderCake(flavour="lemon")).result
-    assert commands.handle(EatCake(cake_id=cake_id)).result == "eaten"
+    order_id = commands.handle(PlaceOrder(customer_id="ann")).result
+    assert commands.handle(CancelOrder(order_id=order_id)).result == "cancelled"
 
 
 def test_a_handler_can_be_called_by_itself(commands: Commands, engine: Engine) -> None:
     with Session(engine) as session:
-        cake_id = order_cake(OrderCake(flavour="lemon"), session)
-        assert add_candle(AddCandle(cake_id=cake_id), session) == 1
+        order_id = place_order(PlaceOrder(customer_id="ann"), session)
+        assert annotate(Annotate(order_id=order_id), session) == 1
         session.rollback()
 
 
 def test_without_events_there_is_no_token(commands: Commands, engine: Engine) -> None:
-    handled = commands.handle(WriteNote(text="milk"), wait_for=CakeList)
+    handled = commands.handle(WriteNote(text="milk"), wait_for=OrderList)
     assert (handled.result, handled.token) == (None, None)
     with Session(engine) as session:
         assert session.scalars(select(Note.text)).all() == ["milk"]
@@ -113,18 +112,18 @@ def test_an_unknown_command_names_the_known_ones(commands: Commands) -> None:
     with pytest.raises(UnknownCommandError) as caught:
         commands.handle(Unheard())
     assert caught.value.command_type == "Unheard"
-    assert {"bakery.AddCandle", "bakery.OrderCake"} <= set(caught.value.known)
-    assert "bakery.AddCandle" in str(caught.value)
+    assert {"ordering.Annotate", "ordering.PlaceOrder"} <= set(caught.value.known)
+    assert "ordering.Annotate" in str(caught.value)
     assert "@command_handler(Unheard)" in str(caught.value)
 
 
 def test_what_is_no_command_is_refused(commands: Commands) -> None:
     with pytest.raises(TypeError, match="instance of a Pydantic model"):
-        commands.handle(OrderCake)  # type: ignore[call-overload]
+        commands.handle(PlaceOrder)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="command_id must be a UUID"):
-        commands.handle(OrderCake(flavour="lemon"), command_id="1")  # type: ignore[call-overload]
+        commands.handle(PlaceOrder(customer_id="ann"), command_id="1")  # type: ignore[call-overload]
     with pytest.raises(DeclarationError):
-        commands.handle(OrderCake(flavour="lemon"), wait_for=Note)
+        commands.handle(PlaceOrder(customer_id="ann"), wait_for=Note)
 
 
 def test_a_coroutine_function_needs_async_commands(commands: Commands) -> None:
@@ -134,14 +133,14 @@ def test_a_coroutine_function_needs_async_commands(commands: Commands) -> None:
 
 class TestContext:
     def test_events_know_the_command_that_led_to_them(self, commands: Commands, engine: Engine) -> None:
-        handled = commands.handle(OrderCake(flavour="lemon"))
+        handled = commands.handle(PlaceOrder(customer_id="ann"))
         recorded = _only(engine)
         assert (recorded.causation_id, recorded.correlation_id) == (handled.command_id, handled.command_id)
 
     def test_the_context_around_the_call_says_who_and_which_transaction(self, commands: Commands, engine: Engine) -> None:
         correlation_id, command_id = uuid4(), uuid4()
         with event_context(correlation_id=correlation_id, user="ann"):
-            commands.handle(OrderCake(flavour="lemon"), command_id=command_id)
+            commands.handle(PlaceOrder(customer_id="ann"), command_id=command_id)
         recorded = _only(engine)
         assert (recorded.correlation_id, recorded.causation_id) == (correlation_id, command_id)
         assert recorded.metadata == {"user": "ann"}
@@ -149,20 +148,20 @@ class TestContext:
     def test_the_context_of_the_session_holds_too(self, engine: Engine) -> None:
         correlation_id = uuid4()
         maker = sessionmaker(engine, info={"event_context": EventContext(correlation_id, metadata={"user": "bob"})})
-        Commands(maker, Base).handle(OrderCake(flavour="lemon"))
+        Commands(maker, Base).handle(PlaceOrder(customer_id="ann"))
         recorded = _only(engine)
         assert (recorded.correlation_id, recorded.metadata) == (correlation_id, {"user": "bob"})
 
     def test_a_command_that_is_not_kept_does_not_hide_the_event_that_led_to_it(self, commands: Commands, engine: Engine) -> None:
         cause = uuid4()
         with event_context(causation_id=cause):
-            commands.handle(OrderCake(flavour="lemon"))
+            commands.handle(PlaceOrder(customer_id="ann"))
         assert _only(engine).causation_id == cause
 
     def test_a_command_that_is_kept_keeps_the_event_that_led_to_it(self, commands: Commands, engine: Engine) -> None:
         cause, command_id = uuid4(), uuid4()
         with event_context(causation_id=cause):
-            commands.handle(OrderCake(flavour="lemon"), command_id=command_id)
+            commands.handle(PlaceOrder(customer_id="ann"), command_id=command_id)
         assert _only(engine).causation_id == command_id
         with engine.connect() as connection:
             assert connection.scalar(select(_table().c.causation_id)) == cause
@@ -174,19 +173,19 @@ class TestConflicts:
         seen: list[int] = []
 
         class Brush(Command[int]):
-            cake_id: UUID
+            order_id: UUID
 
         @command_handler(Brush)
         def brush(command: Brush, session: Session) -> int:
-            cake = session.get_one(Cake, command.cake_id)
+            order = session.get_one(Order, command.order_id)
             if not seen:
-                commands.handle(AddCandle(cake_id=command.cake_id))
-            seen.append(cake.candles)
-            cake.apply_event(CandleAdded())
-            return cake.candles
+                commands.handle(Annotate(order_id=command.order_id))
+            seen.append(len(order.notes))
+            order.apply_event(NoteAdded(text="urgent"))
+            return len(order.notes)
 
-        cake_id = commands.handle(OrderCake(flavour="lemon")).result
-        assert commands.handle(Brush(cake_id=cake_id)).result == 2
+        order_id = commands.handle(PlaceOrder(customer_id="ann")).result
+        assert commands.handle(Brush(order_id=order_id)).result == 2
         assert seen == [0, 1]
 
     def test_the_last_conflict_is_raised(self, engine: Engine) -> None:
@@ -198,7 +197,7 @@ class TestConflicts:
         @command_handler(Lose)
         def lose(command: Lose, session: Session) -> None:
             attempts.append(1)
-            raise ConcurrencyError("Cake", "1", expected_version=1)
+            raise ConcurrencyError("Order", "1", expected_version=1)
 
         with pytest.raises(ConcurrencyError):
             Commands(engine, Base, attempts=3).handle(Lose())
@@ -244,13 +243,13 @@ class TestReadModels:
     def test_it_returns_when_a_read_model_has_the_events(self, engine: Engine) -> None:
         commands = Commands(sessionmaker(engine), Base)
         with Worker(engine, Base):
-            cake_id = commands.handle(OrderCake(flavour="lemon"), wait_for=CakeList, timeout=30).result
+            order_id = commands.handle(PlaceOrder(customer_id="ann"), wait_for=OrderList, timeout=30).result
             with Session(engine) as session:
-                assert session.get_one(CakeList, cake_id).flavour == "lemon"
+                assert session.get_one(OrderList, order_id).customer_id == "ann"
             with Session(engine) as session:
-                token = commands.handle(EatCake(cake_id=cake_id), wait_for=[CakeList], timeout=30).token
+                token = commands.handle(CancelOrder(order_id=order_id), wait_for=[OrderList], timeout=30).token
                 assert token is not None
-                wait_for(session, CakeList, after=token, timeout=30)
+                wait_for(session, OrderList, after=token, timeout=30)
 
     @pytest.mark.parametrize(
         ("options", "error", "message"),
@@ -258,8 +257,8 @@ class TestReadModels:
             ({"timeout": None}, TypeError, "timeout must be a number of seconds, not None"),
             ({"timeout": -1}, ValueError, "timeout must be 0 or more seconds"),
             ({"timeout": float("nan")}, ValueError, "timeout must be 0 or more seconds"),
-            ({"wait_for": "bakery_cake_list"}, TypeError, "not 'bakery_cake_list'"),
-            ({"wait_for": Cake}, DeclarationError, "not a mapped read model but an aggregate"),
+            ({"wait_for": "commands_order_list"}, TypeError, "not 'commands_order_list'"),
+            ({"wait_for": Order}, DeclarationError, "not a mapped read model but an aggregate"),
             ({"wait_for": [PieList]}, DeclarationError, "PieList is a read model of another declarative base"),
         ],
     )
@@ -267,14 +266,14 @@ class TestReadModels:
         self, options: dict[str, Any], error: type[Exception], message: str, commands: Commands, engine: Engine
     ) -> None:
         with pytest.raises(error, match=message):
-            commands.handle(OrderCake(flavour="lemon"), **options)
+            commands.handle(PlaceOrder(customer_id="ann"), **options)
         with Session(engine) as session:
             assert EventStore(session, Base).events.all() == []
 
     def test_a_late_model_is_told_and_the_outcome_is_there(self, commands: Commands) -> None:
-        command, command_id = OrderCake(flavour="lemon"), uuid4()
+        command, command_id = PlaceOrder(customer_id="ann"), uuid4()
         with pytest.raises(ReadModelLagError):
-            commands.handle(command, command_id=command_id, wait_for=CakeList, timeout=0.05)
+            commands.handle(command, command_id=command_id, wait_for=OrderList, timeout=0.05)
         assert commands.handle(command, command_id=command_id).is_repetition
 
 
@@ -282,10 +281,10 @@ class TestAsync:
     async def test_both_kinds_of_handlers_run(self, async_engine: AsyncEngine) -> None:
         commands = AsyncCommands(async_sessionmaker(async_engine), Base)
         assert (await commands.handle(CountNotes())).result == 1
-        handled = await commands.handle(OrderCake(flavour="lemon"))
-        assert (await commands.handle(AddCandle(cake_id=handled.result))).result == 1
+        handled = await commands.handle(PlaceOrder(customer_id="ann"))
+        assert (await commands.handle(Annotate(order_id=handled.result))).result == 1
         with pytest.raises(NoResultFound):
-            await commands.handle(AddCandle(cake_id=uuid4()))
+            await commands.handle(Annotate(order_id=uuid4()))
 
     async def test_a_command_is_done_once_by_its_id(self, async_engine: AsyncEngine) -> None:
         commands = AsyncCommands(async_sessionmaker(async_engine), Base)
@@ -312,24 +311,24 @@ class TestAsync:
 
 class TestDeclarations:
     def test_a_second_handler_is_refused(self) -> None:
-        with pytest.raises(DeclarationError, match=r"bakery\.AddCandle has two handlers: .*add_candle and .*another"):
+        with pytest.raises(DeclarationError, match=r"ordering\.Annotate has two handlers: .*annotate and .*another"):
 
-            @command_handler(AddCandle)
-            def another(command: AddCandle, session: Session) -> int:
+            @command_handler(Annotate)
+            def another(command: Annotate, session: Session) -> int:
                 return 0
 
     def test_a_second_command_of_the_name_is_refused(self) -> None:
         class Other(Command[int]):
-            __command_type__ = "bakery.AddCandle"
+            __command_type__ = "ordering.Annotate"
 
-        with pytest.raises(DeclarationError, match=r"are both stored as 'bakery\.AddCandle'\. Set __command_type__"):
+        with pytest.raises(DeclarationError, match=r"are both stored as 'ordering\.Annotate'\. Set __command_type__"):
 
             @command_handler(Other)
             def other(command: Other, session: Session) -> int:
                 return 0
 
     def test_the_same_function_may_be_declared_again(self) -> None:
-        assert command_handler(AddCandle)(add_candle) is add_candle
+        assert command_handler(Annotate)(annotate) is annotate
 
     def test_a_base_may_have_a_handler_of_its_own(self, engine: Engine) -> None:
         class OtherBase(DeclarativeBase):
@@ -353,13 +352,13 @@ class TestDeclarations:
     def test_a_generator_function_is_refused(self) -> None:
         with pytest.raises(DeclarationError, match="generator function"):
 
-            @command_handler(EatCake)
-            def eat(command: EatCake, session: Session) -> object:
+            @command_handler(CancelOrder)
+            def cancel(command: CancelOrder, session: Session) -> object:
                 yield 1
 
     def test_a_function_of_other_arguments_is_refused(self) -> None:
         with pytest.raises(DeclarationError, match="is called with the command and the session"):
-            command_handler(EatCake)(lambda command: None)  # type: ignore[arg-type, misc]
+            command_handler(CancelOrder)(lambda command: None)  # type: ignore[arg-type, misc]
 
     def test_a_class_is_wanted(self) -> None:
         with pytest.raises(TypeError, match="takes the command's class"):
@@ -374,11 +373,11 @@ class TestDeclarations:
 
 
 def test_rules_reach_the_caller_as_they_are(commands: Commands) -> None:
-    cake_id = commands.handle(OrderCake(flavour="lemon")).result
-    commands.handle(EatCake(cake_id=cake_id))
-    with pytest.raises(CakeIsGone) as caught:
-        commands.handle(AddCandle(cake_id=cake_id))
-    assert caught.value.cake_id == cake_id
+    order_id = commands.handle(PlaceOrder(customer_id="ann")).result
+    commands.handle(CancelOrder(order_id=order_id))
+    with pytest.raises(OrderIsCancelled) as caught:
+        commands.handle(Annotate(order_id=order_id))
+    assert caught.value.order_id == order_id
 
 
 def _only(engine: Engine) -> RecordedEvent[DomainEvent]:

@@ -24,7 +24,7 @@ from sa_eventsource import (
     EventStore,
     command_handler,
 )
-from tests.commands.bakery import AddCandle, Base, Cake, Note, OrderCake, WriteNote
+from tests.commands.ordering import Annotate, Base, Note, Order, PlaceOrder, WriteNote
 
 TABLE = Base.metadata.tables["commands"]
 
@@ -35,7 +35,7 @@ def commands(engine: Engine) -> Commands:
 
 
 def test_handled_again_it_gives_the_first_outcome_and_does_nothing(commands: Commands, engine: Engine) -> None:
-    command, command_id = OrderCake(flavour="lemon"), uuid4()
+    command, command_id = PlaceOrder(customer_id="ann"), uuid4()
     first = commands.handle(command, command_id=command_id)
     again = commands.handle(command, command_id=command_id)
     assert (again.command_id, again.result, again.token) == (command_id, first.result, first.token)
@@ -47,20 +47,20 @@ def test_handled_again_it_gives_the_first_outcome_and_does_nothing(commands: Com
 
 def test_another_command_under_the_id_is_refused(commands: Commands) -> None:
     command_id = uuid4()
-    cake_id = commands.handle(OrderCake(flavour="lemon"), command_id=command_id).result
+    order_id = commands.handle(PlaceOrder(customer_id="ann"), command_id=command_id).result
     with pytest.raises(CommandIdConflictError, match="one with other values"):
-        commands.handle(OrderCake(flavour="nut"), command_id=command_id)
-    with pytest.raises(CommandIdConflictError, match=r"another command, a bakery\.OrderCake") as caught:
-        commands.handle(AddCandle(cake_id=cake_id), command_id=command_id)
-    assert (caught.value.command_type, caught.value.given_type) == ("bakery.OrderCake", "bakery.AddCandle")
+        commands.handle(PlaceOrder(customer_id="bob"), command_id=command_id)
+    with pytest.raises(CommandIdConflictError, match=r"another command, a ordering\.PlaceOrder") as caught:
+        commands.handle(Annotate(order_id=order_id), command_id=command_id)
+    assert (caught.value.command_type, caught.value.given_type) == ("ordering.PlaceOrder", "ordering.Annotate")
 
 
 def test_a_field_that_the_class_has_got_since_makes_no_other_command(commands: Commands, engine: Engine) -> None:
     command_id = uuid4()
-    commands.handle(OrderCake(flavour="lemon"), command_id=command_id)
+    commands.handle(PlaceOrder(customer_id="ann"), command_id=command_id)
     with engine.begin() as connection:
-        connection.execute(update(TABLE).values(command_data={"flavour": "lemon"}))
-    assert commands.handle(OrderCake(flavour="lemon"), command_id=command_id).is_repetition
+        connection.execute(update(TABLE).values(command_data={"customer_id": "ann"}))
+    assert commands.handle(PlaceOrder(customer_id="ann"), command_id=command_id).is_repetition
 
 
 def test_a_handler_that_raised_may_be_tried_again(commands: Commands, engine: Engine) -> None:
@@ -95,7 +95,7 @@ def test_duplicates_at_the_same_time_act_once(of_one_id: int, engine: Engine) ->
         outcomes = []
         for command_id in command_ids:
             barrier.wait(timeout=60)
-            outcomes.append(commands.handle(OrderCake(flavour="lemon"), command_id=command_id))
+            outcomes.append(commands.handle(PlaceOrder(customer_id="ann"), command_id=command_id))
         return outcomes
 
     with ThreadPoolExecutor(of_one_id) as pool:
@@ -161,7 +161,7 @@ def test_declared_results_come_back_with_their_types(commands: Commands) -> None
 
 @pytest.mark.parametrize(
     "result",
-    [(1, 2), {1, 2}, uuid4(), Decimal(1), 1e300, float("nan"), "\x00", {1: 2}, object(), datetime(2026, 5, 4, tzinfo=UTC), Cake()],
+    [(1, 2), {1, 2}, uuid4(), Decimal(1), 1e300, float("nan"), "\x00", {1: 2}, object(), datetime(2026, 5, 4, tzinfo=UTC), Order()],
     ids=lambda each: type(each).__name__,
 )
 def test_results_that_would_come_back_otherwise_are_refused_and_nothing_is_done(
@@ -228,14 +228,14 @@ class TestPruning:
     def test_old_rows_go_and_their_commands_are_new_again(self, commands: Commands, engine: Engine) -> None:
         old, new = uuid4(), uuid4()
         for command_id in (old, new):
-            commands.handle(OrderCake(flavour="lemon"), command_id=command_id)
+            commands.handle(PlaceOrder(customer_id="ann"), command_id=command_id)
         with engine.begin() as connection:
             long_ago = datetime.now(UTC) - timedelta(days=8)
             connection.execute(update(TABLE).where(TABLE.c.command_id == old).values(handled_at=long_ago))
         assert commands.prune(older_than=timedelta(days=7)) == 1
         assert commands.prune(older_than=timedelta(days=7)) == 0
-        assert commands.handle(OrderCake(flavour="lemon"), command_id=new).is_repetition
-        assert not commands.handle(OrderCake(flavour="lemon"), command_id=old).is_repetition
+        assert commands.handle(PlaceOrder(customer_id="ann"), command_id=new).is_repetition
+        assert not commands.handle(PlaceOrder(customer_id="ann"), command_id=old).is_repetition
 
     def test_many_go_too(self, commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sa_eventsource.workers.pruning.AT_A_TIME", 2)

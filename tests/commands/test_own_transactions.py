@@ -33,7 +33,8 @@ from sa_eventsource import (
     schedule,
 )
 from sa_eventsource.commands import waiting_commands
-from tests.commands.bakery import Base, Cake, CakeOrdered, Note, WriteNote
+from tests.commands.ordering import Base, Note, Order, WriteNote, notes
+from tests.shop import OrderPlaced
 from tests.transaction_ends import NOT_TO_BE_PREVENTED
 from tests.waiting import wait_until
 
@@ -90,11 +91,6 @@ def run_once(engine: Engine, **options: Any) -> None:
 def statuses(engine: Engine) -> dict[UUID, str]:
     with engine.connect() as connection:
         return {row.command_id: row.status for row in connection.execute(select(TABLE.c.command_id, TABLE.c.status))}
-
-
-def notes(engine: Engine) -> list[str]:
-    with Session(engine) as session:
-        return sorted(session.scalars(select(Note.text)))
 
 
 class TestNothingLeaks:
@@ -242,9 +238,9 @@ class TestTheTransactionIsTheLibrarys:
     def test_a_savepoint_that_is_left_open_is_released(self, engine: Engine) -> None:
         def leave_open(session: Session, what: str) -> None:
             session.begin_nested()
-            cake = Cake()
-            cake.apply_event(CakeOrdered(flavour="lemon", price=Decimal(1)))
-            session.add(cake)
+            order = Order()
+            order.apply_event(OrderPlaced(customer_id="ann", total=Decimal(1)))
+            session.add(order)
 
         deed.append(leave_open)
         handled = Commands(engine, Base).handle(Do(), command_id=uuid4())
@@ -285,7 +281,7 @@ class TestNothingRunsAgainThatIsCommitted:
             session.add(Note(text=what))
 
         def complain(_session: Session) -> None:
-            raise ConcurrencyError("Cake", "1", expected_version=1)
+            raise ConcurrencyError("Order", "1", expected_version=1)
 
         deed.append(add)
         maker = sessionmaker(engine)

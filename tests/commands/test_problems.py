@@ -26,7 +26,7 @@ from sa_eventsource import (
     UnknownCommandError,
     problem_details,
 )
-from tests.commands.bakery import AddCandle, Base, CakeIsGone, EatCake, OrderCake
+from tests.commands.ordering import Annotate, Base, CancelOrder, OrderIsCancelled, PlaceOrder
 
 
 class _Deadlock(Exception):
@@ -36,10 +36,10 @@ class _Deadlock(Exception):
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (ConcurrencyError("Cake", "1", expected_version=1, actual_version=2), 409),
+        (ConcurrencyError("Order", "1", expected_version=1, actual_version=2), 409),
         (OperationalError("INSERT", {}, _Deadlock()), 409),
-        (EventAlreadyAppendedError([UUID(int=1)], "Cake", "1"), 409),
-        (AggregateNotFoundError("Cake", "1"), 404),
+        (EventAlreadyAppendedError([UUID(int=1)], "Order", "1"), 409),
+        (AggregateNotFoundError("Order", "1"), 404),
         (NoResultFound("none"), 404),
         (DomainRuleError("no"), 422),
         (CommandIdConflictError(UUID(int=1), command_type="A", given_type="B"), 422),
@@ -65,13 +65,13 @@ def test_what_is_nobody_s_business_is_not_told(error: Exception) -> None:
 
 
 def test_a_rule_tells_its_kind_its_message_and_its_fields() -> None:
-    problem = problem_details(CakeIsGone(UUID(int=7)))
+    problem = problem_details(OrderIsCancelled(UUID(int=7)))
     assert problem.body == {
-        "type": "https://bakery.example/problems/cake-is-gone",
+        "type": "https://shop.example/problems/order-is-cancelled",
         "title": problem.title,
         "status": 422,
-        "detail": f"cake {UUID(int=7)} is eaten",
-        "cake_id": str(UUID(int=7)),
+        "detail": f"order {UUID(int=7)} is cancelled",
+        "order_id": str(UUID(int=7)),
     }
 
 
@@ -150,19 +150,19 @@ def test_every_answer_can_be_written(kind: str) -> None:
 
 
 def test_a_conflict_tells_the_versions() -> None:
-    body = problem_details(ConcurrencyError("Cake", "1", expected_version=1, actual_version=2)).body
-    assert (body["aggregate_type"], body["expected_version"], body["actual_version"]) == ("Cake", 1, 2)
+    body = problem_details(ConcurrencyError("Order", "1", expected_version=1, actual_version=2)).body
+    assert (body["aggregate_type"], body["expected_version"], body["actual_version"]) == ("Order", 1, 2)
     assert ProblemDetails.media_type == "application/problem+json"
 
 
 def test_what_handlers_raise_has_its_status(engine: Engine) -> None:
     commands = Commands(engine, Base)
     with pytest.raises(NoResultFound) as missing:
-        commands.handle(AddCandle(cake_id=UUID(int=1)))
-    cake_id = commands.handle(OrderCake(flavour="lemon")).result
-    commands.handle(EatCake(cake_id=cake_id))
-    with pytest.raises(CakeIsGone) as gone:
-        commands.handle(AddCandle(cake_id=cake_id))
+        commands.handle(Annotate(order_id=UUID(int=1)))
+    order_id = commands.handle(PlaceOrder(customer_id="ann")).result
+    commands.handle(CancelOrder(order_id=order_id))
+    with pytest.raises(OrderIsCancelled) as gone:
+        commands.handle(Annotate(order_id=order_id))
     assert [problem_details(each.value).status for each in (missing, gone)] == [404, 422]
 
 

@@ -32,7 +32,7 @@ from sa_eventsource import (
     schedule,
 )
 from sa_eventsource.commands import discard_command, retry_command, waiting_commands
-from tests.commands.bakery import AddCandle, Base, CountNotes, Note, OrderCake, WriteNote
+from tests.commands.ordering import Annotate, Base, CountNotes, PlaceOrder, WriteNote, notes
 from tests.waiting import wait_until
 
 TABLE = Base.metadata.tables["commands"]
@@ -45,11 +45,6 @@ def later(engine: Engine, command: Any, **options: Any) -> UUID:
         command_id = schedule(session, command, base=Base, **options)
         session.commit()
         return command_id
-
-
-def notes(engine: Engine) -> list[str]:
-    with Session(engine) as session:
-        return sorted(session.scalars(select(Note.text)))
 
 
 def _has(engine: Engine, number: int) -> bool:
@@ -147,7 +142,7 @@ class TestTransaction:
     def test_events_know_the_command_and_the_context_of_its_scheduling(self, engine: Engine) -> None:
         correlation_id = uuid4()
         with event_context(correlation_id=correlation_id, user="ann"):
-            command_id = later(engine, OrderCake(flavour="lemon"))
+            command_id = later(engine, PlaceOrder(customer_id="ann"))
         run_once(engine)
         with Session(engine) as session:
             (recorded,) = EventStore(session, Base).events.all()
@@ -170,7 +165,7 @@ class TestIds:
             later(engine, WriteNote(text="twice"), command_id=command_id, key="k")
 
     def test_what_is_handled_by_hand_does_not_run_again(self, engine: Engine) -> None:
-        commands, command = Commands(engine, Base), OrderCake(flavour="lemon")
+        commands, command = Commands(engine, Base), PlaceOrder(customer_id="ann")
         command_id = later(engine, command, after=timedelta(days=1))
         first = commands.handle(command, command_id=command_id)
         assert not first.is_repetition
@@ -182,7 +177,7 @@ class TestIds:
             assert len(EventStore(session, Base).events.all()) == 1
 
     def test_what_has_run_gives_its_outcome(self, engine: Engine) -> None:
-        command = OrderCake(flavour="lemon")
+        command = PlaceOrder(customer_id="ann")
         command_id = later(engine, command)
         run_once(engine)
         handled = Commands(engine, Base).handle(command, command_id=command_id)
@@ -221,7 +216,7 @@ class TestFailures:
             wait_until(lambda: status(engine, command_id) == "parked")
         with Session(engine) as session:
             (parked,) = waiting_commands(session, Base, only_parked=True)
-        assert (parked.attempts, parked.command_id, parked.command_type) == (3, command_id, "bakery.WriteNote")
+        assert (parked.attempts, parked.command_id, parked.command_type) == (3, command_id, "ordering.WriteNote")
         assert parked.error is not None
         assert "the ink is dry" in parked.error
         said = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
@@ -248,7 +243,7 @@ class TestFailures:
 
     def test_a_conflict_is_run_again_at_once_and_counts_for_nothing(self, postgres_engine: Engine) -> None:
         commands, attempts = Commands(postgres_engine, Base), []
-        cake_id = commands.handle(OrderCake(flavour="lemon")).result
+        order_id = commands.handle(PlaceOrder(customer_id="ann")).result
 
         class Race(Command[None]):
             pass
@@ -257,11 +252,12 @@ class TestFailures:
         def race(command: Race, session: Session) -> None:
             attempts.append(1)
             if len(attempts) < 3:
-                from tests.commands.bakery import Cake, CandleAdded
+                from tests.commands.ordering import Order
+                from tests.shop import NoteAdded
 
-                cake = session.get_one(Cake, cake_id)
-                commands.handle(AddCandle(cake_id=cake_id))
-                cake.apply_event(CandleAdded())
+                order = session.get_one(Order, order_id)
+                commands.handle(Annotate(order_id=order_id))
+                order.apply_event(NoteAdded(text="urgent"))
 
         command_id = later(postgres_engine, Race())
         run_once(postgres_engine, retries=ONCE)
@@ -326,9 +322,9 @@ class TestWorkers:
 
     def test_a_worker_for_other_things_leaves_them(self, engine: Engine) -> None:
         command_id = later(engine, WriteNote(text="x"))
-        Worker(engine, Base, only=["bakery_cake_list"]).run_once()
+        Worker(engine, Base, only=["commands_order_list"]).run_once()
         assert status(engine, command_id) == "scheduled"
-        assert Worker(engine, Base).names == ("bakery_cake_list", "commands")
+        assert Worker(engine, Base).names == ("commands_order_list", "commands")
         assert Worker(engine, Base, only=["commands"]).names == ("commands",)
 
     def test_a_base_without_the_table_has_no_such_companion(self, engine: Engine) -> None:
@@ -341,7 +337,7 @@ class TestWorkers:
         command_id = later(engine, CountNotes())
         run_once(engine)
         assert status(engine, command_id) == "scheduled"
-        assert "bakery.CountNotes are left alone" in caplog.text
+        assert "ordering.CountNotes are left alone" in caplog.text
 
     def test_nothing_is_said_of_a_coroutine_function_whose_commands_are_not_due(
         self, engine: Engine, caplog: pytest.LogCaptureFixture
@@ -357,7 +353,7 @@ class TestWorkers:
         commands = AsyncCommands(maker, Base)
         async with AsyncWorker(maker, Base, retries=ONCE), maker() as session:
             counting = await async_schedule(session, CountNotes(), base=Base)
-            ordering = await async_schedule(session, OrderCake(flavour="lemon"), base=Base, after=timedelta(milliseconds=50))
+            ordering = await async_schedule(session, PlaceOrder(customer_id="ann"), base=Base, after=timedelta(milliseconds=50))
             failing = await async_schedule(session, WriteNote(text="x", fails=True), base=Base)
             await session.commit()
             done = {counting: "done", ordering: "done", failing: "parked"}
@@ -448,7 +444,7 @@ def test_the_partial_index_serves_the_question(postgres_engine: Engine) -> None:
         connection.execute(
             text("""
                 INSERT INTO commands (command_id, command_type, command_data, status, due_at)
-                SELECT gen_random_uuid(), 'bakery.WriteNote', '{"text": "x"}',
+                SELECT gen_random_uuid(), 'ordering.WriteNote', '{"text": "x"}',
                        CASE WHEN n % 100 = 0 THEN 'scheduled' ELSE 'done' END, now() + n * interval '1 second'
                 FROM generate_series(1, 20000) AS n
             """)
@@ -458,7 +454,7 @@ def test_the_partial_index_serves_the_question(postgres_engine: Engine) -> None:
         plan = connection.scalars(
             text("""
                 EXPLAIN SELECT command_id FROM commands WHERE status = 'scheduled' AND due_at <= statement_timestamp()
-                AND command_type IN ('bakery.WriteNote') ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+                AND command_type IN ('ordering.WriteNote') ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
             """)
         ).all()
     assert any("ix_commands_due_at" in line for line in plan), plan

@@ -24,7 +24,7 @@ from sa_eventsource import (
     command_handler,
     schedule,
 )
-from tests.commands.bakery import Base, Note
+from tests.commands.ordering import Base, Note
 from tests.waiting import wait_until
 
 TABLE = Base.metadata.tables["commands"]

@@ -329,11 +329,26 @@ def test_what_cannot_be_state_is_refused_with_what_to_write(annotation: str, val
     assert caught.match(says)
 
 
-@pytest.mark.parametrize("name", ["apply_event", "pending_events", "metadata", "registry", "_sa_instance_state", "_sa_eventsource"])
+RESERVED = [
+    "apply_event",
+    "close_stream",
+    "is_stream_closed",
+    "pending_events",
+    "metadata",
+    "registry",
+    "_sa_instance_state",
+    "_sa_eventsource",
+]
+
+
+@pytest.mark.parametrize("name", RESERVED)
 @pytest.mark.parametrize("inherited", [False, True])
 def test_reserved_names_are_refused_with_the_list(name: str, *, inherited: bool) -> None:
     body = {"__module__": __name__, "__annotations__": {name: "bool"}, name: False}
-    with pytest.raises(DeclarationError, match=rf"Order\.{name} .*Reserved are apply_event, id, metadata, pending_events"):
+    with pytest.raises(
+        DeclarationError,
+        match=rf"Order\.{name} .*Reserved are apply_event, close_stream, id, is_stream_closed, metadata, pending_events",
+    ):
         if inherited:
             type("Order", (type("Mixin", (), body), AggregateRoot, make_base()), {"__module__": __name__})
         else:

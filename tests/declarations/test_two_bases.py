@@ -22,6 +22,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.mapping import find_tables, tables_of_base, tables_on
+from tests.committing import commit_events
 
 
 class Sent(DomainEvent):
@@ -31,10 +32,7 @@ class Sent(DomainEvent):
 
 
 def send(engine: Engine, aggregate_class: type[Any]) -> None:
-    with Session(engine) as session:
-        session.add(sent := aggregate_class(id=aggregate_class.__name__))
-        sent.apply_event(Sent())
-        session.commit()
+    commit_events(engine, aggregate_class, aggregate_class.__name__, Sent())
 
 
 def test_a_worker_of_one_base_leaves_the_names_of_the_others_tables_to_it(engine: Engine) -> None:
@@ -87,10 +85,7 @@ class Parted(DomainEvent):
 
 
 def _part(engine: Engine, aggregate_class: type[Any]) -> None:
-    with Session(engine) as session:
-        session.add(parted := aggregate_class(id="one"))
-        parted.apply_event(Parted())
-        session.commit()
+    commit_events(engine, aggregate_class, "one", Parted())
 
 
 def _base(metadata: MetaData | None = None) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from tests.processes import finish
+from tests.processes import end, finish, start
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "examples" / "order_story.py"
@@ -40,7 +42,9 @@ def check(output: str) -> None:
         "The state as it stood yesterday",
         "A snapshot",
         "Loading it again",
+        "A read model: the list of orders, now and as it was",
         "A consumer on the message bus hears of it",
+        "A customer is forgotten",
     ]
     told = list(steps.values())
     assert "placed, total 56.90, version 1" in told[0]
@@ -64,9 +68,13 @@ def check(output: str) -> None:
     assert "INSERT INTO snapshots" in told[7]
     assert "12 events made this order; loading it read 4 rows" in told[8]
     assert "1 SQL statement," in told[8]
-    heard = re.findall(r"message \d: (.*)", told[9])
+    heard = re.findall(r"message \d: (.*)", told[10])
     assert heard == ["OrderPaid PAY-7781", "OrderShipped PKG-40021", "OrderDelivered"]
-    assert re.search(r"The end\. The story took \d+\.\d s", told[9])
+    assert "now: Ann delivered, Ben placed, Cleo placed" in told[9]
+    assert "yesterday: Ann placed, Ben placed" in told[9]
+    assert "before: ann@example.com, in NL" in told[11]
+    assert "after: (forgotten), in NL" in told[11]
+    assert re.search(r"The end\. The story took \d+\.\d s", told[11])
 
 
 @pytest.mark.slow
@@ -79,6 +87,30 @@ def test_on_an_embedded_server() -> None:
 def test_on_a_server_named_by_url(postgres_database_url: str) -> None:
     """It leaves the server as it was."""
     check(tell(postgres_database_url))
+    engine = create_engine(postgres_database_url)
+    assert "order_story_example" not in inspect(engine).get_schema_names()
+    engine.dispose()
+
+
+def test_at_a_terminal_it_ends_with_the_browser(postgres_database_url: str) -> None:
+    """The address is printed; the pages show what the story has left; Ctrl-C ends it, and the schema is gone."""
+    mine, terminal = os.openpty()
+    environment = os.environ | {"TERM": "dumb", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+    process = start([sys.executable, SCRIPT, postgres_database_url], stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    try:
+        printed = ""
+        while not (address := re.search(r"Look at it: (http://127\.0\.0\.1:\d+/)", printed)):
+            printed += os.read(mine, 65536).decode()
+        with urlopen(address[1], timeout=30) as page:
+            shown = page.read().decode()
+        assert "CustomerRegistered" in shown
+        assert "ann@example.com" not in shown
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    finally:
+        end(process)
+        os.close(mine)
     engine = create_engine(postgres_database_url)
     assert "order_story_example" not in inspect(engine).get_schema_names()
     engine.dispose()

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import entry_points
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -16,7 +17,7 @@ import pytest
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
 from sqlalchemy import create_engine, inspect
 
-from tests.processes import end, start
+from tests.processes import end, finish, start
 from tests.publishing.brokers import PORTS, needs
 from tests.waiting import wait_until
 
@@ -108,3 +109,27 @@ def test_payments_go_over_rabbitmq(postgres_database_url: str, tmp_path: Path) -
     finally:
         end(process)
         asyncio.run(forget_messages())
+
+
+def test_its_own_tests_pass(postgres_url: str) -> None:
+    """As a reader runs them: with the plugin, on the server of the tests."""
+    is_installed = any(each.value == "_sa_eventsource_pytest" for each in entry_points(group="pytest11"))
+    plugin = () if is_installed else ("-p", "_sa_eventsource_pytest")
+    options = (
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:pytest_alembic",
+        "--rootdir=.",
+        "-c",
+        os.devnull,
+        f"--eventsource-url={postgres_url}",
+    )
+    done = finish(
+        [sys.executable, "-m", "pytest", *plugin, *options, "--eventsource-base=shop.ordering:Base", "shop"],
+        cwd=EXAMPLES,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES), str(EXAMPLES.parents[1])])},
+    )
+    assert done.returncode == 0, done.stdout
+    assert "8 passed" in done.stdout

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,28 +14,16 @@ import pytest
 
 from sa_eventsource import DomainEvent, EventContext, EventContextLostError, EventPayloadError, RecordedEvent, event_context
 from sa_eventsource.events import current_context
+from sa_eventsource.testing import recorded
 
 
 class ContextNoted(DomainEvent):
     pass
 
 
-def recorded(correlation_id: UUID | None) -> RecordedEvent[ContextNoted]:
-    return RecordedEvent(
-        event=ContextNoted(),
-        event_id=uuid4(),
-        aggregate_type="A",
-        aggregate_id="1",
-        version=1,
-        event_type="ContextNoted",
-        event_version=1,
-        occurred_at=datetime.now(UTC),
-        recorded_at=datetime.now(UTC),
-        correlation_id=correlation_id,
-        causation_id=None,
-        metadata={},
-        position=1,
-    )
+def noted(correlation_id: UUID | None) -> RecordedEvent[ContextNoted]:
+    (made,) = recorded(ContextNoted())
+    return replace(made, correlation_id=correlation_id)
 
 
 def test_without_a_block_the_context_is_empty() -> None:
@@ -59,9 +47,9 @@ def test_a_block_ends_with_its_exception() -> None:
 
 def test_a_cause_gives_its_id_and_its_correlation() -> None:
     correlation = uuid4()
-    with event_context(caused_by=(cause := recorded(correlation))) as context:
+    with event_context(caused_by=(cause := noted(correlation))) as context:
         assert (context.causation_id, context.correlation_id) == (cause.event_id, correlation)
-    with event_context(caused_by=(first := recorded(None))) as context:
+    with event_context(caused_by=(first := noted(None))) as context:
         assert (context.causation_id, context.correlation_id) == (first.event_id, first.event_id)
 
 

@@ -128,7 +128,9 @@ def test_what_lies_beside_the_entries_comes_back_or_is_refused(annotation: Any, 
 
 def encode_and_read(event: DomainEvent) -> DomainEvent:
     """Write an event and read it as a later load does."""
-    return decode(type(event).__event_type__, 1, as_text(parsed(encode(event))))
+    found = decode(type(event).__event_type__, 1, as_text(parsed(encode(event))))
+    assert isinstance(found, DomainEvent)
+    return found
 
 
 def test_a_moment_that_would_come_back_with_another_offset_is_refused() -> None:

@@ -64,7 +64,7 @@ BASES: dict[str, Any] = {
 
 
 class Helpdesk:
-    """A small application, made anew for each kind of base."""
+    """A small application, built again for each kind of base."""
 
     def __init__(self, base: Any, engine: Engine) -> None:
         """Declare the models and the views."""

@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Engine, Table, select
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, applies
+from sa_eventsource import EventSourceOptions
 from sa_eventsource.integrity import EnvironmentSigningKey, grow_tree
 from sa_eventsource.mapping import EventSourceTables, find_tables
+from tests.bank import AnyAccount, Deposited
 
 VARIABLE = "SA_EVENTSOURCE_TEST_SIGNING_KEY"
 BASE = "tests.integrity.proven_log:Base"
@@ -30,21 +31,8 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(proofs=True, signing_key=SIGNING_KEY)
 
 
-class MoneyPaidIn(DomainEvent):
-    __event_type__ = "integrity.MoneyPaidIn"
-
-    amount: int
-    note: str = ""
-
-
-class ProvenAccount(AggregateRoot, Base):
+class ProvenAccount(AnyAccount, Base):
     __aggregate_type__ = "integrity.Account"
-
-    balance: int = 0
-
-    @applies(MoneyPaidIn)
-    def _paid_in(self, event: MoneyPaidIn) -> None:
-        self.balance += event.amount
 
 
 def tables_of_log(base: Any = Base) -> EventSourceTables:
@@ -65,7 +53,7 @@ def pay_in(session: Session, account_id: str, *amounts: int) -> None:
     """Append events to an account; the caller commits."""
     account = session.get(ProvenAccount, account_id) or ProvenAccount(id=account_id)
     for each in amounts:
-        account.apply_event(MoneyPaidIn(amount=each, note=f"payment of {each} — für {account_id}"))
+        account.apply_event(Deposited(amount=each, note=f"payment of {each} — für {account_id}"))
     session.add(account)
 
 

@@ -128,7 +128,7 @@ def _insert_at(connection: Connection, position: int) -> None:
     connection.execute(
         text(
             "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at, position) "
-            "VALUES (:id, 'integrity.Account', :stream, 1, 'integrity.MoneyPaidIn', '{}', now(), :p)"
+            "VALUES (:id, 'integrity.Account', :stream, 1, 'bank.Deposited', '{}', now(), :p)"
         ),
         {"id": uuid4(), "stream": str(uuid4()), "p": position},
     )

@@ -9,22 +9,16 @@ from typing import TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, applies
-from tests.integrity.proven_log import MoneyPaidIn, ProvenAccount, grow, sizes
+from tests.bank import AnyAccount, Deposited
+from tests.integrity.proven_log import ProvenAccount, grow, sizes
 
 
 class PlainBase(DeclarativeBase):
     """Has no proofs, and the same table of events."""
 
 
-class PlainAccount(AggregateRoot, PlainBase):
+class PlainAccount(AnyAccount, PlainBase):
     __aggregate_type__ = "integrity.PlainAccount"
-
-    balance: int = 0
-
-    @applies(MoneyPaidIn)
-    def _paid_in(self, event: MoneyPaidIn) -> None:
-        self.balance += event.amount
 
 
 A = TypeVar("A", ProvenAccount, PlainAccount)
@@ -36,11 +30,11 @@ def commit_some(engine: Engine, account_class: type[A]) -> None:
         with Session(engine) as session:
             account = account_class(id=f"a-{events}")
             for amount in range(events):
-                account.apply_event(MoneyPaidIn(amount=amount))
+                account.apply_event(Deposited(amount=amount))
             session.add(account)
             session.commit()
         with Session(engine) as session:
-            session.get_one(account_class, f"a-{events}").apply_event(MoneyPaidIn(amount=1))
+            session.get_one(account_class, f"a-{events}").apply_event(Deposited(amount=1))
             session.commit()
 
 

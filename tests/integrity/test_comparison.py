@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, create_engine, select, text
+from sqlalchemy import Connection, Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import export_events, import_events, verify
@@ -123,16 +124,21 @@ def ids_of(engine: Engine) -> Sequence[UUID]:
 
 def rewrite(engine: Engine, event_ids: Sequence[UUID], *, note: str, is_recorded: bool = True) -> int:
     """Rewrite events through the switch, as anonymising does; return how many records there are then."""
-    change = (
-        "UPDATE events SET event_data = jsonb_set(event_data, '{note}', to_jsonb(CAST(:note AS text))) WHERE event_id = ANY(:ids)"
-    )
+    change = "UPDATE events SET event_data = CAST(:payload AS jsonb) WHERE event_id = :id"
     tables = tables_of_log()
     with engine.begin() as connection:
+        payloads = rewritten_payloads(connection, event_ids, note)
         reason = "asked by the customer"
-        with recorded_rewriting(connection, tables, event_ids, reason=reason) if is_recorded else nullcontext():
+        with recorded_rewriting(connection, tables, payloads, reason=reason) if is_recorded else nullcontext():
             connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
-            connection.execute(text(change), {"note": note, "ids": list(event_ids)})
+            connection.execute(text(change), [{"id": event_id, "payload": payload} for event_id, payload in payloads.items()])
         return int(connection.execute(text("SELECT count(*) FROM rewritten_events")).scalar_one())
+
+
+def rewritten_payloads(connection: Connection, event_ids: Sequence[UUID], note: str) -> dict[UUID, str]:
+    """Give the payloads that events have with another note, by their ids."""
+    found = connection.execute(text("SELECT event_id, event_data FROM events WHERE event_id = ANY(:ids)"), {"ids": list(event_ids)})
+    return {event_id: json.dumps({**payload, "note": note}) for event_id, payload in found}
 
 
 def test_what_was_rewritten_on_purpose_is_on_record(postgres_engine: Engine) -> None:
@@ -179,7 +185,7 @@ def test_growing_waits_for_who_rewrites(postgres_engine: Engine) -> None:
     ids = ids_of(postgres_engine)
     growth = tree_growth.TreeGrowth(proofs_on(tables_of_log()))
     with postgres_engine.connect() as connection, Session(postgres_engine) as session:
-        with recorded_rewriting(connection, tables_of_log(), ids, reason="asked"):
+        with recorded_rewriting(connection, tables_of_log(), rewritten_payloads(connection, ids, ""), reason="asked"):
             connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
             connection.execute(text("UPDATE events SET event_data = jsonb_set(event_data, '{note}', '\"\"')"))
             assert growth.grow(session) == 0

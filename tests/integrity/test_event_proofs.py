@@ -81,6 +81,19 @@ def test_a_proof_that_was_changed_does_not_hold(engine: Engine) -> None:
         proof.check(public_keys={"another": b"k" * 32})
 
 
+def test_heads_of_one_size_have_the_same_positions(engine: Engine) -> None:
+    fill(engine, 5)
+    grow(engine)
+    head = head_of_log(engine)
+    with Session(engine) as session:
+        proof = prove_extension(session, head, base=Base)
+    assert proof.check(head) == head
+    moved = replace(proof, head=replace(head, positions_hash=b"x" * 32))
+    for former in (head, None):
+        with pytest.raises(ProofError, match="the head of 5 events has the same events at other positions"):
+            moved.check(former)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "sa_eventsource.inclusion_proof", "version": 1}'])
 def test_what_is_no_proof_is_refused(text: str) -> None:
     for kind in (InclusionProof, ExtensionProof, Head):

@@ -80,7 +80,7 @@ def test_a_leaf_is_the_line_of_an_export_without_its_position(engine: Engine) ->
         row = connection.execute(select_raw_events(tables_of_log().events)).one()
     written = (
         f'{{"event_id":"{row.event_id}","aggregate_type":"integrity.Account","aggregate_id":"account-0","version":1,'
-        f'"event_type":"integrity.MoneyPaidIn","event_version":1,"event_data":{row.event_data},"metadata":null,'
+        f'"event_type":"bank.Deposited","event_version":1,"event_data":{row.event_data},"metadata":null,'
         f'"occurred_at":"{row.occurred_at.isoformat()}","correlation_id":null,"causation_id":null,'
         f'"recorded_at":"{row.recorded_at.isoformat()}"}}'
     )

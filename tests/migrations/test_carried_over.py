@@ -140,7 +140,7 @@ OF_THE_TABLE = """
 
 
 def properties(engine: Engine) -> list[Any]:
-    """All that the catalogue says of the table, but for numbers of objects and counts of rows."""
+    """All that the catalogue says of the table, except for numbers of objects and counts of rows."""
     with engine.connect() as connection:
         found = connection.execute(text(OF_THE_TABLE)).all()
     return [(of, sorted_sets(value)) for of, value in found]

@@ -11,9 +11,7 @@ from sqlalchemy import Engine, MetaData, Table, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
     ConcurrencyError,
-    DomainEvent,
     EventSourceOptions,
     EventStore,
     ReadModel,
@@ -25,6 +23,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.migrations.repartition import repartition
 from sa_eventsource.read_models import append
+from tests.shop import AnyTill, Sold
 from tests.waiting import wait_until
 
 
@@ -34,26 +33,18 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(partitions=None)
 
 
-class Hauled(DomainEvent):
-    """Something was hauled."""
+class Till(AnyTill, Base):
+    """What is written to all the time."""
 
-    __event_type__ = "moving.Hauled"
-    mark: str
-
-
-class Truck(AggregateRoot[str], Base):
-    """By whom."""
-
-    __aggregate_type__ = "moving.Truck"
-    __ignored_events__ = (Hauled,)
+    __aggregate_type__ = "moving.Till"
 
 
-class Hauls(ReadModel, Base):
+class Sales(ReadModel, Base):
     """All marks, in their order."""
 
-    __projection_name__ = "moving.hauls"
+    __projection_name__ = "moving.sales"
     id: Mapped[str]
-    marks: Mapped[list[str]] = map_from_event(Hauled, reduce=append("mark"))
+    marks: Mapped[list[str]] = map_from_event(Sold, reduce=append("what"))
 
 
 class Receipt(Base):
@@ -64,9 +55,9 @@ class Receipt(Base):
     mark: Mapped[str]
 
 
-@subscribe("moving.receipts", Hauled, base=Base)
-def receive(recorded: RecordedEvent[Hauled], session: Session) -> None:
-    session.add(Receipt(mark=recorded.event.mark))
+@subscribe("moving.receipts", Sold, base=Base)
+def receive(recorded: RecordedEvent[Sold], session: Session) -> None:
+    session.add(Receipt(mark=recorded.event.what))
 
 
 def move(engine: Engine, partitions: int | None) -> None:
@@ -88,10 +79,10 @@ def test_nothing_is_lost_or_done_twice_and_conflicts_are_conflicts(postgres_engi
             mark = f"{writer}-{len(marks)}"
             try:
                 with Session(engine) as session:
-                    truck_id = f"t-{len(marks) % 3}"
-                    truck = session.get(Truck, truck_id) or Truck(id=truck_id)
-                    session.add(truck)
-                    truck.apply_event(Hauled(mark=mark))
+                    till_id = f"t-{len(marks) % 3}"
+                    till = session.get(Till, till_id) or Till(id=till_id)
+                    session.add(till)
+                    till.apply_event(Sold(what=mark))
                     session.commit()
             except ConcurrencyError:
                 conflicts[writer] += 1
@@ -117,10 +108,10 @@ def test_nothing_is_lost_or_done_twice_and_conflicts_are_conflicts(postgres_engi
         wait_until(lambda: taken(engine) == len(marks), "the worker does not go on")
     with Session(engine) as session:
         recorded: list[Any] = EventStore(session, Base).events.all()
-        assert sorted(each.event.mark for each in recorded) == marks
+        assert sorted(each.event.what for each in recorded) == marks
         assert sorted(session.scalars(select(Receipt.mark))) == marks
-        for hauls in session.scalars(select(Hauls)):
-            assert list(hauls.marks) == [each.event.mark for each in recorded if each.aggregate_id == hauls.id]
+        for sales in session.scalars(select(Sales)):
+            assert list(sales.marks) == [each.event.what for each in recorded if each.aggregate_id == sales.id]
     assert conflicts.total()
     assert [str(each) for each in verify(engine, Base).findings] == []
 
@@ -128,5 +119,5 @@ def test_nothing_is_lost_or_done_twice_and_conflicts_are_conflicts(postgres_engi
 def taken(engine: Engine) -> int:
     with Session(engine) as session:
         receipts = session.scalar(select(func.count()).select_from(Receipt)) or 0
-        hauls = sum(len(each.marks) for each in session.scalars(select(Hauls)))
-    return min(receipts, hauls)
+        sales = sum(len(each.marks) for each in session.scalars(select(Sales)))
+    return min(receipts, sales)

@@ -15,8 +15,6 @@ from sqlalchemy import Engine, MetaData, Table, inspect, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
     EventSourceOptions,
     ReadModel,
     ReadModelManager,
@@ -25,7 +23,9 @@ from sa_eventsource import (
 )
 from sa_eventsource.migrations.repartition import repartition
 from sa_eventsource.read_models import append
+from tests.committing import commit_events
 from tests.migrations.environment import MODELS, Environment
+from tests.shop import AnyTill, Sold
 
 PARTITIONED = "__eventsource__ = EventSourceOptions(partitions={})"
 OTHER_NAMES = """metadata = MetaData(naming_convention={
@@ -56,7 +56,7 @@ def environment(tmp_path: Path, postgres_engine: Engine, modules: list[str]) -> 
 
 
 def declare(environment: Environment, module: str, partitions: int | None) -> None:
-    """Go on with models that are the same but for the partitions."""
+    """Go on with models that are the same except for the partitions."""
     folder = environment.versions.parent.parent
     (folder / f"{module}.py").write_text(MODELS.format(body=PARTITIONED.format(partitions), module=module))
     environment.config.set_main_option("metadata", f"{module}:Base.metadata")
@@ -77,7 +77,7 @@ def append_some(engine: Engine, *, first: int = 0) -> None:
 
 
 def rows(engine: Engine) -> tuple[list[Any], set[bool]]:
-    """All events, and whether they lie in partitions."""
+    """All events, and whether they are in partitions."""
     with engine.connect() as connection:
         found = connection.execute(text(ROWS)).all()
     return [row[:-1] for row in found], {row[-1] for row in found}
@@ -184,35 +184,18 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(partitions=None)
 
 
-class Loaded(DomainEvent):
-    """Something was loaded."""
+class Till(AnyTill, Base):
+    """What follows from it shows what is skipped, or comes twice."""
 
-    __event_type__ = "partitions.Loaded"
-    mark: str
-
-
-class Barge(AggregateRoot[str], Base):
-    """What it was loaded on."""
-
-    __aggregate_type__ = "partitions.Barge"
-    __ignored_events__ = (Loaded,)
+    __aggregate_type__ = "partitions.Till"
 
 
-class Loads(ReadModel, Base):
+class Sales(ReadModel, Base):
     """All marks, in their order."""
 
-    __projection_name__ = "partitions.loads"
+    __projection_name__ = "partitions.sales"
     id: Mapped[str]
-    marks: Mapped[list[str]] = map_from_event(Loaded, reduce=append("mark"))
-
-
-def load(engine: Engine, barge_id: str, *marks: str) -> None:
-    with Session(engine) as session:
-        barge = session.get(Barge, barge_id) or Barge(id=barge_id)
-        session.add(barge)
-        for each in marks:
-            barge.apply_event(Loaded(mark=each))
-        session.commit()
+    marks: Mapped[list[str]] = map_from_event(Sold, reduce=append("what"))
 
 
 def move(engine: Engine, partitions: int | None) -> None:
@@ -224,15 +207,15 @@ def move(engine: Engine, partitions: int | None) -> None:
 def test_followers_go_on_where_they_are(postgres_engine: Engine) -> None:
     Base.metadata.create_all(postgres_engine)
     for number in range(6):
-        load(postgres_engine, f"b-{number}", "a", "b")
+        commit_events(postgres_engine, Till, f"b-{number}", Sold(what="a"), Sold(what="b"))
     manager = ReadModelManager(postgres_engine, Base)
     assert manager.catch_up() == 12
-    load(postgres_engine, "b-1", "c")
+    commit_events(postgres_engine, Till, "b-1", Sold(what="c"))
     move(postgres_engine, 4)
-    load(postgres_engine, "b-2", "d")
+    commit_events(postgres_engine, Till, "b-2", Sold(what="d"))
     assert manager.catch_up() == 2
     with Session(postgres_engine) as session:
-        assert {each.id: list(each.marks) for each in session.query(Loads)} == {
+        assert {each.id: list(each.marks) for each in session.query(Sales)} == {
             f"b-{number}": ["a", "b", *{1: "c", 2: "d"}.get(number, "")] for number in range(6)
         }
 
@@ -243,7 +226,7 @@ def test_indexes_and_privileges_of_the_application_go_along(postgres_engine: Eng
         role = f"role_{connection.scalar(text('SELECT current_database()'))}"
         connection.execute(text(f"CREATE ROLE {role}"))
         connection.execute(text(f"GRANT SELECT, INSERT ON events TO {role}"))
-        connection.execute(text("CREATE INDEX own ON events ((event_data ->> 'mark')) WHERE version = 1"))
+        connection.execute(text("CREATE INDEX own ON events ((event_data ->> 'what')) WHERE version = 1"))
     try:
         for partitions in (4, 2, None):
             move(postgres_engine, partitions)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from sa_eventsource import Roles, role_faults
+from sa_eventsource import role_faults
+from sa_eventsource.mapping import APPENDED
+from tests.database_roles import drop_roles, own_roles
 from tests.migrations.environment import MODELS, Environment
-from tests.roles.clinic import drop_roles
 
-OWN = uuid.uuid4().hex[:8]
-ROLES = Roles(app=f"m_app_{OWN}", worker=f"m_worker_{OWN}", reader=f"m_reader_{OWN}", privacy_officer=f"m_officer_{OWN}")
+ROLES = own_roles("m")
 BODY = f'__eventsource__ = EventSourceOptions(roles=__import__("sa_eventsource").{ROLES})'
 MORE = """
 
@@ -30,7 +29,7 @@ def test_roles_get_rights_on_new_tables(tmp_path: Path, postgres_engine: Engine,
     environment = Environment(tmp_path, postgres_engine, module, BODY)
     try:
         script = environment.revise()
-        assert f"op.grant_rights('{ROLES.app}', 'events', ['SELECT', 'INSERT'])" in script
+        assert f"op.grant_rights('{ROLES.app}', 'events', ['SELECT', 'INSERT ({', '.join(APPENDED)})'])" in script
         environment.upgrade()
         assert environment.difference() == []
         _assert_no_faults(postgres_engine, module)

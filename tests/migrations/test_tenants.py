@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from sa_eventsource import Roles, verify
+from sa_eventsource import verify
+from tests.database_roles import drop_roles, engine_as, for_tenant, let_log_in, own_roles
 from tests.migrations.environment import Environment
-from tests.roles.clinic import drop_roles
-from tests.shared_tables.hotel import OWN as PASSWORD
-from tests.shared_tables.hotel import engine_as, for_tenant
 
-OWN = uuid.uuid4().hex[:8]
-ROLES = Roles(app=f"mt_app_{OWN}", worker=f"mt_worker_{OWN}", reader=f"mt_reader_{OWN}", privacy_officer=f"mt_officer_{OWN}")
+ROLES = own_roles("mt")
 BODY = f'__eventsource__ = EventSourceOptions(tenants=True, roles=__import__("sa_eventsource").{ROLES})'
 
 
@@ -39,7 +36,7 @@ def test_policies_come_with_the_tables_and_are_put_right(environment: Environmen
     environment.upgrade()
     assert environment.difference() == []
     with postgres_engine.begin() as connection:
-        connection.exec_driver_sql(f"ALTER ROLE {ROLES.worker} LOGIN PASSWORD '{PASSWORD}'")
+        let_log_in(connection, ROLES.worker)
     assert _findings(environment) == []
     damages = {
         "ALTER TABLE events NO FORCE ROW LEVEL SECURITY": "row security is not enabled, or not forced",
@@ -58,6 +55,10 @@ def test_policies_come_with_the_tables_and_are_put_right(environment: Environmen
     with postgres_engine.begin() as connection:
         connection.exec_driver_sql("CREATE POLICY everything ON events USING (true)")
     assert "policy everything lets rows of other tenants be seen or written" in _findings(environment)[0]
+    with postgres_engine.begin() as connection:
+        connection.exec_driver_sql("DROP POLICY everything ON events")
+        connection.exec_driver_sql("CREATE POLICY less ON events AS RESTRICTIVE USING (version < 3)")
+    assert "policy less hides rows from the tenants whose they are" in _findings(environment)[0]
     environment.downgrade()
     assert environment.left_over() == set()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, text
+import pytest
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, ReadModel, map_from_event, verify
+from sa_eventsource import EventSourceOptions, ReadModel, map_from_event, verify
+from tests.bank import AnyAccount, Opened
 
 
 class Base(DeclarativeBase):
@@ -14,36 +16,32 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(partitions=4)
 
 
-class Launched(DomainEvent):
-    """A boat was launched."""
+class Account(AnyAccount, Base):
+    """An account."""
 
-    __event_type__ = "partitions.Launched"
-    name: str
-
-
-class Boat(AggregateRoot[str], Base):
-    """A boat."""
-
-    __aggregate_type__ = "partitions.Boat"
-    __ignored_events__ = (Launched,)
+    __aggregate_type__ = "partitions.StrongAccount"
 
 
-class Boats(ReadModel, Base):
-    """A row a boat."""
+class Owners(ReadModel, Base):
+    """A row an account."""
 
-    __projection_name__ = "partitions.boats"
+    __projection_name__ = "partitions.owners"
     __consistency__ = "strong"
     id: Mapped[str]
-    name: Mapped[str] = map_from_event(Launched)
+    owner: Mapped[str] = map_from_event(Opened)
+
+
+@pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
 
 
 def test_the_first_events_of_several_transactions_at_once(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     sessions = [Session(postgres_engine) for _ in range(6)]  # more than there are partitions
     for number, session in enumerate(sessions):
         session.execute(text("SET LOCAL lock_timeout = '10s'"))
-        session.add(boat := Boat(id=f"b-{number}"))
-        boat.apply_event(Launched(name="Nina"))
+        session.add(account := Account(id=f"a-{number}"))
+        account.apply_event(Opened(owner="Nina"))
         session.flush()
     for session in sessions:
         session.commit()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, MetaData, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -30,9 +29,11 @@ from sa_eventsource import (
 from sa_eventsource.events import Personal
 from sa_eventsource.exceptions import ForgettingError, SubjectForgottenError
 from sa_eventsource.privacy import async_forget, forget
+from tests.databases import number_waiting
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import places, spellings
 from tests.processes import start
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 
@@ -76,8 +77,12 @@ FRIEND = "Márton Kovács-Őri"
 
 
 @pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
+
+
+@pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
 
@@ -207,7 +212,6 @@ def test_the_search_finds_what_is_there(engine: Engine, session: Session) -> Non
 def test_a_dump_holds_no_name_and_after_forgetting_no_key(
     postgres_engine: Engine, postgres_database_url: str, tmp_path: Path
 ) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         registered(session, "z", visits=2, friend="m")
         wrapped = session.execute(text("SELECT encode(wrapped_key, 'hex') FROM subject_keys WHERE subject = 'z'")).scalar_one()
@@ -232,7 +236,6 @@ def _dump(engine: Engine) -> bytes:
 
 
 def test_a_transaction_that_sees_one_state_forgets_nobody(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     engine = postgres_engine.execution_options(isolation_level="REPEATABLE READ")
     with Session(engine) as session, pytest.raises(ForgettingError, match="READ COMMITTED"):
         forget(session, "z", reason="asked", base=Base)
@@ -264,8 +267,6 @@ def test_arguments_are_checked(session: Session) -> None:
 
 
 async def test_an_async_session_forgets(async_engine: AsyncEngine) -> None:
-    async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
     async with AsyncSession(async_engine) as session:
         customer = Customer()
         customer.apply_event(Registered(customer="z", name=NAME))
@@ -279,29 +280,8 @@ async def test_an_async_session_forgets(async_engine: AsyncEngine) -> None:
         assert found.name == "(forgotten)"
 
 
-def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, errors
-
-
-def waiting(engine: Engine) -> bool:
-    """Whether somebody waits for a lock."""
-    with engine.connect() as connection:
-        return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar())
-
-
 @pytest.mark.parametrize("is_new", [False, True])
 def test_forgetting_waits_for_an_append_and_takes_it_along(postgres_engine: Engine, is_new: bool) -> None:
-    Base.metadata.create_all(postgres_engine)
 
     def forget_it() -> None:
         with Session(postgres_engine) as session:
@@ -316,9 +296,9 @@ def test_forgetting_waits_for_an_append_and_takes_it_along(postgres_engine: Engi
         session.add(customer)
         session.flush()
         thread, errors = in_thread(forget_it)
-        wait_until(lambda: waiting(postgres_engine))
+        wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
-        thread.join(20)
+        thread.join(60)
         assert errors == []
         session.expire_all()
         assert customer.name == "(forgotten)"
@@ -326,7 +306,6 @@ def test_forgetting_waits_for_an_append_and_takes_it_along(postgres_engine: Engi
 
 @pytest.mark.parametrize("is_new", [False, True])
 def test_an_append_waits_for_forgetting_and_is_refused(postgres_engine: Engine, is_new: bool) -> None:
-    Base.metadata.create_all(postgres_engine)
 
     def append() -> None:
         with Session(postgres_engine) as session:
@@ -337,14 +316,13 @@ def test_an_append_waits_for_forgetting_and_is_refused(postgres_engine: Engine, 
             registered(session, "z")
         forget(session, "z", reason="asked", base=Base)
         thread, errors = in_thread(append)
-        wait_until(lambda: waiting(postgres_engine))
+        wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
-        thread.join(20)
+        thread.join(60)
     assert [type(each) for each in errors] == [SubjectForgottenError]
 
 
 def test_two_who_forget_at_once_write_one_record(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     results: list[bool] = []
 
     def forget_it() -> None:
@@ -355,14 +333,13 @@ def test_two_who_forget_at_once_write_one_record(postgres_engine: Engine) -> Non
     with Session(postgres_engine) as session:
         results.append(forget(session, "z", reason="first", base=Base).is_repeated)
         thread, errors = in_thread(forget_it)
-        wait_until(lambda: waiting(postgres_engine))
+        wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
-        thread.join(20)
+        thread.join(60)
     assert (errors, results) == ([], [False, True])
 
 
 def test_two_who_make_the_first_key_at_once_have_one(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     ids: list[Any] = []
 
     def append() -> None:
@@ -375,9 +352,9 @@ def test_two_who_make_the_first_key_at_once_have_one(postgres_engine: Engine) ->
         session.add(customer)
         session.flush()
         thread, errors = in_thread(append)
-        wait_until(lambda: waiting(postgres_engine))
+        wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
-        thread.join(20)
+        thread.join(60)
         assert errors == []
         assert session.execute(text("SELECT count(*) FROM subject_keys")).scalar() == 1
         assert session.get_one(Customer, ids[0]).name == NAME
@@ -385,7 +362,6 @@ def test_two_who_make_the_first_key_at_once_have_one(postgres_engine: Engine) ->
 
 @pytest.mark.parametrize("is_forgotten_first", [False, True])
 def test_a_snapshot_that_is_written_meanwhile_is_none(postgres_engine: Engine, is_forgotten_first: bool) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         customer = registered(session, "z")
         customer_id = customer.id
@@ -422,7 +398,6 @@ for _ in sys.stdin:
 
 
 def test_another_process_that_has_the_key_reads_the_placeholder(postgres_engine: Engine, postgres_database_url: str) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         customer_id = registered(session, "z").id
         reader = start(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, applies
-from sa_eventsource.events import Personal
+from sa_eventsource import EventSourceOptions
 from sa_eventsource.exceptions import MasterKeyError, SealedValueError
 from sa_eventsource.privacy import EnvironmentKeys, FileKeys, ServiceKeys
 from sa_eventsource.privacy.unwrapped_keys import UnwrappedKeys
+from tests.clinic import AnyPatient
 from tests.privacy.keys import Service, written
 
 VARIABLE = "SA_EVENTSOURCE_TEST_ROTATED_KEYS"
@@ -32,30 +31,14 @@ class ServiceBase(DeclarativeBase):
     __eventsource__ = EventSourceOptions(master_keys=ServiceKeys(SERVICE.wrap, SERVICE.unwrap))
 
 
-class Named(DomainEvent):
-    __event_type__ = "master_keys.Named"
-
-    name: Annotated[str, Personal(subject="aggregate_id", placeholder="")]
-
-
-class Person(AggregateRoot, Base):
-    __aggregate_type__ = "master_keys.Person"
-
-    name: str = ""
-
-    @applies(Named)
-    def _named(self, event: Named) -> None:
-        self.name = event.name
+class Patient(AnyPatient, Base):
+    __aggregate_type__ = "master_keys.Patient"
+    __snapshot_frequency__ = None
 
 
-class Served(AggregateRoot, ServiceBase):
+class Served(AnyPatient, ServiceBase):
     __aggregate_type__ = "master_keys.Served"
-
-    name: str = ""
-
-    @applies(Named)
-    def _named(self, event: Named) -> None:
-        self.name = event.name
+    __snapshot_frequency__ = None
 
 
 @pytest.fixture
@@ -69,9 +52,8 @@ def session(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
         yield session
 
 
-def named(session: Session, name: str, kind: type[Person | Served] = Person) -> str:
-    person = kind()
-    person.apply_event(Named(name=name))
+def named(session: Session, name: str, kind: type[Patient | Served] = Patient) -> str:
+    person = kind.admit(uuid4().hex, name)
     session.add(person)
     session.commit()
     return person.id
@@ -86,7 +68,7 @@ def test_the_first_master_key_wraps_and_all_unwrap(session: Session, monkeypatch
     monkeypatch.setenv(VARIABLE, f"{written('2026', b'b')},{written('2025', b'a')}")
     second = named(session, "Bob")
     forget_unwrapped(monkeypatch)
-    assert [session.get_one(Person, each).name for each in (first, second)] == ["Ann", "Bob"]
+    assert [session.get_one(Patient, each).name for each in (first, second)] == ["Ann", "Bob"]
     used = session.execute(text("SELECT subject, master_key FROM rotated_keys")).all()
     assert dict(map(tuple, used)) == {first: "2025", second: "2026"}
 
@@ -104,7 +86,7 @@ def test_a_missing_or_other_master_key_is_an_error_that_blames_no_event(session:
         monkeypatch.setenv(VARIABLE, keys)
         session.expire_all()
         with pytest.raises(MasterKeyError, match=said) as caught:
-            session.get(Person, person_id)
+            session.get(Patient, person_id)
         assert not isinstance(caught.value, SealedValueError)
         assert "c2hvcnQ" not in str(caught.value), "what may be a key is not shown"
         session.rollback()
@@ -115,7 +97,7 @@ def test_a_key_that_is_not_in_the_table_is_an_error_and_no_placeholder(session: 
     session.execute(text("DELETE FROM rotated_keys"))
     session.expire_all()
     with pytest.raises(SealedValueError, match="is not in the table of keys") as caught:
-        session.get(Person, person_id)
+        session.get(Patient, person_id)
     assert caught.value.fields == ("name",)
     assert str(caught.value.key_id) in str(caught.value)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import Engine, MetaData, create_engine, event, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -31,8 +30,10 @@ from sa_eventsource import (
 from sa_eventsource.events import Personal
 from sa_eventsource.privacy import forget, rotate_subject_key
 from sa_eventsource.read_models import count
+from tests.databases import number_waiting
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import places
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 
@@ -141,8 +142,12 @@ def forget_z(engine: Engine) -> None:
         session.commit()
 
 
+@pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
+
+
 def test_rows_have_it_in_clear_until_its_subject_is_forgotten(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     register(engine, "z")
     register(engine, "other", "Ann")
     catch_up(engine)
@@ -174,7 +179,6 @@ def test_rows_have_it_in_clear_until_its_subject_is_forgotten(engine: Engine) ->
 
 
 def test_the_log_is_looked_through_before_anybody_waits_and_what_came_since_is_found(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     register(postgres_engine, "z")
     catch_up(postgres_engine)
     beside = create_engine(postgres_engine.url, connect_args={"options": "-c lock_timeout=5s"})
@@ -210,7 +214,6 @@ def rotate_key(engine: Engine, subject: str) -> None:
 
 def test_who_has_very_many_events_is_forgotten_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sa_eventsource.privacy.events_of_subject._MOST", 2)
-    Base.metadata.create_all(engine)
     for subject in ("z", "other"):
         register(engine, subject)
     with Session(engine) as session:
@@ -229,7 +232,6 @@ def test_only_what_a_model_takes_in_clear_is_sent_in_clear(engine: Engine) -> No
     """Its statement for old events has them as Python has read them."""
     sent: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda _c, _u, text, parameters, _x, _m: sent.append(f"{text} {parameters!r}"))
-    Base.metadata.create_all(engine)
     register(engine, "z", "Alexandra")
     with Session(engine) as session:
         session.execute(text("DELETE FROM models_in_clear_strong"))
@@ -261,25 +263,6 @@ def test_what_cannot_be_removed_again_is_refused() -> None:
             city: Mapped[str] = map_from_event(Registered, source="address.city")
 
 
-def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, errors
-
-
-def waiting(engine: Engine) -> bool:
-    with engine.connect() as connection:
-        return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar())
-
-
 class Stop:
     """Holds a thread before the commit of its next transaction that has written something to a table."""
 
@@ -303,13 +286,12 @@ class Stop:
 
 @pytest.mark.parametrize("model", [Names, Evolving, Addresses])
 def test_forgetting_waits_for_a_worker_that_writes_and_takes_its_row_along(postgres_engine: Engine, model: type[Any]) -> None:
-    Base.metadata.create_all(postgres_engine)
     register(postgres_engine, "z")
     stop = Stop(postgres_engine, "projections")
     worker, failed = in_thread(lambda: ReadModelManager(postgres_engine, Base).catch_up(model))
     assert stop.reached.wait(30)
     forgetting, errors = in_thread(lambda: forget_z(postgres_engine))
-    wait_until(lambda: waiting(postgres_engine))
+    wait_until(lambda: number_waiting(postgres_engine))
     stop.go_on.set()
     worker.join(30)
     forgetting.join(30)
@@ -321,12 +303,11 @@ def test_forgetting_waits_for_a_worker_that_writes_and_takes_its_row_along(postg
 
 @pytest.mark.parametrize("model", [Names, Evolving, Addresses])
 def test_a_worker_waits_for_forgetting_and_writes_the_placeholder(postgres_engine: Engine, model: type[Any]) -> None:
-    Base.metadata.create_all(postgres_engine)
     register(postgres_engine, "z")
     with Session(postgres_engine) as session:
         forget(session, "z", reason="asked", base=Base)
         worker, failed = in_thread(lambda: ReadModelManager(postgres_engine, Base).catch_up(model))
-        wait_until(lambda: waiting(postgres_engine))
+        wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
         worker.join(30)
         assert failed == []
@@ -335,14 +316,13 @@ def test_a_worker_waits_for_forgetting_and_writes_the_placeholder(postgres_engin
 
 
 def test_forgetting_waits_for_an_append_with_a_strong_model_and_takes_its_row_along(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         customer = Customer(id="z")
         customer.apply_event(Registered(name=NAME, address=Address(city="Linz", street=STREET), country="AT"))
         session.add(customer)
         session.flush()
         forgetting, errors = in_thread(lambda: forget_z(postgres_engine))
-        wait_until(lambda: waiting(postgres_engine))
+        wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
         forgetting.join(30)
         assert errors == []
@@ -351,7 +331,6 @@ def test_forgetting_waits_for_an_append_with_a_strong_model_and_takes_its_row_al
 
 
 def test_an_append_of_something_else_waits_and_finds_the_row_as_it_was_left(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     register(postgres_engine, "z")
 
     def visit() -> None:
@@ -362,7 +341,7 @@ def test_an_append_of_something_else_waits_and_finds_the_row_as_it_was_left(post
     with Session(postgres_engine) as session:
         forget(session, "z", reason="asked", base=Base)
         visiting, errors = in_thread(visit)
-        wait_until(lambda: waiting(postgres_engine))
+        wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
         visiting.join(30)
         assert errors == []
@@ -372,7 +351,6 @@ def test_an_append_of_something_else_waits_and_finds_the_row_as_it_was_left(post
 
 
 def test_an_engine_that_reads_placeholders_writes_no_model_in_clear(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     register(engine, "z")
     masked = engine.execution_options(personal_data="masked")
     for model in (Names, Evolving):

@@ -6,7 +6,6 @@ A whole cluster is searched, byte by byte, for the value in UTF-8, in JSON escap
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,10 +35,9 @@ from sa_eventsource.consumers import Delivery, followers_of
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import take_step
 from tests.cli.commands import succeed
-from tests.databases import DatabasePool, EmbeddedServer
+from tests.databases import DatabasePool, own_server
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import spellings
-from tests.processes import guard
 
 pytestmark = pytest.mark.slow
 
@@ -159,16 +157,13 @@ class Cluster:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        guard("server", folder)
-        server = EmbeddedServer(Path(folder))
+    with own_server() as server:
         pool = DatabasePool(server.url)
         with pool.database() as url:
             engine = create_engine(url)
-            yield Cluster(Path(folder), engine)
+            yield Cluster(server.folder, engine)
             engine.dispose()
         pool.close()
-        server.stop()
 
 
 def append(engine: Engine, aggregate: Any, *events: DomainEvent) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, EventStore, applies
-from sa_eventsource.events import Personal
+from sa_eventsource import EventSourceOptions, EventStore
 from sa_eventsource.exceptions import MasterKeyError, SubjectForgottenError
 from sa_eventsource.privacy import EnvironmentKeys, forget, rotate_master_key, rotate_subject_key
 from sa_eventsource.privacy.unwrapped_keys import UnwrappedKeys
+from tests.clinic import Admitted, AnyPatient
 from tests.privacy.keys import written
 
 VARIABLE = "SA_EVENTSOURCE_TEST_KEYS_TO_ROTATE"
@@ -23,45 +22,38 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(master_keys=EnvironmentKeys(VARIABLE))
 
 
-class Named(DomainEvent):
-    __event_type__ = "rotation.Named"
+class Patient(AnyPatient, Base):
+    __aggregate_type__ = "rotation.Patient"
+    __snapshot_frequency__ = None
 
-    name: Annotated[str, Personal(subject="aggregate_id", placeholder="(forgotten)")]
 
-
-class Person(AggregateRoot, Base):
-    __aggregate_type__ = "rotation.Person"
-
-    name: str = ""
-
-    @applies(Named)
-    def _named(self, event: Named) -> None:
-        self.name = event.name
+@pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
 
 
 @pytest.fixture
 def session(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     monkeypatch.setenv(VARIABLE, written("2025", b"a"))
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
 
 
-def name(session: Session, subject: str, text: str) -> None:
-    person = session.get(Person, subject) or Person(id=subject)
-    person.apply_event(Named(name=text))
-    session.add(person)
+def admit(session: Session, patient_id: str, name: str) -> None:
+    patient = session.get(Patient, patient_id) or Patient(id=patient_id)
+    patient.apply_event(Admitted(name=name, person_id=patient_id))
+    session.add(patient)
     session.commit()
 
 
 def names(session: Session) -> list[str]:
     """Read all names, with keys that nobody has unwrapped before."""
-    return [each.event.name for each in EventStore(session, Person).events.of_type(Named)]
+    return [each.event.name for each in EventStore(session, Patient).events.of_type(Admitted)]
 
 
 def test_a_master_key_is_rotated_step_by_step(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
-        name(session, f"p-{number}", f"name {number}")
+        admit(session, f"p-{number}", f"name {number}")
     forget(session, "p-0", reason="asked", base=Base)
     session.commit()
     log = session.execute(text("SELECT event_id, CAST(event_data AS TEXT) FROM events")).all()
@@ -80,7 +72,7 @@ def test_a_master_key_is_rotated_step_by_step(session: Session, monkeypatch: pyt
 def test_a_master_key_that_is_lost_before_is_an_error_and_nothing_is_changed(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name(session, "p", "Ann")
+    admit(session, "p", "Ann")
     monkeypatch.setenv(VARIABLE, written("2026", b"b"))
     with pytest.raises(MasterKeyError, match="2025"):
         rotate_master_key(session, base=Base)
@@ -90,10 +82,10 @@ def test_a_master_key_that_is_lost_before_is_an_error_and_nothing_is_changed(
 
 
 def test_a_subject_gets_a_new_key_for_what_comes_and_both_go_together(session: Session) -> None:
-    name(session, "p", "Ann")
+    admit(session, "p", "Ann")
     rotate_subject_key(session, "p", base=Base)
     session.commit()
-    name(session, "p", "Anna")
+    admit(session, "p", "Anna")
     keys = session.execute(text("SELECT generation FROM subject_keys ORDER BY generation")).scalars().all()
     assert keys == [1, 2]
     used = session.execute(text("SELECT CAST(event_data AS TEXT) FROM events ORDER BY version")).scalars().all()

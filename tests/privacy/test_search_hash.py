@@ -25,6 +25,7 @@ from sa_eventsource import (
     evolves,
     forget,
     map_from_event,
+    verify,
 )
 from sa_eventsource.exceptions import MasterKeyError
 from sa_eventsource.migrations.autogenerate import render_item
@@ -131,6 +132,30 @@ def test_keys_are_rotated_by_a_rebuild_and_rows_are_found_meanwhile(
     monkeypatch.setenv(VARIABLE, written("2027", b"t"))
     assert found(session, Customers.email == "ann@example.com") == ["ann"]
     assert found(session, Customers.email != "ann@example.com") == ["bob"]
+
+
+def test_verify_knows_hashes_of_earlier_keys(session: Session, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.rollback()
+    assert verify(engine, Base).findings == ()
+    monkeypatch.setenv(VARIABLE, f"{written('2028', b'u')},{written('2027', b't')},{os.environ[VARIABLE]}")
+    customer = Customer(id="cid")
+    customer.apply_event(Registered(email="cid@example.com"))
+    session.add(customer)
+    session.commit()
+    ReadModelManager(engine, Base).catch_up()
+    found = verify(engine, Base)
+    (warning,) = found.findings
+    assert warning.is_warning
+    assert (
+        warning.message == "2 rows that were compared have hashes of an earlier search key. Rebuild it before that key is removed"
+    )
+    session.execute(text("UPDATE search_hash_customers SET email = 'x' WHERE id = 'ann'"))
+    session.commit()
+    wrong = [each for each in verify(engine, Base).findings if not each.is_warning]
+    assert [each.subject for each in wrong] == ["search_hash.customers 'ann'"]
+    assert "email is 'x', and the log makes it" in wrong[0].message
+    EventReplayer(engine, Base).rebuild(Customers)
+    assert verify(engine, Base).findings == ()
 
 
 def test_hashes_differ_by_purpose_and_by_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -17,41 +18,18 @@ from sa_eventsource import (
     command_handler,
     reacts,
 )
+from tests.shop import AnyOrder, OrderCancelled, OrderPlaced
 
 
 class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(commands="commands")
 
 
-class OrderPlaced(DomainEvent):
-    __event_type__ = "fulfilment.OrderPlaced"
-    is_gift: bool = False
-
-
-class OrderCancelled(DomainEvent):
-    __event_type__ = "fulfilment.OrderCancelled"
-    reason: str
-
-
-class OrderFulfilled(DomainEvent):
-    __event_type__ = "fulfilment.OrderFulfilled"
-
-
-class Order(AggregateRoot[str], Base):
+class Order(AnyOrder, Base):
     __aggregate_type__ = "fulfilment.Order"
-    status: str = "new"
 
-    @applies(OrderPlaced)
-    def _placed(self, event: OrderPlaced) -> None:
-        self.status = "placed"
 
-    @applies(OrderCancelled)
-    def _cancelled(self, event: OrderCancelled) -> None:
-        self.status = "cancelled"
-
-    @applies(OrderFulfilled)
-    def _fulfilled(self, event: OrderFulfilled) -> None:
-        self.status = "fulfilled"
+PLACED = OrderPlaced(customer_id="c-1", total=Decimal(10))
 
 
 class PaymentRequested(DomainEvent):
@@ -167,7 +145,7 @@ def cancel_order(command: CancelOrder, session: Session) -> None:
 
 @command_handler(CompleteOrder)
 def complete_order(command: CompleteOrder, session: Session) -> None:
-    session.get_one(Order, command.order_id).apply_event(OrderFulfilled())
+    session.get_one(Order, command.order_id).ship()
 
 
 @command_handler(GiveUpWaiting)

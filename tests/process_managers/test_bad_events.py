@@ -30,6 +30,7 @@ from sa_eventsource.consumers import consumers_on
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
 from tests.cli.commands import call, succeed
+from tests.committing import commit_events
 from tests.process_managers.rental import (
     Base,
     Bike,
@@ -63,26 +64,16 @@ def _clean() -> Iterator[None]:
     meanwhile.clear()
 
 
-def record(engine: Engine, aggregate_class: type[Any], aggregate_id: str, event: Any) -> None:
-    with Session(engine) as session:
-        found = session.get(aggregate_class, aggregate_id)
-        if found is None:
-            found = aggregate_class(id=aggregate_id)
-        found.apply_event(event)
-        session.add(found)
-        session.commit()
-
-
 def take(engine: Engine, rental_id: UUID, **values: Any) -> None:
-    record(engine, Bike, f"bike of {rental_id}", BikeTaken(rental_id=str(rental_id), **values))
+    commit_events(engine, Bike, f"bike of {rental_id}", BikeTaken(rental_id=str(rental_id), **values))
 
 
 def pay(engine: Engine, rental_id: UUID) -> None:
-    record(engine, Customer, f"customer of {rental_id}", DepositPaid(rental_id=str(rental_id)))
+    commit_events(engine, Customer, f"customer of {rental_id}", DepositPaid(rental_id=str(rental_id)))
 
 
 def bring_back(engine: Engine, rental_id: UUID) -> None:
-    record(engine, Bike, f"bike of {rental_id}", BikeReturned(rental_id=str(rental_id)))
+    commit_events(engine, Bike, f"bike of {rental_id}", BikeReturned(rental_id=str(rental_id)))
 
 
 def work(engine: Engine) -> None:
@@ -187,7 +178,7 @@ class TestParking:
         assert "no handler is declared for the command 'rental.Unhandled'" in stream.error
 
     def test_an_id_that_is_none_is_named(self, engine: Engine) -> None:
-        record(engine, Bike, "b-1", BikeTaken(rental_id="first floor"))
+        commit_events(engine, Bike, "b-1", BikeTaken(rental_id="first floor"))
         work(engine)
         with Session(engine) as session:
             (stream,) = parked_streams(session, consumer())
@@ -250,7 +241,7 @@ class OfText(ProcessManager[str], Numbers):
 def lend(engine: Engine, *events: Lent) -> None:
     Numbers.metadata.create_all(engine)
     for number, event in enumerate(events):
-        record(engine, Library, f"library {number}", event)
+        commit_events(engine, Library, f"library {number}", event)
     for _ in range(2):
         Worker(engine, Numbers, retries=RetryPolicy(attempts=1)).run_once()
 

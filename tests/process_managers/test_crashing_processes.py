@@ -32,7 +32,7 @@ class Crash(KeyboardInterrupt):
 
 @dataclass
 class Expected:
-    """What becomes of orders, told in a few lines."""
+    """What happens to orders, told in a few lines."""
 
     states: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
@@ -45,7 +45,7 @@ class Expected:
         elif order in sold_out:
             self.states[order] = ("cancelled", "refunded", "ended")
         else:
-            self.states[order] = ("fulfilled", "received", "ended")
+            self.states[order] = ("shipped", "received", "ended")
 
     def time_passes(self) -> None:
         for order, (_, payment, stage) in self.states.items():
@@ -76,7 +76,7 @@ def states(engine: Engine) -> dict[str, tuple[str, str, str]]:
     with Session(engine) as session:
         orders = session.query(Order).all()
         return {
-            each.id: (each.status, session.get_one(Payment, each.id).status, session.get_one(Fulfilment, each.id).stage)
+            each.id: (each.status.value, session.get_one(Payment, each.id).status, session.get_one(Fulfilment, each.id).stage)
             for each in orders
         }
 

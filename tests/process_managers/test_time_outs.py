@@ -28,6 +28,7 @@ from sa_eventsource.consumers import consumers_on
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import Clearances, CommandBacklog, drop_stream, parked_streams, resume, retry_stream
 from tests.cli.commands import succeed
+from tests.committing import commit_events
 from tests.databases import configure_sqlite
 from tests.process_managers.bookings import BankAccount, Base, Booking, RoomBooked, RoomPaid, Stay, Wave, broken, waved
 from tests.waiting import wait_until
@@ -51,19 +52,11 @@ def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
 def book(engine: Engine, *bookings: str) -> None:
     """Book rooms two hours ago, so that the time for the payment is over by now."""
     for each in bookings:
-        with Session(engine) as session:
-            booking = Booking(id=each)
-            booking.apply_event(RoomBooked(), occurred_at=LONG_AGO)
-            session.add(booking)
-            session.commit()
+        commit_events(engine, Booking, each, RoomBooked(), occurred_at=LONG_AGO)
 
 
 def pay(engine: Engine, booking: str) -> None:
-    with Session(engine) as session:
-        account = BankAccount(id=f"account of {booking}")
-        account.apply_event(RoomPaid(booking_id=booking))
-        session.add(account)
-        session.commit()
+    commit_events(engine, BankAccount, f"account of {booking}", RoomPaid(booking_id=booking))
 
 
 def follow(engine: Engine) -> None:
@@ -363,8 +356,8 @@ class TestWorkers:
         follow(postgres_engine)
         pay(postgres_engine, "b-1")
         make_due(postgres_engine)
-        with Worker(postgres_engine, Base, only=["commands"], pace=Pace(longest=60)), Worker(postgres_engine, Base, only=[NAME]):
-            wait_until(lambda: "waiting" not in stages(postgres_engine).values(), seconds=30)
+        with Worker(postgres_engine, Base, only=["commands"], pace=Pace(longest=600)), Worker(postgres_engine, Base, only=[NAME]):
+            wait_until(lambda: "waiting" not in stages(postgres_engine).values())
 
 
 class TestStatus:

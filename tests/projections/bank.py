@@ -8,28 +8,20 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
     DomainEvent,
     ReadModel,
     RecordedEvent,
-    applies,
     handles,
     load_for_update,
     map_from_event,
 )
 from sa_eventsource.read_models import count, sum_
+from tests.bank import AnyAccount, Deposited
+from tests.committing import commit_events
 
 
 class Base(DeclarativeBase):
     """Base of the bank's classes."""
-
-
-class Deposited(DomainEvent):
-    """Money came in."""
-
-    __event_type__ = "bank.Deposited"
-    amount: int
-    branch: str = "main"
 
 
 class Noted(DomainEvent):
@@ -39,16 +31,11 @@ class Noted(DomainEvent):
     note: str
 
 
-class Account(AggregateRoot[str], Base):
+class Account(AnyAccount, Base):
     """Where it came in."""
 
     __aggregate_type__ = "bank.Account"
     __ignored_events__ = (Noted,)
-    total: int = 0
-
-    @applies(Deposited)
-    def _deposited(self, event: Deposited) -> None:
-        self.total += event.amount
 
 
 class Balance(ReadModel, Base):
@@ -118,13 +105,7 @@ class DeclaredParking(ReadModel, Base):
 
 def deposit(engine: Engine, account_id: str, *amounts: int, branch: str = "main") -> None:
     """Commit one event for each amount, in one transaction."""
-    with Session(engine) as session:
-        account = session.get(Account, account_id)
-        if account is None:
-            session.add(account := Account(id=account_id))
-        for amount in amounts:
-            account.apply_event(Deposited(amount=amount, branch=branch))
-        session.commit()
+    commit_events(engine, Account, account_id, *(Deposited(amount=amount, branch=branch) for amount in amounts))
 
 
 def totals(engine: Engine, model: type[Any]) -> dict[str, int]:

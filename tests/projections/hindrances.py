@@ -10,6 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, handles, map_from_event, subscribe
 from sa_eventsource.read_models import count
+from tests.committing import commit_events
 
 
 class Base(DeclarativeBase):
@@ -94,10 +95,7 @@ def _archive(written: RecordedEvent[Written], session: Session) -> None:
 def write(engine: Engine, **notes: str) -> None:
     """Commit a note for each keyword, in this order."""
     for note_id, content in notes.items():
-        with Session(engine) as session:
-            session.add(note := Note(id=note_id))
-            note.apply_event(Written(text=content))
-            session.commit()
+        commit_events(engine, Note, note_id, Written(text=content))
 
 
 def ids(engine: Engine, model: type[Any]) -> list[str]:

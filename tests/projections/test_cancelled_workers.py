@@ -13,7 +13,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, AsyncWorker, Command, DomainEvent, EventSourceOptions, command_handler, schedule
+from sa_eventsource import AsyncWorker, Command, EventSourceOptions, command_handler, schedule
+from tests.bank import AnyAccount
 from tests.projections import hindrances
 from tests.projections.hindrances import Base, write
 
@@ -100,17 +101,10 @@ class Kitchen(DeclarativeBase):
     __eventsource__ = EventSourceOptions(commands="commands")
 
 
-class Cooked(DomainEvent):
-    """Nobody cooks."""
-
-    __event_type__ = "cancelled_workers.Cooked"
-
-
-class Pot(AggregateRoot[str], Kitchen):
+class Account(AnyAccount, Kitchen):
     """What makes a log of the base."""
 
-    __aggregate_type__ = "cancelled_workers.Pot"
-    __ignored_events__ = (Cooked,)
+    __aggregate_type__ = "cancelled_workers.Account"
 
 
 class Cook(Command[None]):

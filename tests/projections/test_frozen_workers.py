@@ -14,8 +14,6 @@ from sqlalchemy import Engine, MetaData, create_engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
     ReadModel,
     ReadModelManager,
     RecordedEvent,
@@ -27,6 +25,8 @@ from sa_eventsource import (
 )
 from sa_eventsource.read_models import count
 from sa_eventsource.workers import Pace, Worker
+from tests.bank import AnyAccount, Deposited
+from tests.committing import commit_events
 from tests.processes import fork, pipe
 from tests.waiting import wait_until
 
@@ -39,17 +39,10 @@ class Base(DeclarativeBase):
     """Base of what is frozen."""
 
 
-class Turned(DomainEvent):
+class Account(AnyAccount, Base):
     """What is counted."""
 
-    __event_type__ = "frozen.Turned"
-
-
-class Wheel(AggregateRoot[str], Base):
-    """What it happens to."""
-
-    __aggregate_type__ = "frozen.Wheel"
-    __ignored_events__ = (Turned,)
+    __aggregate_type__ = "frozen.Account"
 
 
 class Declared(ReadModel, Base):
@@ -57,8 +50,8 @@ class Declared(ReadModel, Base):
 
     __projection_name__ = "declared"
     __tablename__ = "declared"
-    id: Mapped[str] = map_from_event(Turned, key=True, source="aggregate_id")
-    turns: Mapped[int] = map_from_event(Turned, reduce=count())
+    id: Mapped[str] = map_from_event(Deposited, key=True, source="aggregate_id")
+    number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
 
 class Handled(ReadModel, Base):
@@ -67,32 +60,26 @@ class Handled(ReadModel, Base):
     __projection_name__ = "handled"
     __tablename__ = "handled"
     id: Mapped[str] = mapped_column(primary_key=True)
-    turns: Mapped[int] = mapped_column(default=0)
+    number: Mapped[int] = mapped_column(default=0)
 
     @classmethod
-    @handles(Turned)
-    def _turned(cls, event: RecordedEvent[Turned], session: Session) -> None:
-        load_for_update(session, cls, event.aggregate_id).turns += 1
+    @handles(Deposited)
+    def _deposited(cls, event: RecordedEvent[Deposited], session: Session) -> None:
+        load_for_update(session, cls, event.aggregate_id).number += 1
         session.flush()
 
 
-@subscribe("called", Turned, base=Base)
-def _called(event: RecordedEvent[Turned], session: Session) -> None:
+@subscribe("called", Deposited, base=Base)
+def _called(event: RecordedEvent[Deposited], session: Session) -> None:
     """Count what is committed with the checkpoint."""
     session.execute(
-        text("INSERT INTO called VALUES (:id, 1) ON CONFLICT (id) DO UPDATE SET turns = called.turns + 1"),
+        text("INSERT INTO called VALUES (:id, 1) ON CONFLICT (id) DO UPDATE SET number = called.number + 1"),
         {"id": event.aggregate_id},
     )
 
 
-def turn(engine: Engine, times: int = 1) -> None:
-    with Session(engine) as session:
-        wheel = session.get(Wheel, "a")
-        if wheel is None:
-            session.add(wheel := Wheel(id="a"))
-        for _ in range(times):
-            wheel.apply_event(Turned())
-        session.commit()
+def deposit(engine: Engine, times: int = 1) -> None:
+    commit_events(engine, Account, "a", *[Deposited(amount=1)] * times)
 
 
 def follow(url: str, name: str, statement: str, channel: Any) -> None:
@@ -130,9 +117,9 @@ def frozen(engine: Engine, name: str, statement: str) -> Iterator[Callable[[], N
     assert process.is_alive()
 
 
-def turns(engine: Engine, table: str) -> int:
+def counted(engine: Engine, table: str) -> int:
     with engine.connect() as connection:
-        return connection.scalar(text(f"SELECT turns FROM {table}")) or 0
+        return connection.scalar(text(f"SELECT number FROM {table}")) or 0
 
 
 @pytest.fixture
@@ -141,10 +128,10 @@ def tables() -> MetaData:
 
 
 @pytest.fixture
-def wheels(postgres_engine: Engine) -> Engine:
+def accounts(postgres_engine: Engine) -> Engine:
     with postgres_engine.begin() as connection:
-        connection.execute(text("CREATE TABLE called (id text PRIMARY KEY, turns int)"))
-    turn(postgres_engine, 5)
+        connection.execute(text("CREATE TABLE called (id text PRIMARY KEY, number int)"))
+    deposit(postgres_engine, 5)
     return postgres_engine
 
 
@@ -158,24 +145,24 @@ def wheels(postgres_engine: Engine) -> Engine:
         pytest.param("called", "UPDATE projection_positions", marks=pytest.mark.slow),
     ],
 )
-def test_another_worker_takes_over_and_each_event_counts_once(wheels: Engine, name: str, statement: str) -> None:
-    with frozen(wheels, name, statement) as wake:
-        with Worker(wheels, Base, only=[name], pace=QUICK, retries=ONCE):
-            wait_until(lambda: turns(wheels, name) == 5)
+def test_another_worker_takes_over_and_each_event_counts_once(accounts: Engine, name: str, statement: str) -> None:
+    with frozen(accounts, name, statement) as wake:
+        with Worker(accounts, Base, only=[name], pace=QUICK, retries=ONCE):
+            wait_until(lambda: counted(accounts, name) == 5)
             wake()
-            turn(wheels, 3)
-            wait_until(lambda: turns(wheels, name) == 8)
-        turn(wheels, 2)  # nobody else is there to take these
-        wait_until(lambda: turns(wheels, name) == 10)
-        wait_until(lambda: not any(each.lag_events for each in ReadModelManager(wheels, Base).status() if each.name == name))
-    (status,) = (each for each in ReadModelManager(wheels, Base).status() if each.name == name)
+            deposit(accounts, 3)
+            wait_until(lambda: counted(accounts, name) == 8)
+        deposit(accounts, 2)  # nobody else is there to take these
+        wait_until(lambda: counted(accounts, name) == 10)
+        wait_until(lambda: not any(each.lag_events for each in ReadModelManager(accounts, Base).status() if each.name == name))
+    (status,) = (each for each in ReadModelManager(accounts, Base).status() if each.name == name)
     assert (status.state, status.error, status.parked_events) == ("running", None, 0)
 
 
-def test_a_shorter_limit_of_the_connections_own_holds(wheels: Engine) -> None:
+def test_a_shorter_limit_of_the_connections_own_holds(accounts: Engine) -> None:
     found: list[str] = []
     for own in ("0", "100ms", "1h"):
-        engine = create_engine(wheels.url, connect_args={"options": f"-c idle_in_transaction_session_timeout={own}"})
+        engine = create_engine(accounts.url, connect_args={"options": f"-c idle_in_transaction_session_timeout={own}"})
 
         @event.listens_for(engine, "before_cursor_execute")
         def look(connection: Any, cursor: Any, sql: str, *_: Any) -> None:
@@ -183,14 +170,14 @@ def test_a_shorter_limit_of_the_connections_own_holds(wheels: Engine) -> None:
                 cursor.execute("SHOW idle_in_transaction_session_timeout")
                 found.append(cursor.fetchone()[0])
 
-        turn(wheels)
+        deposit(accounts)
         Worker(engine, Base, only=["declared"], pace=QUICK).run_once()
         engine.dispose()
     assert found == ["400ms", "100ms", "400ms"]
 
 
-def test_a_handler_that_takes_too_long_is_told_which_limit_that_was(wheels: Engine) -> None:
-    slow = create_engine(wheels.url)
+def test_a_handler_that_takes_too_long_is_told_which_limit_that_was(accounts: Engine) -> None:
+    slow = create_engine(accounts.url)
 
     @event.listens_for(slow, "before_cursor_execute")
     def dawdle(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
@@ -200,20 +187,20 @@ def test_a_handler_that_takes_too_long_is_told_which_limit_that_was(wheels: Engi
     pace = Pace(longest_call=0.4)  # which no step of the worker's own comes to on a busy machine
     assert Worker(slow, Base, only=["called"], pace=pace, retries=ONCE).run_once() == 0
     slow.dispose()
-    (problem,) = ReadModelManager(wheels, Base).problems()
+    (problem,) = ReadModelManager(accounts, Base).problems()
     assert problem.startswith("called is stopped: ")
     assert "Pace(longest_idle, longest_call)" in problem
 
 
-def test_a_checkpoint_that_nobody_can_read_hinders_no_other_follower(wheels: Engine) -> None:
-    Worker(wheels, Base, pace=QUICK).run_once()
-    with Worker(wheels, Base, only=["declared", "handled"], pace=QUICK, retries=ONCE) as worker:
-        with wheels.begin() as connection:
+def test_a_checkpoint_that_nobody_can_read_hinders_no_other_follower(accounts: Engine) -> None:
+    Worker(accounts, Base, pace=QUICK).run_once()
+    with Worker(accounts, Base, only=["declared", "handled"], pace=QUICK, retries=ONCE) as worker:
+        with accounts.begin() as connection:
             connection.execute(text("UPDATE projection_positions SET snapshot_cursor = 'zzz' WHERE projection_name = 'declared'"))
-        turn(wheels)
-        wait_until(lambda: turns(wheels, "handled") == 6)
-        turn(wheels)
-        wait_until(lambda: turns(wheels, "handled") == 7)
+        deposit(accounts)
+        wait_until(lambda: counted(accounts, "handled") == 6)
+        deposit(accounts)
+        wait_until(lambda: counted(accounts, "handled") == 7)
         assert worker.error is None
-    states = {each.name: each.state for each in ReadModelManager(wheels, Base).status()}
+    states = {each.name: each.state for each in ReadModelManager(accounts, Base).status()}
     assert (states["declared"], states["handled"]) == ("unreadable", "running")

@@ -11,8 +11,6 @@ from sqlalchemy import Engine, MetaData, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
     HandlerTransactionError,
     ReadModel,
     ReadModelError,
@@ -26,32 +24,21 @@ from sa_eventsource import (
 )
 from sa_eventsource.consumers import subscribe
 from sa_eventsource.read_models import count
+from tests.bank import AnyAccount, Deposited, Withdrawn
+from tests.committing import commit_events
 from tests.transaction_ends import NOT_TO_BE_PREVENTED
 
 pytestmark = pytest.mark.filterwarnings("ignore:transaction already deassociated")  # says SQLAlchemy of what handlers do here
 
 
 class Base(DeclarativeBase):
-    """Base of a till."""
+    """Base of a bank."""
 
 
-class Paid(DomainEvent):
-    """Money came in."""
-
-    __event_type__ = "ending.Paid"
-
-
-class Lent(DomainEvent):
-    """Money went out."""
-
-    __event_type__ = "ending.Lent"
-
-
-class Till(AggregateRoot[str], Base):
+class Account(AnyAccount, Base):
     """Where the money lies."""
 
-    __aggregate_type__ = "ending.Till"
-    __ignored_events__ = (Paid, Lent)
+    __aggregate_type__ = "ending.Account"
 
 
 class Deed:
@@ -71,13 +58,13 @@ class _Counting:
 
 
 class Counted(_Counting, ReadModel, Base):
-    """Counts payments behind the log."""
+    """Counts deposits behind the log."""
 
     __tablename__ = "ending_counted"
 
     @classmethod
-    @handles(Paid)
-    def _paid(cls, recorded: RecordedEvent[Paid], session: Session) -> None:
+    @handles(Deposited)
+    def _deposited(cls, recorded: RecordedEvent[Deposited], session: Session) -> None:
         cls._count(recorded, session)
 
 
@@ -88,20 +75,20 @@ class CountedParking(_Counting, ReadModel, Base):
     __on_error__ = "park"
 
     @classmethod
-    @handles(Paid)
-    def _paid(cls, recorded: RecordedEvent[Paid], session: Session) -> None:
+    @handles(Deposited)
+    def _deposited(cls, recorded: RecordedEvent[Deposited], session: Session) -> None:
         cls._count(recorded, session)
 
 
 class CountedAtOnce(_Counting, ReadModel, Base):
-    """Counts loans with the events."""
+    """Counts withdrawals with the events."""
 
     __tablename__ = "ending_counted_at_once"
     __consistency__ = "strong"
 
     @classmethod
-    @handles(Lent)
-    def _lent(cls, recorded: RecordedEvent[Lent], session: Session) -> None:
+    @handles(Withdrawn)
+    def _withdrawn(cls, recorded: RecordedEvent[Withdrawn], session: Session) -> None:
         cls._count(recorded, session)
 
 
@@ -109,11 +96,11 @@ class Zealous(ReadModel, Base):
     """Another model, which must not suffer."""
 
     id: Mapped[str]
-    number: Mapped[int] = map_from_event(Paid, reduce=count())
+    number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
 
-@subscribe("ending.mailer", Paid, base=Base)
-def mail(paid: RecordedEvent[Paid], session: Session) -> None:
+@subscribe("ending.mailer", Deposited, base=Base)
+def mail(deposited: RecordedEvent[Deposited], session: Session) -> None:
     Deed.do(session)
 
 
@@ -146,19 +133,11 @@ def tables() -> MetaData:
 
 
 @pytest.fixture
-def till(engine: Engine) -> Iterator[Engine]:
+def bank(engine: Engine) -> Iterator[Engine]:
     Deed.do = lambda _session: None
     for each in ("a", "b", "c"):
-        happen(engine, each, Paid())
+        commit_events(engine, Account, each, Deposited(amount=1))
     yield engine
-
-
-def happen(engine: Engine, till_id: str, event: DomainEvent) -> None:
-    with Session(engine) as session:
-        till = Till(id=till_id)
-        till.apply_event(event)
-        session.add(till)
-        session.commit()
 
 
 def numbers(engine: Engine, model: type[Any]) -> dict[str, int]:
@@ -170,72 +149,72 @@ ONCE_EACH = {"a": 1, "b": 1, "c": 1}
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_the_catch_up_refuses_it_and_counts_each_event_once(till: Engine, how: str) -> None:
+def test_the_catch_up_refuses_it_and_counts_each_event_once(bank: Engine, how: str) -> None:
     Deed.do = ENDS[how]
-    manager = ReadModelManager(till, Base)
+    manager = ReadModelManager(bank, Base)
     for _ in range(2):
         with pytest.raises(ReadModelError, match=r"(?i)commit") as caught:
             manager.catch_up(Counted)
         assert isinstance(caught.value.__cause__, HandlerTransactionError)
-    assert numbers(till, Counted) == {}
+    assert numbers(bank, Counted) == {}
     Deed.do = lambda _session: None  # the corrected release
     manager.catch_up(Counted)
-    assert numbers(till, Counted) == ONCE_EACH
+    assert numbers(bank, Counted) == ONCE_EACH
 
 
 @pytest.mark.parametrize("how", ["commit", "rollback of the connection"])
-def test_the_worker_goes_on_with_the_others(till: Engine, how: str) -> None:
+def test_the_worker_goes_on_with_the_others(bank: Engine, how: str) -> None:
     Deed.do = ENDS[how]
-    with Worker(till, Base, retries=RetryPolicy(attempts=2, first_pause=0)) as worker:
+    with Worker(bank, Base, retries=RetryPolicy(attempts=2, first_pause=0)) as worker:
         for _ in range(3):
             worker.run_once()
-    assert numbers(till, Zealous) == ONCE_EACH
-    assert numbers(till, Counted) == {}
-    stopped = {each.name for each in ReadModelManager(till, Base).status() if each.state == "stopped"}
+    assert numbers(bank, Zealous) == ONCE_EACH
+    assert numbers(bank, Counted) == {}
+    stopped = {each.name for each in ReadModelManager(bank, Base).status() if each.state == "stopped"}
     assert {"Counted", "CountedParking", "ending.mailer"} <= stopped  # the event is not at fault: none is put aside
 
 
 @pytest.mark.parametrize("how", ["commit", "rollback", "COMMIT"])
-def test_a_strong_handler_that_does_fails_the_commit(till: Engine, how: str) -> None:
+def test_a_strong_handler_that_does_fails_the_commit(bank: Engine, how: str) -> None:
     Deed.do = ENDS[how]
     with pytest.raises(ReadModelError):
-        happen(till, "d", Lent())
-    assert numbers(till, CountedAtOnce) == {}
-    with Session(till) as session:
-        assert session.get(Till, "d") is None
+        commit_events(bank, Account, "d", Withdrawn(amount=1))
+    assert numbers(bank, CountedAtOnce) == {}
+    with Session(bank) as session:
+        assert session.get(Account, "d") is None
 
 
 @pytest.mark.parametrize("how", NOT_TO_BE_PREVENTED, ids=lambda each: each.__name__)
 @pytest.mark.parametrize("name", ["Counted", "ending.mailer"])
 def test_a_commit_that_cannot_be_prevented_is_found(
-    till: Engine, name: str, how: Callable[[Session], None], caplog: pytest.LogCaptureFixture
+    bank: Engine, name: str, how: Callable[[Session], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     Deed.do = how
     for _ in range(2):
-        Worker(till, Base, only=[name], retries=RetryPolicy(attempts=2, first_pause=0)).run_once()
-    (status,) = [each for each in ReadModelManager(till, Base).status() if each.name == name]
+        Worker(bank, Base, only=[name], retries=RetryPolicy(attempts=2, first_pause=0)).run_once()
+    (status,) = [each for each in ReadModelManager(bank, Base).status() if each.name == name]
     assert (status.state, status.lag_events) == ("stopped", 3)
     assert "ended the transaction" in caplog.text
 
 
-def test_a_handler_that_takes_no_for_an_answer_counts_once(till: Engine) -> None:
+def test_a_handler_that_takes_no_for_an_answer_counts_once(bank: Engine) -> None:
     Deed.do = keep_going
-    ReadModelManager(till, Base).catch_up(Counted)
-    assert numbers(till, Counted) == ONCE_EACH
+    ReadModelManager(bank, Base).catch_up(Counted)
+    assert numbers(bank, Counted) == ONCE_EACH
 
 
-def test_a_handler_has_savepoints_and_sessions_of_its_own(till: Engine) -> None:
+def test_a_handler_has_savepoints_and_sessions_of_its_own(bank: Engine) -> None:
     def try_something(session: Session) -> None:
         with suppress(ValueError), session.begin_nested():
             session.execute(text("UPDATE ending_counted SET number = 100"))
             raise ValueError
         with session.begin_nested():
             session.execute(text("UPDATE ending_counted SET number = number"))
-        if till.dialect.name == "postgresql":
-            with Session(till) as other:
+        if bank.dialect.name == "postgresql":
+            with Session(bank) as other:
                 other.execute(text("CREATE TABLE IF NOT EXISTS ending_notes (number INTEGER)"))
                 other.commit()
 
     Deed.do = try_something
-    ReadModelManager(till, Base).catch_up(Counted)
-    assert numbers(till, Counted) == ONCE_EACH
+    ReadModelManager(bank, Base).catch_up(Counted)
+    assert numbers(bank, Counted) == ONCE_EACH

@@ -8,7 +8,6 @@ import string
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -20,12 +19,11 @@ from sa_eventsource import EventReplayer, ReadModelError, ReadModelManager
 from sa_eventsource.projections import RetryPolicy, resume
 from sa_eventsource.projections import status as projection_status
 from sa_eventsource.workers import Pace, Worker
-from tests import waiting
+from tests.committing import execute
 from tests.parameters import slow_after
 from tests.projections import hindrances
 from tests.projections.hindrances import Base, Declared, Handled, Innocent, Note, Numbered, Written, ids, parked, write
-
-wait_until = partial(waiting.wait_until, seconds=20)
+from tests.waiting import wait_until
 
 TWICE = RetryPolicy(attempts=2, first_pause=0.01, factor=1)
 LONG = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))
@@ -51,12 +49,6 @@ def notes(engine: Engine) -> Engine:
 @pytest.fixture
 def pg_notes(postgres_engine: Engine) -> Engine:
     return postgres_engine
-
-
-def execute(engine: Engine, *statements: str) -> None:
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
 
 
 def run(engine: Engine, *only: str, times: int = 8, **options: Any) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, sessionmaker
 
 from sa_eventsource import EventReplayer, EventStore, JoinedTransactionError, ReadModelManager, Worker, fold, verify
-from tests.projections.bank import Account, Balance, Base, Deposited
+from tests.bank import Deposited
+from tests.projections.bank import Account, Balance, Base
 
 JOIN_MODES = ["conditional_savepoint", "create_savepoint", "rollback_only", "control_fully"]
 

@@ -15,17 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import (
-    AggregateRoot,
     Announcer,
     ConcurrencyError,
-    DomainEvent,
     EventReplayer,
     EventStore,
     ReadModel,
     ReadModelManager,
     RecordedEvent,
     RetryPolicy,
-    applies,
     async_wait_for,
     commit_token,
     lock_aggregate,
@@ -39,6 +36,8 @@ from sa_eventsource.cli.target import make_engine
 from sa_eventsource.read_models import count, sum_
 from sa_eventsource.store import message_of
 from sa_eventsource.workers import AsyncWorker, Pace, Worker
+from tests.advisory_locks import OWN_ADVISORY_LOCKS
+from tests.bank import AnyAccount, Deposited
 from tests.poolers import losing_prepared_statements, pooled, version
 from tests.waiting import wait_until
 
@@ -47,58 +46,46 @@ class Base(DeclarativeBase):
     """Base of what is behind the pooler."""
 
 
-class Poured(DomainEvent):
-    """What happens."""
-
-    __event_type__ = "pooled.Poured"
-    litres: int
-
-
-class Tank(AggregateRoot[str], Base):
+class Account(AnyAccount, Base):
     """What it happens to."""
 
-    __aggregate_type__ = "pooled.Tank"
+    __aggregate_type__ = "pooled.Account"
     __snapshot_frequency__ = 5
-    litres: int = 0
-
-    @applies(Poured)
-    def _poured(self, event: Poured) -> None:
-        self.litres += event.litres
 
 
-class Level(ReadModel, Base):
+class Balance(ReadModel, Base):
     """Written with the events."""
 
-    __projection_name__ = "level"
+    __projection_name__ = "balance"
     __consistency__ = "strong"
-    litres: Mapped[int] = map_from_event(Poured, reduce=sum_("litres"))
+    total: Mapped[int] = map_from_event(Deposited, reduce=sum_("amount"))
 
 
-class Pourings(ReadModel, Base):
+class Statement(ReadModel, Base):
     """Written behind them."""
 
-    __projection_name__ = "pourings"
-    __tablename__ = "pourings"
+    __projection_name__ = "statement"
+    __tablename__ = "statement"
     __shards__ = 2
-    id: Mapped[str] = map_from_event(Poured, key=True, source="aggregate_id")
-    number: Mapped[int] = map_from_event(Poured, reduce=count())
-    litres: Mapped[int] = map_from_event(Poured, reduce=sum_("litres"))
+    id: Mapped[str] = map_from_event(Deposited, key=True, source="aggregate_id")
+    number: Mapped[int] = map_from_event(Deposited, reduce=count())
+    total: Mapped[int] = map_from_event(Deposited, reduce=sum_("amount"))
 
 
-@subscribe("pooled.plumber", Poured, base=Base)
-def _plumb(recorded: RecordedEvent[Poured], session: Session) -> None:
-    session.execute(text("INSERT INTO plumbed VALUES (:id)"), {"id": recorded.event_id})
+@subscribe("pooled.clerk", Deposited, base=Base)
+def _note(recorded: RecordedEvent[Deposited], session: Session) -> None:
+    session.execute(text("INSERT INTO noted VALUES (:id)"), {"id": recorded.event_id})
 
 
-def pour(engine: Engine, tank_id: str, *litres: int) -> Any:
+def deposit(engine: Engine, account_id: str, *amounts: int) -> Any:
     """Commit the events one by one, each in a session of its own; return the token of the last commit."""
     token = None
-    for each in litres:
+    for each in amounts:
         with Session(engine) as session:
-            tank = session.get(Tank, tank_id)
-            if tank is None:
-                session.add(tank := Tank(id=tank_id))
-            tank.apply_event(Poured(litres=each))
+            account = session.get(Account, account_id)
+            if account is None:
+                session.add(account := Account(id=account_id))
+            account.apply_event(Deposited(amount=each))
             session.commit()
             token = commit_token(session)
     return token
@@ -113,7 +100,7 @@ def tables(postgres_engine: Engine) -> Engine:
     """An engine for the database itself."""
     Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
-        connection.execute(text("CREATE TABLE plumbed (event_id uuid PRIMARY KEY)"))
+        connection.execute(text("CREATE TABLE noted (event_id uuid PRIMARY KEY)"))
     return postgres_engine
 
 
@@ -140,56 +127,59 @@ def test_writers_readers_and_workers_share_few_connections(pooled_engine: Engine
     """More clients than connections to the server, so that each client's next transaction is on another connection."""
     names = [f"t-{number}" for number in range(6)]
     with Worker(pooled_engine, Base), Worker(pooled_engine, Base), ThreadPoolExecutor(len(names)) as writers:
-        tokens = list(writers.map(lambda name: pour(pooled_engine, name, *range(1, 9)), names))
+        tokens = list(writers.map(lambda name: deposit(pooled_engine, name, *range(1, 9)), names))
         with Session(pooled_engine) as session:
             for token in tokens:
-                wait_for(session, Pourings, after=token, timeout=60)
+                wait_for(session, Statement, after=token, timeout=60)
         wait_until(lambda: not any(each.lag_events for each in ReadModelManager(pooled_engine, Base).status()))
     with Session(pooled_engine) as session:
         for name in names:
-            assert session.get_one(Tank, name).litres == 36
-            assert session.get_one(Level, name).litres == 36
-            row = session.get_one(Pourings, name)
-            assert (row.number, row.litres) == (8, 36)
+            assert session.get_one(Account, name).balance == 36
+            assert session.get_one(Balance, name).total == 36
+            row = session.get_one(Statement, name)
+            assert (row.number, row.total) == (8, 36)
         assert len(list(EventStore(session).events.stream(batch_size=7))) == 48
     with tables.connect() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM plumbed")) == 48
+        assert connection.scalar(text("SELECT count(*) FROM noted")) == 48
     assert ReadModelManager(pooled_engine, Base).problems() == []
 
 
 def test_conflicts_locks_rebuilds_and_checks(pooled_engine: Engine) -> None:
-    pour(pooled_engine, "a", *range(12))
+    deposit(pooled_engine, "a", *range(12))
     with Session(pooled_engine) as one, Session(pooled_engine) as other:
         for session in (one, other):
-            session.get_one(Tank, "a").apply_event(Poured(litres=1))
+            session.get_one(Account, "a").apply_event(Deposited(amount=1))
         one.commit()
         with pytest.raises(ConcurrencyError):
             other.commit()
         other.rollback()
     with Session(pooled_engine) as holder:
-        lock_aggregate(holder, Tank, "a")
-        thread = threading.Thread(target=_pour_with_lock, args=[pooled_engine])
+        lock_aggregate(holder, Account, "a")
+        thread = threading.Thread(target=_deposit_with_lock, args=[pooled_engine])
         thread.start()
-        holder.get_one(Tank, "a").apply_event(Poured(litres=2))
+        holder.get_one(Account, "a").apply_event(Deposited(amount=2))
         holder.commit()
     thread.join(60)
     manager, replayer = ReadModelManager(pooled_engine, Base), EventReplayer(pooled_engine, Base)
     assert manager.catch_up() == 15
     assert manager.catch_up() == 0
-    for model in (Level, Pourings):
+    for model in (Balance, Statement):
         assert replayer.rebuild(model) == 15
-    assert replayer.rebuild_rows(Pourings, ["a"]) == 1
+    assert replayer.rebuild_rows(Statement, ["a"]) == 1
     with Session(pooled_engine) as session:
         assert (
-            session.get_one(Tank, "a").litres == session.get_one(Level, "a").litres == session.get_one(Pourings, "a").litres == 73
+            session.get_one(Account, "a").balance
+            == session.get_one(Balance, "a").total
+            == session.get_one(Statement, "a").total
+            == 73
         )
     assert verify(pooled_engine, Base).findings == ()
 
 
-def _pour_with_lock(engine: Engine) -> None:
+def _deposit_with_lock(engine: Engine) -> None:
     with Session(engine) as session:
-        lock_aggregate(session, Tank, "a")
-        session.get_one(Tank, "a").apply_event(Poured(litres=4))
+        lock_aggregate(session, Account, "a")
+        session.get_one(Account, "a").apply_event(Deposited(amount=4))
         session.commit()
 
 
@@ -203,13 +193,13 @@ def test_what_a_transaction_sets_stays_in_it(tables: Engine) -> None:
         )
         with engine.connect() as connection:
             before = sorted(map(tuple, connection.execute(settings)))
-        pour(engine, "a", *range(6))
+        deposit(engine, "a", *range(6))
         Worker(engine, Base).run_once()
-        EventReplayer(engine, Base).rebuild(Pourings)
+        EventReplayer(engine, Base).rebuild(Statement)
         verify(engine, Base)
         with engine.connect() as connection:
             assert sorted(map(tuple, connection.execute(settings))) == before
-            assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
+            assert connection.scalar(text(f"SELECT count(*) FROM {OWN_ADVISORY_LOCKS}")) == 0
         engine.dispose()
 
 
@@ -218,16 +208,16 @@ async def test_the_asynchronous_side(unprepared_url: URL) -> None:
     sessions: Any = lambda: AsyncSession(engine)  # noqa: E731 - what makes sessions
     async with AsyncWorker(sessions, Base), AsyncSession(engine) as session:
         for _ in range(7):
-            tank = await session.get(Tank, "a")
-            if tank is None:
-                session.add(tank := Tank(id="a"))
-            tank.apply_event(Poured(litres=1))
+            account = await session.get(Account, "a")
+            if account is None:
+                session.add(account := Account(id="a"))
+            account.apply_event(Deposited(amount=1))
             await session.commit()
         token = commit_token(session)
         assert token is not None
-        await async_wait_for(session, Pourings, after=token, timeout=60)
+        await async_wait_for(session, Statement, after=token, timeout=60)
     async with AsyncSession(engine) as session:
-        assert (await session.get_one(Pourings, "a")).number == 7
+        assert (await session.get_one(Statement, "a")).number == 7
     await engine.dispose()
 
 
@@ -237,9 +227,9 @@ def test_through_the_pooler_a_worker_asks_instead_of_listening(
     engine = create_engine(unprepared_url, connect_args=NO_PREPARED)
     with Worker(engine, Base, listen=True), Announcer(engine):
         wait_until(lambda: "cannot be heard through a pooler" in caplog.text)
-        token = pour(engine, "a", 1)
+        token = deposit(engine, "a", 1)
         with Session(engine) as session:
-            wait_for(session, Pourings, after=token, timeout=60)
+            wait_for(session, Statement, after=token, timeout=60)
     with tables.connect() as connection:
         listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         assert connection.scalar(text(listening)) == 0
@@ -250,11 +240,11 @@ def test_it_listens_beside_the_pooler(unprepared_url: URL, tables: Engine) -> No
     """It asks once in a thousand seconds; what wakes it is the announcement that went through the pooler."""
     engine = create_engine(unprepared_url, connect_args=NO_PREPARED)
     seldom = Pace(listening=1000, every_follower=1000)
-    with Announcer(engine), Worker(engine, Base, only=["pourings"], pace=seldom, listen=tables):
-        for litres in (1, 2, 3):
-            token = pour(engine, "a", litres)
+    with Announcer(engine), Worker(engine, Base, only=["statement"], pace=seldom, listen=tables):
+        for total in (1, 2, 3):
+            token = deposit(engine, "a", total)
             with Session(engine) as session:
-                wait_for(session, Pourings, after=token, timeout=60)
+                wait_for(session, Statement, after=token, timeout=60)
             time.sleep(0.5)  # until it would ask seldom
     engine.dispose()
 
@@ -264,7 +254,7 @@ def test_prepared_statements_that_the_pooler_does_not_know_are_explained(tables:
     more = losing_prepared_statements()
     with pooled(tables.url.render_as_string(hide_password=False), pool_size=3, more=more) as url:
         engine = create_engine(url, poolclass=NullPool, connect_args=AT_ONCE)
-        pour(tables, "a", *range(20))
+        deposit(tables, "a", *range(20))
         with pytest.raises(DBAPIError, match="prepared statement") as raised:
             for _ in range(100):
                 Worker(engine, Base).run_once()
@@ -293,12 +283,16 @@ def test_a_transaction_that_stands_idle_is_ended_through_the_pooler(unprepared_u
 
     @event.listens_for(engine, "before_cursor_execute")
     def dawdle(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
-        if sql.startswith("INSERT INTO plumbed"):
-            time.sleep(0.3)
+        if sql.startswith("INSERT INTO noted"):
+            with tables.connect().execution_options(isolation_level="AUTOCOMMIT") as watching:
+                wait_until(lambda: watching.scalar(text(_IDLE_IN_TRANSACTION)) == 0)
 
-    pour(tables, "a", 1)
+    deposit(tables, "a", 1)
     once = RetryPolicy(attempts=1)
-    assert Worker(engine, Base, only=["pooled.plumber"], pace=Pace(longest_call=0.05), retries=once).run_once() == 0
+    assert Worker(engine, Base, only=["pooled.clerk"], pace=Pace(longest_call=1), retries=once).run_once() == 0
     engine.dispose()
     (problem,) = ReadModelManager(tables, Base).problems()
     assert "idle-in-transaction timeout" in problem
+
+
+_IDLE_IN_TRANSACTION = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"

@@ -14,9 +14,7 @@ from sqlalchemy import Engine, MetaData, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import (
-    AggregateRoot,
     DeclarationError,
-    DomainEvent,
     EventReplayer,
     EventStore,
     Pace,
@@ -32,6 +30,9 @@ from sa_eventsource import (
 from sa_eventsource.consumers import named_subscriptions
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.read_models import count
+from tests.bank import AnyAccount, Closed, Deposited
+from tests.committing import commit_events
+from tests.databases import WAITING
 from tests.waiting import wait_until
 
 
@@ -39,49 +40,41 @@ class Base(DeclarativeBase):
     """Base of a stamp collection."""
 
 
-class Stamped(DomainEvent):
-    """A stamp was put on something."""
+class Account(AnyAccount, Base):
+    """What is followed: its deposits, and nothing else."""
 
-    __event_type__ = "places.Stamped"
-    number: int
-
-
-class Sorted(DomainEvent):
-    """Something that the subscriptions do not take."""
-
-    __event_type__ = "places.Sorted"
+    __aggregate_type__ = "places.Account"
 
 
-class Card(AggregateRoot[str], Base):
-    """What the stamps are put on."""
+def deposit(engine: Engine, *amounts: int, account_id: str = "a") -> None:
+    """Commit each deposit in a transaction of its own; position and amount are the same in these tests."""
+    for amount in amounts:
+        commit_events(engine, Account, account_id, Deposited(amount=amount))
 
-    __aggregate_type__ = "places.Card"
-    __ignored_events__ = (Stamped, Sorted)
 
-
-class Stamps(ReadModel, Base):
+class Deposits(ReadModel, Base):
     """A model, which is not sent back."""
 
-    __projection_name__ = "places.stamps"
+    __projection_name__ = "places.deposits"
 
     id: Mapped[str]
-    number: Mapped[int] = map_from_event(Stamped, reduce=count())
+    number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
 
 taken: list[int] = []
 failing: set[int] = set()
 
 
-@subscribe("places.collector", Stamped, base=Base, batch_size=1)
-def collect(stamped: RecordedEvent[Stamped], session: Session) -> None:
-    if stamped.event.number in failing:
+@subscribe("places.collector", Deposited, base=Base, batch_size=1)
+def collect(deposited: RecordedEvent[Deposited], session: Session) -> None:
+    if deposited.event.amount in failing:
         raise RuntimeError("a stamp that sticks")
-    taken.append(stamped.event.number)
+    taken.append(deposited.event.amount)
 
 
-@subscribe("places.parker", Stamped, base=Base, on_error="park")
-def parks(stamped: RecordedEvent[Stamped], session: Session) -> None:
-    collect(stamped, session)
+@subscribe("places.parker", Deposited, base=Base, on_error="park")
+def parks(deposited: RecordedEvent[Deposited], session: Session) -> None:
+    collect(deposited, session)
 
 
 @pytest.fixture
@@ -90,7 +83,7 @@ def tables() -> MetaData:
 
 
 @pytest.fixture
-def cards(engine: Engine) -> Iterator[Engine]:
+def accounts(engine: Engine) -> Iterator[Engine]:
     taken.clear()
     failing.clear()
     yield engine
@@ -108,17 +101,6 @@ def starting(start: Any) -> Iterator[None]:
         named_subscriptions._declared["places.collector"] = before
 
 
-def stamp(engine: Engine, *numbers: int, card_id: str = "a") -> None:
-    """Commit stamps on one card, each in a transaction of its own; position and number are the same in these tests."""
-    for number in numbers:
-        with Session(engine) as session:
-            card = session.get(Card, card_id)
-            if card is None:
-                session.add(card := Card(id=card_id))
-            card.apply_event(Stamped(number=number))
-            session.commit()
-
-
 def run(engine: Engine, name: str = "places.collector") -> list[int]:
     """Let it take what there is, and say what that was."""
     taken.clear()
@@ -133,107 +115,117 @@ def recorded_at(engine: Engine, position: int) -> datetime:
         return found.recorded_at
 
 
+def await_another_moment(engine: Engine, position: int) -> None:
+    """Wait until an event would be recorded later than that one: SQLite's clock counts milliseconds."""
+    moment = recorded_at(engine, position) + timedelta(milliseconds=1)
+    wait_until(lambda: datetime.now(UTC) > moment)
+
+
 def lag(engine: Engine, name: str = "places.collector") -> int:
     return next(each.lag_events for each in ReadModelManager(engine, Base).status() if each.name == name)
 
 
-def test_it_begins_behind_a_position(cards: Engine) -> None:
-    stamp(cards, 1, 2, 3, 4, 5, 6, 7)
+def test_it_begins_behind_a_position(accounts: Engine) -> None:
+    deposit(accounts, 1, 2, 3, 4, 5, 6, 7)
     with starting(2):
-        assert lag(cards) == 5
-        assert run(cards) == [3, 4, 5, 6, 7]
-        stamp(cards, 8)
-        assert run(cards) == [8]
-        assert verify(cards, Base).is_sound
+        assert lag(accounts) == 5
+        assert run(accounts) == [3, 4, 5, 6, 7]
+        deposit(accounts, 8)
+        assert run(accounts) == [8]
+        assert verify(accounts, Base).is_sound
 
 
-def test_behind_a_position_that_the_log_has_not_reached_it_begins_once_it_has(cards: Engine) -> None:
-    stamp(cards, 1, 2)
+def test_behind_a_position_that_the_log_has_not_reached_it_begins_once_it_has(accounts: Engine) -> None:
+    deposit(accounts, 1, 2)
     with starting(4):
-        assert (lag(cards), run(cards)) == (0, [])
-        stamp(cards, 3, 4, 5)
-        assert (lag(cards), run(cards)) == (1, [5])
+        assert (lag(accounts), run(accounts)) == (0, [])
+        deposit(accounts, 3, 4, 5)
+        assert (lag(accounts), run(accounts)) == (1, [5])
 
 
-def test_it_begins_with_the_first_event_that_was_recorded_at_a_time_or_later(cards: Engine) -> None:
-    stamp(cards, 1, 2, 3, 4, 5)
-    with starting(recorded_at(cards, 4)):
-        assert lag(cards) == 2
-        assert run(cards) == [4, 5]
-        stamp(cards, 6)
-        assert run(cards) == [6]
+def test_it_begins_with_the_first_event_that_was_recorded_at_a_time_or_later(accounts: Engine) -> None:
+    deposit(accounts, 1, 2, 3)
+    await_another_moment(accounts, 3)
+    deposit(accounts, 4, 5)
+    with starting(recorded_at(accounts, 4)):
+        assert lag(accounts) == 2
+        assert run(accounts) == [4, 5]
+        deposit(accounts, 6)
+        assert run(accounts) == [6]
 
 
 @pytest.mark.parametrize("delay", [timedelta(0), timedelta(days=1)])
-def test_behind_a_time_of_which_the_log_has_no_event_it_does_not_begin_yet(cards: Engine, delay: timedelta) -> None:
-    stamp(cards, 1, 2)
+def test_behind_a_time_of_which_the_log_has_no_event_it_does_not_begin_yet(accounts: Engine, delay: timedelta) -> None:
+    deposit(accounts, 1, 2)
     with starting(datetime.now(UTC) + delay):
-        assert (lag(cards), run(cards)) == (0, [])
-        stamp(cards, 3)
-        assert run(cards) == ([] if delay else [3])
+        assert (lag(accounts), run(accounts)) == (0, [])
+        deposit(accounts, 3)
+        assert run(accounts) == ([] if delay else [3])
 
 
-def test_it_begins_with_what_comes_from_now_on(cards: Engine) -> None:
-    stamp(cards, 1, 2)
+def test_it_begins_with_what_comes_from_now_on(accounts: Engine) -> None:
+    deposit(accounts, 1, 2)
     with starting("now"):
-        assert (lag(cards), run(cards)) == (0, [])
-        stamp(cards, 3)
-        assert (lag(cards), run(cards)) == (1, [3])
+        assert (lag(accounts), run(accounts)) == (0, [])
+        deposit(accounts, 3)
+        assert (lag(accounts), run(accounts)) == (1, [3])
 
 
 @pytest.mark.parametrize("start", [1, "now"])
 def test_what_is_committed_late_is_taken_though_it_lies_before_the_beginning(postgres_engine: Engine, start: Any) -> None:
     with Session(postgres_engine) as late:
-        late.add(card := Card(id="late"))
-        card.apply_event(Stamped(number=1))
+        late.add(account := Account(id="late"))
+        account.apply_event(Deposited(amount=1))
         late.flush()
-        stamp(postgres_engine, 2)
+        deposit(postgres_engine, 2)
         with starting(start):
             assert run(postgres_engine) == ([] if start == "now" else [2])
             late.commit()
             assert run(postgres_engine) == [1]
 
 
-def test_a_failure_at_the_first_event_behind_the_beginning_lets_it_begin_there_again(cards: Engine) -> None:
-    stamp(cards, 1, 2, 3, 4)
+def test_a_failure_at_the_first_event_behind_the_beginning_lets_it_begin_there_again(accounts: Engine) -> None:
+    deposit(accounts, 1, 2, 3, 4)
     failing.add(3)
     with starting(2):
-        assert run(cards) == []
+        assert run(accounts) == []
         failing.clear()
-        assert Worker(cards, Base, only=["places.collector"]).run_once() == 0, "it has stopped"
-        EventReplayer(cards, Base).rewind("places.collector", to=2)
-        assert run(cards) == [3, 4]
+        assert Worker(accounts, Base, only=["places.collector"]).run_once() == 0, "it has stopped"
+        EventReplayer(accounts, Base).rewind("places.collector", to=2)
+        assert run(accounts) == [3, 4]
 
 
 @pytest.mark.parametrize(("to", "expected"), [("beginning", [1, 2, 3, 4, 5]), (0, [1, 2, 3, 4, 5]), (3, [4, 5]), (5, []), (99, [])])
-def test_it_is_sent_back_to_a_place(cards: Engine, to: Any, expected: list[int]) -> None:
-    stamp(cards, 1, 2, 3, 4, 5)
-    assert run(cards) == [1, 2, 3, 4, 5]
-    assert EventReplayer(cards, Base).rewind("places.collector", to=to) == len(expected)
-    assert lag(cards) == len(expected)
-    assert run(cards) == expected
-    stamp(cards, 6)
-    assert run(cards) == [6]
-    assert verify(cards, Base).is_sound
+def test_it_is_sent_back_to_a_place(accounts: Engine, to: Any, expected: list[int]) -> None:
+    deposit(accounts, 1, 2, 3, 4, 5)
+    assert run(accounts) == [1, 2, 3, 4, 5]
+    assert EventReplayer(accounts, Base).rewind("places.collector", to=to) == len(expected)
+    assert lag(accounts) == len(expected)
+    assert run(accounts) == expected
+    deposit(accounts, 6)
+    assert run(accounts) == [6]
+    assert verify(accounts, Base).is_sound
 
 
-def test_it_is_sent_back_to_a_time(cards: Engine) -> None:
-    stamp(cards, 1, 2, 3, 4)
-    run(cards)
-    replayer = EventReplayer(cards, Base)
-    assert replayer.rewind("places.collector", to=recorded_at(cards, 3)) == 2
-    assert run(cards) == [3, 4]
+def test_it_is_sent_back_to_a_time(accounts: Engine) -> None:
+    deposit(accounts, 1, 2)
+    await_another_moment(accounts, 2)
+    deposit(accounts, 3, 4)
+    run(accounts)
+    replayer = EventReplayer(accounts, Base)
+    assert replayer.rewind("places.collector", to=recorded_at(accounts, 3)) == 2
+    assert run(accounts) == [3, 4]
     assert replayer.rewind("places.collector", to=datetime.now(UTC)) == 0
-    assert run(cards) == []
+    assert run(accounts) == []
 
 
 def test_what_it_had_yet_to_take_it_still_has_to_take(postgres_engine: Engine) -> None:
     taken.clear()
     with Session(postgres_engine) as late:
-        late.add(card := Card(id="late"))
-        card.apply_event(Stamped(number=1))
+        late.add(account := Account(id="late"))
+        account.apply_event(Deposited(amount=1))
         late.flush()
-        stamp(postgres_engine, 2, 3)
+        deposit(postgres_engine, 2, 3)
         assert run(postgres_engine) == [2, 3]
         late.commit()
     assert EventReplayer(postgres_engine, Base).rewind("places.collector", to=2) == 2
@@ -242,9 +234,9 @@ def test_what_it_had_yet_to_take_it_still_has_to_take(postgres_engine: Engine) -
 
 def test_in_the_midst_of_a_backlog_nothing_is_left_out(postgres_engine: Engine) -> None:
     taken.clear()
-    stamp(postgres_engine, 1, 2)
+    deposit(postgres_engine, 1, 2)
     assert run(postgres_engine) == [1, 2]
-    stamp(postgres_engine, 3, 4, 5, 6, 7)
+    deposit(postgres_engine, 3, 4, 5, 6, 7)
     failing.add(6)
     try:
         assert run(postgres_engine) == [3, 4, 5]
@@ -257,50 +249,50 @@ def test_in_the_midst_of_a_backlog_nothing_is_left_out(postgres_engine: Engine) 
     assert run(postgres_engine) == [2, 3, 4, 5, 6, 7]
 
 
-def test_one_that_has_not_begun_goes_back_from_where_it_would_begin(cards: Engine) -> None:
-    stamp(cards, 1, 2, 3)
+def test_one_that_has_not_begun_goes_back_from_where_it_would_begin(accounts: Engine) -> None:
+    deposit(accounts, 1, 2, 3)
     with starting("now"):
-        assert EventReplayer(cards, Base).rewind("places.collector", to=1) == 2
-        assert run(cards) == [2, 3]
+        assert EventReplayer(accounts, Base).rewind("places.collector", to=1) == 2
+        assert run(accounts) == [2, 3]
 
 
-def test_one_that_is_to_begin_in_the_future_is_sent_back_all_the_same(cards: Engine) -> None:
-    stamp(cards, 1, 2, 3)
+def test_one_that_is_to_begin_in_the_future_is_sent_back_all_the_same(accounts: Engine) -> None:
+    deposit(accounts, 1, 2, 3)
     with starting(datetime.now(UTC) + timedelta(days=1)):
-        replayer = EventReplayer(cards, Base)
+        replayer = EventReplayer(accounts, Base)
         assert replayer.rewind("places.collector", to=7) == 0
-        assert run(cards) == []
+        assert run(accounts) == []
         assert replayer.rewind("places.collector", to=2) == 1
-        assert run(cards) == [3]
+        assert run(accounts) == [3]
 
 
-def test_what_was_put_aside_stays_aside(cards: Engine) -> None:
+def test_what_was_put_aside_stays_aside(accounts: Engine) -> None:
     failing.add(2)
-    stamp(cards, 1, 2, 3)
-    stamp(cards, 4, card_id="b")
-    assert run(cards, "places.parker") == [1, 4]
+    deposit(accounts, 1, 2, 3)
+    deposit(accounts, 4, account_id="b")
+    assert run(accounts, "places.parker") == [1, 4]
     failing.clear()
-    EventReplayer(cards, Base).rewind("places.parker", to="beginning")
-    assert run(cards, "places.parker") == [1, 4]
+    EventReplayer(accounts, Base).rewind("places.parker", to="beginning")
+    assert run(accounts, "places.parker") == [1, 4]
 
 
-def test_workers_that_run_notice_it(cards: Engine) -> None:
-    stamp(cards, 1, 2, 3)
-    with Session(cards) as session:
-        session.get_one(Card, "a").apply_event(Sorted())
+def test_workers_that_run_notice_it(accounts: Engine) -> None:
+    deposit(accounts, 1, 2, 3)
+    with Session(accounts) as session:
+        session.get_one(Account, "a").apply_event(Closed())
         session.commit()
     pace = Pace(longest=0.02, every_follower=0.05)
-    with Worker(cards, Base, only=["places.collector"], pace=pace):
+    with Worker(accounts, Base, only=["places.collector"], pace=pace):
         for _ in range(3):
             wait_until(lambda: taken[-1:] == [3])
-            wait_until(lambda: not lag(cards))
+            wait_until(lambda: not lag(accounts))
             taken.clear()
-            EventReplayer(cards, Base).rewind("places.collector", to=1)
+            EventReplayer(accounts, Base).rewind("places.collector", to=1)
             wait_until(lambda: taken == [2, 3])
 
 
 def test_it_waits_for_the_batch_under_way(postgres_engine: Engine) -> None:
-    stamp(postgres_engine, 1, 2)
+    deposit(postgres_engine, 1, 2)
     run(postgres_engine)
     positions = tables_on(Base.metadata).projection_positions
     with postgres_engine.connect() as batch:
@@ -308,16 +300,16 @@ def test_it_waits_for_the_batch_under_way(postgres_engine: Engine) -> None:
         thread = threading.Thread(target=EventReplayer(postgres_engine, Base).rewind, args=("places.collector", "beginning"))
         thread.start()
         with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
-            wait_until(lambda: watch.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+            wait_until(lambda: watch.scalar(text(WAITING)))
         batch.rollback()
     thread.join()
     assert run(postgres_engine) == [1, 2]
 
 
-def test_what_cannot_be_sent_back_is_refused(cards: Engine) -> None:
-    replayer = EventReplayer(cards, Base)
-    with pytest.raises(DeclarationError, match=r"'places\.stamps' is a read model; rebuild it"):
-        replayer.rewind("places.stamps", to=0)
+def test_what_cannot_be_sent_back_is_refused(accounts: Engine) -> None:
+    replayer = EventReplayer(accounts, Base)
+    with pytest.raises(DeclarationError, match=r"'places\.deposits' is a read model; rebuild it"):
+        replayer.rewind("places.deposits", to=0)
     with pytest.raises(DeclarationError, match=r"no subscription and no reader 'x'\. There are: places\.collector, "):
         replayer.rewind("x", to=0)
     with pytest.raises(TypeError, match='to must be "beginning", a datetime with a time zone, or a position'):
@@ -328,16 +320,16 @@ def test_what_cannot_be_sent_back_is_refused(cards: Engine) -> None:
         replayer.rewind("places.collector", to=datetime(2026, 1, 1))  # noqa: DTZ001
 
 
-def test_one_that_is_no_longer_declared_is_retired_while_others_are(cards: Engine, request: pytest.FixtureRequest) -> None:
+def test_one_that_is_no_longer_declared_is_retired_while_others_are(accounts: Engine, request: pytest.FixtureRequest) -> None:
     failing.add(1)
-    stamp(cards, 1)
-    run(cards, "places.parker")
-    run(cards)
+    deposit(accounts, 1)
+    run(accounts, "places.parker")
+    run(accounts)
     gone = named_subscriptions._declared.pop("places.parker")
     request.addfinalizer(lambda: named_subscriptions._declared.update({"places.parker": gone}))
-    replayer = EventReplayer(cards, Base)
+    replayer = EventReplayer(accounts, Base)
     assert replayer.retire("places.parker") == 0
-    with cards.connect() as connection:
+    with accounts.connect() as connection:
         assert connection.scalars(text("SELECT projection_name FROM projection_positions")).all() == ["places.collector"]
         assert connection.scalar(text("SELECT count(*) FROM parked_events")) == 0
     with pytest.raises(DeclarationError, match="is what the code declares"):

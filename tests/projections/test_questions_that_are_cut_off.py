@@ -12,9 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
-    AggregateRoot,
     Command,
-    DomainEvent,
     EventSourceOptions,
     RecordedEvent,
     RetryPolicy,
@@ -25,6 +23,8 @@ from sa_eventsource import (
 )
 from sa_eventsource.checkpoints import Batch, read_batch
 from sa_eventsource.consumers import Follower
+from tests.bank import AnyAccount, Deposited
+from tests.databases import HERE
 from tests.waiting import wait_until
 
 ONCE = RetryPolicy(attempts=1)
@@ -36,17 +36,10 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(commands="commands")
 
 
-class Struck(DomainEvent):
-    """The hour was struck."""
-
-    __event_type__ = "cut_off.Struck"
-
-
-class Bell(AggregateRoot[UUID], Base):
-    """What strikes."""
+class Bell(AnyAccount[UUID], Base):
+    """What strikes, an event each time."""
 
     __aggregate_type__ = "cut_off.Bell"
-    __ignored_events__ = (Struck,)
 
 
 class Strike(Command[None]):
@@ -59,8 +52,8 @@ heard: list[str] = []
 slow: list[bool] = []
 
 
-@subscribe("cut_off.listener", Struck, base=Base)
-def listen(recorded: RecordedEvent[Struck], session: Session) -> None:
+@subscribe("cut_off.listener", Deposited, base=Base)
+def listen(recorded: RecordedEvent[Deposited], session: Session) -> None:
     if slow:
         session.execute(text("SELECT pg_sleep(60)"))
     heard.append("event")
@@ -98,7 +91,7 @@ def limited(postgres_database_url: str) -> Iterator[Engine]:
 def happen(engine: Engine) -> None:
     with Session(engine) as session:
         bell = Bell()
-        bell.apply_event(Struck())
+        bell.apply_event(Deposited(amount=1))
         session.add(bell)
         schedule(session, Strike(), base=Base)
         session.commit()
@@ -128,17 +121,15 @@ def test_a_table_that_is_locked_for_longer_than_a_statement_may_last(
 
 def test_one_that_is_canceled_by_hand(others: Engine, postgres_database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    cancel = text(
-        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-        "AND wait_event_type = 'Lock'"
-    )
+    cancel = text(f"SELECT pg_cancel_backend(pid) FROM pg_locks WHERE NOT granted AND database = ({HERE})")
     engine = create_engine(postgres_database_url)
-    with Worker(engine, Base, retries=ONCE) as worker, others.connect() as connection:
+    autocommit = others.execution_options(isolation_level="AUTOCOMMIT")
+    with Worker(engine, Base, retries=ONCE) as worker, others.connect() as holder, autocommit.connect() as canceler:
         happen(others)
         wait_until(lambda: sorted(heard) == ["command", "event"])
-        connection.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
-        wait_until(lambda: connection.scalars(cancel).all() and "user request" in caplog.text)
-        connection.rollback()
+        holder.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
+        wait_until(lambda: canceler.scalars(cancel).all() and "user request" in caplog.text)
+        holder.rollback()
         happen(others)
         wait_until(lambda: sorted(heard) == ["command", "command", "event", "event"])
         assert worker.error is None

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModelManager, RecordedEvent, RetryPolicy, Worker, applies, subscribe
+from tests.committing import commit_events
 from tests.waiting import wait_until
 
 
@@ -58,14 +59,6 @@ def _clean() -> Iterator[None]:
     others.clear()
 
 
-def record(engine: Engine, aggregate_class: type[Any], aggregate_id: str, what: DomainEvent) -> None:
-    with Session(engine) as session:
-        found = session.get(aggregate_class, aggregate_id) or aggregate_class(id=aggregate_id)
-        found.apply_event(what)
-        session.add(found)
-        session.commit()
-
-
 def letters(engine: Engine) -> int:
     with Session(engine) as session:
         return session.get_one(Tally, "t").letters
@@ -73,10 +66,10 @@ def letters(engine: Engine) -> int:
 
 def test_a_lost_race_is_run_again_and_ends_no_worker(postgres_engine: Engine) -> None:
     Base.metadata.create_all(postgres_engine)
-    record(postgres_engine, Tally, "t", LetterCounted())
-    others.extend([partial(record, postgres_engine, Tally, "t", LetterCounted())] * 2)
-    record(postgres_engine, Letter, "1", LetterPosted())
-    record(postgres_engine, Letter, "2", LetterPosted())
+    commit_events(postgres_engine, Tally, "t", LetterCounted())
+    others.extend([partial(commit_events, postgres_engine, Tally, "t", LetterCounted())] * 2)
+    commit_events(postgres_engine, Letter, "1", LetterPosted())
+    commit_events(postgres_engine, Letter, "2", LetterPosted())
     with Worker(postgres_engine, Base, retries=RetryPolicy(first_pause=0.01)) as worker:
         wait_until(lambda: letters(postgres_engine) == 5)
         assert worker.error is None
@@ -85,8 +78,8 @@ def test_a_lost_race_is_run_again_and_ends_no_worker(postgres_engine: Engine) ->
 
 def test_what_cannot_be_flushed_stops_the_subscription_alone(engine: Engine) -> None:
     Base.metadata.create_all(engine)
-    record(engine, Tally, "t", LetterCounted())
-    record(engine, Letter, "1", LetterPosted())
+    commit_events(engine, Tally, "t", LetterCounted())
+    commit_events(engine, Letter, "1", LetterPosted())
 
     def refuse(session: Session, *_: Any) -> None:
         if any(isinstance(each, Tally) for each in session.dirty):

@@ -32,6 +32,8 @@ from sa_eventsource import (
     verify,
 )
 from sa_eventsource.mapping import tables_on
+from tests.committing import commit_events
+from tests.databases import WAITING
 from tests.waiting import wait_until
 
 
@@ -106,12 +108,7 @@ def postgres_lorries(postgres_engine: Engine) -> Engine:
 def load(engine: Engine, *events: DomainEvent | int, lorry_id: str = "a") -> None:
     """Commit events of one lorry, each in a transaction of its own; a number stands for a crate."""
     for each in events:
-        with Session(engine) as session:
-            lorry = session.get(Lorry, lorry_id)
-            if lorry is None:
-                session.add(lorry := Lorry(id=lorry_id))
-            lorry.apply_event(Loaded(crate=each) if isinstance(each, int) else each)
-            session.commit()
+        commit_events(engine, Lorry, lorry_id, Loaded(crate=each) if isinstance(each, int) else each)
 
 
 def crates(events: Sequence[RecordedEvent[Any]]) -> list[int]:
@@ -190,7 +187,7 @@ def test_who_asks_under_the_same_name_waits_and_gets_what_follows(postgres_lorri
         thread = threading.Thread(target=lambda: others.extend(follow(postgres_lorries)))
         thread.start()
         with postgres_lorries.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
-            wait_until(lambda: watch.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+            wait_until(lambda: watch.scalar(text(WAITING)))
         assert others == []
         assert crates(EventStore(session, Base).follow("another name")) == [1, 2, 3], "which waits for nobody"
         session.commit()

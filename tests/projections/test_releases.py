@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.orm import Session
 
 from sa_eventsource import EventReplayer
+from tests.committing import commit_events
 from tests.processes import end, start
 from tests.projections.releases import Sold, release
 from tests.waiting import wait_until
@@ -37,13 +37,7 @@ def worker(engine: Engine, number: int) -> Iterator[None]:
 
 
 def sell(engine: Engine, till_class: type[Any], till_id: str, *amounts: str, country: str = "se") -> None:
-    with Session(engine) as session:
-        till = session.get(till_class, till_id)
-        if till is None:
-            session.add(till := till_class(id=till_id))
-        for amount in amounts:
-            till.apply_event(Sold(amount=Decimal(amount), country=country))
-        session.commit()
+    commit_events(engine, till_class, till_id, *(Sold(amount=Decimal(amount), country=country) for amount in amounts))
 
 
 def rows(engine: Engine, statement: str) -> list[Any]:

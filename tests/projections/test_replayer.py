@@ -10,8 +10,9 @@ from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import DeclarationError, EventReplayer, ReadModelChangedError, ReadModelManager, Worker
+from tests.bank import Deposited
 from tests.projections import bank
-from tests.projections.bank import Account, Balance, Base, BranchTotal, Deposited, deposit, totals
+from tests.projections.bank import Account, Balance, Base, BranchTotal, deposit, totals
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

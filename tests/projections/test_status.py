@@ -28,8 +28,9 @@ from sa_eventsource import (
     handles,
     map_from_event,
 )
-from sa_eventsource.projections import in_short
-from sa_eventsource.read_models import count, sum_
+from sa_eventsource.consumers import Follower
+from sa_eventsource.projections import in_short, take_step
+from sa_eventsource.read_models import count, definition_of, sum_
 from tests.processes import ROOT, finish
 from tests.projections import bank
 
@@ -310,6 +311,40 @@ def test_a_checkpoint_that_cannot_be_read_is_a_problem(postgres_engine: Engine, 
     assert (shop.state, orders(shop)) == ("running", 2)
 
 
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_long_lag_is_counted_up_to_a_limit_and_says_that_there_is_more(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, has_begun: bool
+) -> None:
+    shop = Shop(engine, EVENTUAL)
+    if has_begun:
+        shop.place("0")
+        shop.manager.catch_up()
+    monkeypatch.setattr("sa_eventsource.projections.status.COUNTED", 3)
+    shop.place("1", "2", "3")
+    (whole,) = shop.manager.status()
+    assert (whole.lag_events, whole.lag_is_whole, whole.lag_in_words) == (3, True, "3 events")
+    shop.place("4")
+    (status,) = shop.manager.status()
+    assert (status.lag_events, status.lag_is_whole, status.lag_in_words) == (3, False, "more than 3 events")
+    assert 0 < whole.lag_seconds <= status.lag_seconds  # of the same event
+    (problem,) = shop.manager.problems(max_lag_seconds=0)
+    assert problem.endswith("s behind (more than 3 events)")
+
+
+def test_the_rest_of_a_backlog_and_what_came_since_are_counted_together(
+    postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(postgres_engine, EVENTUAL)
+    shop.place("1", "2", "3")
+    with Session(postgres_engine) as session:
+        take_step(session, Follower(definition_of(shop.model), "customers"), 1)
+    shop.place("4", "5")
+    monkeypatch.setattr("sa_eventsource.projections.status.COUNTED", 4)
+    assert [(each.lag_events, each.lag_is_whole) for each in shop.manager.status()] == [(4, True)]
+    monkeypatch.setattr("sa_eventsource.projections.status.COUNTED", 3)
+    assert [(each.lag_events, each.lag_is_whole) for each in shop.manager.status()] == [(3, False)]
+
+
 def test_the_position_stays_where_it_was_while_others_write(postgres_engine: Engine) -> None:
     shop = Shop(postgres_engine, EVENTUAL)
     shop.place("1", "2", "3")
@@ -395,7 +430,7 @@ def test_a_declaration_has_one_digest_in_all_processes(tmp_path: Path) -> None:
 
 
 def declared(**options: Any) -> str:
-    """Digest a model like the others, but for what *options* say."""
+    """Digest a model like the others, except for what *options* say."""
 
     class Base(DeclarativeBase):
         pass
@@ -483,7 +518,7 @@ class TestUndeclared:
 
     @staticmethod
     def keep(engine: Engine, *kept: tuple[str, str]) -> None:
-        """Keep checkpoints under other names, brought further so long ago."""
+        """Keep checkpoints under other names, advanced so long ago."""
         with engine.begin() as connection:
             for name, ago in kept:
                 connection.execute(
@@ -504,7 +539,7 @@ class TestUndeclared:
             ("former", 2, False),
         ]
         (problem,) = manager.problems()
-        assert problem.startswith("former has a checkpoint, brought further last on ")
+        assert problem.startswith("former has a checkpoint, last advanced on ")
         assert problem.endswith("retire it (sa-eventsource retire MODULE:BASE former)")
         EventReplayer(postgres_engine, bank.Base).retire("former")
         assert manager.problems() == []

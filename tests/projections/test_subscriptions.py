@@ -14,6 +14,7 @@ from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, Recorde
 from sa_eventsource.consumers import subscribe
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Worker
+from tests.committing import commit_events
 
 
 class Base(DeclarativeBase):
@@ -84,13 +85,7 @@ def shop(engine: Engine) -> Iterator[Engine]:
 
 
 def order(engine: Engine, basket_id: str, *what: str) -> None:
-    with Session(engine) as session:
-        basket = session.get(Basket, basket_id)
-        if basket is None:
-            session.add(basket := Basket(id=basket_id))
-        for each in what:
-            basket.apply_event(Ordered(what=each))
-        session.commit()
+    commit_events(engine, Basket, basket_id, *(Ordered(what=each) for each in what))
 
 
 def mails(engine: Engine) -> list[str]:

@@ -209,7 +209,7 @@ def test_what_another_worker_leaves_behind_is_found(postgres_engine: Engine) -> 
             deposit(postgres_engine, "a", 2)
             time.sleep(0.3)
             other.rollback()
-        wait_until(lambda: totals(postgres_engine, bank.Balance) == {"a": 3}, seconds=10)
+        wait_until(lambda: totals(postgres_engine, bank.Balance) == {"a": 3})
     assert ReadModelManager(postgres_engine, bank.Base).problems() == []
 
 
@@ -224,6 +224,6 @@ def test_what_was_stopped_and_is_resumed_is_found(postgres_engine: Engine) -> No
                 wait_until(lambda: connection.scalar(stopped) == "stopped")
                 bank._Refusing.mended = True
                 connection.execute(text("UPDATE projection_positions SET status = 'running'"))
-            wait_until(lambda: totals(postgres_engine, bank.Stopping) == {"b": -5}, seconds=10)
+            wait_until(lambda: totals(postgres_engine, bank.Stopping) == {"b": -5})
     finally:
         bank._Refusing.mended = False

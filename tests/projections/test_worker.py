@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -18,21 +17,19 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
 
-from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, ReadModel, ReadModelManager, map_from_event
-from sa_eventsource.consumers.declared_consumers import chosen_consumers
-from sa_eventsource.consumers.shards import Follower, followers_of
-from sa_eventsource.mapping import tables_on
+from sa_eventsource import AggregateRoot, DeclarationError, ReadModel, ReadModelManager, map_from_event
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import count
 from sa_eventsource.workers import Announcer, AsyncWorker, Pace, Worker
-from tests import waiting
+from tests.bank import AnyAccount, Deposited
+from tests.committing import commit_events
 from tests.databases import WAITING
+from tests.followers import followers_on
 from tests.processes import fork, pipe
 from tests.projections import bank
 from tests.projections.bank import Account, Balance, Base, BranchTotal, Noted, branch_count, deposit, totals
-
-wait_until = partial(waiting.wait_until, seconds=20)
+from tests.waiting import wait_until
 
 NAMES = ("balance", "branch_total", "declared_parking", "parking", "stopping")
 
@@ -54,12 +51,6 @@ def _not_mended() -> Iterator[None]:
     bank._Refusing.mended = False
     yield
     bank._Refusing.mended = False
-
-
-def followers_on(engine: Engine) -> list[Follower]:
-    return [
-        each for consumer in chosen_consumers(tables_on(Base.metadata), None) for each in followers_of(consumer, engine.dialect)
-    ]
 
 
 def test_it_looks_after_all_eventual_models_of_the_base(bank_engine: Engine) -> None:
@@ -91,7 +82,7 @@ async def test_as_a_task_it_follows_what_is_committed(async_engine: AsyncEngine)
     async with AsyncWorker(sessions, Base):
         async with sessions() as session:
             session.add(account := Account(id="a"))
-            account.apply_event(bank.Deposited(amount=3))
+            account.apply_event(Deposited(amount=3))
             await session.commit()
         async with asyncio.timeout(20):
             while True:
@@ -111,11 +102,27 @@ def test_run_once_takes_what_is_there_and_returns(bank_engine: Engine) -> None:
     assert totals(bank_engine, Balance) == {"a": 6}
 
 
+async def test_so_does_an_asynchronous_worker(async_engine: AsyncEngine) -> None:
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    sessions = async_sessionmaker(async_engine)
+    async with sessions() as session:
+        session.add(account := Account(id="a"))
+        for _ in range(3):
+            account.apply_event(Deposited(amount=3))
+        await session.commit()
+    worker = AsyncWorker(sessions, Base, only=["balance", "branch_total"])
+    assert (await worker.run_once(), worker.hindered) == (6, {})
+    assert await worker.run_once() == 0
+    async with sessions() as session:
+        assert (await session.get_one(Balance, "a")).total == 9
+
+
 @pytest.mark.parametrize("way", ["run_once", "catch_up"])
 def test_a_backlog_that_was_left_halfway_does_not_hide_what_came_after_it(postgres_bank: Engine, way: str) -> None:
     for number in range(3):
         deposit(postgres_bank, f"a-{number}", 1)
-    (follower,) = (each for each in followers_on(postgres_bank) if each.name == "balance")
+    (follower,) = (each for each in followers_on(postgres_bank, Base) if each.name == "balance")
     with Session(postgres_bank) as session:
         assert take_step(session, follower, 2).events == 2
     deposit(postgres_bank, "later", 7)
@@ -142,7 +149,7 @@ def test_it_stops_after_the_batch_under_way(postgres_bank: Engine) -> None:
         thread.join(0.2)
         assert thread.is_alive()
         other.rollback()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert totals(postgres_bank, Balance) == {"a": 3}
 
@@ -224,7 +231,8 @@ def test_what_opens_connections_may_be_away_too(postgres_bank: Engine, caplog: p
         wait_until(lambda: totals(postgres_bank, Balance) == {"a": 1})
         is_away.set()
         with postgres_bank.connect() as killer:
-            killer.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"))
+            of_both = "datname = current_database() AND (query LIKE 'LISTEN%' OR query LIKE 'NOTIFY%')"
+            killer.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {of_both}"))
         deposit(postgres_bank, "a", 2)
         announcing = {"sa_eventsource worker", "sa_eventsource listener", "sa_eventsource announcer"}
         wait_until(lambda: announcing <= set(refused))
@@ -334,17 +342,10 @@ class Numbered(DeclarativeBase):
     """Base of a model that takes texts for numbers."""
 
 
-class Counted(DomainEvent):
-    """What it takes."""
-
-    __event_type__ = "numbered.Counted"
-
-
-class Counter(AggregateRoot[str], Numbered):
+class NumberedAccount(AnyAccount, Numbered):
     """Whose ids are texts."""
 
-    __aggregate_type__ = "numbered.Counter"
-    __ignored_events__ = (Counted,)
+    __aggregate_type__ = "numbered.Account"
 
 
 class Counts(ReadModel, Numbered):
@@ -352,16 +353,13 @@ class Counts(ReadModel, Numbered):
 
     __projection_name__ = "counts"
     id: Mapped[int]
-    number: Mapped[int] = map_from_event(Counted, reduce=count())
+    number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
 
 def test_a_value_that_fits_no_row_stops_the_model_and_not_the_worker(engine: Engine) -> None:
     Numbered.metadata.create_all(engine)
-    for counter_id in ("1", "x"):
-        with Session(engine) as session:
-            session.add(counter := Counter(id=counter_id))
-            counter.apply_event(Counted())
-            session.commit()
+    for account_id in ("1", "x"):
+        commit_events(engine, NumberedAccount, account_id, Deposited(amount=1))
     assert Worker(engine, Numbered, retries=RetryPolicy(attempts=1)).run_once() == 1
     (problem,) = ReadModelManager(engine, Numbered).problems()
     assert problem.startswith("counts is stopped: ReadModelError: read model 'counts' cannot take ")
@@ -453,7 +451,7 @@ def test_a_listener_that_is_cut_off_asks_until_it_hears_again(postgres_bank: Eng
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
             "WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         )
-        with postgres_bank.connect() as killer:
+        with postgres_bank.execution_options(isolation_level="AUTOCOMMIT").connect() as killer:
             wait_until(lambda: killer.scalar(cut))
         wait_until(lambda: "announcements cannot be heard" in caplog.text)
         deposit(postgres_bank, "a", 2)
@@ -472,7 +470,7 @@ async def test_an_announcer_takes_no_asynchronous_engine(async_engine: AsyncEngi
 
 
 def test_only_postgresql_announces(sqlite_engine: Engine) -> None:
-    with pytest.raises(ValueError, match="PostgreSQL's NOTIFY; sqlite has nothing of that kind"):
+    with pytest.raises(ValueError, match="PostgreSQL's NOTIFY; sqlite has no equivalent"):
         Announcer(sqlite_engine)
 
 

@@ -125,7 +125,7 @@ def write_transactions(engine: Engine, task: dict[str, Any], points: Points) -> 
 
 
 def count_up(engine: Engine, counter_id: str, times: int) -> None:
-    """Add to one counter, in a transaction each, retrying when another was faster."""
+    """Add to one counter, in a transaction each, retrying when another wrote first."""
 
     @retry_on_conflict(attempts=500, initial_wait=0.002, max_wait=0.05)
     def add_one() -> None:

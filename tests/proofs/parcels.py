@@ -13,13 +13,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, applies, handles, load_for_update, map_from_event
 from sa_eventsource.consumers import subscribe
-from sa_eventsource.consumers.declared_consumers import chosen_consumers
-from sa_eventsource.consumers.shards import Follower, followers_of
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import attempt_step
 from sa_eventsource.read_models import append, count
 from sa_eventsource.time_ordered_ids import uuid7
 from sa_eventsource.workers import Worker
+from tests.followers import followers_on
 
 
 class Base(DeclarativeBase):
@@ -218,7 +217,7 @@ class Schedule:
             case Stranger(elsewhere):
                 self._stranger(elsewhere)
             case Read(number, limit):
-                followers = followers_on(self.engine)
+                followers = followers_on(self.engine, Base)
                 with Session(self.engine) as session:
                     step = attempt_step(session, followers[number % len(followers)], limit, lock_wait=60)
                     assert step.error is None, step.error
@@ -337,10 +336,3 @@ def schedule(engine: Engine, elsewhere: Engine) -> Iterator[Schedule]:
         yield running
     finally:
         running.give_up()
-
-
-def followers_on(engine: Engine) -> list[Follower]:
-    """List all that follows the log."""
-    return [
-        each for consumer in chosen_consumers(tables_on(Base.metadata), None) for each in followers_of(consumer, engine.dialect)
-    ]

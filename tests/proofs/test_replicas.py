@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import getpass
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ from sa_eventsource import (
 from sa_eventsource.checkpoints import adopt
 from sa_eventsource.read_models import append, count
 from tests import PARTITIONS
-from tests.databases import EmbeddedServer
-from tests.processes import finish, guard
+from tests.committing import commit_events
+from tests.databases import EmbeddedServer, own_server
+from tests.processes import finish
 from tests.proofs.test_dump_and_restore import BINARIES
 from tests.waiting import wait_until
 
@@ -67,13 +68,7 @@ class Marks(ReadModel, Base):
 
 
 def note(engine: Engine, item_id: str, *marks: str) -> None:
-    with Session(engine) as session:
-        item = session.get(Item, item_id)
-        if item is None:
-            session.add(item := Item(id=item_id))
-        for mark in marks:
-            item.apply_event(Noted(mark=mark))
-        session.commit()
+    commit_events(engine, Item, item_id, *(Noted(mark=mark) for mark in marks))
 
 
 def taken(engine: Engine) -> int:
@@ -95,11 +90,7 @@ def number_of_events(engine: Engine) -> Any:
 @contextmanager
 def server(copy_of: Engine | None = None, **settings: str) -> Iterator[tuple[EmbeddedServer, Engine]]:
     """Start a server of its own, empty or as the standby of another."""
-    with tempfile.TemporaryDirectory(prefix="sa_eventsource_", ignore_cleanup_errors=True) as folder:
-        guard("server", folder)
-        if copy_of is not None:
-            _copy(copy_of, Path(folder))
-        started = EmbeddedServer(Path(folder))
+    with own_server(None if copy_of is None else partial(_copy, copy_of)) as started:
         engine = create_engine(started.url)
         try:
             if copy_of is None:
@@ -112,7 +103,6 @@ def server(copy_of: Engine | None = None, **settings: str) -> Iterator[tuple[Emb
             yield started, engine
         finally:
             engine.dispose()
-            started.stop()
 
 
 def _copy(engine: Engine, folder: Path) -> None:

@@ -68,6 +68,20 @@ def racing_append(engine: Engine, isolation_level: str) -> Iterator[tuple[Connec
         assert not thread.is_alive()
 
 
+def test_a_transaction_sees_the_sessions_of_the_server_as_they_were_at_its_first_look(postgres_engine: Engine) -> None:
+    in_transactions = text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in%'"
+    )
+    with postgres_engine.connect() as connection, postgres_engine.connect() as observer:
+        connection.execute(text("SELECT 1"))
+        assert observer.scalar(in_transactions) == 1
+        connection.rollback()
+        assert observer.scalar(in_transactions) == 1
+        observer.rollback()
+        assert observer.scalar(in_transactions) == 0
+
+
 def test_before_flush_does_not_run_on_a_clean_session(engine: Engine) -> None:
     PlainBase.metadata.create_all(engine)
     flushes: list[Session] = []

@@ -22,7 +22,8 @@ from nats.js import JetStreamContext
 
 from sa_eventsource import Publisher
 from tests.publishing.brokers import HOST, PORTS
-from tests.publishing.shop import Base, Closed, Sold
+from tests.publishing.shop import Base
+from tests.shop import Sold, TillClosed
 
 RUN = os.environ.setdefault("PUBLISHING_TESTS_RUN", f"t{uuid4().hex[:8]}")
 """In the names of what the tests make in the brokers, which several runs share; processes that a test starts have the same."""
@@ -36,7 +37,7 @@ TIMEOUT = float(os.environ.get("PUBLISHING_TESTS_TIMEOUT", "5"))
 
 
 class Bus(ABC):
-    """A broker, in which a place for ``Sold`` is made, and none for ``Closed``.
+    """A broker, in which a place for ``Sold`` is made, and none for ``TillClosed``.
 
     Attributes:
         name: The broker's.
@@ -83,7 +84,7 @@ class RabbitMQ(Bus):
     publisher = Publisher(
         "publishing.rabbitmq",
         Sold,
-        Closed,
+        TillClosed,
         broker=RabbitBroker(url.format(host=HOST, port=PORTS["rabbitmq"]), logger=None, reconnect_interval=0.1),
         channel=exchange,
         base=Base,
@@ -99,7 +100,7 @@ class RabbitMQ(Bus):
             self.channel = await connection.channel()
             declared = await self.channel.declare_exchange(self.exchange, aio_pika.ExchangeType.TOPIC)
             self.queue = await self.channel.declare_queue(self.exchange)
-            await self.queue.bind(declared, "Till.publishing.Sold")
+            await self.queue.bind(declared, "Till.shop.Sold")
             try:
                 yield
             finally:
@@ -133,7 +134,7 @@ class Nats(Bus):
     publisher = Publisher(
         "publishing.nats",
         Sold,
-        Closed,
+        TillClosed,
         broker=NatsBroker(f"nats://{HOST}:{PORTS['nats']}", logger=None, reconnect_time_wait=1),
         subject=lambda recorded: f"{RUN}.{recorded.event_type}",
         base=Base,
@@ -146,7 +147,7 @@ class Nats(Bus):
     async def open(self) -> AsyncIterator[None]:
         client = await nats.connect(f"nats://{HOST}:{PORTS['nats']}")
         self.context = client.jetstream()
-        await self.context.add_stream(name=self.stream, subjects=[f"{RUN}.publishing.Sold"])
+        await self.context.add_stream(name=self.stream, subjects=[f"{RUN}.shop.Sold"])
         try:
             yield
         finally:
@@ -186,7 +187,7 @@ class Redis(Bus):
     publisher = Publisher(
         "publishing.redis",
         Sold,
-        Closed,
+        TillClosed,
         broker=RedisBroker(f"redis://{HOST}:{PORTS['redis']}"),
         channel=stream,
         base=Base,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy import Engine, MetaData
 
-from tests.publishing.shop import Base
+from tests.publishing.scripted_sender import ScriptedSender
+from tests.publishing.shop import Base, publisher
 
 
 @pytest.fixture
@@ -18,3 +21,12 @@ def tables() -> MetaData | None:
 def shop(postgres_engine: Engine) -> Engine:
     """Engine on a database with the shop's tables."""
     return postgres_engine
+
+
+@pytest.fixture
+def broker() -> Iterator[ScriptedSender]:
+    """What the shop's publisher sends to, instead of a broker."""
+    before, scripted = publisher.sender, ScriptedSender()
+    publisher.sender = scripted
+    yield scripted
+    publisher.sender = before

@@ -6,34 +6,20 @@ from faststream.rabbit import RabbitBroker
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, Publisher, ReadModel, Worker, map_from_event
+from sa_eventsource import Publisher, ReadModel, Worker, map_from_event
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.read_models import count
+from tests.shop import AnyTill, Sold, TillClosed
 
 
 class Base(DeclarativeBase):
     """Base of a shop."""
 
 
-class Sold(DomainEvent):
-    """Something was sold."""
-
-    __event_type__ = "publishing.Sold"
-    number: int
-    what: str = "pen"
-
-
-class Closed(DomainEvent):
-    """No more is sold there."""
-
-    __event_type__ = "publishing.Closed"
-
-
-class Till(AggregateRoot[str], Base):
+class Till(AnyTill, Base):
     """Where things are sold."""
 
     __aggregate_type__ = "Till"
-    __ignored_events__ = (Sold, Closed)
 
 
 class Sales(ReadModel, Base):
@@ -55,7 +41,7 @@ def sell(engine: Engine, *tills: str, times: int = 1, what: str = "pen") -> None
             session.commit()
 
 
-publisher = Publisher("publishing.seam", Sold, Closed, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base, batch_size=50)
+publisher = Publisher("publishing.seam", Sold, TillClosed, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base, batch_size=50)
 """Its sender is replaced by the tests."""
 
 sharded = Publisher("publishing.sharded", Sold, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base, shards=3)

@@ -1,4 +1,4 @@
-"""What holds for every broker: nothing is lost, each stream is in order, and what may arrive twice is counted."""
+"""What applies to every broker: nothing is lost, each stream is in order, and what may arrive twice is counted."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.publishing.buses import BUSES, RUN, Bus, Nats
 NO_TEXT = "\udcff"
 
 
-SUBJECTS = {"rabbitmq": "Till.publishing.Sold", "nats": f"{RUN}.publishing.Sold", "redis": "unused"}
+SUBJECTS = {"rabbitmq": "Till.shop.Sold", "nats": f"{RUN}.shop.Sold", "redis": "unused"}
 
 
 def message(

@@ -23,7 +23,8 @@ from sa_eventsource import Publisher, ReadModelManager
 from sa_eventsource.publishing.kafka_sender import KafkaSender
 from sa_eventsource.publishing.outcomes import Delayed, Refused
 from tests.publishing.brokers import check_arrived
-from tests.publishing.shop import Base, Sold, publish, sell
+from tests.publishing.shop import Base, publish, sell
+from tests.shop import Sold
 
 TOPIC = "sales"
 NAME = "publishing.kafka"
@@ -65,7 +66,7 @@ async def test_events_arrive_as_cloud_events_and_each_stream_in_order_in_one_par
         binding.from_binary(binding.KafkaMessage(dict(each.headers), each.key, each.value), JSONFormat(), CloudEvent)
         for each in records
     ]
-    assert {each.get_type() for each in events} == {"publishing.Sold"}
+    assert {each.get_type() for each in events} == {"shop.Sold"}
     assert all(each.key == str(event.get_subject()).encode() for each, event in zip(records, events, strict=True))
     assert all(event.get_data() == {"number": int(event.get_extension("aggregateversion")), "what": "pen"} for event in events)
     partitions = {(each.key, each.partition) for each in records}

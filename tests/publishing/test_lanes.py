@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine, NullPool, event
@@ -14,20 +13,12 @@ from sa_eventsource import AsyncWorker, Worker
 from sa_eventsource.consumers import chosen_consumers
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.workers.lanes import lanes_of
-from tests.publishing.shop import Base, publisher, sell, sharded
-from tests.publishing.test_relaying import ScriptedSender
+from tests.publishing.scripted_sender import ScriptedSender
+from tests.publishing.shop import Base, sell, sharded
 from tests.waiting import wait_until
 
 NAME = "publishing.seam"
 SALES = "publishing.sales"
-
-
-@pytest.fixture
-def broker() -> Iterator[ScriptedSender]:
-    before, scripted = publisher.sender, ScriptedSender()
-    publisher.sender = scripted
-    yield scripted
-    publisher.sender = before
 
 
 def test_a_publisher_has_a_lane_of_its_own_where_it_is_not_alone(postgres_engine: Engine) -> None:

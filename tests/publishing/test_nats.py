@@ -19,7 +19,8 @@ from sa_eventsource import EventReplayer, Publisher, ReadModelManager, RecordedE
 from sa_eventsource.publishing.event_loop import sending_loop
 from tests.publishing import brokers
 from tests.publishing.buses import RUN, Nats
-from tests.publishing.shop import Base, Closed, Sold, Till, publish, sell
+from tests.publishing.shop import Base, Till, publish, sell
+from tests.shop import Sold, TillClosed
 
 bus = Nats()
 publisher = bus.publisher
@@ -51,16 +52,16 @@ async def test_an_event_arrives_as_a_cloud_event(shop: Engine) -> None:
     async with bus.open():
         await asyncio.to_thread(publish, shop, NAME)
         (message,) = await bus.messages()
-    assert message.subject == f"{RUN}.publishing.Sold"
+    assert message.subject == f"{RUN}.shop.Sold"
     event = binding.from_binary(binding.HTTPMessage(dict(message.headers or {}), message.data), JSONFormat(), CloudEvent)
-    assert (event.get_type(), event.get_subject(), event.get_datacontenttype()) == ("publishing.Sold", "ü", "application/json")
+    assert (event.get_type(), event.get_subject(), event.get_datacontenttype()) == ("shop.Sold", "ü", "application/json")
     assert event.get_data() == {"number": 1, "what": "ink"}
 
 
 async def test_a_message_without_a_stream_is_parked_and_other_streams_go_on(shop: Engine) -> None:
     sell(shop, "a", "b")
     with Session(shop) as session:
-        session.get_one(Till, "a").apply_event(Closed())
+        session.get_one(Till, "a").apply_event(TillClosed())
         session.commit()
     sell(shop, "a", "b")
     async with bus.open():
@@ -106,7 +107,7 @@ async def test_a_publisher_waits_for_the_stream_that_it_names(shop: Engine) -> N
     assert problem.endswith(f"the stream {named.channel} is not there")
     client = await nats.connect(SERVER)
     try:
-        await client.jetstream().add_stream(name=named.channel, subjects=[f"{RUN}.publishing.Sold"])
+        await client.jetstream().add_stream(name=named.channel, subjects=[f"{RUN}.shop.Sold"])
         assert await asyncio.to_thread(publish, shop, named.name) == 2
     finally:
         await client.jetstream().delete_stream(str(named.channel))

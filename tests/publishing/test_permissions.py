@@ -26,7 +26,8 @@ from sa_eventsource import Publisher, ReadModelManager
 from tests import processes
 from tests.publishing import brokers
 from tests.publishing.buses import RUN
-from tests.publishing.shop import Base, Closed, Sold, Till, publish, sell
+from tests.publishing.shop import Base, Till, publish, sell
+from tests.shop import Sold, TillClosed
 from tests.waiting import wait_until
 
 USER = f"sa_eventsource_monkey_{RUN}"
@@ -34,7 +35,7 @@ USER = f"sa_eventsource_monkey_{RUN}"
 rabbitmq = Publisher(
     "publishing.permitted.rabbitmq",
     Sold,
-    Closed,
+    TillClosed,
     broker=RabbitBroker(f"amqp://{USER}:secret@{brokers.HOST}:{brokers.PORTS['rabbitmq']}/", logger=None),
     channel=USER,
     base=Base,
@@ -42,7 +43,7 @@ rabbitmq = Publisher(
 streams = Publisher(
     "publishing.permitted.redis",
     Sold,
-    Closed,
+    TillClosed,
     broker=RedisBroker(f"redis://{USER}:secret@{brokers.HOST}:{brokers.PORTS['redis']}"),
     base=Base,
 )
@@ -53,7 +54,9 @@ stream = Publisher(
     channel=f"{USER}.all",
     base=Base,
 )
-jetstream = Publisher("publishing.permitted.nats", Sold, Closed, broker=NatsBroker("nats://127.0.0.1:1", logger=None), base=Base)
+jetstream = Publisher(
+    "publishing.permitted.nats", Sold, TillClosed, broker=NatsBroker("nats://127.0.0.1:1", logger=None), base=Base
+)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +78,7 @@ def program(name: str) -> str:
 
 def close(engine: Engine, till: str) -> None:
     with Session(engine) as session:
-        session.get_one(Till, till).apply_event(Closed())
+        session.get_one(Till, till).apply_event(TillClosed())
         session.commit()
 
 
@@ -123,7 +126,7 @@ async def declare() -> Any:
 async def test_a_routing_key_that_rabbitmq_refuses_is_parked(shop: Engine) -> None:
     brokers.needs("rabbitmq")
     sell_and_close(shop)
-    with rabbitmq_user(exchange=".*", topics=r"^Till\.publishing\.Sold$"):
+    with rabbitmq_user(exchange=".*", topics=r"^Till\.shop\.Sold$"):
         connection, queue = await declare()
         assert await asyncio.to_thread(publish, shop, rabbitmq.name) >= 3
         assert queue.declaration_result.message_count == 0
@@ -158,15 +161,15 @@ def redis_user(*rights: str) -> Iterator[redis.Redis]:
             yield client
         finally:
             client.execute_command("ACL", "DELUSER", USER)
-            client.delete("Till.publishing.Sold", f"{USER}.all")
+            client.delete("Till.shop.Sold", f"{USER}.all")
 
 
 def test_a_stream_that_redis_refuses_is_parked(shop: Engine) -> None:
     sell_and_close(shop)
-    with redis_user("~Till.publishing.Sold", "+@all") as client:
-        before = client.xlen("Till.publishing.Sold")
+    with redis_user("~Till.shop.Sold", "+@all") as client:
+        before = client.xlen("Till.shop.Sold")
         assert publish(shop, streams.name) >= 3
-        assert client.xlen("Till.publishing.Sold") == before + 3
+        assert client.xlen("Till.shop.Sold") == before + 3
     assert problems(shop, streams) == [f"{streams.name} has parked 2 events"]
 
 
@@ -196,7 +199,7 @@ async def test_a_subject_that_nats_refuses_is_parked_at_once(shop: Engine, tmp_p
         jetstream {{ store_dir: "{tmp_path}" }}
         authorization {{ users: [
             {{ user: all, password: secret }},
-            {{ user: some, password: secret, permissions: {{ publish: ["Till.publishing.Sold", "$JS.API.>"] }} }},
+            {{ user: some, password: secret, permissions: {{ publish: ["Till.shop.Sold", "$JS.API.>"] }} }},
         ] }}
         """
     )

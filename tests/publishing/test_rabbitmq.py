@@ -20,7 +20,8 @@ from sa_eventsource.publishing.messages import Message
 from sa_eventsource.publishing.outcomes import Refused
 from tests.publishing import brokers
 from tests.publishing.buses import RabbitMQ
-from tests.publishing.shop import Base, Closed, Till, publish, sell
+from tests.publishing.shop import Base, Till, publish, sell
+from tests.shop import TillClosed
 
 queue = RabbitMQ()
 publisher = queue.publisher
@@ -43,8 +44,8 @@ async def test_an_event_arrives_as_a_cloud_event(shop: Engine) -> None:
         (message,) = await queue.messages()
     with Session(shop) as session:
         (recorded,) = EventStore(session, Base).events
-    assert message.body == b'{"number":1,"what":"ink \xc3\xbc"}'
-    assert (message.routing_key, message.content_type) == ("Till.publishing.Sold", "application/json")
+    assert message.body == b'{"what":"ink \xc3\xbc","number":1}'
+    assert (message.routing_key, message.content_type) == ("Till.shop.Sold", "application/json")
     assert (message.message_id, message.correlation_id) == (str(recorded.event_id), str(correlation))
     headers = {name: str(value) for name, value in message.headers.items()}
     event = binding.from_binary(binding.RabbitMQMessage(headers, message.content_type, message.body), JSONFormat(), CloudEvent)
@@ -52,11 +53,11 @@ async def test_an_event_arrives_as_a_cloud_event(shop: Engine) -> None:
         "specversion": "1.0",
         "id": str(recorded.event_id),
         "source": f"/{NAME}",
-        "type": "publishing.Sold",
+        "type": "shop.Sold",
         "subject": "a",
         "time": recorded.occurred_at,
         "datacontenttype": "application/json",
-        "dataschema": "urn:jsonschema:publishing.Sold:1",
+        "dataschema": "urn:jsonschema:shop.Sold:1",
         "partitionkey": "a",
         "aggregatetype": "Till",
         "aggregateversion": "1",
@@ -69,7 +70,7 @@ async def test_an_event_arrives_as_a_cloud_event(shop: Engine) -> None:
 async def test_a_message_without_a_route_is_parked_and_other_streams_go_on(shop: Engine) -> None:
     sell(shop, "a", "b")
     with Session(shop) as session:
-        session.get_one(Till, "a").apply_event(Closed())
+        session.get_one(Till, "a").apply_event(TillClosed())
         session.commit()
     sell(shop, "a", "b")
     async with queue.open():
@@ -88,7 +89,7 @@ async def test_where_the_exchange_is_missing_the_publisher_waits(shop: Engine) -
 
 @pytest.mark.slow
 async def test_a_message_that_is_too_large_for_the_broker_is_refused_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def message(till: str, size: int, subject: str = "Till.publishing.Sold") -> Message:
+    def message(till: str, size: int, subject: str = "Till.shop.Sold") -> Message:
         event_id = uuid4()
         attributes = {"id": str(event_id), "source": "/x", "type": "x", "subject": till, "aggregateversion": "1"}
         return Message(event_id, ("Till", till), attributes, b"x" * size, subject, till, {})

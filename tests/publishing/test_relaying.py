@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,59 +26,14 @@ from sa_eventsource.consumers import consumers_on
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import EventReplayer, parked_streams, retry_stream
 from sa_eventsource.publishing.messages import Message
-from sa_eventsource.publishing.outcomes import Delayed, Outcome, Refused
-from sa_eventsource.publishing.sender import Sender
-from tests.publishing.shop import Base, Sold, Till, publish, publisher, sell, sharded
+from tests.publishing.scripted_sender import ScriptedSender
+from tests.publishing.shop import Base, Till, publish, publisher, sell, sharded
+from tests.shop import Sold
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow_on_sqlite
 
 NAME = "publishing.seam"
-
-
-class ScriptedSender(Sender):
-    """A broker that does as it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(object(), None, 10.0)
-        self.sent: list[tuple[str, int]] = []
-        self.together: list[int] = []
-        self.refuses: Callable[[Message], bool] = lambda _: False
-        self.delays: Callable[[Message], bool] = lambda _: False
-
-    async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
-        self.together.append(len(messages))
-        return [self._answer(each) for each in messages]
-
-    def _answer(self, message: Message) -> Outcome:
-        if self.refuses(message):
-            return Refused("no queue is bound for it")
-        if self.delays(message):
-            return Delayed("the broker is away")
-        self.sent.append((message.stream[1], int(message.attributes["aggregateversion"])))
-        return None
-
-    async def send_through(self, connection: Any, messages: Sequence[Message]) -> Sequence[Outcome]:
-        raise NotImplementedError
-
-    def publish(self, message: Message) -> Coroutine[Any, Any, object]:
-        raise NotImplementedError
-
-    def describe(self, subject: str, **described: Any) -> None:
-        raise NotImplementedError
-
-    async def check(self, connection: Any) -> None:
-        raise NotImplementedError
-
-    async def close(self) -> None: ...
-
-
-@pytest.fixture
-def broker() -> Iterator[ScriptedSender]:
-    before, scripted = publisher.sender, ScriptedSender()
-    publisher.sender = scripted
-    yield scripted
-    publisher.sender = before
 
 
 @pytest.fixture
@@ -142,10 +97,10 @@ def test_what_was_parked_is_sent_in_order_once_the_broker_takes_it(shop: Engine,
     (consumer,) = [each for each in consumers_on(tables_on(Base.metadata)) if each.name == NAME]
     with Session(shop) as session:
         (stream,) = parked_streams(session, consumer)
-        assert "the broker refuses it under the subject 'Till.publishing.Sold': no queue is bound for it" in str(stream.error)
+        assert "the broker refuses it under the subject 'Till.shop.Sold': no queue is bound for it" in str(stream.error)
         with pytest.raises(MessageRefusedError, match="version 4") as caught:
             retry_stream(session, consumer, stream)
-        assert (caught.value.subscription, caught.value.subject) == (NAME, "Till.publishing.Sold")
+        assert (caught.value.subscription, caught.value.subject) == (NAME, "Till.shop.Sold")
         # What was confirmed is parked no longer, and is not sent again.
         (stream,) = parked_streams(session, consumer)
         assert (stream.events, "version 4" in str(stream.error)) == (2, True)
@@ -227,7 +182,7 @@ def test_nothing_is_published_of_what_was_rolled_back(shop: Engine, broker: Scri
 
 def test_an_event_that_no_message_can_be_made_of_is_parked(shop: Engine, broker: ScriptedSender) -> None:
     sell(shop, "a", "b", times=3)
-    publisher._headers = lambda recorded: {"x": str(1 // (3 - recorded.version if recorded.aggregate_id == "a" else 1))}
+    publisher._headers = lambda recorded, _tenant: {"x": str(1 // (3 - recorded.version if recorded.aggregate_id == "a" else 1))}
     try:
         publish(shop, NAME)
     finally:
@@ -277,7 +232,7 @@ def test_shards_share_the_streams_out(postgres_engine: Engine, caplog: pytest.Lo
         with postgres_engine.connect() as connection:
             names = set(connection.scalars(select(tables_on(Base.metadata).projection_positions.c.projection_name)))
         assert {f"{sharded.name}#{number}/3" for number in (1, 2, 3)} <= names
-        # With another number, it does not begin anew.
+        # With another number, it does not start over.
         sharded._shards = 2
         worker = Worker(postgres_engine, Base, only=[sharded.name])
         assert worker.run_once() == 0

@@ -7,32 +7,13 @@ from decimal import Decimal
 
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, handles, load_for_update, map_from_event
+from sa_eventsource import DomainEvent, ReadModel, RecordedEvent, handles, load_for_update, map_from_event
 from sa_eventsource.read_models import count, day, sum_
+from tests.shop import AnyOrder, OrderCancelled, OrderPaid, OrderPlaced
 
 
 class Base(DeclarativeBase):
     """The application's declarative base."""
-
-
-class Placed(DomainEvent):
-    """A customer placed an order."""
-
-    __event_type__ = "shop.Placed"
-    customer_id: str
-    total: Decimal
-
-
-class Paid(DomainEvent):
-    """The order was paid."""
-
-    __event_type__ = "shop.Paid"
-
-
-class Withdrawn(DomainEvent):
-    """The order is no more."""
-
-    __event_type__ = "shop.Withdrawn"
 
 
 class Reviewed(DomainEvent):
@@ -42,18 +23,18 @@ class Reviewed(DomainEvent):
     stars: int
 
 
-class Order(AggregateRoot, Base):
+class Order(AnyOrder, Base):
     """An order."""
 
     __aggregate_type__ = "shop.Order"
-    __ignored_events__ = (Placed, Paid, Withdrawn, Reviewed)
+    __ignored_events__ = (Reviewed,)
 
-    @classmethod
-    def place(cls, order_id: str, customer_id: str = "c-1", total: Decimal | str = "10.00", at: datetime | None = None) -> Order:
-        """Start an order."""
-        order = cls(id=order_id)
-        order.apply_event(Placed(customer_id=customer_id, total=Decimal(total)), occurred_at=at)
-        return order
+
+def place(order_id: str, customer_id: str = "c-1", total: Decimal | str = "10.00", at: datetime | None = None) -> Order:
+    """Start an order."""
+    order = Order(id=order_id)
+    order.apply_event(OrderPlaced(customer_id=customer_id, total=Decimal(total)), occurred_at=at)
+    return order
 
 
 class OrderList(ReadModel, Base):
@@ -61,12 +42,12 @@ class OrderList(ReadModel, Base):
 
     __projection_name__ = "order_list"
     __consistency__ = "strong"
-    __removed_by__ = (Withdrawn,)
+    __removed_by__ = (OrderCancelled,)
 
     id: Mapped[str]
-    customer_id: Mapped[str | None] = map_from_event(Placed)
-    status: Mapped[str] = map_from_event({Placed: "pending", Paid: "paid"}, index=True)
-    total: Mapped[Decimal] = map_from_event(Placed)
+    customer_id: Mapped[str | None] = map_from_event(OrderPlaced)
+    status: Mapped[str] = map_from_event({OrderPlaced: "pending", OrderPaid: "paid"}, index=True)
+    total: Mapped[Decimal] = map_from_event(OrderPlaced)
 
 
 class UserOrders(ReadModel, Base):
@@ -75,9 +56,9 @@ class UserOrders(ReadModel, Base):
     __projection_name__ = "user_orders"
     __consistency__ = "strong"
 
-    customer_id: Mapped[str] = map_from_event(Placed, key=True)
+    customer_id: Mapped[str] = map_from_event(OrderPlaced, key=True)
     order_id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
-    total: Mapped[Decimal] = map_from_event(Placed)
+    total: Mapped[Decimal] = map_from_event(OrderPlaced)
 
 
 class OrderStats(ReadModel, Base):
@@ -86,8 +67,8 @@ class OrderStats(ReadModel, Base):
     __projection_name__ = "order_stats"
 
     day: Mapped[date] = map_from_event(key=True, source=day())
-    order_count: Mapped[int] = map_from_event(Placed, reduce=count())
-    daily_total: Mapped[Decimal] = map_from_event(Placed, reduce=sum_("total"))
+    order_count: Mapped[int] = map_from_event(OrderPlaced, reduce=count())
+    daily_total: Mapped[Decimal] = map_from_event(OrderPlaced, reduce=sum_("total"))
 
 
 class Rating(ReadModel, Base):

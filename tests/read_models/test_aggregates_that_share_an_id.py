@@ -27,6 +27,7 @@ from sa_eventsource import (
     verify,
 )
 from sa_eventsource.read_models import count
+from tests.committing import commit_events
 
 
 class Renamed(DomainEvent):
@@ -132,16 +133,6 @@ class HandledAtOnce(_Handled, ReadModel, Base):
     __aggregates__ = (Customer,)
 
 
-def happen(engine: Engine, aggregate: type[Any], aggregate_id: str, *events: DomainEvent) -> None:
-    with Session(engine) as session:
-        found = session.get(aggregate, aggregate_id)
-        if found is None:
-            session.add(found := aggregate(id=aggregate_id))
-        for each in events:
-            found.apply_event(each)
-        session.commit()
-
-
 def names(engine: Engine, model: type[Any]) -> dict[str, str]:
     with Session(engine) as session:
         return {row.id: row.name for row in session.scalars(select(model))}
@@ -149,12 +140,12 @@ def names(engine: Engine, model: type[Any]) -> dict[str, str]:
 
 def _happenings(engine: Engine) -> None:
     Base.metadata.create_all(engine)
-    happen(engine, Customer, "1", Renamed(name="Ann"))
-    happen(engine, Product, "1", Renamed(name="Chair"), Renamed(name="Armchair"))
-    happen(engine, Product, "2", Renamed(name="Desk"))
-    happen(engine, Customer, "3", Renamed(name="Eve"))
-    happen(engine, Product, "3", Dropped())
-    happen(engine, Customer, "4", Renamed(name="Bob"), Dropped())
+    commit_events(engine, Customer, "1", Renamed(name="Ann"))
+    commit_events(engine, Product, "1", Renamed(name="Chair"), Renamed(name="Armchair"))
+    commit_events(engine, Product, "2", Renamed(name="Desk"))
+    commit_events(engine, Customer, "3", Renamed(name="Eve"))
+    commit_events(engine, Product, "3", Dropped())
+    commit_events(engine, Customer, "4", Renamed(name="Bob"), Dropped())
 
 
 RIGHT = {"1": "Ann", "3": "Eve"}

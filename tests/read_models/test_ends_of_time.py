@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import AggregateRoot, DomainEvent, EventReplayer, ReadModel, ReadModelError, ReadModelManager, map_from_event
 from sa_eventsource.read_models import day, month
+from tests.committing import commit_events
 
 
 class Base(DeclarativeBase):
@@ -80,11 +81,7 @@ BEHIND = datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
 
 
 def bill(engine: Engine, aggregate: type[Bill | Invoice], aggregate_id: str, at: datetime) -> None:
-    with Session(engine) as session:
-        one = aggregate(id=aggregate_id)
-        one.apply_event(Due(at=at, others=[at]))
-        session.add(one)
-        session.commit()
+    commit_events(engine, aggregate, aggregate_id, Due(at=at, others=[at]))
 
 
 @pytest.mark.parametrize("model", [Moments, Texts, Lists])

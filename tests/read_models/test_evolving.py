@@ -53,6 +53,7 @@ from sa_eventsource import (
     upcast,
     verify,
 )
+from tests.committing import commit_events
 from tests.parameters import plainly
 
 
@@ -201,12 +202,7 @@ def postgres_depot(postgres_engine: Engine) -> Engine:
 
 
 def happen(engine: Engine, shelf: str, *events: DomainEvent, kind: Any = Shelf) -> None:
-    with Session(engine) as session:
-        found = session.get(kind, shelf) or kind(id=shelf)
-        for each in events:
-            found.apply_event(each, occurred_at=datetime(2026, 5, 1, tzinfo=UTC))
-        session.add(found)
-        session.commit()
+    commit_events(engine, kind, shelf, *events, occurred_at=datetime(2026, 5, 1, tzinfo=UTC))
 
 
 def rows(engine: Engine, model: Any = Stock) -> dict[str, tuple[int, bool, list[str], int]]:
@@ -346,7 +342,7 @@ def test_two_transactions_that_change_one_row_lose_nothing(postgres_depot: Engin
             session.commit()
         else:
             session.rollback()
-    thread.join(20)
+    thread.join(60)
     assert not failures
     assert articles(postgres_depot) == {"cup": 7, "tea": 9 + (100 if is_there else 0) + (1 if is_kept else 0)}
     assert verify(postgres_depot, Base).is_sound

@@ -11,7 +11,6 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, validates
 
 from sa_eventsource import (
-    AggregateRoot,
     DomainEvent,
     EventReplayer,
     EventSourcedRepository,
@@ -23,17 +22,11 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.read_models import sum_
+from tests.bank import AnyAccount, Deposited
 
 
 class Base(DeclarativeBase):
     """The application's declarative base."""
-
-
-class Deposited(DomainEvent):
-    """Money came in."""
-
-    __event_type__ = "beside_handlers.Deposited"
-    amount: int
 
 
 class Reviewed(DomainEvent):
@@ -42,10 +35,10 @@ class Reviewed(DomainEvent):
     __event_type__ = "beside_handlers.Reviewed"
 
 
-class Account(AggregateRoot, Base):
+class Account(AnyAccount, Base):
     """An account, kept as events."""
 
-    __ignored_events__ = (Deposited, Reviewed)
+    __ignored_events__ = (Reviewed,)
 
 
 class _Balance:

@@ -22,6 +22,7 @@ from sa_eventsource import DeclarationError, DomainEvent, RecordedEvent
 from sa_eventsource.read_models import increment
 from sa_eventsource.read_models.expressions import resolve
 from sa_eventsource.read_models.value_types import value_type
+from sa_eventsource.testing import recorded
 
 
 class Owner(BaseModel):
@@ -47,22 +48,10 @@ TEXT: Any = value_type(str)
 _numbers = itertools.count()
 
 
-def recorded() -> RecordedEvent[Named]:
-    return RecordedEvent(
-        event=Named(name="Ann", status="vip", pieces=3, price=Decimal("1.50"), owner=Owner(city="Utrecht")),
-        event_id=uuid.UUID(int=7),
-        aggregate_type="Person",
-        aggregate_id="p-1",
-        version=4,
-        event_type="functions.Named",
-        event_version=1,
-        occurred_at=datetime(2026, 5, 1, tzinfo=UTC),
-        recorded_at=datetime(2026, 5, 1, tzinfo=UTC),
-        correlation_id=None,
-        causation_id=None,
-        metadata={"user": "eve"},
-        position=11,
-    )
+def named() -> RecordedEvent[Named]:
+    ann = Named(name="Ann", status="vip", pieces=3, price=Decimal("1.50"), owner=Owner(city="Utrecht"))
+    (made,) = recorded(ann, of="Person", id="p-1", at=datetime(2026, 5, 1, tzinfo=UTC), position=11, version=4, user="eve")
+    return made
 
 
 def gross(event: Any) -> Any:
@@ -104,7 +93,7 @@ class Helpers:
         return label(event)
 
 
-EVENT = recorded().event
+EVENT = named().event
 RIGHT: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "a field": (lambda event: event.name, "Ann"),
     "a field of a model": (lambda event: event.owner.city + "!", "Utrecht!"),
@@ -124,7 +113,7 @@ RIGHT: dict[str, tuple[Callable[[Any], Any], Any]] = {
 @pytest.mark.parametrize("what", RIGHT)
 def test_what_is_noted_comes_to_the_same(what: str) -> None:
     function, right = RIGHT[what]
-    assert resolve(function, Named, TEXT).evaluate(recorded()) == right
+    assert resolve(function, Named, TEXT).evaluate(named()) == right
 
 
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -190,4 +179,4 @@ def test_what_is_not_noted_is_refused(what: str) -> None:
 
 def test_a_number_is_a_source() -> None:
     assert increment(2).source is not None
-    assert resolve(2, Named, TEXT).evaluate(recorded()) == 2
+    assert resolve(2, Named, TEXT).evaluate(named()) == 2

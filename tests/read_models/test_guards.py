@@ -20,6 +20,7 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.mapping import tables_on
+from tests.committing import commit_events
 
 pytestmark = pytest.mark.slow_on_sqlite
 
@@ -108,11 +109,7 @@ PROJECTIONS = tables_on(Base.metadata).projections
 
 
 def sow(engine: Engine, bed_id: str, plant: str = "flush") -> None:
-    with Session(engine) as session:
-        bed = Bed(id=bed_id)
-        bed.apply_event(Sown(plant=plant))
-        session.add(bed)
-        session.commit()
+    commit_events(engine, Bed, bed_id, Sown(plant=plant))
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.read_models import sum_
+from tests.committing import commit_events
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -165,7 +166,7 @@ class Parts(DomainEvent):
 
 
 class Plain(DomainEvent):
-    """Is read as it is stored, but for its forms."""
+    """Is read as it is stored, except for its forms."""
 
     __event_type__ = "otherwise.Plain"
     uid: UUID
@@ -238,14 +239,6 @@ CASES: dict[str, tuple[type[DomainEvent], str, Any, Any, Any]] = {
 }
 
 
-def happen(engine: Engine, aggregate: type[Any], event: DomainEvent) -> None:
-    with Session(engine) as session:
-        thing = aggregate(id="x")
-        thing.apply_event(event)
-        session.add(thing)
-        session.commit()
-
-
 def store(engine: Engine, aggregate: type[Any], event_type: str, payload: dict[str, Any]) -> None:
     tables = aggregate.__aggregate_definition__.tables
     with engine.begin() as connection:
@@ -301,7 +294,7 @@ def test_every_way_reads_it_as_the_class_does(engine: Engine, what: str, own_tab
         store(engine, Thing, event_class.__event_type__, stored)
         EventReplayer(engine, Base).rebuild(strong)
     else:
-        happen(engine, Thing, stored())
+        commit_events(engine, Thing, "x", stored())
     with Session(engine) as session:
         folded = fold(eventual, EventStore(session, Base).events.all())
     found = {"the fold": folded["x"]["field"], "the strong model": value(strong)}

@@ -32,6 +32,7 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.read_models import ReadModelDefinition, count, last
+from tests.committing import commit_events
 from tests.read_models.memory import cramp
 from tests.read_models.test_four_ways import rows_of
 
@@ -172,12 +173,8 @@ def postgres_track(postgres_engine: Engine) -> Engine:
 
 def happen(engine: Engine, *events: tuple[str, DomainEvent]) -> None:
     """Let events happen to runners, each in a transaction of its own."""
-    for runner, each in events:
-        with Session(engine) as session:
-            found = session.get(Runner, runner) or Runner(id=runner)
-            found.apply_event(each, occurred_at=datetime(2026, 5, 1, tzinfo=UTC))
-            session.add(found)
-            session.commit()
+    for runner, event in events:
+        commit_events(engine, Runner, runner, event, occurred_at=datetime(2026, 5, 1, tzinfo=UTC))
 
 
 def step(runner: str, distance: int = 1, word: str = "go") -> tuple[str, DomainEvent]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, ReadModelError, ReadModelManager, map_from_event
 from sa_eventsource.read_models import count, day
+from tests.committing import commit_events
 
 
 class Noted(DomainEvent):
@@ -91,14 +92,6 @@ ON = date(2026, 3, 15)
 AT = datetime(2026, 3, 15, 12, 30, tzinfo=UTC)
 
 
-def happen(engine: Engine, item_id: str, event: DomainEvent) -> None:
-    with Session(engine) as session:
-        item = Item(id=item_id)
-        item.apply_event(event)
-        session.add(item)
-        session.commit()
-
-
 @pytest.fixture
 def tables() -> MetaData:
     return Base.metadata
@@ -106,9 +99,9 @@ def tables() -> MetaData:
 
 @pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    happen(engine, "a", Noted(on=ON, at=AT))
-    happen(engine, "b", Noted(on=ON + timedelta(days=40), at=AT + timedelta(days=40)))
-    happen(engine, "c", Noted(note={"x": 1}, tags=["y"], on=ON, at=AT))
+    commit_events(engine, Item, "a", Noted(on=ON, at=AT))
+    commit_events(engine, Item, "b", Noted(on=ON + timedelta(days=40), at=AT + timedelta(days=40)))
+    commit_events(engine, Item, "c", Noted(note={"x": 1}, tags=["y"], on=ON, at=AT))
     with Session(engine) as session:
         session.add(Holiday(id=1, on=ON))
         session.commit()
@@ -146,7 +139,7 @@ def test_values_are_compared(session: Session) -> None:
 
 @pytest.mark.parametrize("model", [Notes, OwnNotes])
 def test_times_are_calculated_with(postgres_engine: Engine, model: Any) -> None:
-    happen(postgres_engine, "a", Noted(on=ON, at=AT))
+    commit_events(postgres_engine, Item, "a", Noted(on=ON, at=AT))
     with Session(postgres_engine) as session:
         session.add(Holiday(id=1, on=ON))
         session.flush()
@@ -160,7 +153,7 @@ def test_times_are_calculated_with(postgres_engine: Engine, model: Any) -> None:
 
 
 def test_a_key_has_a_length_and_the_error_says_so(postgres_engine: Engine) -> None:
-    happen(postgres_engine, "v", Visited(url="https://example.org/" + "a" * 280))
+    commit_events(postgres_engine, Item, "v", Visited(url="https://example.org/" + "a" * 280))
     with pytest.raises(ReadModelError, match=r"the key, url, is longer than the 255 characters .* __tablename__") as caught:
         ReadModelManager(postgres_engine, Base).catch_up(Visits)
     assert "psycopg" not in str(caught.value)

@@ -26,8 +26,9 @@ from sa_eventsource import (
     wait_for,
 )
 from sa_eventsource.commands import Commands
+from tests.database_roles import ROLES, connected_as
 from tests.parameters import plainly
-from tests.roles.clinic import ROLES, Admit, Base, Beds, Names, Patient, Wards, connected_as, inbox
+from tests.roles.hospital import Admit, Base, Beds, Names, Patient, Wards, inbox
 
 SWITCH = "SET LOCAL sa_eventsource.allow_event_changes = 'on'"
 
@@ -39,6 +40,12 @@ def _sql(*statements: str) -> Callable[[Engine], None]:
                 connection.execute(text(statement))
 
     return run
+
+
+def _chosen(column: str, value: str) -> Callable[[Engine], None]:
+    columns = f"event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at, {column}"
+    values = f"gen_random_uuid(), 'Patient', 'p-9', 1, 'Forged', '{{}}', now(), {value}"
+    return _sql(f"INSERT INTO events ({columns}) VALUES ({values})")
 
 
 def _in_session(work: Callable[[Session], Any]) -> Callable[[Engine], None]:
@@ -96,7 +103,7 @@ ACTIONS: dict[str, tuple[Callable[[Engine], object], set[str]]] = {
     ),
     "ask for the status": (lambda engine: ReadModelManager(engine, Base).status(), EVERYBODY),
     "wait for a model": (_in_session(_wait), EVERYBODY),
-    "list what is held of someone": (
+    "list what is stored about someone": (
         _in_session(lambda session: personal_data(session, "p-1", base=Base)),
         {"app", "worker", "privacy_officer"},
     ),
@@ -116,6 +123,9 @@ ACTIONS: dict[str, tuple[Callable[[Engine], object], set[str]]] = {
     "write an eventual model by hand": (_sql("UPDATE projections SET version = 9"), {"worker"}),
     "move a checkpoint": (_sql("UPDATE projection_positions SET last_processed_position = 0"), {"worker", "privacy_officer"}),
     "drop what is parked": (_sql("DELETE FROM parked_events"), {"worker"}),
+    "choose the position of an event": (_chosen("position", "9000000000000000"), set()),
+    "choose the transaction of an event": (_chosen("transaction_id", "'3'"), set()),
+    "choose when an event is recorded": (_chosen("recorded_at", "'2001-01-01'"), set()),
     "update events": (_sql("UPDATE events SET event_type = 'other'"), set()),
     "delete events": (_sql("DELETE FROM events"), set()),
     "truncate events": (_sql("TRUNCATE events"), set()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -13,25 +12,51 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.schema import CreateSchema
 
 from sa_eventsource import (
-    AggregateRoot,
     DeclarationError,
-    DomainEvent,
     EventSourceOptions,
     Roles,
-    applies,
     create_roles,
     role_faults,
     verify,
 )
+from sa_eventsource.mapping import APPENDED
 from tests.cli.commands import call, succeed
-from tests.roles.clinic import OWN, ROLES, Base, connected_as, drop_roles, let_log_in
+from tests.clinic import AnyPatient
+from tests.database_roles import OWN, ROLES, connected_as, drop_roles, let_log_in, own_roles
+from tests.databases import DatabasePool
+from tests.privacy.keys import MASTER_KEYS
+from tests.roles.hospital import Base
 
-CLINIC = "tests.roles.clinic:Base"
+APPENDED_COLUMNS = ", ".join(APPENDED)
+NEW = "tests.roles.test_roles:NewBase"
 
 
-def _faults(engine: Engine) -> list[str]:
+NEW_ROLES = own_roles("new")
+
+
+class NewBase(DeclarativeBase):
+    """Its roles are not there before a test creates them."""
+
+    __eventsource__ = EventSourceOptions(roles=NEW_ROLES, master_keys=MASTER_KEYS, commands="commands", anonymisations="anonymised")
+
+
+class NewPatient(AnyPatient, NewBase):
+    __aggregate_type__ = "roles.NewPatient"
+
+
+@pytest.fixture
+def new(postgres_databases: DatabasePool) -> Iterator[Engine]:
+    """Tables without roles; those that are created go again."""
+    with postgres_databases.database(NewBase.metadata) as url:
+        engine = create_engine(url)
+        yield engine
+        drop_roles(engine, *NEW_ROLES.names())
+        engine.dispose()
+
+
+def _faults(engine: Engine, base: type[DeclarativeBase] = Base) -> list[str]:
     with engine.connect() as connection:
-        return [str(each) for each in role_faults(connection, Base)]
+        return [str(each) for each in role_faults(connection, base)]
 
 
 def test_rights_are_as_declared_however_often_they_are_granted(clinic: Engine) -> None:
@@ -48,18 +73,21 @@ def test_what_a_role_lacks_is_a_warning_and_what_it_has_beyond_is_wrong(clinic: 
         connection.exec_driver_sql(f"REVOKE UPDATE (created_at) ON subject_keys FROM {app}")
         connection.exec_driver_sql(f"GRANT DELETE ON events TO {app}")
         connection.exec_driver_sql(f"GRANT SELECT (name) ON names TO {reader}")
+        connection.exec_driver_sql(f"GRANT INSERT (position, recorded_at) ON events TO {ROLES.worker}")
     found = _faults(clinic)
     assert sorted(found) == [
-        f"{ROLES.app}: it lacks INSERT on events. Run create_roles(connection, Base), or a migration",
+        f"{ROLES.app}: it lacks INSERT ({APPENDED_COLUMNS}) on events. Run create_roles(connection, Base), or a migration",
         f"{ROLES.app}: it lacks UPDATE (created_at) on subject_keys. Run create_roles(connection, Base), or a migration",
         f"{ROLES.app}: it may DELETE on events, and is not to. REVOKE it",
         f"{reader}: it may SELECT on names, and is not to. REVOKE it",
+        f"{ROLES.worker}: it may INSERT (position, recorded_at) on events, and is not to. REVOKE it",
     ]
     verification = verify(clinic, Base)
     assert not verification.is_sound
     assert {each.message for each in verification.findings if not each.is_warning} == {
         "it may DELETE on events, and is not to. REVOKE it",
         "it may SELECT on names, and is not to. REVOKE it",
+        "it may INSERT (position, recorded_at) on events, and is not to. REVOKE it",
     }
     with clinic.begin() as connection:
         create_roles(connection, Base)
@@ -97,35 +125,29 @@ def test_an_owner_and_a_superuser_among_the_roles_are_found(clinic: Engine) -> N
     ]
 
 
-def test_roles_that_are_not_there_are_said_to_be_missing(postgres_engine: Engine) -> None:
-    assert _faults(postgres_engine) == [
-        f"{name}: there is no such role. Run create_roles(connection, Base), or the migrations" for name in ROLES.names()
+def test_roles_that_are_not_there_are_said_to_be_missing(new: Engine) -> None:
+    assert _faults(new, NewBase) == [
+        f"{name}: there is no such role. Run create_roles(connection, Base), or the migrations" for name in NEW_ROLES.names()
     ]
 
 
-def test_the_command_shows_faults_and_mends_them(postgres_engine: Engine) -> None:
-    result = call("roles", CLINIC, "--json", engine=postgres_engine)
+def test_the_command_shows_faults_and_mends_them(new: Engine) -> None:
+    result = call("roles", NEW, "--json", engine=new)
     assert result.exit_code == 1
     assert [each["is_lack"] for each in json.loads(result.stdout)] == [True] * 4
-    assert call("roles", CLINIC, engine=postgres_engine).stdout.endswith("4 things are wrong\n")
-    try:
-        assert succeed("roles", CLINIC, "--grant", engine=postgres_engine).stdout == "the roles are as declared\n"
-        assert json.loads(succeed("roles", CLINIC, "--json", engine=postgres_engine).stdout) == []
-    finally:
-        drop_roles(postgres_engine, *ROLES.names())
+    assert call("roles", NEW, engine=new).stdout.endswith("4 things are wrong\n")
+    assert succeed("roles", NEW, "--grant", engine=new).stdout == "the roles are as declared\n"
+    assert json.loads(succeed("roles", NEW, "--json", engine=new).stdout) == []
 
 
-def test_what_the_command_prints_is_what_creates_the_roles(postgres_engine: Engine) -> None:
-    printed = call("roles", CLINIC, "--print").stdout
-    assert f"GRANT SELECT, INSERT ON TABLE events TO {ROLES.worker};" in printed
-    assert f"GRANT SELECT ON TABLE events TO {ROLES.reader};" in printed
-    try:
-        with postgres_engine.begin() as connection:
-            assert connection.connection.driver_connection is not None
-            connection.connection.driver_connection.execute(printed)
-        assert _faults(postgres_engine) == []
-    finally:
-        drop_roles(postgres_engine, *ROLES.names())
+def test_what_the_command_prints_is_what_creates_the_roles(new: Engine) -> None:
+    printed = call("roles", NEW, "--print").stdout
+    assert f"GRANT SELECT, INSERT ({APPENDED_COLUMNS}) ON TABLE events TO {NEW_ROLES.worker};" in printed
+    assert f"GRANT SELECT ON TABLE events TO {NEW_ROLES.reader};" in printed
+    with new.begin() as connection:
+        assert connection.connection.driver_connection is not None
+        connection.connection.driver_connection.execute(printed)
+    assert _faults(new, NewBase) == []
 
 
 def test_a_base_without_roles_is_told_how_to_declare_them() -> None:
@@ -139,15 +161,14 @@ def test_on_sqlite_there_are_no_roles(sqlite_engine: Engine) -> None:
     assert verify(sqlite_engine, Base).is_sound
 
 
-async def test_they_are_created_over_an_asynchronous_connection(postgres_engine: Engine) -> None:
-    engine = create_async_engine(postgres_engine.url)
+async def test_they_are_created_over_an_asynchronous_connection(new: Engine) -> None:
+    engine = create_async_engine(new.url)
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(create_roles, Base)
-        assert _faults(postgres_engine) == []
+            await connection.run_sync(create_roles, NewBase)
     finally:
         await engine.dispose()
-        drop_roles(postgres_engine, *ROLES.names())
+    assert _faults(new, NewBase) == []
 
 
 @pytest.mark.parametrize(
@@ -164,25 +185,15 @@ def test_names_that_cannot_be_are_refused(names: dict[str, str], message: str) -
     assert message in str(refused.value)
 
 
-PARTITIONED = Roles(app=f"p_app_{OWN}", worker=f"p_worker_{OWN}", reader=f"p_reader_{OWN}", privacy_officer=f"p_officer_{OWN}")
+PARTITIONED = own_roles("p")
 
 
 class PartitionedBase(DeclarativeBase):
-    __eventsource__ = EventSourceOptions(schema="the log's", partitions=2, roles=PARTITIONED)
+    __eventsource__ = EventSourceOptions(schema="the log's", partitions=2, roles=PARTITIONED, master_keys=MASTER_KEYS)
 
 
-class Opened(DomainEvent):
-    __event_type__ = "roles.Opened"
-
-
-class Account(AggregateRoot, PartitionedBase):
-    __aggregate_type__ = "roles.Account"
-
-    is_open: bool = False
-
-    @applies(Opened)
-    def _opened(self, _event: Opened) -> None:
-        self.is_open = True
+class PartitionedPatient(AnyPatient, PartitionedBase):
+    __aggregate_type__ = "roles.PartitionedPatient"
 
 
 @pytest.fixture
@@ -201,9 +212,7 @@ def test_schema_and_sequence_come_with_the_rights(partitioned: Engine) -> None:
         create_roles(connection, PartitionedBase)
         let_log_in(connection, PARTITIONED.app)
     with connected_as(partitioned, PARTITIONED.app) as engine, Session(engine) as session:
-        account = Account(id=uuid4().hex)
-        account.apply_event(Opened())
-        session.add(account)
+        session.add(PartitionedPatient.admit("p-1", "Ann"))
         session.commit()
     with partitioned.begin() as connection:
         assert role_faults(connection, PartitionedBase) == []

@@ -110,7 +110,7 @@ def test_a_database_that_is_away_is_told() -> None:
 @pytest.mark.slow
 def test_soak(postgres_database_url: str) -> None:
     """``SA_EVENTSOURCE_SOAK_SECONDS`` says for how long."""
-    seconds = float(os.environ.get("SA_EVENTSOURCE_SOAK_SECONDS", "90"))
+    seconds = float(os.environ.get("SA_EVENTSOURCE_SOAK_SECONDS", "30"))
     report = run_selftest(postgres_database_url, seconds=seconds)
     print(report.seed, report.figures)
     assert [(report.seed, each.name, each.problems) for each in report.verdicts if each.ruling != "held"] == []

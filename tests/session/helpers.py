@@ -21,7 +21,7 @@ def stored_events(engine: Engine) -> list[tuple[str, str, int, str]]:
     """List aggregate type, id, version and event type of all events that are committed, by position."""
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT aggregate_type, aggregate_id, version, event_type FROM events ORDER BY position"))
-        return [(row[0], row[1], row[2], row[3].removeprefix("orders.")) for row in rows]
+        return [(row[0], row[1], row[2], row[3].removeprefix("shop.")) for row in rows]
 
 
 def stored_types(engine: Engine) -> list[str]:

@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
 from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError
 
 from sa_eventsource import EmptyAggregateError
-from tests.orders import LINES, Account, Order, OrderPaid, OrderPlaced, OrderStatus, Warehouse
+from tests.orders import Account, Order, Warehouse
 from tests.session.helpers import note_elsewhere, place_order, state_of, stored_events, stored_types
+from tests.shop import LINES, OrderPaid, OrderPlaced, OrderStatus
 
 pytestmark = pytest.mark.slow_on_sqlite
 

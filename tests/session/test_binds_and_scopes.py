@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -24,9 +22,10 @@ from sa_eventsource import (
     event_context,
     lock_aggregate,
 )
-from tests.databases import configure_sqlite
-from tests.orders import Account, Base, NoteAdded, Order, OrderStatus
+from tests.advisory_locks import OWN_ADVISORY_LOCKS
+from tests.orders import Account, Base, Order
 from tests.session.helpers import place_order, stored_events, stored_types
+from tests.shop import NoteAdded, OrderStatus
 
 
 class ArchiveBase(DeclarativeBase):
@@ -41,16 +40,6 @@ class Archive(AggregateRoot, ArchiveBase):
     @applies(NoteAdded)
     def _noted(self, event: NoteAdded) -> None:
         self.notes = (*self.notes, event.text)
-
-
-@pytest.fixture
-def second(tmp_path: Path) -> Iterator[Engine]:
-    """Engine on a further database, with the tables of both bases."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'second.db'}")
-    configure_sqlite(engine)
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
 
 
 def test_scoped_session(database: Engine) -> None:
@@ -266,7 +255,7 @@ def test_the_lock_of_an_aggregate_is_taken_where_a_routing_session_writes(postgr
     with Routing() as session:
         lock_aggregate(session, Order, "o-1")
         with postgres.connect() as connection:
-            holders = text("SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'")
+            holders = text(f"SELECT application_name FROM pg_stat_activity WHERE pid IN (SELECT pid FROM {OWN_ADVISORY_LOCKS})")
             assert "replica" not in connection.scalars(holders).all()
             assert connection.scalars(holders).all()
     replica.dispose()

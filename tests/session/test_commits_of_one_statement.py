@@ -1,15 +1,13 @@
-"""A commit that has nothing but events to write: one statement, one round trip; in all other cases a transaction as ever.
+"""A commit that has nothing but events to write: one statement, one round trip; in all other cases a transaction as usual.
 
-What the server is sent is read from libpq's trace: a listener to the engine would change it.
+On SQLAlchemy's own dialect for psycopg; the pipelined one has tests of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
@@ -28,8 +26,11 @@ from sa_eventsource import (
     applies,
     map_from_event,
 )
+from sa_eventsource.observation import Observation, observe
 from sa_eventsource.store.statements_alone import execute_alone
+from tests.databases import HERE, WAITING_FOR_EVENTS
 from tests.orders import Customer, Order
+from tests.round_trips import round_trips, traced
 from tests.session.helpers import note_elsewhere, place_order, stored_types
 from tests.waiting import wait_until
 
@@ -37,36 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-@contextmanager
-def traced(driver: Any) -> Iterator[list[str]]:
-    """Collect what a driver's connection waits for the answer to: the text of a statement, or nothing where it has parameters."""
-    sent: list[str] = []
-    with tempfile.TemporaryFile("w+") as trace:
-        driver.pgconn.trace(trace.fileno())
-        try:
-            yield sent
-        finally:
-            driver.pgconn.untrace()
-        trace.seek(0)
-        for line in trace:  # of a statement that has several, the others look otherwise
-            _, sender, _, message, *rest = [*line.split("\t"), "", "", "", ""]
-            if sender == "F" and message.strip() in {"Query", "Sync"}:
-                sent.append(rest[0].strip().strip('"'))
-
-
-@contextmanager
-def round_trips(engine: Engine) -> Iterator[list[str]]:
-    """As :func:`traced`, of an engine that has one connection."""
-    with engine.connect() as connection:
-        driver: Any = connection.connection.driver_connection
-    with traced(driver) as sent:
-        yield sent
-
-
 @pytest.fixture
 def one_connection(postgres: Engine) -> Iterator[Engine]:
     """Engine with one connection, to which nobody listens."""
-    engine = create_engine(postgres.url, pool_size=1, max_overflow=0)
+    engine = create_engine(postgres.url.set(drivername="postgresql+psycopg"), pool_size=1, max_overflow=0)
     yield engine
     engine.dispose()
 
@@ -344,7 +319,7 @@ def test_of_several_aggregates_none_is_written_where_one_has_lost_a_race(one_con
 
 def test_an_error_of_a_trigger_is_told_as_it_is(one_connection: Engine) -> None:
     with one_connection.begin() as connection:
-        connection.execute(text("ALTER TABLE events ADD CHECK (event_type <> 'orders.NoteAdded')"))
+        connection.execute(text("ALTER TABLE events ADD CHECK (event_type <> 'shop.NoteAdded')"))
     with Session(one_connection) as session:
         session.add(order := Order.place())
         order.note("not allowed")
@@ -355,9 +330,7 @@ def test_an_error_of_a_trigger_is_told_as_it_is(one_connection: Engine) -> None:
 
 def _blocked(engine: Engine) -> bool:
     with engine.connect() as connection:
-        here = "SELECT oid FROM pg_database WHERE datname = current_database()"
-        waiting = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND database = ({here})"
-        return bool(connection.scalar(text(waiting)))
+        return bool(connection.scalar(text(f"SELECT count(*) FROM pg_locks WHERE NOT granted AND database = ({HERE})")))
 
 
 @pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
@@ -378,7 +351,7 @@ def test_what_is_cut_off_leaves_the_next_one_a_transaction(postgres: Engine, one
         thread = threading.Thread(target=commit)
         thread.start()
         wait_until(lambda: _blocked(postgres))
-        connection.execute(text(f"SELECT {end}(pid) FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass"))
+        connection.execute(text(f"SELECT {end}(pid) {WAITING_FOR_EVENTS}"))
         thread.join(60)
     (error,) = errors
     was_lost = end == "pg_terminate_backend"
@@ -549,3 +522,63 @@ def test_an_interrupt_around_the_statement_leaves_the_next_one_a_transaction(one
         assert not _is_driver_in_autocommit(one_connection), number
         number += 1
     assert number > len(["autocommit", "execute", "autocommit"])
+
+
+class _Failing:
+    """An observer that fails when the operation has ended, or before it."""
+
+    def __init__(self, when: str) -> None:
+        self._when = when
+
+    def __call__(self, observation: Observation) -> _Failing:
+        self.operation = observation.operation
+        return self
+
+    def __enter__(self) -> None:
+        if self._when == "before" and self.operation == "append":
+            raise ZeroDivisionError
+
+    def __exit__(self, *_error: object) -> None:
+        if self._when == "behind" and self.operation == "append":
+            raise ZeroDivisionError
+
+
+def test_an_observer_that_fails_behind_the_commit_undoes_nothing(one_connection: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    place_order(one_connection)
+    forget = observe(_Failing("behind"))
+    try:
+        with Session(one_connection) as session:
+            order = Order.place()
+            session.add(order)
+            session.commit()
+            assert order in session
+            assert not order.pending_events
+            order.pay()  # in a transaction, as it is loaded again: there, what the observer raises undoes the append
+            with pytest.raises(ZeroDivisionError):
+                session.commit()
+            session.rollback()
+            assert (order.version, len(order.pending_events)) == (1, 0)
+    finally:
+        forget()
+    assert stored_types(one_connection) == ["OrderPlaced"] * 2
+    assert [(each.name, each.getMessage()) for each in caplog.records] == [
+        ("sa_eventsource.observation", "an observer has failed behind a commit, which stays")
+    ]
+    assert caplog.records[0].exc_info is not None
+    assert not _is_driver_in_autocommit(one_connection)
+
+
+def test_an_observer_that_fails_before_it_has_nothing_written(one_connection: Engine) -> None:
+    place_order(one_connection)
+    forget = observe(_Failing("before"))
+    try:
+        with Session(one_connection) as session:
+            order = Order.place()
+            session.add(order)
+            with pytest.raises(ZeroDivisionError):
+                session.commit()
+            session.rollback()
+            assert [type(each).__name__ for each in order.pending_events] == ["OrderPlaced"]
+    finally:
+        forget()
+    assert stored_types(one_connection) == ["OrderPlaced"]

@@ -15,8 +15,11 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventSourceError
 from sa_eventsource.session.retry import is_conflict
-from tests.orders import Account, Customer, NoteAdded, Order, OrderStatus
+from tests.databases import WAITING
+from tests.orders import Account, Customer, Order
 from tests.session.helpers import note_elsewhere, place_order, stored_events, stored_types
+from tests.shop import NoteAdded, OrderStatus
+from tests.waiting import wait_until
 
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
@@ -97,14 +100,14 @@ def test_two_new_aggregates_with_one_id(postgres: Engine, level: str) -> None:
 def test_a_writer_that_waited_for_the_winner_loses(postgres: Engine, level: str) -> None:
     order_id = place_order(postgres)
     errors: list[BaseException] = []
-    loaded = threading.Barrier(2, timeout=10)
+    loaded = threading.Barrier(2, timeout=60)
     flushed = threading.Event()
 
     def lose() -> None:
         with Session(postgres.execution_options(isolation_level=level)) as session:
             order = session.get_one(Order, order_id)
             loaded.wait()
-            assert flushed.wait(10)
+            assert flushed.wait(60)
             order.pay("loser")
             try:
                 session.commit()
@@ -120,15 +123,9 @@ def test_a_writer_that_waited_for_the_winner_loses(postgres: Engine, level: str)
         session.flush()
         flushed.set()
         with postgres.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            waiting = text(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()"
-            )
-            for _ in range(1000):
-                if connection.scalar(waiting):
-                    break
-                flushed.wait(0.005)
+            wait_until(lambda: connection.scalar(text(WAITING)), "the loser does not wait for the winner")
         session.commit()
-    thread.join(10)
+    thread.join(60)
     (error,) = errors
     assert isinstance(error, ConcurrencyError)
     assert (error.expected_version, error.actual_version) == (1, 2)
@@ -152,7 +149,7 @@ def test_a_writer_that_waited_for_a_transaction_that_was_rolled_back_wins(postgr
         thread.start()
         assert not done.wait(0.1)
         session.rollback()
-    thread.join(10)
+    thread.join(60)
     assert done.is_set()
     assert stored_types(postgres) == ["OrderPlaced", "OrderPaid"]
 

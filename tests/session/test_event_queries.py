@@ -14,7 +14,8 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import EventQuery, EventRecord, EventStore, UnknownEventTypeError, event_context
-from tests.orders import NoteAdded, Order, OrderPaid, OrderPlaced, OrderShipped, Warehouse
+from tests.orders import Order, Warehouse
+from tests.shop import NoteAdded, OrderPaid, OrderPlaced, OrderShipped
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CORRELATION, CAUSE = uuid4(), uuid4()
@@ -100,7 +101,7 @@ def test_a_recorded_event_knows_all(log: Engine) -> None:
         found = store.events.of_type(OrderPaid).first()
         assert found is not None
         assert found.event == OrderPaid(payment_id="p")
-        assert (found.event_type, found.event_version, found.version) == ("orders.OrderPaid", 1, 2)
+        assert (found.event_type, found.event_version, found.version) == ("shop.OrderPaid", 1, 2)
         assert (found.correlation_id, found.causation_id) == (CORRELATION, CAUSE)
         assert found.metadata == {"user": "ann", "level": 3}
         assert found.occurred_at == START + timedelta(days=1)
@@ -144,11 +145,11 @@ def test_an_event_of_an_unknown_type_is_named(postgres: Engine) -> None:
         session.add(Order.place(order_id="o-1"))
         session.commit()
         session.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
-        session.execute(text("UPDATE events SET event_type = 'orders.Forgotten'"))
+        session.execute(text("UPDATE events SET event_type = 'shop.Forgotten'"))
         session.commit()
-        with pytest.raises(UnknownEventTypeError, match=r"orders\.Forgotten"):
+        with pytest.raises(UnknownEventTypeError, match=r"shop\.Forgotten"):
             EventStore(session).events.all()
-        with pytest.raises(UnknownEventTypeError, match=r"orders\.Forgotten") as caught:
+        with pytest.raises(UnknownEventTypeError, match=r"shop\.Forgotten") as caught:
             session.get(Order, "o-1")
         assert caught.value.event_id is not None
 
@@ -159,7 +160,7 @@ def test_a_stream_of_many_events_stays_in_bounded_memory(postgres: Engine) -> No
         connection.execute(
             text(
                 "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at) "
-                "SELECT gen_random_uuid(), 'Order', 'o-' || n / 100, n % 100 + 1, 'orders.NoteAdded', "
+                "SELECT gen_random_uuid(), 'Order', 'o-' || n / 100, n % 100 + 1, 'shop.NoteAdded', "
                 "jsonb_build_object('text', repeat('x', 200)), now() FROM generate_series(0, 49999) AS n"
             )
         )
@@ -190,10 +191,10 @@ def test_a_stream_can_be_left_early(log: Engine) -> None:
 
 def test_plain_selects_of_records(log: Engine) -> None:
     with Session(log) as session:
-        paid = session.scalars(select(EventRecord).where(EventRecord.event_type == "orders.OrderPaid")).one()
+        paid = session.scalars(select(EventRecord).where(EventRecord.event_type == "shop.OrderPaid")).one()
         assert paid.event_data == {"payment_id": "p"}
         assert paid.metadata == {"user": "ann", "level": 3}
         assert paid.occurred_at == START + timedelta(days=1)
-        assert repr(paid) == "<EventRecord orders.OrderPaid Order o-1 v2>"
+        assert repr(paid) == "<EventRecord shop.OrderPaid Order o-1 v2>"
         by_type = select(EventRecord.aggregate_type, func.count()).group_by(EventRecord.aggregate_type)
         assert sorted(tuple(row) for row in session.execute(by_type)) == [("Order", 5), ("Warehouse", 1)]

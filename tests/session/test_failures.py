@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError, StaleDataError
 
 from sa_eventsource import CorruptStreamError, EventSourceError
-from tests.orders import Base, Customer, Order, OrderStatus
+from tests.orders import Base, Customer, Order
 from tests.session.helpers import place_order, stored_events, stored_types
+from tests.shop import OrderStatus
 
 
 def test_without_tables_the_databases_own_error_names_the_table(engine: Engine) -> None:

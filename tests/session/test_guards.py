@@ -16,8 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, aliased, joinedload, with_loader_criteria
 
 from sa_eventsource import EventRecord, ImmutableEventError, UnitOfWorkBypassError, event_record
-from tests.orders import Base, Customer, Invoice, Order, OrderStatus
+from tests.orders import Base, Customer, Invoice, Order
 from tests.session.helpers import place_order, stored_events, stored_types
+from tests.shop import OrderStatus
 
 pytestmark = pytest.mark.slow_on_sqlite
 
@@ -227,11 +228,11 @@ def test_changing_a_record_is_refused(database: Engine) -> None:
     place_order(database)
     with Session(database) as session:
         record = session.scalars(select(EventRecord)).one()
-        record.event_type = "orders.Else"
+        record.event_type = "shop.Else"
         with pytest.raises(ImmutableEventError):
             session.commit()
         session.rollback()
-        assert record.event_type == "orders.OrderPlaced"
+        assert record.event_type == "shop.OrderPlaced"
     assert stored_types(database) == ["OrderPlaced"]
 
 
@@ -247,7 +248,7 @@ def test_deleting_a_record_is_refused(database: Engine) -> None:
 
 def test_adding_a_record_is_refused(database: Engine) -> None:
     record = EventRecord()
-    record.event_type = "orders.OrderPlaced"
+    record.event_type = "shop.OrderPlaced"
     with Session(database) as session:
         session.add(record)
         with pytest.raises(ImmutableEventError, match=r"apply_event\(\)"):
@@ -271,13 +272,13 @@ def test_the_trigger_refuses_plain_sql(database: Engine, statement: str) -> None
     assert stored_types(database) == ["OrderPlaced"]
 
 
-@pytest.mark.parametrize("statement", ["UPDATE events SET event_type = 'orders.Else'", "DELETE FROM events", "TRUNCATE events"])
+@pytest.mark.parametrize("statement", ["UPDATE events SET event_type = 'shop.Else'", "DELETE FROM events", "TRUNCATE events"])
 def test_the_switch_opens_the_trigger_for_one_transaction(postgres: Engine, statement: str) -> None:
     place_order(postgres)
     with postgres.connect() as connection:
         connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
         connection.execute(text(statement))
-        assert connection.scalar(text("SELECT count(*) FROM events WHERE event_type = 'orders.OrderPlaced'")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM events WHERE event_type = 'shop.OrderPlaced'")) == 0
         connection.commit()
         place_order(postgres)
         with pytest.raises(DBAPIError, match="events are immutable"):

@@ -34,6 +34,7 @@ from sa_eventsource import (
     load_for_update,
 )
 from sa_eventsource.time_ordered_ids import uuid7
+from tests.committing import commit_events
 
 pytestmark = pytest.mark.slow_on_sqlite
 
@@ -116,11 +117,7 @@ def crates(engine: Engine) -> Engine:
 
 
 def seal(engine: Engine, crate_id: str, *, weight: int = 1) -> None:
-    with Session(engine) as session:
-        crate = Crate(id=crate_id)
-        crate.apply_event(Sealed(weight=weight))
-        session.add(crate)
-        session.commit()
+    commit_events(engine, Crate, crate_id, Sealed(weight=weight))
 
 
 def ids_in_log(engine: Engine) -> list[str]:

@@ -11,8 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventStore, InactiveTransactionError, lock_aggregate
-from tests.orders import Account, Base, Customer, NoteAdded, Order, OrderPlaced
+from tests.orders import Account, Base, Customer, Order
 from tests.session.helpers import place_order, stored_types
+from tests.shop import NoteAdded, OrderPlaced
 
 pytestmark = pytest.mark.slow_on_sqlite
 

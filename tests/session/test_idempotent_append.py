@@ -25,8 +25,9 @@ from sa_eventsource import (
 from sa_eventsource.session.retry import retry_on_conflict
 from sa_eventsource.time_ordered_ids import uuid7
 from tests import PARTITIONS
-from tests.orders import NoteAdded, Order, OrderPaid, ParcelScanned
+from tests.orders import Order, ParcelScanned
 from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
+from tests.shop import NoteAdded, OrderPaid
 
 MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 EVENT_ID = UUID("01952f00-0000-7000-8000-000000000001")

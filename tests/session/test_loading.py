@@ -11,9 +11,10 @@ from sqlalchemy import Engine, func, inspect, select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session, joinedload, lazyload, load_only, selectinload, subqueryload
 
-from tests.orders import Customer, Invoice, Order, OrderStatus
+from tests.orders import Customer, Invoice, Order
 from tests.processes import finish
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, selects, stored_types
+from tests.shop import OrderStatus
 
 pytestmark = pytest.mark.slow_on_sqlite
 

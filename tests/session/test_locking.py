@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import AggregateIdError, UnitOfWorkBypassError, lock_aggregate
 from tests.databases import WAITING
-from tests.orders import Account, Order, OrderStatus
+from tests.orders import Account, Order
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_types
+from tests.shop import OrderStatus
 
 
 def test_for_update_is_refused_with_advice(database: Engine) -> None:
@@ -53,11 +54,11 @@ def test_a_second_transaction_waits_for_the_lock_and_sees_what_the_first_committ
         lock_aggregate(session, Order, order_id)
         thread = threading.Thread(target=second)
         thread.start()
-        assert asking.wait(10)
+        assert asking.wait(60)
         _wait_for_waiting_lock(postgres)
         session.get_one(Order, order_id).note("first")
         session.commit()
-        thread.join(10)
+        thread.join(60)
     assert seen == [2]
     assert waited
     assert stored_types(postgres) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
@@ -180,7 +181,7 @@ def test_locking_checks_the_id(database: Engine) -> None:
 
 def _wait_for_waiting_lock(engine: Engine) -> None:
     """Return as soon as some connection waits for an advisory lock."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     with engine.connect() as connection:
         while time.monotonic() < deadline:
             if connection.scalar(text(WAITING)):

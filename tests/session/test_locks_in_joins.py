@@ -9,8 +9,9 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from sa_eventsource import UnitOfWorkBypassError
-from tests.orders import Invoice, Order, OrderStatus
+from tests.orders import Invoice, Order
 from tests.session.helpers import place_order
+from tests.shop import OrderStatus
 
 
 @pytest.mark.parametrize("of", [Invoice, [Invoice], Invoice.id, Invoice.__table__], ids=["class", "list", "column", "table"])

@@ -10,8 +10,9 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from sa_eventsource import AggregateIdError, UnhandledEventError
-from tests.orders import Account, ExpressOrder, Invoice, Order, OrderStatus, ParcelScanned, Warehouse
+from tests.orders import Account, ExpressOrder, Invoice, Order, ParcelScanned, Warehouse
 from tests.session.helpers import kinds_of_statements, place_order, selects, stored_events
+from tests.shop import OrderStatus
 
 pytestmark = pytest.mark.slow_on_sqlite
 

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Mapped, Session, foreign, mapped_column, relationship
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, UnitOfWorkBypassError, applies
-from tests.orders import Account, Base, Order, OrderPaid, OrderPlaced, OrderStatus
+from tests.orders import Account, Base, Order
 from tests.session.helpers import note_elsewhere, place_order, state_of, stored_types
+from tests.shop import OrderPaid, OrderPlaced, OrderStatus
 
 pytestmark = pytest.mark.slow_on_sqlite
 

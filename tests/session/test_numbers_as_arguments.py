@@ -23,9 +23,10 @@ from sa_eventsource import (
     import_events,
 )
 from sa_eventsource.session.retry import retry_on_conflict
-from tests.orders import Base, NoteAdded, Order
+from tests.orders import Base, Order
 from tests.parameters import plainly
 from tests.session.helpers import place_order, stored_events
+from tests.shop import NoteAdded
 
 pytestmark = pytest.mark.slow_on_sqlite
 

@@ -1,4 +1,4 @@
-"""A flush or an append meets what its own transaction has written: nobody was faster, and another try has the same end."""
+"""A flush or an append meets what its own transaction has written: no other writer is involved, another try has the same end."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from sa_eventsource import (
 )
 from sa_eventsource.session.retry import retry_on_conflict
 from tests import PARTITIONS
-from tests.orders import Account, NoteAdded, Order
+from tests.orders import Account, Order
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
+from tests.shop import NoteAdded
 
 EVENT_ID = UUID("01952f00-0000-7000-8000-000000000002")
 

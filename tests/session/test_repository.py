@@ -21,8 +21,9 @@ from sa_eventsource import (
     EventSourcedRepository,
     ReadOnlyAggregateError,
 )
-from tests.orders import Account, MoneyDeposited, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
+from tests.orders import Account, MoneyDeposited, Order
 from tests.session.helpers import note_elsewhere, place_order, stored_types
+from tests.shop import NoteAdded, OrderPaid, OrderPlaced, OrderStatus
 
 pytestmark = pytest.mark.slow_on_sqlite
 

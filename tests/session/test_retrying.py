@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import ConcurrencyError
 from sa_eventsource.session.retry import is_conflict, retry_on_conflict
-from tests.orders import Customer, Order, OrderStatus
+from tests.orders import Customer, Order
 from tests.session.helpers import note_elsewhere, place_order, stored_types
+from tests.shop import OrderStatus
 
 
 def test_a_conflict_is_retried_on_a_fresh_session(postgres: Engine) -> None:
@@ -126,7 +127,7 @@ def test_a_deadlock_is_retried(postgres: Engine) -> None:
     with Session(postgres) as session:
         session.add_all([Customer(id="c-1", email="1"), Customer(id="c-2", email="2")])
         session.commit()
-    both_hold_one = threading.Barrier(2, timeout=10)
+    both_hold_one = threading.Barrier(2, timeout=60)
     failures: list[DBAPIError] = []
     done: list[str] = []
 
@@ -156,7 +157,7 @@ def test_a_deadlock_is_retried(postgres: Engine) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(done) == ["c-1", "c-2"]
     assert [getattr(failure.orig, "sqlstate", None) for failure in failures] == ["40P01"]
     assert isinstance(failures[0], OperationalError)

@@ -1,4 +1,4 @@
-"""What state a snapshot can hold; what does not fit is absent: the events tell the state as well."""
+"""What state a snapshot can hold; what does not fit is absent: the events give the state as well."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 
 from sa_eventsource import PartialStateError
-from tests.orders import Order, OrderStatus
+from tests.orders import Order
 from tests.session.helpers import place_order
+from tests.shop import OrderStatus
 
 
 @pytest.mark.parametrize("act", ["expire", "refresh"])

@@ -21,8 +21,9 @@ from sa_eventsource import (
     NestedEventError,
     applies,
 )
-from tests.orders import Base, NoteAdded, Order, OrderPlaced, OrderStatus, OrderViewed
+from tests.orders import Base, Order
 from tests.session.helpers import place_order, state_of, stored_types
+from tests.shop import NoteAdded, OrderPlaced, OrderStatus, OrderViewed
 
 pytestmark = pytest.mark.slow_on_sqlite
 

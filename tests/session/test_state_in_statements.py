@@ -53,8 +53,9 @@ from sqlalchemy.orm import (
 )
 
 from sa_eventsource import AggregateRoot, EventSourceError, StateFieldAttributeError, StateFieldQueryError
-from tests.orders import ExpressOrder, Invoice, Order, OrderStatus
+from tests.orders import ExpressOrder, Invoice, Order
 from tests.session.helpers import place_order
+from tests.shop import OrderStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,9 +148,9 @@ _COERCIONS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("use", [*_OPERATORS.values(), *_COERCIONS.values()], ids=[*_OPERATORS, *_COERCIONS])
 def test_a_state_field_in_a_statement_names_the_field_and_the_remedy(use: Callable[[], object]) -> None:
-    with pytest.raises(StateFieldQueryError, match=r"^Order\.(status|total) is a state field.*read model.*index=True") as caught:
+    with pytest.raises(StateFieldQueryError, match=r"^AnyOrder\.(status|total) is a state field.*read model.*index=True") as caught:
         use()
-    assert (caught.value.aggregate_class, caught.value.field) in {("Order", "status"), ("Order", "total")}
+    assert (caught.value.aggregate_class, caught.value.field) in {("AnyOrder", "status"), ("AnyOrder", "total")}
     assert "Find aggregates by their state" in str(caught.value)
 
 
@@ -162,7 +163,7 @@ def test_callers_of_sqlalchemy_catch_the_error(expected: type[Exception]) -> Non
 @pytest.mark.parametrize("name", ["label", "any", "has", "of_type", "type", "cast", "property", "expression", "comparator", "key"])
 def test_what_only_columns_have_is_refused_and_absent(name: str) -> None:
     assert not hasattr(STATUS, name)
-    with pytest.raises(StateFieldAttributeError, match=r"^Order\.status is a state field") as caught:
+    with pytest.raises(StateFieldAttributeError, match=r"^AnyOrder\.status is a state field") as caught:
         operator.attrgetter(name)(STATUS)
     assert caught.value.attribute == name
 
@@ -222,7 +223,7 @@ def test_reading_the_attribute_of_the_class_is_harmless() -> None:
     assert STATUS is Order.status
     assert STATUS is not Order.total
     assert {STATUS: 1, TOTAL: 2}[STATUS] == 1
-    assert repr(STATUS) == str(STATUS) == f"{STATUS}" == "<state field Order.status>"
+    assert repr(STATUS) == str(STATUS) == f"{STATUS}" == "<state field AnyOrder.status>"
     assert not callable(STATUS)
     assert not hasattr(STATUS, "no_such_attribute")
 

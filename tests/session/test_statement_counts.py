@@ -11,8 +11,9 @@ from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from sa_eventsource import EventSourcedRepository
-from tests.orders import Account, Customer, Order, OrderStatus, Warehouse
+from tests.orders import Account, Customer, Order, Warehouse
 from tests.session.helpers import kinds_of_statements, place_order, selects, stored_events
+from tests.shop import OrderStatus
 
 SELECTS_OF_A_GET = 2
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, select, true
+from sqlalchemy import Engine, event, select, true
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import DeclarativeBase, ORMExecuteState, Session, with_loader_criteria
 
@@ -18,19 +18,9 @@ from sa_eventsource import (
     UnknownShardError,
     lock_aggregate,
 )
-from tests.databases import configure_sqlite
-from tests.orders import Base, NoteAdded, Order
+from tests.orders import Base, Order
 from tests.session.helpers import place_order, stored_events
-
-
-@pytest.fixture
-def second(tmp_path: Any) -> Any:
-    """A second database with the same tables."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'second.db'}")
-    configure_sqlite(engine)
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+from tests.shop import NoteAdded
 
 
 def only(ids: set[str]) -> Any:

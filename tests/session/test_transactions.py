@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import ObjectDeletedError
 
 from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, EventSourcedRepository, applies
-from tests.orders import Base, Customer, NoteAdded, Order, OrderPaid, OrderPlaced, OrderStatus
+from tests.orders import Base, Customer, Order
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_events, stored_types
+from tests.shop import NoteAdded, OrderPaid, OrderPlaced, OrderStatus
 
 pytestmark = pytest.mark.slow_on_sqlite
 

@@ -21,8 +21,9 @@ from sa_eventsource import (
     lock_aggregate,
 )
 from sa_eventsource.session.retry import retry_on_conflict
-from tests.orders import NoteAdded, Order
+from tests.orders import Order
 from tests.session.helpers import note_elsewhere, place_order, stored_types
+from tests.shop import NoteAdded
 
 pytestmark = pytest.mark.slow_on_sqlite
 

@@ -37,9 +37,10 @@ from sa_eventsource import (
     waiting_for,
 )
 from sa_eventsource.session.retry import retry_on_conflict
-from tests.orders import Account, Base, NoteAdded, Order, OrderPaid
+from tests.orders import Account, Base, Order
 from tests.projections.bank import Balance
 from tests.session.helpers import place_order
+from tests.shop import NoteAdded, OrderPaid
 
 _ENGINE = create_engine("sqlite://")
 _ASYNC_ENGINE = create_async_engine("sqlite+aiosqlite://")

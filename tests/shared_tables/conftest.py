@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, MetaData
 
-from sa_eventsource import create_roles
-from tests.roles.clinic import drop_roles
-from tests.shared_tables.hotel import OWN, ROLES, Base, Room, engine_as, session_of
+from tests.database_roles import PLAIN_ROLES, engine_as, session_of
+from tests.shared_tables.clinics import Base, Patient
 
 
 @pytest.fixture
-def owner(postgres_engine: Engine) -> Iterator[Engine]:
-    """An engine of the owner, who is a superuser in tests; the tables and the roles are there."""
-    Base.metadata.create_all(postgres_engine)
-    with postgres_engine.begin() as connection:
-        create_roles(connection, Base)
-        for name in ROLES.names():
-            connection.exec_driver_sql(f"ALTER ROLE {name} LOGIN PASSWORD '{OWN}'")
-    yield postgres_engine
-    drop_roles(postgres_engine, *ROLES.names())
+def tables() -> MetaData | None:
+    """Those of the clinics; the roles come with them."""
+    return Base.metadata
+
+
+@pytest.fixture
+def sqlite_file(tmp_path: Path) -> Path:
+    """An empty one: SQLite has no tables that tenants share."""
+    return tmp_path / "test.db"
+
+
+@pytest.fixture
+def owner(postgres_engine: Engine) -> Engine:
+    """An engine of the owner, who is a superuser in tests."""
+    return postgres_engine
 
 
 @pytest.fixture
 def app(owner: Engine) -> Iterator[Engine]:
-    """An engine as the application has it: with a pool, as the role of the application; each tenant has a room "1"."""
-    engine = engine_as(owner, ROLES.app)
-    for tenant, guest in (("alpha", "Ann"), ("beta", "Bob")):
+    """An engine as the application has it: with a pool, as the role of the application; each tenant has a patient "1"."""
+    engine = engine_as(owner, PLAIN_ROLES.app)
+    for tenant, name in (("alpha", "Ann"), ("beta", "Bob")):
         with session_of(engine, tenant) as session:
-            session.add(Room.book("1", guest))
+            session.add(Patient.admit("1", name, person_id="g-1"))
             session.commit()
     yield engine
     engine.dispose()
@@ -39,6 +45,6 @@ def app(owner: Engine) -> Iterator[Engine]:
 @pytest.fixture
 def worker(owner: Engine, app: Engine) -> Iterator[Engine]:
     """An engine as the worker has it."""
-    engine = engine_as(owner, ROLES.worker)
+    engine = engine_as(owner, PLAIN_ROLES.worker)
     yield engine
     engine.dispose()

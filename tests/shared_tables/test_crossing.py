@@ -30,20 +30,10 @@ from sa_eventsource import (
 )
 from sa_eventsource.commands import Commands
 from tests import poolers
+from tests.clinic import Admitted
+from tests.database_roles import PLAIN_ROLES, engine_as, for_tenant, session_of
 from tests.parameters import plainly
-from tests.shared_tables.hotel import (
-    ROLES,
-    Base,
-    Book,
-    Bookings,
-    Guests,
-    PerNumber,
-    Room,
-    RoomBooked,
-    engine_as,
-    for_tenant,
-    session_of,
-)
+from tests.shared_tables.clinics import Admit, Base, Beds, Names, Patient, PerBed
 
 RECORD = event_record(Base)
 SECRET = "Alphonse"
@@ -51,11 +41,11 @@ SECRET = "Alphonse"
 
 @pytest.fixture
 def alpha_has_more(app: Engine, worker: Engine) -> UUID:
-    """Alpha has a room of its own, in all tables; an id of one of its events."""
+    """Alpha has a patient of its own, in all tables; an id of one of its events."""
     ReadModelManager(for_tenant(worker, "beta"), Base).catch_up()
     with session_of(app, "alpha") as session:
-        session.add(Room.book("secret", SECRET, number=77))
-        schedule(session, Book(room="later", guest=SECRET), base=Base, command_id=UUID(int=1))
+        session.add(Patient.admit("secret", SECRET, person_id="g-1", bed=77))
+        schedule(session, Admit(patient_id="later", name=SECRET), base=Base, command_id=UUID(int=1))
         session.commit()
         token = commit_token(session)
     ReadModelManager(for_tenant(worker, "alpha"), Base).catch_up()
@@ -64,28 +54,28 @@ def alpha_has_more(app: Engine, worker: Engine) -> UUID:
 
 
 FINDS_NOTHING: dict[str, Callable[[Session], Any]] = {
-    "get": lambda session: session.get(Room, "secret"),
-    "select": lambda session: session.scalars(select(Room).where(Room.id == "secret")).all(),
-    "repository": lambda session: EventSourcedRepository(session, Room).history("secret").all(),
+    "get": lambda session: session.get(Patient, "secret"),
+    "select": lambda session: session.scalars(select(Patient).where(Patient.id == "secret")).all(),
+    "repository": lambda session: EventSourcedRepository(session, Patient).history("secret").all(),
     "events": lambda session: [each for each in EventStore(session, Base).events.all() if each.aggregate_id == "secret"],
     "records": lambda session: session.scalars(select(RECORD).where(RECORD.aggregate_id == "secret")).all(),
-    "strong model": lambda session: session.get(Bookings, "secret"),
-    "eventual model": lambda session: session.get(PerNumber, 77),
-    "model in clear": lambda session: session.scalars(select(Guests).where(Guests.guest == SECRET)).all(),
-    "sum over a model": lambda session: session.scalar(select(func.sum(Bookings.number))) != 1,
+    "strong model": lambda session: session.get(Beds, "secret"),
+    "eventual model": lambda session: session.get(PerBed, 77),
+    "model in clear": lambda session: session.scalars(select(Names).where(Names.name == SECRET)).all(),
+    "sum over a model": lambda session: session.scalar(select(func.sum(Beds.bed))) != 1,
     "raw events": lambda session: session.execute(text("SELECT * FROM events WHERE aggregate_id = 'secret'")).all(),
     "raw events by tenant": lambda session: session.execute(text("SELECT * FROM events WHERE tenant_id = 'alpha'")).all(),
     "raw keys": lambda session: session.execute(text("SELECT * FROM subject_keys WHERE tenant_id = 'alpha'")).all(),
     "raw commands": lambda session: session.execute(text("SELECT * FROM commands")).all(),
     "raw checkpoints": lambda session: session.execute(text("SELECT * FROM projection_positions WHERE tenant_id <> 'beta'")).all(),
-    "raw rows": lambda session: session.execute(text("SELECT * FROM projections WHERE data->>'number' = '77'")).all(),
+    "raw rows": lambda session: session.execute(text("SELECT * FROM projections WHERE data->>'bed' = '77'")).all(),
     "a join": lambda session: session.execute(
-        text("SELECT * FROM bookings JOIN events ON aggregate_id = bookings.id WHERE number = 77")
+        text("SELECT * FROM beds JOIN events ON aggregate_id = beds.id WHERE bed = 77")
     ).all(),
-    "update": lambda session: session.execute(text("UPDATE bookings SET number = 5 WHERE id = 'secret'")).rowcount,  # type: ignore[attr-defined]
-    "delete": lambda session: session.execute(text("DELETE FROM bookings WHERE id = 'secret'")).rowcount,  # type: ignore[attr-defined]
-    "lock": lambda session: session.execute(text("SELECT * FROM bookings WHERE id = 'secret' FOR UPDATE")).all(),
-    "what is held of someone": lambda session: "secret" in json.dumps(personal_data(session, "g-1", base=Base)),
+    "update": lambda session: session.execute(text("UPDATE beds SET bed = 5 WHERE id = 'secret'")).rowcount,  # type: ignore[attr-defined]
+    "delete": lambda session: session.execute(text("DELETE FROM beds WHERE id = 'secret'")).rowcount,  # type: ignore[attr-defined]
+    "lock": lambda session: session.execute(text("SELECT * FROM beds WHERE id = 'secret' FOR UPDATE")).all(),
+    "what is stored about someone": lambda session: "secret" in json.dumps(personal_data(session, "g-1", base=Base)),
 }
 
 
@@ -96,8 +86,8 @@ def test_nothing_is_found(app: Engine, way: str) -> None:
         assert not FINDS_NOTHING[way](session)
         session.commit()
     with session_of(app, "alpha") as session:
-        assert session.get_one(Room, "secret").guest == SECRET
-        assert session.get_one(Bookings, "secret").number == 77
+        assert session.get_one(Patient, "secret").name == SECRET
+        assert session.get_one(Beds, "secret").bed == 77
 
 
 @pytest.mark.usefixtures("alpha_has_more")
@@ -110,13 +100,13 @@ def test_the_same_ways_find_what_is_ones_own(app: Engine) -> None:
 NOT_ALLOWED = r"row-level security|must be owner|permission denied"
 REFUSED = {
     "insert an event": "INSERT INTO events (tenant_id, event_id, aggregate_type, aggregate_id, version, event_type, event_data, "
-    "occurred_at) VALUES ('alpha', gen_random_uuid(), 'shared.Room', '1', 2, 'shared.RoomLeft', '{}', now())",
-    "insert a row": "INSERT INTO bookings SELECT 'x', 9, 1, now(), now(), NULL, 'alpha'",
-    "give a row away": "UPDATE bookings SET tenant_id = 'alpha'",
-    "take all tenants' place": "INSERT INTO bookings SELECT 'x', 9, 1, now(), now(), NULL, '*'",
+    "occurred_at) VALUES ('alpha', gen_random_uuid(), 'shared.Patient', '1', 2, 'clinic.Discharged', '{}', now())",
+    "insert a row": "INSERT INTO beds SELECT 'x', 9, 1, now(), now(), NULL, 'alpha'",
+    "give a row away": "UPDATE beds SET tenant_id = 'alpha'",
+    "take all tenants' place": "INSERT INTO beds SELECT 'x', 9, 1, now(), now(), NULL, '*'",
     "drop the policy": "DROP POLICY sa_eventsource_tenant ON events",
     "disable row security": "ALTER TABLE events DISABLE ROW LEVEL SECURITY",
-    "become the worker": f"SET ROLE {ROLES.worker}",
+    "become the worker": f"SET ROLE {PLAIN_ROLES.worker}",
 }
 
 
@@ -138,14 +128,14 @@ def test_the_application_does_not_see_all_tenants_as_the_worker_does(app: Engine
 
 def test_a_commit_of_another_tenant_is_not_waited_for(app: Engine, alpha_has_more: UUID) -> None:
     with session_of(app, "beta") as session, pytest.raises(CommitTokenError):
-        wait_for(session, PerNumber, after=alpha_has_more, timeout=0.2)
+        wait_for(session, PerBed, after=alpha_has_more, timeout=0.2)
     with session_of(app, "alpha") as session:
-        wait_for(session, PerNumber, after=alpha_has_more)
+        wait_for(session, PerBed, after=alpha_has_more)
 
 
 @pytest.mark.usefixtures("alpha_has_more")
 def test_a_command_of_another_tenant_is_unknown(app: Engine) -> None:
-    handled = Commands(for_tenant(app, "beta"), Base).handle(Book(room="mine", guest="Bo", number=8), command_id=UUID(int=1))
+    handled = Commands(for_tenant(app, "beta"), Base).handle(Admit(patient_id="mine", name="Bo", bed=8), command_id=UUID(int=1))
     assert not handled.is_repetition
 
 
@@ -168,40 +158,40 @@ def test_an_export_holds_one_tenant_and_an_import_makes_it_another_ones_own(app:
 
 @pytest.mark.usefixtures("alpha_has_more")
 def test_one_tenant_forgets_someone_whom_another_knows_too(owner: Engine, app: Engine) -> None:
-    officer = engine_as(owner, ROLES.privacy_officer)
+    officer = engine_as(owner, PLAIN_ROLES.privacy_officer)
     with session_of(officer, "beta") as session:
         forget(session, "g-1", reason="asked", base=Base)
         session.commit()
     officer.dispose()
-    for tenant, guest in (("alpha", "Ann"), ("beta", "(forgotten)")):
+    for tenant, name in (("alpha", "Ann"), ("beta", "(forgotten)")):
         with session_of(app, tenant) as session:
-            assert session.get_one(Room, "1").guest == guest
-            assert session.scalars(select(Guests.guest).where(Guests.id == "1")).one() == guest
+            assert session.get_one(Patient, "1").name == name
+            assert session.scalars(select(Names.name).where(Names.id == "1")).one() == name
 
 
 @pytest.mark.usefixtures("alpha_has_more")
 def test_one_tenant_is_anonymised_alone(owner: Engine, app: Engine) -> None:
-    officer = engine_as(owner, ROLES.privacy_officer)
+    officer = engine_as(owner, PLAIN_ROLES.privacy_officer)
     is_finished = False
     while not is_finished:
         with session_of(officer, "beta") as session:
-            booked = EventStore(session, Base).events.of_type(RoomBooked)
-            is_finished = anonymise(booked, ["number"], lambda _field: 500, name="numbers", reason="asked").is_finished
+            admitted = EventStore(session, Base).events.of_type(Admitted)
+            is_finished = anonymise(admitted, ["bed"], lambda _field: 500, name="beds", reason="asked").is_finished
             session.commit()
     officer.dispose()
     for tenant, numbers in (("alpha", [1, 77]), ("beta", [500])):
         with session_of(app, tenant) as session:
-            assert sorted(session.scalars(select(Bookings.number))) == numbers
-            assert sorted(each.event.number for each in EventStore(session, Base).events.of_type(RoomBooked)) == numbers
+            assert sorted(session.scalars(select(Beds.bed))) == numbers
+            assert sorted(each.event.bed for each in EventStore(session, Base).events.of_type(Admitted)) == numbers
 
 
 def test_behind_a_pooler_no_connection_takes_a_tenant_to_the_next(owner: Engine, app: Engine) -> None:
     with poolers.pooled(app.url.render_as_string(hide_password=False), pool_size=1) as url:
         engine = create_engine(url, connect_args={"prepare_threshold": None})
         for _ in range(3):
-            for tenant, guest in (("alpha", "Ann"), ("beta", "Bob")):
+            for tenant, name in (("alpha", "Ann"), ("beta", "Bob")):
                 with session_of(engine, tenant) as session:
-                    assert session.get_one(Room, "1").guest == guest
+                    assert session.get_one(Patient, "1").name == name
                 with engine.connect() as connection:
                     assert connection.scalar(text("SELECT count(*) FROM events")) == 0
         engine.dispose()

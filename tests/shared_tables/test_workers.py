@@ -26,14 +26,16 @@ from sa_eventsource import (
     tenant_context,
     verify,
 )
-from tests.shared_tables.hotel import Base, Book, Departures, Guests, PerNumber, Room, RoomLeft, for_tenant, session_of
+from tests.clinic import Discharged
+from tests.database_roles import for_tenant, session_of
+from tests.shared_tables.clinics import Admit, Base, Discharges, Names, Patient, PerBed
 from tests.waiting import wait_until
 
 
 def counted(engine: Engine, tenant: str) -> dict[int, int]:
-    """Give what a tenant's rows of ``PerNumber`` say."""
+    """Give what a tenant's rows of ``PerBed`` say."""
     with session_of(engine, tenant) as session:
-        return {each.number: each.bookings for each in session.scalars(select(PerNumber))}
+        return {each.bed: each.patients for each in session.scalars(select(PerBed))}
 
 
 def statuses_in(session: Session) -> dict[str, str]:
@@ -43,36 +45,36 @@ def statuses_in(session: Session) -> dict[str, str]:
 
 
 def left(engine: Engine, tenant: str) -> None:
-    """Have somebody leave room "1" of a tenant."""
+    """Have patient "1" of a tenant go home."""
     with session_of(engine, tenant) as session:
-        session.get_one(Room, "1").apply_event(RoomLeft())
+        session.get_one(Patient, "1").apply_event(Discharged())
         session.commit()
 
 
 @pytest.fixture
 def number_two_breaks(owner: Engine) -> Iterator[None]:
-    """No tenant but alpha can have a guest in clear, and so no row of a model can be written for it."""
+    """No tenant but alpha can have a name in clear, and so no row of a model can be written for it."""
     with owner.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE guests ADD CONSTRAINT only_alpha CHECK (tenant_id = 'alpha')")
+        connection.exec_driver_sql("ALTER TABLE names ADD CONSTRAINT only_alpha CHECK (tenant_id = 'alpha')")
     yield
     with owner.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE guests DROP CONSTRAINT only_alpha")
+        connection.exec_driver_sql("ALTER TABLE names DROP CONSTRAINT only_alpha")
 
 
 def test_one_worker_takes_the_events_of_all(app: Engine, worker: Engine) -> None:
     with session_of(app, "beta") as session:
-        session.add(Room.book("2", "Cleo", number=2))
+        session.add(Patient.admit("2", "Cleo", bed=2))
         session.commit()
     left(app, "alpha")
     assert Worker(worker, Base).run_once() > 0
     assert (counted(app, "alpha"), counted(app, "beta")) == ({1: 1}, {1: 1, 2: 1})
-    for tenant, guests, departures in (("alpha", ["Ann"], ["1"]), ("beta", ["Bob", "Cleo"], [])):
+    for tenant, names, discharges in (("alpha", ["Ann"], ["1"]), ("beta", ["Bob", "Cleo"], [])):
         with session_of(app, tenant) as session:
-            assert sorted(session.scalars(select(Guests.guest))) == guests
-            assert session.scalars(select(Departures.id)).all() == departures
+            assert sorted(session.scalars(select(Names.name))) == names
+            assert session.scalars(select(Discharges.id)).all() == discharges
         found = verify(for_tenant(worker, tenant), Base)
         assert found.is_sound, found.findings
-        assert found.rows["shared.per_number"] == len(counted(app, tenant))
+        assert found.rows["shared.per_bed"] == len(counted(app, tenant))
 
 
 def test_it_goes_on_with_tenants_that_are_new(app: Engine, worker: Engine) -> None:
@@ -83,12 +85,12 @@ def test_it_goes_on_with_tenants_that_are_new(app: Engine, worker: Engine) -> No
         wait_until(lambda: counted(app, "beta") == {1: 1})
         for number in range(2, 5):
             with session_of(app, f"new-{number}") as session:
-                session.add(Room.book("1", "Eve", number=number))
+                session.add(Patient.admit("1", "Eve", bed=number))
                 session.commit()
         left(app, "beta")
         wait_until(lambda: all(counted(app, f"new-{number}") == {number: 1} for number in range(2, 5)))
         with session_of(app, "alpha") as session:
-            session.add(Room.book("3", "Fay", number=5))
+            session.add(Patient.admit("3", "Fay", bed=5))
             session.commit()
         wait_until(lambda: counted(app, "alpha") == {1: 1, 5: 1})
     finally:
@@ -102,49 +104,49 @@ def test_what_one_tenant_cannot_take_holds_no_other_up(app: Engine, worker: Engi
     running.run_once()
     running.run_once()
     with session_of(app, "alpha") as session:
-        assert session.scalars(select(Guests.guest)).all() == ["Ann"]
+        assert session.scalars(select(Names.name)).all() == ["Ann"]
         statuses = statuses_in(session)
-        assert statuses["shared.guests"] == "running"
+        assert statuses["shared.names"] == "running"
     with session_of(app, "beta") as session:
-        assert session.scalars(select(Guests.guest)).all() == []
+        assert session.scalars(select(Names.name)).all() == []
         statuses = statuses_in(session)
-        assert (statuses["shared.guests"], statuses["shared.per_number"]) == ("stopped", "running")
+        assert (statuses["shared.names"], statuses["shared.per_bed"]) == ("stopped", "running")
     assert counted(app, "beta") == {1: 1}
-    assert list(running.hindered) == ["beta: shared.guests"]
-    (said,) = [each.getMessage() for each in caplog.records if "shared.guests" in each.getMessage()]
-    assert said.startswith("beta: shared.guests: ")
+    assert list(running.hindered) == ["beta: shared.names"]
+    (said,) = [each.getMessage() for each in caplog.records if "shared.names" in each.getMessage()]
+    assert said.startswith("beta: shared.names: ")
 
 
 def test_a_tenant_is_rebuilt_alone(app: Engine, worker: Engine) -> None:
     Worker(worker, Base).run_once()
     with worker.begin() as connection:
         connection.execute(text("SELECT set_config('sa_eventsource.tenant', '*', true)"))
-        connection.execute(text("UPDATE guests SET guest = 'damaged'"))
-    assert EventReplayer(for_tenant(worker, "alpha"), Base).rebuild(Guests) == 1
-    for tenant, guest in (("alpha", "Ann"), ("beta", "damaged")):
+        connection.execute(text("UPDATE names SET name = 'damaged'"))
+    assert EventReplayer(for_tenant(worker, "alpha"), Base).rebuild(Names) == 1
+    for tenant, name in (("alpha", "Ann"), ("beta", "damaged")):
         with session_of(app, tenant) as session:
-            assert session.scalars(select(Guests.guest)).all() == [guest]
+            assert session.scalars(select(Names.name)).all() == [name]
 
 
 def test_scheduled_commands_of_all_tenants_are_run_as_their_own(app: Engine, worker: Engine) -> None:
     command_id = UUID(int=9)  # the same for both
     for tenant in ("alpha", "beta"):
         with session_of(app, tenant) as session:
-            schedule(session, Book(room="late", guest=f"of {tenant}", number=6), base=Base, command_id=command_id)
-            schedule(session, Book(room="later", guest="nobody", number=7), after=timedelta(days=1), base=Base)
+            schedule(session, Admit(patient_id="late", name=f"of {tenant}", bed=6), base=Base, command_id=command_id)
+            schedule(session, Admit(patient_id="later", name="nobody", bed=7), after=timedelta(days=1), base=Base)
             session.commit()
     Worker(worker, Base).run_once()
     for tenant in ("alpha", "beta"):
         with session_of(app, tenant) as session:
-            assert session.get_one(Room, "late").guest == f"of {tenant}"
-            assert session.get(Room, "later") is None
+            assert session.get_one(Patient, "late").name == f"of {tenant}"
+            assert session.get(Patient, "later") is None
             rows = session.execute(text("SELECT status, count(*) FROM commands GROUP BY 1 ORDER BY 1")).all()
             assert rows == [("done", 1), ("scheduled", 1)]
 
 
 async def test_an_asynchronous_worker_does_the_same(app: Engine, worker: Engine) -> None:
     with session_of(app, "beta") as session:
-        schedule(session, Book(room="late", guest="Ida", number=6), base=Base, command_id=uuid4())
+        schedule(session, Admit(patient_id="late", name="Ida", bed=6), base=Base, command_id=uuid4())
         session.commit()
     engine = create_async_engine(worker.url)
     async with AsyncWorker(async_sessionmaker(engine), Base):
@@ -178,5 +180,5 @@ def test_a_manager_works_for_one_tenant(worker: Engine) -> None:
     with pytest.raises(NoTenantError):
         ReadModelManager(worker, Base).catch_up()
     with Session(worker) as session, pytest.raises(NoTenantError):
-        session.add(Room.book("5", "Gil", number=5))
+        session.add(Patient.admit("5", "Gil", bed=5))
         session.commit()

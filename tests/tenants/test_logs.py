@@ -31,6 +31,7 @@ from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.immutability import SWITCH
 from sa_eventsource.read_models import definition_of
 from sa_eventsource.store import database_of
+from tests.advisory_locks import OWN_ADVISORY_LOCKS
 from tests.databases import WAITING
 from tests.verification.damage import Articles, Base, Basket, Baskets, Bought, PerDay, buy
 
@@ -178,7 +179,7 @@ def test_a_writer_of_another_tenant_does_not_wait_for_a_rebuild(engines: list[En
                 assert waiting.is_alive()
                 connection.rollback()
         session.rollback()
-        waiting.join(10)
+        waiting.join(60)
     assert [each.totals["b-1"] for each in map(seen, engines)] == [100, 101, 103]
 
 
@@ -193,7 +194,7 @@ def test_the_lock_of_an_aggregate_is_the_tenants(engines: list[Engine], postgres
         by_path = create_engine(postgres_engine.url)
         with Session(by_path) as other:
             other.execute(text('SET LOCAL search_path = "Tenant one"'))
-            assert other.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")) == 1
+            assert other.scalar(text(f"SELECT count(*) FROM {OWN_ADVISORY_LOCKS} AND granted")) == 1
             other.execute(text("SET LOCAL lock_timeout = '50ms'"))
             with pytest.raises(Exception, match="lock timeout"):
                 lock_aggregate(other, Basket, "b-1")

@@ -13,9 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, scoped_session, sessionmaker
 
 from sa_eventsource import (
-    AggregateRoot,
     ConcurrencyError,
-    DomainEvent,
     EventAlreadyAppendedError,
     ReadModel,
     ReadModelLagError,
@@ -26,32 +24,26 @@ from sa_eventsource import (
     waiting_for,
 )
 from sa_eventsource.read_models import count
+from tests.committing import commit_events
+from tests.shop import AnyOrder, NoteAdded
 
 
 class Base(DeclarativeBase):
     """Declarative base of these tests."""
 
 
-class Said(DomainEvent):
-    """Something was said."""
+class Order(AnyOrder, Base):
+    """Where things are noted."""
 
-    __event_type__ = "questions.Said"
-    text: str
-
-
-class Talk(AggregateRoot[str], Base):
-    """Where things are said."""
-
-    __aggregate_type__ = "questions.Talk"
-    __ignored_events__ = (Said,)
+    __aggregate_type__ = "questions.Order"
 
 
-class TalkLength(ReadModel, Base):
-    """How much was said."""
+class NoteCount(ReadModel, Base):
+    """How much was noted."""
 
-    __projection_name__ = "questions_talk_length"
-    id: Mapped[str] = map_from_event(Said, key=True, source="aggregate_id")
-    sayings: Mapped[int] = map_from_event(Said, reduce=count())
+    __projection_name__ = "questions_note_count"
+    id: Mapped[str] = map_from_event(NoteAdded, key=True, source="aggregate_id")
+    notes: Mapped[int] = map_from_event(NoteAdded, reduce=count())
 
 
 MAP = {"schema_translate_map": {None: "t1"}}
@@ -107,17 +99,11 @@ def tenant(postgres_engine: Engine) -> Engine:
     engine = postgres_engine.execution_options(**MAP)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        talk = Talk(id="a")
-        talk.apply_event(Said(text="first"))
-        session.add(talk)
+        order = Order(id="a")
+        order.apply_event(NoteAdded(text="first"))
+        session.add(order)
         session.commit()
     return engine
-
-
-def say_elsewhere(engine: Engine) -> None:
-    with Session(engine) as session:
-        session.get_one(Talk, "a").apply_event(Said(text="elsewhere"))
-        session.commit()
 
 
 @every_opener
@@ -128,9 +114,9 @@ def test_a_conflict_is_explained_by_the_log_that_was_written_to(
     if has_default_tables:
         Base.metadata.create_all(postgres_engine)
     with opened(postgres_engine) as session:
-        talk = session.get_one(Talk, "a")
-        talk.apply_event(Said(text="mine"))
-        say_elsewhere(tenant)
+        order = session.get_one(Order, "a")
+        order.apply_event(NoteAdded(text="mine"))
+        commit_events(tenant, Order, "a", NoteAdded(text="elsewhere"))
         with pytest.raises(ConcurrencyError) as refused:
             session.commit()
         assert (refused.value.expected_version, refused.value.actual_version) == (1, 2)
@@ -143,15 +129,15 @@ def test_an_event_that_is_stored_in_another_log_alone_is_not_taken_for_stored(
     Base.metadata.create_all(postgres_engine)
     event_id = uuid4()
     with Session(postgres_engine) as session:
-        talk = Talk(id="a")
-        talk.apply_event(Said(text="first"))
-        talk.apply_event(Said(text="same"), event_id=event_id)
-        session.add(talk)
+        order = Order(id="a")
+        order.apply_event(NoteAdded(text="first"))
+        order.apply_event(NoteAdded(text="same"), event_id=event_id)
+        session.add(order)
         session.commit()
     with opened(postgres_engine) as session:
-        talk = session.get_one(Talk, "a")
-        talk.apply_event(Said(text="same"), event_id=event_id)
-        say_elsewhere(tenant)
+        order = session.get_one(Order, "a")
+        order.apply_event(NoteAdded(text="same"), event_id=event_id)
+        commit_events(tenant, Order, "a", NoteAdded(text="elsewhere"))
         with pytest.raises(ConcurrencyError):
             session.commit()
 
@@ -160,9 +146,9 @@ def test_an_event_that_is_stored_in_another_log_alone_is_not_taken_for_stored(
 def test_an_event_that_is_stored_is_recognised(postgres_engine: Engine, tenant: Engine, opened: Opener) -> None:
     event_id = uuid4()
     with opened(postgres_engine) as session:
-        session.get_one(Talk, "a").apply_event(Said(text="same"), event_id=event_id)
+        session.get_one(Order, "a").apply_event(NoteAdded(text="same"), event_id=event_id)
         with Session(tenant) as other:
-            other.get_one(Talk, "a").apply_event(Said(text="same"), event_id=event_id)
+            other.get_one(Order, "a").apply_event(NoteAdded(text="same"), event_id=event_id)
             other.commit()
         with pytest.raises(EventAlreadyAppendedError):
             session.commit()
@@ -171,16 +157,16 @@ def test_an_event_that_is_stored_is_recognised(postgres_engine: Engine, tenant: 
 @every_opener
 def test_a_commit_is_waited_for_where_it_was_made(postgres_engine: Engine, tenant: Engine, opened: Opener) -> None:
     with opened(postgres_engine) as session:
-        session.get_one(Talk, "a").apply_event(Said(text="mine"))
+        session.get_one(Order, "a").apply_event(NoteAdded(text="mine"))
         session.commit()
         token = commit_token(session)
         assert token is not None
         with pytest.raises(ReadModelLagError):
-            wait_for(session, TalkLength, after=token, timeout=0.01)
-        Worker(tenant, Base, only=["questions_talk_length"]).run_once()
-        wait_for(session, TalkLength, after=token)
-        session.get_one(Talk, "a").apply_event(Said(text="more"))
-        with waiting_for(session, TalkLength, timeout=0.01), pytest.raises(ReadModelLagError):
+            wait_for(session, NoteCount, after=token, timeout=0.01)
+        Worker(tenant, Base, only=["questions_note_count"]).run_once()
+        wait_for(session, NoteCount, after=token)
+        session.get_one(Order, "a").apply_event(NoteAdded(text="more"))
+        with waiting_for(session, NoteCount, timeout=0.01), pytest.raises(ReadModelLagError):
             session.commit()
 
 
@@ -193,8 +179,8 @@ def test_a_conflict_is_a_conflict_where_what_sets_a_transaction_up_fails_beside_
             assert transaction not in seen
             seen.add(transaction)
 
-        session.get_one(Talk, "a").apply_event(Said(text="mine"))
-        say_elsewhere(tenant)
+        session.get_one(Order, "a").apply_event(NoteAdded(text="mine"))
+        commit_events(tenant, Order, "a", NoteAdded(text="elsewhere"))
         with pytest.raises(ConcurrencyError) as refused:
             session.commit()
         assert refused.value.actual_version is None
@@ -202,10 +188,10 @@ def test_a_conflict_is_a_conflict_where_what_sets_a_transaction_up_fails_beside_
 
 def test_a_scoped_session_is_waited_for(tenant: Engine) -> None:
     registry = scoped_session(sessionmaker(tenant))
-    registry.get_one(Talk, "a").apply_event(Said(text="mine"))
+    registry.get_one(Order, "a").apply_event(NoteAdded(text="mine"))
     registry.commit()
     token = commit_token(registry)
     assert token is not None
-    Worker(tenant, Base, only=["questions_talk_length"]).run_once()
-    wait_for(registry, TalkLength, after=token)
+    Worker(tenant, Base, only=["questions_note_count"]).run_once()
+    wait_for(registry, NoteCount, after=token)
     registry.remove()

@@ -9,14 +9,16 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect, text
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.schema import CreateSchema
 
 import sa_eventsource.migrations  # noqa: F401 - teaches Alembic the operations
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, applies, event_record
+from sa_eventsource import EventSourceOptions, event_record
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.trigger_faults import trigger_faults
+from tests.bank import AnyAccount, Deposited
+from tests.committing import commit_events
 
 ODD_NAMES = ["plain", "Upper", "with space", 'double"quote', "it's", "100%", "%(name)s", "semi;colon", "päron", "select"]
 
@@ -25,38 +27,24 @@ ODD_NAMES = ["plain", "Upper", "with space", 'double"quote', "it's", "100%", "%(
 ODD_TABLES = [name for name in ODD_NAMES if name != "%(name)s"]
 
 
-class Counted(DomainEvent):
-    """One more."""
-
-    __event_type__ = "tenants.Counted"
-
-
 def base_with(options: EventSourceOptions | None = None, schema: str | None = None) -> Any:
-    """Declare a base with a counter on it."""
+    """Declare a base with an account on it."""
 
     class Base(DeclarativeBase):
         metadata = MetaData(schema=schema)
         if options is not None:
             __eventsource__ = options
 
-    class Counter(AggregateRoot[str], Base):
-        number: int = 0
+    class Account(AnyAccount, Base):
+        """What the log is of."""
 
-        @applies(Counted)
-        def _counted(self, _event: Counted) -> None:
-            self.number += 1
-
-    Base.counter = Counter
+    Base.account = Account
     return Base
 
 
-def count(engine: Engine, base: Any) -> None:
-    """Add a counter with one event."""
-    with Session(engine) as session:
-        counter = base.counter(id="c-1")
-        counter.apply_event(Counted())
-        session.add(counter)
-        session.commit()
+def deposit(engine: Engine, base: Any) -> None:
+    """Add an account with one event."""
+    commit_events(engine, base.account, "a-1", Deposited(amount=1))
 
 
 def is_guarded(connection: Connection, base: Any) -> bool:
@@ -87,7 +75,7 @@ def test_the_trigger_is_in_the_tenants_schema(postgres_engine: Engine, tenant: s
         connection.execute(CreateSchema(tenant))
     ours = postgres_engine.execution_options(schema_translate_map={None: tenant})
     base.metadata.create_all(ours)
-    count(ours, base)
+    deposit(ours, base)
     with ours.begin() as connection:
         assert is_guarded(connection, base)
         assert functions(connection) == {(tenant, "events_immutable")}
@@ -104,7 +92,7 @@ def test_a_log_may_have_any_name_and_any_schema(postgres_engine: Engine, name: s
     with postgres_engine.begin() as connection:
         connection.execute(CreateSchema(name))
     base.metadata.create_all(postgres_engine)
-    count(postgres_engine, base)
+    deposit(postgres_engine, base)
     with postgres_engine.begin() as connection:
         assert is_guarded(connection, base)
     base.metadata.drop_all(postgres_engine)
@@ -116,7 +104,7 @@ def test_a_log_may_have_any_name_and_any_schema(postgres_engine: Engine, name: s
 def test_a_log_may_have_any_name_on_sqlite(sqlite_engine: Engine, name: str) -> None:
     base = base_with(EventSourceOptions(events=name))
     base.metadata.create_all(sqlite_engine)
-    count(sqlite_engine, base)
+    deposit(sqlite_engine, base)
     with sqlite_engine.begin() as connection:
         assert is_guarded(connection, base)
 
@@ -130,7 +118,7 @@ def test_two_tenants_and_the_default_schema_are_apart(postgres_engine: Engine) -
         engines.append(postgres_engine.execution_options(schema_translate_map={None: tenant}))
     for engine in engines:
         base.metadata.create_all(engine)
-        count(engine, base)
+        deposit(engine, base)
     with postgres_engine.begin() as connection:
         assert {schema for schema, _ in functions(connection)} == {"public", "first", "second"}
     base.metadata.drop_all(engines[1])
@@ -165,7 +153,7 @@ def test_a_metadata_with_a_schema_is_translated_as_well(postgres_engine: Engine)
     for target, where in (("tenant", "tenant"), (None, "public")):
         ours = postgres_engine.execution_options(schema_translate_map={"shared": target})
         base.metadata.create_all(ours)
-        count(ours, base)
+        deposit(ours, base)
         with ours.begin() as connection:
             assert is_guarded(connection, base)
             assert (where, "events_immutable") in functions(connection)
@@ -177,7 +165,7 @@ def test_a_log_in_a_temporary_schema_is_guarded_as_long_as_it_lasts(postgres_eng
     engine = create_engine(postgres_engine.url, poolclass=StaticPool)
     ours = engine.execution_options(schema_translate_map={None: "pg_temp"})
     base.metadata.create_all(ours)
-    count(ours, base)
+    deposit(ours, base)
     with ours.begin() as connection:
         assert is_guarded(connection, base)
     engine.dispose()
@@ -191,7 +179,7 @@ def test_the_search_path_tells_tenants_apart_too(postgres_engine: Engine) -> Non
     url = postgres_engine.url.update_query_dict({"options": "-c search_path=tenant"})
     ours = create_engine(url)
     base.metadata.create_all(ours)
-    count(ours, base)
+    deposit(ours, base)
     with ours.begin() as connection:
         assert is_guarded(connection, base)
         connection.execute(text("ALTER TABLE tenant.events DISABLE TRIGGER ALL"))
@@ -208,7 +196,7 @@ def test_a_migration_follows_the_map_of_its_connection(postgres_engine: Engine) 
     ours = postgres_engine.execution_options(schema_translate_map={None: "tenant"})
     for engine in (postgres_engine, ours):
         base.metadata.create_all(engine)
-        count(engine, base)
+        deposit(engine, base)
     with ours.begin() as connection:
         operations: Any = Operations(MigrationContext.configure(connection))
         operations.drop_event_immutability("events")
@@ -230,7 +218,7 @@ def test_tenants_on_sqlite_are_attached_databases(tmp_path: Path, tenant: str) -
     ours = engine.execution_options(schema_translate_map={None: tenant})
     for each in (ours, engine):
         base.metadata.create_all(each)
-        count(each, base)
+        deposit(each, base)
         with each.begin() as connection:
             assert is_guarded(connection, base)
     base.metadata.drop_all(ours)

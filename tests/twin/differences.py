@@ -49,7 +49,7 @@ DIFFERENCES = (
         "Writing a version that another transaction has written meanwhile, or an id that is taken",
         "`StaleDataError`, `IntegrityError`, `FlushError`, or at REPEATABLE READ the database's serialization failure",
         "`ConcurrencyError`, which is a `StaleDataError`",
-        "For a stream all of these are one thing: somebody was faster. It is found in the same flush, and undoes as much.",
+        "For a stream all of these are one thing: somebody else wrote first. It is found in the same flush, and undoes as much.",
         (ConcurrencyError, (StaleDataError, IntegrityError, FlushError, OperationalError)),
     ),
     Difference(
@@ -100,7 +100,7 @@ DIFFERENCES = (
         "Changing a relationship that only aggregates could write: one without another side, or between two aggregates",
         "the foreign key, or the row of the link table, is written",
         "`OneSidedRelationshipError`; with an entity on the other side, the change is written from there",
-        "An aggregate writes events alone, and no change is lost without a word.",
+        "An aggregate writes events alone, and no change is lost silently.",
     ),
     Difference(
         "Unpickling an instance that was pickled when its class had other attributes",
@@ -127,7 +127,7 @@ DIFFERENCES = (
         "Expiring or refreshing a single attribute",
         "that attribute is loaded again, the others keep their values, and their changes",
         "`PartialStateError` for a state field; with `version` the whole state is, and events that were not flushed are dropped",
-        "All fields follow from one stream: a field of one version beside another's would be a state that never was.",
+        "All fields follow from one stream: a field of one version next to another's would be a state that never was.",
         (PartialStateError, (RefusedError,)),
     ),
     Difference(
@@ -140,7 +140,7 @@ DIFFERENCES = (
         "A change, or `session.add` of what was changed, after a failed flush, or between the last flush of a commit and its end",
         "in memory only: the rollback, or the expiry after the commit, drops it; an addition may be left for the next transaction",
         "`InactiveTransactionError`",
-        "No event is dropped without a word.",
+        "No event is dropped silently.",
         (InactiveTransactionError, (RefusedError,)),
     ),
     Difference(

@@ -99,7 +99,7 @@ class Pair:
 
 
 def heard_of(outcome: Outcome) -> tuple[str, ...]:
-    """The session's events, but for those of the table: a query that fails may have told of instances already, a flush asks why."""
+    """The session's events, except for those of the table: a query that fails may have told of instances, a flush asks why."""
     failed = () if outcome.error is None else ("loaded_as_persistent", "after_begin")
     silent = ("pending_to_transient", *failed)
     return tuple(each for each in outcome.heard if not each.startswith(silent))

@@ -1,4 +1,4 @@
-"""Whatever a session does, an aggregate behaves as an ordinary entity, but for the table of differences."""
+"""Whatever a session does, an aggregate behaves as an ordinary entity, except for the table of differences."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent,
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.read_models import append, count, day, first, sum_
+from tests.committing import commit_events
 
 
 class Base(DeclarativeBase):
@@ -97,17 +98,11 @@ COMPARED = ("articles", "baskets", "per_day")
 
 def buy(engine: Engine, basket_id: str, *prices: int) -> None:
     """Put something into a basket, in a transaction of its own."""
-    with Session(engine) as session:
-        basket = session.get(Basket, basket_id)
-        if basket is None:
-            session.add(basket := Basket(id=basket_id))
-        for price in prices:
-            basket.apply_event(Bought(article=f"article {price % 3}", price=price))
-        session.commit()
+    commit_events(engine, Basket, basket_id, *(Bought(article=f"article {price % 3}", price=price) for price in prices))
 
 
 def fill(engine: Engine, baskets: int = 4) -> None:
-    """Make a log that all have followed, but for what came last."""
+    """Make a log that all have followed, except for what came last."""
     Base.metadata.create_all(engine)
     for number in range(baskets):
         buy(engine, f"b-{number}", *range(1, 6))

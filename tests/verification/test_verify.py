@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -101,6 +101,11 @@ HERE = "tests.verification.damage:Base"
 
 
 @pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
+
+
+@pytest.fixture
 def log(engine: Engine) -> Engine:
     fill(engine)
     return engine
@@ -137,7 +142,6 @@ def test_a_method_that_raises_for_an_event_that_was_skipped_is_a_finding(engine:
 
 
 def test_an_empty_log_is_sound(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     assert verify(engine, Base).findings == ()
 
 
@@ -192,6 +196,7 @@ def test_an_aggregate_type_that_no_class_has_is_found(log: Engine) -> None:
 
 
 def test_a_unique_index_that_is_missing_is_found(engine: Engine) -> None:
+    Base.metadata.drop_all(engine)
     Unmigrated.metadata.create_all(engine)
     assert verify(engine, Unmigrated).findings == ()
     with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Events as rows that a statement reads from a JSON array, in the place of those that are stored."""
+"""Events as rows that a statement reads from a JSON array, in place of those that are stored."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sa_eventsource.read_models.read_model_definition import ReadModelDefinition
 
 _json_row = json_rows(READ)
+_DIGITS = 6
+"""Of the number of a part, behind the point of its place."""
 
 
 def events_as_rows(definition: ReadModelDefinition, events: Iterable[RecordedEvent[Any]]) -> str:
@@ -24,7 +26,14 @@ def events_as_rows(definition: ReadModelDefinition, events: Iterable[RecordedEve
 
     Their payload is that of their present shape, or, where only the class can read one, the values that the model takes.
     """
-    return "[" + ",".join([_json_row(_as_row(definition, recorded), None) for recorded in events]) + "]"
+    if not definition.split_sources:
+        return "[" + ",".join([_json_row(_as_row(definition, recorded), None) for recorded in events]) + "]"
+    rows = [
+        f'{_json_row(_as_row(definition, recorded), None)[:-1]},"place":{recorded.position}.{recorded.part:0{_DIGITS}}}}'
+        for recorded in events
+        if definition.changes_row(recorded)
+    ]
+    return "[" + ",".join(rows) + "]"
 
 
 def _as_row(definition: ReadModelDefinition, recorded: RecordedEvent[Any]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class FoldedRows:
 
 
 def _has_unique_values(definition: ReadModelDefinition) -> bool:
-    """Check whether rows have values, beside their key, that no two may share."""
+    """Check whether rows have values, besides their key, that no two may share."""
     if any(each.declaration.unique for each in definition.fields):
         return True
     table = definition.table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     ARRAY,
     Integer,
+    Numeric,
     SmallInteger,
     Text,
     Uuid,
@@ -36,7 +37,7 @@ from sa_eventsource.read_models.sql.source_expressions import as_json, extract, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Subquery, Table
+    from sqlalchemy import FromClause, Subquery, Table
     from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.read_models.fields import Field
@@ -65,18 +66,25 @@ def is_current(definition: ReadModelDefinition, events: Table) -> ColumnElement[
 def is_outdated(definition: ReadModelDefinition, events: Table) -> ColumnElement[bool]:
     """Check whether a stored event is one that declared fields take and only Python can read.
 
-    It has a former name, another version, or a class with a reading of its own.
+    It has a former name, another version, or a class with a reading of its own; or it may be read as several events.
     """
     classes = definition.declared_classes().values()
     if not classes:
         return false()
     versions = {each.__event_version__ for each in classes}
     if (
-        len(versions) == 1 and len(definition.stored_types) == len(classes) and not definition.read_in_python
+        len(versions) == 1
+        and len(definition.stored_types) == len(classes)
+        and not definition.read_in_python
+        and not definition.split_sources
     ):  # nothing else to tell it from: asked of every event
         return events.c.event_version != literal_column(str(versions.pop()), SmallInteger)
     names = [quoted(name) for event_class in classes for name in stored_types(event_class)]
-    return and_(events.c.event_type.in_(names), not_(is_current(definition, events)))
+    split = [
+        and_(events.c.event_type == quoted(name), events.c.event_version <= literal_column(str(version), SmallInteger))
+        for name, version in definition.split_sources
+    ]
+    return or_(*split, and_(events.c.event_type.in_(names), not_(is_current(definition, events))))
 
 
 def appended_event(definition: ReadModelDefinition) -> Subquery:
@@ -110,7 +118,8 @@ def _by_id(events: Table, wanted: Any) -> Any:
 def _of_model(definition: ReadModelDefinition, found: Subquery) -> Subquery:
     names = (*definition.events, *definition.removed_by)
     wanted = found.c.event_type.in_([quoted(name) for name in names])
-    return select(found).where(wanted, *definition.of_aggregates(found)).subquery("event")
+    place = [found.c.position.label(_PLACE)] if definition.split_sources else []
+    return select(found, *place).where(wanted, *definition.of_aggregates(found)).subquery("event")
 
 
 def stored_events(
@@ -126,7 +135,9 @@ def stored_events(
             the model's expressions, which it would otherwise try on any row that it meets.
     """
     events = definition.tables.events
-    stored = select(*(events.c[name] for name in READ)).where(
+    has_parts = bool(definition.split_sources)
+    place = [cast(events.c.position, Numeric).label(_PLACE)] if has_parts else []
+    stored = select(*(events.c[name] for name in READ), *place).where(
         is_current(definition, events), *definition.of_aggregates(events), *where
     )
     if is_selective:
@@ -135,15 +146,24 @@ def stored_events(
         return stored.subquery("event")
     rows = (
         func.json_to_recordset(cast(bindparam("upcasted", type_=Text), JSON))
-        .table_valued(*(column(name, KINDS[name].recordset) for name in READ))
+        .table_valued(*(column(name, KINDS[name].recordset) for name in READ), *([column(_PLACE, Numeric())] if has_parts else []))
         .render_derived(name="upcasted", with_types=True)
     )
-    return union_all(stored, select(*(rows.c[name] for name in READ))).subquery("event")
+    return union_all(stored, select(*(rows.c[name] for name in READ), *([rows.c[_PLACE]] if has_parts else []))).subquery("event")
+
+
+_PLACE = "place"
+"""Column of a place among all events: the position, and behind the point which part of a stored event it is."""
+
+
+def _place(rows: Subquery) -> Any:
+    """The column by which events come one after the other."""
+    return rows.c.get(_PLACE, rows.c.position)
 
 
 def with_keys(definition: ReadModelDefinition, events: Subquery) -> Subquery:
     """Add the key that each event has; events without one are left out."""
-    keys = [_by_type(definition, events, part.sources).label(_key_name(index)) for index, part in enumerate(definition.key)]
+    keys = [value_by_type(definition, events, part.sources).label(_key_name(index)) for index, part in enumerate(definition.key)]
     keyed = select(events, *keys).subquery("keyed")
     return select(keyed).where(*(keyed.c[_key_name(index)].is_not(None) for index in range(len(keys)))).subquery("keyed_event")
 
@@ -161,11 +181,9 @@ def key_columns(definition: ReadModelDefinition, rows: Subquery) -> list[ColumnE
 def grouped(definition: ReadModelDefinition, keyed: Subquery) -> Subquery:
     """Reduce the events of each key to one row: a column a field, one for each position that says which event has set it."""
     if definition.removed_by:
-        removed_at = (
-            func.max(keyed.c.position).filter(removing(definition, keyed)).over(partition_by=key_columns(definition, keyed))
-        )
+        removed_at = func.max(_place(keyed)).filter(removing(definition, keyed)).over(partition_by=key_columns(definition, keyed))
         marked = select(keyed, removed_at.label("removed_at")).subquery("marked")
-        keyed = select(marked).where(marked.c.position > func.coalesce(marked.c.removed_at, literal_column("0"))).subquery("kept")
+        keyed = select(marked).where(_place(marked) > func.coalesce(marked.c.removed_at, literal_column("0"))).subquery("kept")
     columns: list[Any] = [
         *key_columns(definition, keyed),
         cast(func.count(), Integer).label("version"),
@@ -195,8 +213,8 @@ def _key_name(index: int) -> str:
 
 
 def _reduced(definition: ReadModelDefinition, each: Field, keyed: Subquery) -> Any:
-    value = _by_type(definition, keyed, {name: one.source for name, one in each.contributions.items()})
-    position = keyed.c.position
+    value = value_by_type(definition, keyed, {name: one.source for name, one in each.contributions.items()})
+    position = _place(keyed)
     match each.family:
         case "last" | "first":
             order = position.desc() if each.family == "last" else position
@@ -225,7 +243,7 @@ def _reduced(definition: ReadModelDefinition, each: Field, keyed: Subquery) -> A
             return func.coalesce(entries, EMPTY)
 
 
-def _by_type(definition: ReadModelDefinition, events: Subquery, sources: Mapping[str, Source]) -> ColumnElement[Any]:
+def value_by_type(definition: ReadModelDefinition, events: FromClause, sources: Mapping[str, Source]) -> ColumnElement[Any]:
     """The value by the event's type; plain where all types have the same source."""
     sources = {name: once_read(source) if name in definition.read_in_python else source for name, source in sources.items()}
     if len(set(sources.values())) == 1:
@@ -256,5 +274,6 @@ __all__ = [
     "pruned",
     "removing",
     "stored_events",
+    "value_by_type",
     "with_keys",
 ]

@@ -1,14 +1,15 @@
 """Lists put together from events, in SQL.
 
 A list is kept as entries ``[position, value, 1 or -1]``: what was appended, and what was removed. A removal stays, so that an
-entry which arrives late, as those of other streams may, is still removed if its position is the lower one.
+entry which arrives late, as those of other streams may, is still removed if its position is the lower one. Of parts of
+a stored event, the position has the number of the part behind its point.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Integer, cast, func, literal_column, select
+from sqlalchemy import Integer, Numeric, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 
 from sa_eventsource.mapping import quoted
@@ -28,7 +29,7 @@ def pruned(entries: Any, *, distinct: bool) -> Any:
     value = cast(each.c.value, JSONB)
     parts = select(
         value.label("entry"),
-        cast(_at(value, 0, as_text=True), BigInteger).label("position"),
+        cast(_at(value, 0, as_text=True), Numeric).label("position"),
         _at(value, 1).label("value"),
         cast(_at(value, 2, as_text=True), Integer).label("sign"),
     ).subquery()
@@ -49,7 +50,7 @@ def visible(entries: Any, item: ValueType) -> Any:
     each = func.jsonb_array_elements(entries).table_valued("value").render_derived()
     value = cast(each.c.value, JSONB)
     shown = func.to_jsonb(_at(value, 1, as_text=True)) if item.kind == "decimal" else _at(value, 1)
-    in_order = aggregate_order_by(shown, cast(_at(value, 0, as_text=True), BigInteger))
+    in_order = aggregate_order_by(shown, cast(_at(value, 0, as_text=True), Numeric))
     return (
         select(func.coalesce(func.jsonb_agg(in_order), EMPTY))
         .where(cast(_at(value, 2, as_text=True), Integer) > literal_column("0"))

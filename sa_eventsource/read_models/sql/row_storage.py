@@ -1,4 +1,4 @@
-"""Where the rows of a model are kept: what each column of a new row is, and what becomes of a row that is there."""
+"""Where the rows of a model are kept: what each column of a new row is, and what happens to a row that is there."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SharedTable:
         }
 
     def merged(self, excluded: Any) -> dict[str, Any]:
-        """What becomes of the columns of a row that is there."""
+        """What happens to the columns of a row that is there."""
         old, new = self.table.c, excluded
         data = {part.name: _entry(old.data, part.name) for part in self.definition.key}
         for each in self.definition.fields:
@@ -118,7 +118,7 @@ class OwnTable:
         }
 
     def merged(self, excluded: Any) -> dict[str, Any]:
-        """What becomes of the columns of a row that is there."""
+        """What happens to the columns of a row that is there."""
         old, new = self.table.c[POSITIONS], excluded[POSITIONS]
         found: dict[str, Any] = {}
         for each in self.definition.fields:
@@ -172,8 +172,10 @@ def _replaced(definition: ReadModelDefinition, each: Field, values: tuple[Any, A
     if each.family == "list":
         return _visible(each, _merged_entries(each, *positions))
     before, after = (_position(kept, definition.position_group(each)) for kept in positions)
+    earliest: Any = func.coalesce(before, literal_column("0"))
     is_newer = (
-        after > func.coalesce(before, literal_column("0"))
+        # Parts of one stored event have its position, and may come one after the other.
+        (after >= earliest if definition.split_sources else after > earliest)
         if each.family == "last"
         else after < func.coalesce(before, _LATER_THAN_ANY)
     )

@@ -43,7 +43,7 @@ def streams_of_rows(connection: Connection, definition: ReadModelDefinition, key
     place = _id_in_key(definition)
     if place is None:
         return {}
-    return {"stream_types": _aggregate_types(connection, definition.tables.events), "stream_ids": [key[place] for key in keys]}
+    return {"stream_types": aggregate_types(connection, definition.tables.events), "stream_ids": [key[place] for key in keys]}
 
 
 def _id_in_key(definition: ReadModelDefinition) -> int | None:
@@ -58,7 +58,7 @@ def _is_id(part: KeyPart) -> bool:
     return all(isinstance(source, EnvelopeField) and source.name == "aggregate_id" for source in part.sources.values())
 
 
-def _aggregate_types(connection: Connection, events: Table) -> list[str]:
+def aggregate_types(connection: Connection, events: Table) -> list[str]:
     """List the aggregate types of a log, by one look into the index on streams for each."""
     first = select(func.min(events.c.aggregate_type).label("name")).cte("aggregate_types", recursive=True)
     last = first.alias("last")

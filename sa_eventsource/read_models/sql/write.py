@@ -77,7 +77,7 @@ def write_statements(
         with_upcasted: Whether parameter ``upcasted`` has further events, as a JSON array of rows of events.
         into_empty: Whether the model has none of the rows yet, so that none needs to be merged.
     """
-    key = (selection, streams, with_upcasted, into_empty)
+    key = (selection, streams, with_upcasted, into_empty, bool(definition.split_sources))
     kept = definition.statements
     found: WriteStatements | None = kept.get(key)
     if found is None:

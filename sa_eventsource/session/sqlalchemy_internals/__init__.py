@@ -6,6 +6,7 @@ They are the same in SQLAlchemy 2.0.40 to 2.1; the test suite runs on both. See 
 from sa_eventsource.session.sqlalchemy_internals.flushes import (
     PendingFlush,
     call_row_hooks,
+    ends_transaction,
     expire_read_only,
     fail_flush,
     has_row_hooks,
@@ -20,11 +21,13 @@ from sa_eventsource.session.sqlalchemy_internals.flushes import (
     unflushed,
     will_commit,
 )
+from sa_eventsource.session.sqlalchemy_internals.identity_maps import check_answers
 from sa_eventsource.session.sqlalchemy_internals.mapped_classes import copied, has_condition, refuse_inspection, refuse_lookups
 from sa_eventsource.session.sqlalchemy_internals.orm_statements import (
     IdentityLoad,
     has_statement_hooks,
     identity_load,
+    loaded_identity,
     loaded_result,
     locked_classes,
     statement_options,
@@ -34,7 +37,9 @@ __all__ = [
     "IdentityLoad",
     "PendingFlush",
     "call_row_hooks",
+    "check_answers",
     "copied",
+    "ends_transaction",
     "expire_read_only",
     "fail_flush",
     "has_condition",
@@ -46,6 +51,7 @@ __all__ = [
     "is_all_of_commit",
     "is_heard_elsewhere",
     "is_orphan",
+    "loaded_identity",
     "loaded_result",
     "locked_classes",
     "new_states",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def is_heard_elsewhere(session: Session) -> bool:
     """Check whether anyone but this library listens to a session's flushes, or to the transaction that each flush has of its own.
 
-    The library has one listener for two of the events, and two for the end of transactions.
+    The library has one listener for two of the events, and three for the end of transactions.
     """
     dispatch: Any = session.dispatch
     listeners: Any
@@ -28,7 +28,7 @@ def is_heard_elsewhere(session: Session) -> bool:
         (dispatch.after_flush_postexec, 1),
         (dispatch.pending_to_persistent, 0),
         (dispatch.after_transaction_create, 0),
-        (dispatch.after_transaction_end, 2),
+        (dispatch.after_transaction_end, 3),
     ):
         # Where an object has none of its own, as a rule, those of its class are counted with less work.
         if len(listeners.parent_listeners if type(listeners) is _EmptyListener else listeners) > own:
@@ -55,6 +55,21 @@ def is_all_of_commit(session: Session, count: int) -> bool:
 
 
 _OWN_BEFORE_COMMIT = 2
+
+
+def ends_transaction(session: Session, connection: Connection) -> bool:
+    """Check whether nothing but the COMMIT of a connection follows a flush that has written all it had to.
+
+    The flush comes from the commit, and no listener but this library's is called before SQLAlchemy commits the connection, which is
+    the only one.
+    """
+    transaction: Any = session._transaction  # noqa: SLF001
+    if transaction is None or transaction.parent is not None or session.twophase or is_heard_elsewhere(session):
+        return False
+    caller = transaction._current_fn  # noqa: SLF001
+    if caller is None or caller.__name__ != "_prepare_impl" or getattr(session.flush, "__func__", None) is not Session.flush:
+        return False
+    return connection in transaction._connections and will_commit(session, 0)  # noqa: SLF001
 
 
 def _count_of_changed(session: Session) -> int:

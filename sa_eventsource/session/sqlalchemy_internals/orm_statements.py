@@ -75,11 +75,7 @@ def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
     if type(parameters) is not dict or len(parameters) != 1 or _asks_for_more(statement):
         return None
     mapper = execution.bind_mapper
-    criteria = statement._where_criteria  # noqa: SLF001
-    if mapper is None or len(criteria) != 1:
-        return None
-    # SQLAlchemy 2.0 annotates the mapper's own criterion, 2.1 takes it as it is.
-    if getattr(criteria[0], "_Annotated__element", criteria[0]) is not mapper._get_clause[0]:  # noqa: SLF001
+    if mapper is None or not _is_by_identity(statement, mapper):
         return None
     options = execution.load_options
     if options._populate_existing or options._identity_token is not None or _loads_more(mapper):  # noqa: SLF001
@@ -87,6 +83,23 @@ def identity_load(execution: ORMExecuteState) -> IdentityLoad | None:
     if options._autoflush:  # noqa: SLF001
         execution.session._autoflush()  # noqa: SLF001
     return IdentityLoad(mapper, next(iter(parameters.values())), options._refresh_state)  # noqa: SLF001
+
+
+def loaded_identity(context: QueryContext, mapper: Mapper[Any]) -> Any | None:
+    """Get the primary key's single value of a statement that loads one instance by it, whatever else it asks for.
+
+    None for every other statement.
+    """
+    parameters: Any = context.params
+    if len(parameters) != 1 or not _is_by_identity(context.query, mapper):
+        return None
+    return next(iter(parameters.values()))
+
+
+def _is_by_identity(statement: Any, mapper: Mapper[Any]) -> bool:
+    criteria: Any = getattr(statement, "_where_criteria", ())
+    # SQLAlchemy 2.0 annotates the mapper's own criterion, 2.1 takes it as it is.
+    return len(criteria) == 1 and getattr(criteria[0], "_Annotated__element", criteria[0]) is mapper._get_clause[0]  # noqa: SLF001
 
 
 def _asks_for_more(statement: Any) -> bool:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.sql import ColumnElement
 
-    from sa_eventsource.store.databases.insert_forms import InsertStatements
+    from sa_eventsource.store.databases.insert_forms import InsertStatements, KeysToLock
+
+
+IDS_AT_ONCE = 500
+"""How many ids a statement lists: SQLite's oldest limit on parameters is 999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,10 @@ class Database(ABC):
         """Check whether the transaction in progress sees one state of the database throughout."""
 
     @abstractmethod
+    def sees_what_is_committed(self) -> ColumnElement[bool]:
+        """Check, in a statement that writes, whether it sees all that was committed before it, not before its transaction."""
+
+    @abstractmethod
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """Begin an INSERT that can say what to do ``ON CONFLICT``."""
 
@@ -104,20 +112,46 @@ class Database(ABC):
         """Say which moment is so much later than now, by the clock that the database compares with."""
 
     @abstractmethod
-    def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:
-        """Build the INSERTs into a log, for rows with the given columns."""
+    def insert_statements(self, events: Table, columns: tuple[str, ...], keys: KeysToLock | None) -> InsertStatements:
+        """Build the INSERTs into a log, for rows with the given columns.
+
+        Args:
+            events: The log.
+            columns: The columns.
+            keys: The keys of subjects to lock, where there is more than one writer.
+        """
 
     @abstractmethod
-    def last_versions(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
-        """Read the last version of each stream, as ``(aggregate_type, aggregate_id, version)``; no stream, no row or version 0."""
+    def ends_of_streams(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
+        """Read where each stream ends: ``(aggregate_type, aggregate_id, version, is_closed)``; no stream, no row or version 0."""
 
     @abstractmethod
     def become_writer(self, connection: Connection, table: Table) -> None:
         """Make the transaction the one that writes, where only one can, without writing anything."""
 
     @abstractmethod
-    def lock_log(self, connection: Connection, events: Table) -> None:
-        """Keep writers of events waiting until the transaction ends. One that only reads is to become the writer before."""
+    def lock_log(self, connection: Connection, events: Table, *, to_change: bool = False) -> None:
+        """Keep writers of events waiting until the transaction ends. One that only reads is to become the writer before.
+
+        Args:
+            connection: In a transaction.
+            events: The log.
+            to_change: Whether the transaction writes to the log itself, behind the triggers. Of two such the second waits: if both
+                had the log locked, each would wait for the other to write.
+        """
+
+    @abstractmethod
+    def lock_checkpoints(self, connection: Connection, positions: Table) -> None:
+        """Keep followers of the log where they are, and new ones from beginning, until the transaction ends."""
+
+    @abstractmethod
+    def older_view(self, connection: Connection, transaction_id: str) -> str | None:
+        """Name a transaction that may see the database as it was before another one was committed; None if there is none.
+
+        Args:
+            connection: In a transaction.
+            transaction_id: The other one. Where that is the one in progress, all others may.
+        """
 
     @abstractmethod
     def letting_events_change(self, connection: Connection, events: Table) -> AbstractContextManager[None]:
@@ -147,6 +181,10 @@ class Database(ABC):
             for_locks: The limit where the connection has none of its own; None for no limit of ours.
             idle: The limit where the connection's own is not shorter; None for no limit of ours.
         """
+
+    @abstractmethod
+    def limit_statements(self, connection: Connection, seconds: float) -> None:
+        """Have the database end each statement that takes longer, until the transaction ends; where it can."""
 
     @abstractmethod
     def check_constraints(self, connection: Connection) -> None:

@@ -10,7 +10,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
-    Integer,
     Interval,
     Text,
     and_,
@@ -26,12 +25,12 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, OID, REGCLASS, insert
 
+from sa_eventsource.events import ARCHIVED_TYPE, CLOSED_TYPE
 from sa_eventsource.mapping import (
-    DOCUMENTS,
-    KINDS,
     SWITCH,
     TENANT_SETTING,
     is_shared_by_tenants,
@@ -40,14 +39,7 @@ from sa_eventsource.mapping import (
     statement_clock,
 )
 from sa_eventsource.store.databases.database import Database, OpenWriter, milliseconds
-from sa_eventsource.store.databases.insert_forms import (
-    INCOMPLETE,
-    InsertStatements,
-    follows,
-    idempotent,
-    is_stored,
-    parameters_of,
-)
+from sa_eventsource.store.databases.postgresql_inserts import insert_statements
 from sa_eventsource.store.driver_statement import DriverStatement
 from sa_eventsource.store.windows import current_snapshot, visible_in
 
@@ -58,6 +50,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, FromClause, Table
     from sqlalchemy.dialects.postgresql import Insert
     from sqlalchemy.sql import ColumnElement
+
+    from sa_eventsource.store.databases.insert_forms import InsertStatements, KeysToLock
 
 
 _IDLE = 0
@@ -85,7 +79,7 @@ class PostgreSQL(Database):
 
     def is_in_transaction(self, driver_connection: Any) -> bool | None:
         """Ask libpq, which the server tells with each answer; or asyncpg. It is asked at each statement of a handler."""
-        if hasattr(driver_connection, "pgconn"):  # psycopg; its ``info`` is made anew for each question
+        if hasattr(driver_connection, "pgconn"):  # psycopg; its ``info`` is built again for each question
             return bool(driver_connection.pgconn.transaction_status != _IDLE)
         ask = getattr(driver_connection, "is_in_transaction", None)
         if ask is not None:
@@ -120,6 +114,11 @@ class PostgreSQL(Database):
         """Ask for the isolation level."""
         return connection.scalar(text("SHOW transaction_isolation")) in ("repeatable read", "serializable")
 
+    def sees_what_is_committed(self) -> ColumnElement[bool]:
+        """Ask for the isolation level."""
+        level = func.current_setting(_word("'transaction_isolation'", Text), type_=Text)
+        return level.not_in([_word("'repeatable read'", Text), _word("'serializable'", Text)])
+
     def insert(self, table: Table) -> Insert:
         """Begin an INSERT."""
         return insert(table)
@@ -137,46 +136,42 @@ class PostgreSQL(Database):
         """Add to the server's clock."""
         return statement_clock() + literal(delay, Interval)
 
-    def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:
+    def insert_statements(self, events: Table, columns: tuple[str, ...], keys: KeysToLock | None) -> InsertStatements:
         """Build the INSERTs; that of many rows takes them as one document."""
-        values = parameters_of(events, columns)
-        for name in DOCUMENTS:
-            values[name] = self.document(bindparam(name, type_=Text))
-        # One text parameter for all rows: psycopg takes longer to write arrays or a long list of VALUES than the database to
-        # read this.
-        new = (
-            func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
-            .table_valued(*(column(name, KINDS[name].recordset) for name in columns), column("follows", Integer))
-            .render_derived(name="new", with_types=True)
-        )
-        rows = select(*(new.c[name] for name in columns)).where(
-            or_(new.c.follows.is_(None), is_stored(events, new.c.aggregate_type, new.c.aggregate_id, new.c.follows))
-        )
-        many = insert(events).from_select(columns, rows)
-        return InsertStatements(
-            first=idempotent(insert(events).values(values)),
-            next=idempotent(insert(events).from_select(columns, select(*values.values()).where(follows(events)))),
-            many=idempotent(many),
-            all_or_none=_all_or_none(many),
-        )
+        return insert_statements(events, columns, keys)
 
-    def last_versions(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
+    def ends_of_streams(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
         """Look each stream up in the index of the unique constraint, by one statement for all."""
         asked = func.unnest(bindparam("types", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(Text)))
         names = column("aggregate_type", Text), column("aggregate_id", Text)
         stream = asked.table_valued(*names, name="asked").render_derived()
         is_of_stream = (events.c.aggregate_type == stream.c.aggregate_type) & (events.c.aggregate_id == stream.c.aggregate_id)
-        last = select(func.max(events.c.version)).where(is_of_stream).correlate(stream).scalar_subquery()
-        wanted = select(stream.c.aggregate_type, stream.c.aggregate_id, func.coalesce(last, 0).label("version"))
+        backwards = select(events.c.version, events.c.event_type).where(is_of_stream).order_by(events.c.version.desc())
+        last = backwards.limit(1).correlate(stream).lateral("last")
+        version, is_closed = (
+            func.coalesce(last.c.version, 0),
+            func.coalesce(last.c.event_type.in_([CLOSED_TYPE, ARCHIVED_TYPE]), false()),
+        )
+        wanted = select(
+            stream.c.aggregate_type, stream.c.aggregate_id, version.label("version"), is_closed.label("is_closed")
+        ).select_from(stream.outerjoin(last, true()))
         types, ids = zip(*streams, strict=True) if streams else ((), ())
         yield from connection.execute(wanted, {"types": list(types), "ids": list(ids)})
 
     def become_writer(self, connection: Connection, table: Table) -> None:
         """Do nothing: many may write."""
 
-    def lock_log(self, connection: Connection, events: Table) -> None:
-        """Lock the table against writers, not against readers."""
-        connection.execute(lock_table(events, "SHARE"))
+    def lock_log(self, connection: Connection, events: Table, *, to_change: bool = False) -> None:
+        """Lock the table against writers, not against readers; to change it, against others who lock it, too."""
+        connection.execute(lock_table(events, "SHARE ROW EXCLUSIVE" if to_change else "SHARE"))
+
+    def older_view(self, connection: Connection, transaction_id: str) -> str | None:
+        """Look at the snapshots of all processes, which everybody may see; what cleans up tables appends nothing.
+
+        A transaction id that lies ahead, or far back, comes from another cluster, or nobody remembers it.
+        """
+        row = connection.execute(_OLDER_VIEW, {"transaction_id": transaction_id, "far": _FAR_BACK}).one_or_none()
+        return None if row is None else f"process {row.pid} ({row.application_name or 'unnamed'})"
 
     @contextmanager
     def letting_events_change(self, connection: Connection, events: Table) -> Iterator[None]:  # noqa: ARG002 - for all logs
@@ -184,6 +179,10 @@ class PostgreSQL(Database):
         connection.execute(select(func.set_config(SWITCH, "on", True)))  # noqa: FBT003 - until the transaction ends
         yield
         connection.execute(select(func.set_config(SWITCH, "off", True)))  # noqa: FBT003
+
+    def lock_checkpoints(self, connection: Connection, positions: Table) -> None:
+        """Lock the table against all who would write to it, not against readers."""
+        connection.execute(lock_table(positions, "EXCLUSIVE"))
 
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
         """Take a transaction-level advisory lock; the log's number in the catalogue distinguishes the logs of tenants."""
@@ -204,6 +203,12 @@ class PostgreSQL(Database):
             values = {"locks": milliseconds(for_locks), "idle": milliseconds(idle)}
             _limits(for_locks=for_locks is not None, idle=idle is not None).execute(connection, values)
 
+    def limit_statements(self, connection: Connection, seconds: float) -> None:
+        """Set ``statement_timeout``, and switch ``jit`` off: compiling a statement takes longer than such a one is to take."""
+        until_the_end: ColumnElement[bool] = literal_column("true")
+        limit = func.set_config("statement_timeout", milliseconds(seconds), until_the_end)
+        connection.execute(select(limit, func.set_config("jit", "off", until_the_end)))
+
     def check_constraints(self, connection: Connection) -> None:
         """Check the deferred ones."""
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
@@ -222,7 +227,7 @@ class PostgreSQL(Database):
         return events.c.transaction_id == first.c.transaction_id
 
     def taken(self, events: Table, positions: Table) -> ColumnElement[bool]:
-        """Take what the cursor sees and, of the window that is being worked off, what lies before the position."""
+        """Take what the cursor sees and, of the window that is being processed, what lies before the position."""
         seen = func.coalesce(visible_in(events, positions.c.snapshot_cursor), false())
         walked = and_(
             func.coalesce(visible_in(events, positions.c.window_end), false()),
@@ -268,6 +273,23 @@ class PostgreSQL(Database):
         return set(connection.scalars(statement, {"name": regclass_name(connection, table)}))
 
 
+_FAR_BACK = 1_000_000_000
+"""Half of the transaction ids that PostgreSQL tells apart by 32 bits."""
+
+_OLDER_VIEW = text("""
+    SELECT pid, application_name
+    FROM pg_stat_activity, (
+        SELECT CAST(CAST(:transaction_id AS text) AS xid8) AS id,
+            CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) - CAST(:transaction_id AS bigint) AS back
+    ) AS other
+    WHERE CAST(other.id AS text) = CAST(pg_current_xact_id_if_assigned() AS text) AND pid = pg_backend_pid()
+       OR back BETWEEN 0 AND :far AND datname = current_database() AND pid <> pg_backend_pid()
+          AND backend_type IS DISTINCT FROM 'autovacuum worker' AND age(backend_xmin) >= age(CAST(other.id AS xid))
+    ORDER BY pid <> pg_backend_pid()
+    LIMIT 1
+""")
+
+
 def _stream_key(connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> ColumnElement[int]:
     log: ColumnElement[str] = cast(cast(cast(regclass_name(connection, events), REGCLASS), OID), Text)
     if is_shared_by_tenants(events):
@@ -284,14 +306,6 @@ def _limits(*, for_locks: bool, idle: bool) -> DriverStatement:
     if idle:
         settings.append(_idle_limit())
     return DriverStatement(select(*settings))
-
-
-def _all_or_none(insert_many: Insert) -> DriverStatement:
-    """Have an INSERT fail where a row would be skipped: what is no number, and known only when it runs, is cast to one."""
-    written = insert_many.on_conflict_do_nothing().returning(literal_column("1").label("one")).cte("written")
-    counted = select(func.count().label("number")).select_from(written).subquery("counted")
-    refuse = cast(literal_column(f"'{INCOMPLETE}'") + cast(counted.c.number, Text), Integer)
-    return DriverStatement(select(case((counted.c.number == bindparam("expected", type_=Integer), counted.c.number), else_=refuse)))
 
 
 def _idle_limit() -> ColumnElement[str]:

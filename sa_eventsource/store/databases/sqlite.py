@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import (
     Integer,
     Text,
+    and_,
     bindparam,
     false,
     func,
@@ -17,15 +18,17 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     tuple_,
     type_coerce,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
 
+from sa_eventsource.events import ARCHIVED_TYPE, CLOSED_TYPE
 from sa_eventsource.mapping import DOCUMENTS, UtcDateTime, create_statements, drop_statements, schema_of
 from sa_eventsource.store.databases.database import Database, OpenWriter
-from sa_eventsource.store.databases.insert_forms import InsertStatements, follows, idempotent, parameters_of
+from sa_eventsource.store.databases.insert_forms import InsertStatements, KeysToLock, follows, idempotent, is_new, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,6 +87,10 @@ class SQLite(Database):
         connection.execute(text("SELECT 1"))
         return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
 
+    def sees_what_is_committed(self) -> ColumnElement[bool]:
+        """Whoever writes does: one that began with less is refused."""
+        return true()
+
     def insert(self, table: Table) -> Insert:
         """Begin an INSERT."""
         return insert(table)
@@ -101,24 +108,35 @@ class SQLite(Database):
         """Add to this machine's clock, which is the file's too."""
         return literal(datetime.now(UTC) + delay, UtcDateTime)
 
-    def insert_statements(self, events: Table, columns: tuple[str, ...]) -> InsertStatements:
+    def insert_statements(self, events: Table, columns: tuple[str, ...], keys: KeysToLock | None) -> InsertStatements:
         """Build the INSERTs, which also draw the position: with one writer, the next is one more than the last."""
+        if keys is not None:
+            raise AssertionError("the one writer need not lock keys")
         values = parameters_of(events, columns)
         for name in DOCUMENTS:
             values[name] = self.document(bindparam(name, type_=Text))
         values["position"] = select(func.coalesce(func.max(events.alias().c.position), 0) + 1).scalar_subquery()
-        any_event = or_(bindparam("version", type_=Integer) == literal_column("1", Integer), follows(events))
+        is_first = bindparam("version", type_=Integer) == literal_column("1", Integer)
+        first = insert(events).values(values)
+        new = is_new(events, values["aggregate_type"], values["aggregate_id"])
+        if new is not None:
+            is_first = and_(is_first, new)
+            first = insert(events).from_select([*columns, "position"], select(*values.values()).where(new))
+        any_event = or_(is_first, follows(events))
         return InsertStatements(
-            first=idempotent(insert(events).values(values)),
+            first=idempotent(first),
             next=idempotent(insert(events).from_select([*columns, "position"], select(*values.values()).where(any_event))),
             many=None,
             all_or_none=None,
+            first_or_fail=None,
+            next_or_fail=None,
         )
 
-    def last_versions(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
-        """Ask for some streams at a time; those that are not there are left out."""
+    def ends_of_streams(self, connection: Connection, events: Table, streams: Sequence[tuple[str, str]]) -> Iterator[Any]:
+        """Ask for some streams at a time; those that are not there are left out. Beside a maximum, SQLite reads from its row."""
         stream = events.c.aggregate_type, events.c.aggregate_id
-        last = select(*stream, func.max(events.c.version).label("version")).group_by(*stream)
+        is_closed = events.c.event_type.in_([CLOSED_TYPE, ARCHIVED_TYPE]).label("is_closed")
+        last = select(*stream, func.max(events.c.version).label("version"), is_closed).group_by(*stream)
         for start in range(0, len(streams), _STREAMS):
             yield from connection.execute(last.where(tuple_(*stream).in_(streams[start : start + _STREAMS])))
 
@@ -127,8 +145,12 @@ class SQLite(Database):
         first = table.c[0]
         connection.execute(update(table).where(false()).values({first: first}))
 
-    def lock_log(self, connection: Connection, events: Table) -> None:
+    def lock_log(self, connection: Connection, events: Table, *, to_change: bool = False) -> None:
         """Do nothing: who is the writer keeps all others waiting."""
+
+    def older_view(self, connection: Connection, transaction_id: str) -> str | None:  # noqa: ARG002 - none of them can write
+        """Name none: who sees an older state is refused when it writes."""
+        return None
 
     @contextmanager
     def letting_events_change(self, connection: Connection, events: Table) -> Iterator[None]:
@@ -140,6 +162,9 @@ class SQLite(Database):
         finally:
             for statement in create_statements(events, "sqlite"):
                 connection.execute(statement)
+
+    def lock_checkpoints(self, connection: Connection, positions: Table) -> None:
+        """Do nothing: who is the writer keeps all others waiting."""
 
     def lock_stream(self, connection: Connection, events: Table, aggregate_type: str, aggregate_id: str) -> None:
         """Do nothing: writers are alone."""
@@ -154,6 +179,9 @@ class SQLite(Database):
 
     def limit_waits(self, connection: Connection, *, for_locks: float | None, idle: float | None) -> None:
         """Do nothing: a wait has the limit that the driver was given, and no server ends a connection."""
+
+    def limit_statements(self, connection: Connection, seconds: float) -> None:
+        """Do nothing: SQLite has no such limit."""
 
     def check_constraints(self, connection: Connection) -> None:
         """Do nothing: they are checked with the statement."""

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from sa_eventsource.exceptions import LogImportError
 from sa_eventsource.mapping import DOCUMENTS, EXPORTED
+from sa_eventsource.transfer.export_format import read_event, read_header
 from sa_eventsource.transfer.json_members import Member, MemberError, member_of, members_of
 from sa_eventsource.transfer.log_import import LogImport
 from sa_eventsource.transfer.parquet.parquet_columns import HEADER, SCHEMA
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
+    from sa_eventsource.transfer.export_format import ImportedEvent
+    from sa_eventsource.transfer.exported_rows import Readable
     from sa_eventsource.transfer.import_target import ImportedLog
 
 _MAGIC = b"PAR1"
@@ -71,6 +74,26 @@ def import_parquet(
         raise ValueError(f"a Parquet file is read from its end, which {file!r} does not allow; copy it into a file first")
     source = _open(file)
     return target.take(_Header(source), _rows(source))
+
+
+def parquet_events(file: BinaryIO) -> Iterator[ImportedEvent]:
+    """Read the events of a Parquet file, each as an import would take it, without a log to compare them with.
+
+    Args:
+        file: As for :func:`import_parquet`.
+
+    Raises:
+        LogImportError: The file is no Parquet, is cut off or damaged, has other columns, or a row does not fit the format.
+    """
+    source = _open(file)
+    place: Readable = _Header(source)
+    try:
+        version = read_header(place).format_version
+        for row in _rows(source):
+            place = row
+            yield read_event(row, version)
+    except MemberError as error:
+        raise place.refused(error.name, error.reason) from error
 
 
 class _Header:

@@ -1,0 +1,188 @@
+"""``sa-eventsource archive``, ``compact``, ``unarchive`` and ``archived``: closed streams out of the log, and back."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from sqlalchemy.orm import Session
+
+from sa_eventsource.aggregates import definition_of
+from sa_eventsource.archives import archive, archived_streams, compact, unarchive, unneeded_archive_files
+from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.output import Output
+from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
+from sa_eventsource.cli.times import for_people
+from sa_eventsource.counting import counted
+from sa_eventsource.events import event_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sa_eventsource.archives import Archive
+
+TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", show_default=False, help="The aggregates' type.")]
+IdsArgument = Annotated[list[str], typer.Argument(metavar="ID...", show_default=False, help="Their ids.")]
+ReasonOption = Annotated[
+    str, typer.Option(metavar="TEXT", show_default=False, help="Why, for the manifest, which is kept for good.")
+]
+UserOption = Annotated[str | None, typer.Option(metavar="NAME", help="Who does it, for the manifest.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be done, or why it cannot be.")]
+DirectoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", show_default=False, help="Write a Parquet file for each into it, for which the extra parquet is needed."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: a line for each archive.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("archive", epilog=example("archive app.models:Base Order o-1 --reason retention"))(archive_streams)
+    app.command("compact", epilog=example("compact app.models:Base Order o-1 --reason delivered"))(compact_streams)
+    app.command("unarchive", epilog=example("unarchive app.models:Base Order o-1 --reason audit"))(unarchive_streams)
+    app.command("archived", epilog=example("archived app.models:Base"))(list_archives)
+
+
+def archive_streams(  # noqa: PLR0913 - by keyword
+    base: BaseArgument,
+    aggregate_type: TypeArgument,
+    aggregate_ids: IdsArgument,
+    *,
+    reason: ReasonOption,
+    user: UserOption = None,
+    directory: DirectoryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Take closed streams out of the log, each in a transaction of its own.
+
+    Their events go to a table next to it, or to files, with a manifest. Queries, exports, rebuilds and rows of read models leave
+    them out until unarchive brings them back. The application and workers may run. It ends with the first stream that cannot be
+    archived.
+    """
+    function = partial(archive, directory=directory)
+    _move(function, "archived", base, aggregate_type, aggregate_ids, reason, user, url, dry_run=dry_run, as_json=as_json)
+
+
+def compact_streams(  # noqa: PLR0913 - by keyword
+    base: BaseArgument,
+    aggregate_type: TypeArgument,
+    aggregate_ids: IdsArgument,
+    *,
+    reason: ReasonOption,
+    user: UserOption = None,
+    directory: DirectoryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Archive closed streams, and keep their last states, each in a transaction of its own.
+
+    As archive, except that the aggregates can still be loaded, in their last states. Of streams that are archived or compacted
+    already, the last state is made again. The application and workers may run. It ends with the first stream that cannot be
+    compacted.
+    """
+    function = partial(compact, directory=directory)
+    _move(function, "compacted", base, aggregate_type, aggregate_ids, reason, user, url, dry_run=dry_run, as_json=as_json)
+
+
+def unarchive_streams(  # noqa: PLR0913 - by keyword
+    base: BaseArgument,
+    aggregate_type: TypeArgument,
+    aggregate_ids: IdsArgument,
+    *,
+    reason: ReasonOption,
+    user: UserOption = None,
+    despite_anonymisations: Annotated[
+        bool, typer.Option("--despite-anonymisations", help="Bring back what was to be anonymised; then anonymise it once more.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Bring archived streams back into the log, each in a transaction of its own; they stay closed.
+
+    What was altered meanwhile is refused, and what an anonymisation has missed. The application and workers may run. Files stay
+    where they are, and can be deleted then.
+    """
+    function = partial(unarchive, despite_anonymisations=despite_anonymisations)
+    _move(function, "brought back", base, aggregate_type, aggregate_ids, reason, user, url, dry_run=dry_run, as_json=as_json)
+
+
+def list_archives(
+    base: BaseArgument,
+    *,
+    returned: Annotated[bool, typer.Option("--returned", help="Those too whose events are back in the log.")] = False,
+    unneeded: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", show_default=False, help="List the files in a directory, instead, that no archived stream needs."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """List the streams that are archived, the oldest archive first."""
+    if returned and unneeded is not None:
+        raise UsageError("--returned lists archives, and --unneeded lists files: give one of them")
+    with open_target(base, url) as target, Session(target.engine) as session:
+        if unneeded is not None:
+            for path in unneeded_archive_files(session, unneeded, base=target.base):
+                typer.echo(json.dumps(str(path)) if as_json else path)
+            return
+        found = archived_streams(session, base=target.base, returned=returned)
+    _print(found, as_json=as_json)
+
+
+def _move(  # noqa: PLR0913, PLR0917 - what both commands take
+    function: Callable[..., Archive],
+    done: str,
+    base: str,
+    aggregate_type: str,
+    aggregate_ids: list[str],
+    reason: str,
+    user: str | None,
+    url: str | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    to_rebuild: dict[str, None] = {}
+    with open_target(base, url) as target, nullcontext() if user is None else event_context(user=user):
+        aggregate_class = target.tables.aggregate_classes.get(aggregate_type)
+        if aggregate_class is None:
+            known = ", ".join(sorted(target.tables.aggregate_classes)) or "none"
+            raise UsageError(f"there is no aggregate type {aggregate_type!r}; there are: {known}")
+        for each in aggregate_ids:
+            aggregate_id: Any = definition_of(aggregate_class).typed_id(each)
+            with Session(target.engine) as session:
+                found = function(session, aggregate_class, aggregate_id, reason=reason, dry_run=dry_run)
+                session.commit()
+            to_rebuild |= dict.fromkeys(found.models_to_rebuild)
+            _print([found], as_json=as_json)
+    typer.echo(f"{counted(len(aggregate_ids), 'stream')} {'would be ' if dry_run else ''}{done}", err=True)
+    for name in to_rebuild:
+        typer.echo(f"{name} has @handles methods: run sa-eventsource rebuild {base} {name}", err=True)
+
+
+def _print(found: list[Archive], *, as_json: bool) -> None:
+    output = Output()
+    for each in found:
+        if as_json:
+            output.line(json.dumps(asdict(each), ensure_ascii=False, default=str))
+        else:
+            since = for_people(each.archived_at)
+            state = ", last state kept" if each.is_compacted else ""
+            what = f"{counted(each.events, 'event')} in {each.place}, since {since}{state}: {each.reason} (sha256 {each.sha256})"
+            output.styled((f"{each.aggregate_type} {each.aggregate_id}: ", "bold"), (what, ""))
+            if each.returned_at is not None:
+                output.styled((f"  back in the log since {for_people(each.returned_at)}", ""))
+    output.flush()

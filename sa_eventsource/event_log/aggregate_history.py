@@ -1,0 +1,128 @@
+"""What happened to one aggregate, and what each event changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+
+from sa_eventsource.aggregates import AggregateDefinition, advance, past_view
+from sa_eventsource.exceptions import AggregateNotFoundError
+from sa_eventsource.store import clear_payloads, known_at, read_stream, refuse_archived, select_raw_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Row
+
+    from sa_eventsource.arguments import TimeAxis
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an event did to one state field. The values are JSON texts; None for a field that has no value."""
+
+    before: str | None
+    after: str | None
+
+
+@dataclass(slots=True)
+class History:
+    """An aggregate's events, and what each of them changes.
+
+    Attributes:
+        definition: The aggregate's class.
+        aggregate_id: Its id as stored.
+        rows: Its events by version.
+        payloads: Their payloads in clear.
+        whole: Whether each version must be there; what had happened by some time may have holes.
+        start: The aggregate as it stood before them; None where they are its first.
+        state: The state fields after the events that :meth:`steps` has come to, as JSON texts by name.
+    """
+
+    definition: AggregateDefinition
+    aggregate_id: str
+    rows: Sequence[Row[Any]]
+    payloads: Sequence[str]
+    whole: bool
+    start: Any = None
+    state: dict[str, str] = field(default_factory=dict)
+
+    def steps(self) -> Iterator[tuple[Row[Any], dict[str, Change]]]:
+        """Replay the events one after the other.
+
+        Raises:
+            EventSourceError: An event cannot be replayed; the error names it.
+        """
+        names = self.fields
+        view: Any = self.start
+        if view is None:
+            view = past_view(self.definition.aggregate_class, self.aggregate_id, ())
+        self.state = _texts(view, names)
+        for row, payload in zip(self.rows, self.payloads, strict=True):
+            stored = (row.version, row.event_type, row.event_version, payload, str(row.event_id))
+            advance(view, self.aggregate_id, [stored], contiguous=self.whole)
+            before, self.state = self.state, _texts(view, names)
+            changes = {
+                name: Change(before.get(name), self.state.get(name)) for name in names if before.get(name) != self.state.get(name)
+            }
+            yield row, changes
+
+    @property
+    def fields(self) -> list[str]:
+        """The state fields in the order of their declaration, those of base classes first."""
+        declared = dict.fromkeys(name for base in reversed(self.definition.aggregate_class.__mro__) for name in vars(base))
+        return [name for name in declared if name in self.definition.state.names]
+
+
+def read_history(  # noqa: PLR0913 - by keyword
+    connection: Connection,
+    definition: AggregateDefinition,
+    aggregate_id: str,
+    *,
+    moment: datetime | None = None,
+    axis: TimeAxis = "occurred",
+    version: int | None = None,
+    after: int = 0,
+) -> History:
+    """Read an aggregate's events, up to a moment or a version, which is included. *axis* says which of their times *moment* is.
+
+    With *after*, only those behind that version, which :attr:`History.start` has; no moment is given then.
+
+    Raises:
+        AggregateNotFoundError: There are none, or not so many.
+        StreamArchivedError: They are archived.
+    """
+    events = definition.tables.events
+    refuse_archived(connection, events, definition.aggregate_type, aggregate_id)
+    statement = select_raw_events(events).where(
+        events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == aggregate_id
+    )
+    if moment is not None:
+        statement = statement.where(known_at(events, definition.aggregate_type, aggregate_id, moment, axis))
+    if version is not None:
+        statement = statement.where(events.c.version <= version)
+    start = None
+    if after:
+        before = read_stream(connection, definition, aggregate_id, version=after)
+        if before is not None:
+            start = past_view(definition.aggregate_class, aggregate_id, before.rows, snapshot=before.snapshot)
+        statement = statement.where(events.c.version > after)
+    rows = connection.execute(statement.order_by(events.c.version)).all()
+    if not rows or (version is not None and rows[-1].version != version):
+        raise AggregateNotFoundError(definition.aggregate_type, aggregate_id, moment=moment, axis=axis, version=version)
+    payloads = clear_payloads(connection, events, rows)
+    return History(definition, aggregate_id, rows, payloads, whole=moment is None or axis == "recorded", start=start)
+
+
+def _texts(view: Any, names: Sequence[str]) -> dict[str, str]:
+    values = vars(view)
+    return {name: _as_text(values[name]) for name in names if name in values}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, set | frozenset):
+        return f"[{','.join(sorted(map(_as_text, value)))}]"  # equal sets may come in different orders
+    return to_json(value, fallback=repr, inf_nan_mode="strings", bytes_mode="hex").decode()

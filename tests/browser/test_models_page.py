@@ -1,0 +1,153 @@
+"""The pages of read models: how far they have come, what they are declared to do, their rows, and what they have parked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+
+from sa_eventsource import ReadModelManager
+from sa_eventsource.browser import Access
+from sa_eventsource.projections import RetryPolicy
+from sa_eventsource.workers import Worker
+from tests.bank import Deposited
+from tests.browser.visiting import browser_of, visit
+from tests.projections import bank as bank_module
+from tests.projections.bank import Account, Base, Parking, Stopping, deposit, totals
+
+
+@pytest.fixture
+def bank(engine: Engine) -> Engine:
+    """A bank with three accounts, one of which holds an amount that some models cannot take."""
+    Base.metadata.create_all(engine)
+    deposit(engine, "a<b>", 10, 20)
+    deposit(engine, "bad", -5, 7)
+    with Session(engine) as session:
+        for number in range(60):
+            account = Account(id=f"c-{number:02}")
+            account.apply_event(Deposited(amount=number, branch="main"))
+            session.add(account)
+        session.commit()
+    take_all(engine, "parking")
+    return engine
+
+
+def take_all(engine: Engine, name: str) -> None:
+    """Let a model take what it can."""
+    Worker(engine, Base, only=[name], retries=RetryPolicy(attempts=1)).run_once()
+
+
+def allowed(request: Request) -> Access:
+    """Let all act."""
+    return Access(actions=True)
+
+
+def rows_of(page: str) -> list[str]:
+    """The first cell of each row that a page shows."""
+    return re.findall(r"<tr><td[^>]*><a[^>]*>(.*?)</a></td>", page.partition('id="rows"')[2])
+
+
+def test_all_models_are_listed_with_how_far_they_have_come(bank: Engine) -> None:
+    page = visit(browser_of(Base, bank), "/models")
+    assert page.status_code == 200
+    line = page.text.partition('name=parking">')[2].partition("</tr>")[0]
+    assert ">running<" in line
+    assert re.search(r'class="bad" [^>]*>2<', line)
+    behind = page.text.partition('name=stopping">')[2].partition("</tr>")[0]
+    assert ">new<" in behind
+    assert "64 <span" in behind
+
+
+def test_rows_are_paged_by_key(bank: Engine) -> None:
+    app = browser_of(Base, bank)
+    first = visit(app, "/models/one?name=parking").text
+    following = re.findall(r'rel="next" href="([^"#]+)', first)
+    second = visit(app, following[0].replace("&amp;", "&")).text
+    assert len(rows_of(first)) == 50
+    assert "a&lt;b&gt;" in rows_of(first)
+    assert set(rows_of(first) + rows_of(second)) == {
+        each.replace("<", "&lt;").replace(">", "&gt;") for each in totals(bank, Parking)
+    }
+    assert 'rel="next"' not in second
+
+
+def test_a_definition_is_said_in_words(bank: Engine) -> None:
+    page = re.sub(r"\s+", " ", visit(browser_of(Base, bank), "/models/one?name=declared_parking").text)
+    assert "<code>latest</code> is set to amount" in page
+    assert "<code>entries</code> grows by 1" in page
+    assert '<code>id</code> <span class="quiet">(aggregate_id)</span>' in page
+
+
+def test_a_parked_event_is_shown_with_its_error_and_payload_and_no_button(bank: Engine) -> None:
+    page = visit(browser_of(Base, bank), "/models/one?name=parking").text
+    assert "negative: -5" in page
+    assert "Traceback (most recent call last)" in page
+    assert '<span class="j-number">-5</span>' in page
+    assert 'method="post"' not in page
+
+
+def send(app: Any, path: str, **fields: str) -> Any:
+    """Send a form as the page has it."""
+    token = re.findall(r"sa_eventsource_token=([^;]+)", visit(app, "/models").headers["set-cookie"])[0]
+    headers = {"Cookie": f"sa_eventsource_token={token}"}
+    return visit(app, path, method="POST", data={"token": token, **fields}, headers=headers)
+
+
+def test_a_parked_stream_is_tried_again_and_skipped(bank: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = browser_of(Base, bank, actions=True, authorize=allowed)
+    (account,) = re.findall(r'name="type" value="([^"]+)"', visit(app, "/models/one?name=parking").text)[:1]
+    stream = {"name": "parking", "type": account, "id": "bad"}
+    failed = send(app, "/followers/parked/retry", **stream)
+    assert failed.status_code == 409
+    assert "negative: -5" in failed.text
+    monkeypatch.setattr(bank_module._Refusing, "mended", True)
+    assert send(app, "/followers/parked/retry", **stream).status_code == 303
+    assert totals(bank, Parking)["bad"] == 2
+    assert send(app, "/followers/parked/skip", **stream).status_code == 404
+
+
+def test_what_a_model_skips_is_parked_no_longer(bank: Engine) -> None:
+    app = browser_of(Base, bank, actions=True, authorize=allowed)
+    (account,) = re.findall(r'name="type" value="([^"]+)"', visit(app, "/models/one?name=parking").text)[:1]
+    assert send(app, "/followers/parked/skip", name="parking", type=account, id="bad").status_code == 303
+    assert 'id="parked"' not in visit(app, "/models/one?name=parking").text
+    assert "bad" not in totals(bank, Parking)
+
+
+def test_a_model_that_stopped_is_tried_again(bank: Engine) -> None:
+    manager = ReadModelManager(bank, Base)
+    take_all(bank, "stopping")
+    app = browser_of(Base, bank, actions=True, authorize=allowed)
+    before = manager.status(Stopping)[0]
+    assert "Try again now" in visit(app, "/models/one?name=stopping").text
+    assert send(app, "/followers/resume", name="stopping").status_code == 303
+    assert (before.error is not None, manager.status(Stopping)[0].error) == (True, None)
+
+
+def test_what_is_not_there_is_named(bank: Engine) -> None:
+    app = browser_of(Base, bank)
+    assert "There is no read model nobody" in visit(app, "/models/one?name=nobody").text
+    assert visit(app, "/models/one?name=parking&after=a&after=b").status_code == 400
+
+
+def test_a_model_is_rebuilt_by_those_alone_who_may_act(bank: Engine) -> None:
+    with bank.begin() as connection:
+        connection.execute(text("UPDATE parking SET total = 0"))
+    looking = browser_of(Base, bank)
+    assert "Rebuild" not in visit(looking, "/models/one?name=parking").text
+    assert visit(looking, "/models/rebuild?name=parking").status_code == 403
+    assert visit(looking, "/models/rebuild", method="POST", data={}).status_code == 405
+    app = browser_of(Base, bank, actions=True, authorize=allowed)
+    assert "/models/rebuild?name=parking" in visit(app, "/models/one?name=parking").text
+    page = visit(app, "/models/rebuild?name=parking").text
+    assert "Its handlers run again for every event" in page
+    assert 'method="post" action="/models/rebuild"' in page
+    assert visit(app, "/models/rebuild", method="POST", data={"name": "parking"}).status_code == 403
+    assert totals(bank, Parking)["a<b>"] == 0
+    assert send(app, "/models/rebuild", name="parking").status_code == 303
+    assert totals(bank, Parking)["a<b>"] == 30
+    assert send(app, "/models/rebuild", name="nobody").status_code == 404

@@ -1,0 +1,35 @@
+"""Events and statements that are committed in a transaction of their own, as by somebody else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from sa_eventsource import AggregateRoot, DomainEvent
+
+
+def commit_events(
+    engine: Engine,
+    aggregate_class: type[AggregateRoot[Any]],
+    aggregate_id: Any,
+    *events: DomainEvent,
+    occurred_at: datetime | None = None,
+) -> None:
+    """Commit events of one aggregate in one transaction; an aggregate that is not there begins with them."""
+    with Session(engine) as session:
+        aggregate = session.get(aggregate_class, aggregate_id)
+        if aggregate is None:
+            session.add(aggregate := aggregate_class(id=aggregate_id))
+        for event in events:
+            aggregate.apply_event(event, occurred_at=occurred_at)
+        session.commit()
+
+
+def execute(engine: Engine, *statements: str) -> None:
+    """Commit SQL statements in one transaction."""
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))

@@ -1,0 +1,1 @@
+"""How streams end: closed, archived, brought back."""

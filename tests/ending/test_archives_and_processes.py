@@ -1,0 +1,138 @@
+"""A process manager whose stream is archived: it reacts to nothing, as one whose stream is closed, and stops no other process."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, MetaData, text
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from sa_eventsource import (
+    After,
+    AggregateRoot,
+    ArchiveError,
+    Command,
+    DomainEvent,
+    EventSourceOptions,
+    ProcessManager,
+    StreamClosed,
+    Worker,
+    applies,
+    archive,
+    command_handler,
+    compact,
+    reacts,
+)
+from sa_eventsource.commands import discard_command, waiting_commands
+
+
+class Base(DeclarativeBase):
+    __eventsource__ = EventSourceOptions(archives="archives", commands="commands")
+
+
+class Ordered(DomainEvent):
+    __event_type__ = "archives_processes.Ordered"
+
+
+class Paid(DomainEvent):
+    __event_type__ = "archives_processes.Paid"
+
+    order: str
+
+
+class Begun(DomainEvent):
+    __event_type__ = "archives_processes.Begun"
+
+
+class Order(AggregateRoot, Base):
+    __aggregate_type__ = "archives_processes.Order"
+    __ignored_events__ = (Ordered,)
+
+
+class Payment(AggregateRoot, Base):
+    __aggregate_type__ = "archives_processes.Payment"
+    __ignored_events__ = (Paid,)
+
+
+class Remind(Command[None]):
+    __command_type__ = "archives_processes.Remind"
+
+    order: str
+
+
+@command_handler(Remind, base=Base)
+def remind(command: Remind, session: Session) -> None:
+    session.get_one(Sale, command.order)
+
+
+class Sale(ProcessManager[str], Base):
+    __aggregate_type__ = "archives_processes.Sale"
+
+    times: int = 0
+
+    @reacts(Ordered)
+    def on_ordered(self, _event: Ordered) -> list[object]:
+        if self.id == "o-4":
+            return [Begun(), After(timedelta(days=30), Remind(order=self.id)), StreamClosed(reason="done")]
+        return [Begun(), StreamClosed(reason="done")] if self.id != "o-3" else [Begun()]
+
+    @reacts(Paid, by="order")
+    def on_paid(self, _event: Paid) -> list[object]:
+        return [Begun()]
+
+    @applies(Begun)
+    def _begun(self, _event: Begun) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
+
+
+def follow_all(engine: Engine) -> None:
+    worker = Worker(engine, Base)
+    while worker.run_once():
+        pass
+
+
+def append(engine: Engine, aggregate: AggregateRoot, event: DomainEvent) -> None:
+    with Session(engine) as session:
+        aggregate.apply_event(event)
+        session.add(aggregate)
+        session.commit()
+
+
+@pytest.mark.parametrize("function", [archive, compact])
+def test_a_late_event_for_an_archived_process_is_ignored(engine: Engine, function: Any) -> None:
+    for order_id in ("o-1", "o-2", "o-3"):
+        append(engine, Order(id=order_id), Ordered())
+    follow_all(engine)
+    with Session(engine) as session:
+        function(session, Sale, "o-1", reason="r")
+        session.commit()
+    for order_id in ("o-1", "o-2", "o-3"):
+        append(engine, Payment(id=f"p-{order_id}"), Paid(order=order_id))
+    follow_all(engine)
+    with engine.connect() as connection:
+        streams = text("SELECT aggregate_id, max(version) FROM events WHERE aggregate_type = 'archives_processes.Sale' GROUP BY 1")
+        assert {row[0]: row[1] for row in connection.execute(streams)} == {"o-1": 2, "o-2": 2, "o-3": 2}
+        failed = text("SELECT count(*) FROM projection_positions WHERE failed_position IS NOT NULL")
+        assert connection.scalar(failed) == 0
+
+
+def test_a_process_whose_time_outs_wait_is_not_archived(engine: Engine) -> None:
+    for order_id in ("o-1", "o-4"):
+        append(engine, Order(id=order_id), Ordered())
+    follow_all(engine)
+    with Session(engine) as session:
+        (waiting,) = waiting_commands(session, Base)
+        with pytest.raises(ArchiveError, match=rf"yet to run: {waiting.command_id}\..*discard"):
+            archive(session, Sale, "o-4", reason="r", dry_run=True)
+        archive(session, Sale, "o-1", reason="r")
+        session.commit()
+        assert discard_command(session, Base, waiting.command_id)
+        archive(session, Sale, "o-4", reason="r")
+        session.commit()

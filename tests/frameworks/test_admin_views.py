@@ -1,0 +1,231 @@
+"""Read models within sqladmin and starlette-admin: read only, masked, a tenant's, and linked to the event browser."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
+from starlette.applications import Starlette
+
+from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, ReadModel, Roles, create_roles, map_from_event
+from sa_eventsource.browser import Browser, everyone
+from sa_eventsource.read_models import count
+from tests.browser.test_who_sees_what import GuestNames, Hidden
+from tests.browser.visiting import visit
+
+HOSTILE = "<script>alert(1)</script>\u202egpj"
+ROLES = Roles(app="admin_app", worker="admin_worker", reader="admin_reader", privacy_officer="admin_privacy")
+
+
+class Base(DeclarativeBase):
+    """A base whose read models are administered."""
+
+
+class ShelfFilled(DomainEvent):
+    """Something was put on a shelf."""
+
+    __event_type__ = "administered.ShelfFilled"
+    goods: str
+
+
+class Shelf(AggregateRoot[str], Base):
+    """A shelf."""
+
+    __aggregate_type__ = "administered.Shelf"
+    __ignored_events__ = (ShelfFilled,)
+
+
+class Shelves(ReadModel, Base):
+    """A row for each shelf."""
+
+    __projection_name__ = "administered_shelves"
+    __consistency__ = "strong"
+    id: Mapped[str] = map_from_event(ShelfFilled, key=True, source="aggregate_id")
+    goods: Mapped[str] = map_from_event(ShelfFilled)
+
+
+class Goods(ReadModel, Base):
+    """A row for each kind of goods, in a table of its own."""
+
+    __tablename__ = "administered_goods"
+    __projection_name__ = "administered_goods"
+    __consistency__ = "strong"
+    goods: Mapped[str] = map_from_event(ShelfFilled, key=True)
+    number: Mapped[int] = map_from_event(ShelfFilled, reduce=count())
+
+
+Administered = Callable[..., Starlette]
+
+
+def with_sqladmin(base: Any, sessions: Any, **options: Any) -> Starlette:
+    """An application that has sqladmin."""
+    sqladmin = pytest.importorskip("sqladmin", reason="install sqladmin>=0.32")
+    from sa_eventsource.browser.sqladmin_views import read_model_views
+
+    app = Starlette()
+    admin = sqladmin.Admin(app, session_maker=sessions)
+    for view in read_model_views(base, browser="/events", **options):
+        admin.add_view(view)
+    return app
+
+
+def with_starlette_admin(base: Any, sessions: Any, **options: Any) -> Starlette:
+    """An application that has starlette-admin."""
+    sqla = pytest.importorskip("starlette_admin.contrib.sqla", reason="install starlette-admin>=1.0")
+    from sa_eventsource.browser.starlette_admin_views import read_model_views
+
+    app = Starlette()
+    admin = sqla.Admin(sessions, secret_key="not a secret")
+    for view in read_model_views(base, sessions, browser="/events", **options):
+        admin.add_view(view)
+    admin.mount_to(app)
+    return app
+
+
+@pytest.fixture(params=[with_sqladmin, with_starlette_admin])
+def administered(request: pytest.FixtureRequest) -> Administered:
+    """Each of them."""
+    made: Administered = request.param
+    return made
+
+
+@pytest.fixture
+def shelves(engine: Engine) -> Engine:
+    """Three shelves, one with a hostile id."""
+    Base.metadata.create_all(engine)
+    for shelf_id, goods in (("s-1", "tea"), ("s-2", "tea"), (HOSTILE, "rum")):
+        with Session(engine) as session:
+            shelf = Shelf(id=shelf_id)
+            shelf.apply_event(ShelfFilled(goods=goods))
+            session.add(shelf)
+            session.commit()
+    return engine
+
+
+def page_of(app: Any, path: str) -> str:
+    """Get a page, with the redirects that lead to it."""
+    answer = visit(app, path, follow_redirects=True)
+    assert answer.status_code == 200, (path, answer.text)
+    return answer.text
+
+
+def test_rows_are_listed_with_links_to_their_aggregates_and_models(shelves: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(shelves))
+    app.mount("/events", Browser(Base, shelves, authorize=everyone))
+    page = page_of(app, "/admin/administered_shelves/list")
+    links = {html.unescape(each) for each in re.findall(r'(/events/stream\?[^"\s]+)"', page)}
+    assert links == {
+        f"/events/stream?type=administered.Shelf&id={each}"
+        for each in ("s-1", "s-2", "%3Cscript%3Ealert%281%29%3C%2Fscript%3E%E2%80%AEgpj")
+    }
+    for each in links:
+        assert "administered.ShelfFilled" in visit(app, each).text
+    goods = page_of(app, "/admin/administered_goods/list")
+    (link,) = set(re.findall(r'(/events/models/one\?[^"\s]+)"', goods))
+    assert "administered_goods" in visit(app, link).text
+    assert "<script>alert" not in page + goods
+
+
+def test_a_row_has_a_page_of_its_own(shelves: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(shelves))
+    found = page_of(app, "/admin/administered_shelves/list")
+    (address,) = {html.unescape(each) for each in re.findall(r'(/admin/administered_shelves/detail[^"]*s-2[^"]*)"', found)}
+    page = page_of(app, address)
+    assert ("tea" in page, "s-1" in page) == (True, False)
+
+
+def test_starlette_admin_looks_for_rows_that_contain_a_text(shelves: Engine) -> None:
+    app = with_starlette_admin(Base, sessionmaker(shelves))
+    page = page_of(app, "/admin/administered_shelves/list?q=ru")
+    assert ("rum" in page, ">tea<" in page) == (True, False)
+
+
+def test_the_log_is_one_link_away(shelves: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(shelves))
+    menu = page_of(app, "/admin/administered_goods/list")
+    if "/events/log" not in menu:  # sqladmin has no links in its menu: a view leads there
+        (view,) = set(re.findall(r'href="([^"]*/event-log)"', menu))
+        answer = visit(app, view.removeprefix("http://127.0.0.1"))
+        assert (answer.status_code, answer.headers["location"]) == (303, "/events/log")
+
+
+def test_nothing_can_be_changed(shelves: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(shelves))
+    for path in ("create", "edit/s-1", "import"):
+        for method in ("GET", "POST"):
+            answer = visit(app, f"/admin/administered_shelves/{path}", method=method, data={"id": "s-9", "goods": "x"})
+            assert answer.status_code in (400, 403, 404, 405), (path, method, answer.status_code)
+    for method in ("DELETE", "POST"):
+        assert visit(app, "/admin/administered_shelves/delete?pks=s-1", method=method).status_code in (400, 403, 404, 405)
+    with Session(shelves) as session:
+        assert session.query(Shelves).count() == 3
+
+
+def test_models_with_personal_data_in_clear_are_left_out(engine: Engine, administered: Administered) -> None:
+    Hidden.metadata.create_all(engine)
+    name = GuestNames.__projection_name__
+    assert visit(administered(Hidden, sessionmaker(engine)), f"/admin/{name}/list").status_code == 404
+    assert name in page_of(administered(Hidden, sessionmaker(engine), personal_data=True), f"/admin/{name}/list")
+
+
+class Shared(DeclarativeBase):
+    """A base whose tables tenants share."""
+
+    __eventsource__ = EventSourceOptions(tenants=True, roles=ROLES)
+
+
+class BinFilled(DomainEvent):
+    """Something was put into a bin."""
+
+    __event_type__ = "administered.BinFilled"
+    goods: str
+
+
+class Bin(AggregateRoot[str], Shared):
+    """A bin."""
+
+    __aggregate_type__ = "administered.Bin"
+    __ignored_events__ = (BinFilled,)
+
+
+class Bins(ReadModel, Shared):
+    """A row for each bin."""
+
+    __projection_name__ = "administered_bins"
+    __consistency__ = "strong"
+    id: Mapped[str] = map_from_event(BinFilled, key=True, source="aggregate_id")
+    goods: Mapped[str] = map_from_event(BinFilled)
+
+
+@pytest.fixture
+def bins(postgres_engine: Engine) -> Iterator[Engine]:
+    """An engine of the reader's role, over the bins of two tenants."""
+    Shared.metadata.create_all(postgres_engine)
+    with postgres_engine.begin() as connection:
+        create_roles(connection, Shared)
+    writer = create_engine(postgres_engine.url, connect_args={"options": "-c role=admin_app"})
+    for tenant in ("alpha", "beta"):
+        with Session(writer, info={"sa_eventsource.tenant": tenant}) as session:
+            filled = Bin(id=f"bin of {tenant}")
+            filled.apply_event(BinFilled(goods="ash"))
+            session.add(filled)
+            session.commit()
+    writer.dispose()
+    engine = create_engine(postgres_engine.url, connect_args={"options": "-c role=admin_reader"})
+    yield engine
+    engine.dispose()
+    with postgres_engine.begin() as connection:
+        for role in ROLES.names():
+            connection.execute(text(f"DROP OWNED BY {role}"))
+            connection.execute(text(f"DROP ROLE {role}"))
+
+
+def test_a_tenants_sessions_show_that_tenants_rows(bins: Engine, administered: Administered) -> None:
+    app = administered(Shared, sessionmaker(bins, info={"sa_eventsource.tenant": "beta"}))
+    page = page_of(app, "/admin/administered_bins/list")
+    assert ("bin of beta" in page, "bin of alpha" in page, "tenant_id" in page) == (True, False, False)

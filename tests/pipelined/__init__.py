@@ -1,0 +1,1 @@
+"""Engines of ``postgresql+psycopg_pipelined://``."""

@@ -1,0 +1,1 @@
+"""Streams replayed by other code."""

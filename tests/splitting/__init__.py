@@ -1,0 +1,1 @@
+"""Stored events that are read as several events, or as none."""
