@@ -146,3 +146,21 @@ def check_timeout(value: Any) -> None:
         raise TypeError(f"timeout must be a number of seconds, not {value!r}")
     if not value >= 0:
         raise ValueError(f"timeout must be 0 or more seconds, not {value!r}")
+
+
+def check_written(function: str, argument: str, value: object) -> None:
+    """Refuse a text that is kept for the record, such as a reason, and says nothing.
+
+    Args:
+        function: What was called, for the message: "archive".
+        argument: The argument's name.
+        value: What the caller gave.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It is empty.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{function}({argument}={value!r}): write a text")
+    if not value.strip():
+        raise ValueError(f"{function}({argument}={value!r}): write a text, for the record")

@@ -12,6 +12,7 @@ from sa_eventsource.archives.content import content_hash
 from sa_eventsource.archives.manifests import Archive, archive_of
 from sa_eventsource.archives.moving import StreamToMove
 from sa_eventsource.archives.refusals import refuse_older_views, refuse_unfinished
+from sa_eventsource.arguments import check_written
 from sa_eventsource.checkpoints import cluster_identifier
 from sa_eventsource.clock import now
 from sa_eventsource.counting import counted
@@ -81,14 +82,9 @@ def archive(  # noqa: PLR0913 - by keyword
         TypeError: The reason is no text, or the directory no path.
         ValueError: The reason is empty.
     """
-    check_session("archive()", session, instead="async_archive")
-    check_reason("archive", reason)
-    folder = None if directory is None else directory_path("archive", directory)
-    stream = StreamToMove.prepared(session, aggregate_class, aggregate_id, "archive()")
-    if folder is not None:
-        check_folder(stream, folder)
-    if not dry_run:
-        stream.lock()
+    stream, folder = begin_taking_out(
+        "archive", session, aggregate_class, aggregate_id, reason=reason, directory=directory, dry_run=dry_run
+    )
     return take_out(stream, reason, folder, dry_run=dry_run)
 
 
@@ -107,21 +103,43 @@ async def async_archive(  # noqa: PLR0913 - by keyword
     return await session.run_sync(archive, aggregate_class, aggregate_id, **options)
 
 
-def check_reason(function: str, reason: object) -> None:
-    """Refuse a reason that says nothing.
+def begin_taking_out(  # noqa: PLR0913 - what archive() and compact() were called with
+    function: str,
+    session: Session | scoped_session[Session],
+    aggregate_class: type[Any],
+    aggregate_id: Any,
+    *,
+    reason: str,
+    directory: str | PathLike[str] | None,
+    dry_run: bool,
+) -> tuple[StreamToMove, Path | None]:
+    """Check the arguments of *function*, and find the stream and the folder; unless it is a dry run, lock the stream.
 
     Raises:
-        TypeError: It is no text.
-        ValueError: It is empty.
+        ArchiveError: It cannot be done in this transaction, by this role or with proofs; or there is no such folder.
+        DeclarationError: The base has no archives.
+        MissingExtraError: It is to go to a file, and PyArrow is not installed.
+        TypeError: The reason is no text, or the directory no path.
+        ValueError: The reason is empty.
     """
-    if not isinstance(reason, str):
-        raise TypeError(f"{function}(reason={reason!r}): write a text")
-    if not reason.strip():
-        raise ValueError(f"{function}(reason=''): say why, for the record")
+    check_session(f"{function}()", session, instead=f"async_{function}")
+    check_written(function, "reason", reason)
+    folder = None if directory is None else directory_path(function, directory)
+    stream = StreamToMove.prepared(session, aggregate_class, aggregate_id, f"{function}()")
+    if folder is not None:
+        _check_folder(stream, folder)
+    if not dry_run:
+        stream.lock()
+    return stream, folder
 
 
 def take_out(
-    stream: StreamToMove, reason: str, folder: Path | None, *, dry_run: bool, keep_state: Callable[[], None] | None = None
+    stream: StreamToMove,
+    reason: str,
+    folder: Path | None,
+    *,
+    dry_run: bool,
+    last_state: Callable[[], dict[str, Any] | None] | None = None,
 ) -> Archive:
     """Take the events of a stream, which is locked, out of the log.
 
@@ -130,7 +148,8 @@ def take_out(
         reason: Why.
         folder: Where to write a file; None for the table of archived events.
         dry_run: Whether to change nothing.
-        keep_state: Is called when all is known to be well, and keeps the last state. None where it goes.
+        last_state: Makes the snapshot that stays, as ``StreamToMove.replace_snapshot`` takes it, when all is known to be well. None
+            where the last state goes, too.
     """
     if not dry_run:
         # Nobody is in the middle of an INSERT that has seen the events, which then would find their places free.
@@ -141,8 +160,7 @@ def take_out(
     content = content_hash(stream.connection, stream.tables.events, stream.definition.aggregate_type, stream.aggregate_id)
     if content.events != last.version:
         raise stream.error(f"it is at version {last.version} and has {counted(content.events, 'event')}. Run sa-eventsource verify")
-    if keep_state is not None:
-        keep_state()
+    snapshot = None if last_state is None else last_state()
     context, archive_id = context_of(stream.session), uuid7()
     file = (
         None if folder is None else ArchiveFile.named(folder, content.sha256, stream.definition.aggregate_type, stream.aggregate_id)
@@ -160,7 +178,7 @@ def take_out(
         "reason": reason,
         "metadata": dict(context.metadata) or None,
         "archived_at": now(),
-        "is_compacted": keep_state is not None,
+        "is_compacted": last_state is not None,
     }
     if dry_run:
         return Archive(**{**values, "sha256": content.sha256.hex(), "metadata": context.metadata})
@@ -175,14 +193,13 @@ def take_out(
     marker = {"archive_id": str(archive_id), "place": place, "reason": last.event_data.get("reason", "")}
     kept = stream.copy(stream.tables.events, stream.archived) if file is None else _keep_ids(stream, archive_id)
     _leave_marker(stream, last, marker, kept)
-    if keep_state is None:
-        stream.delete_snapshot()
+    stream.replace_snapshot(snapshot)
     to_rebuild = stream.rebuild_rows()
     row = stream.connection.execute(select(stream.archives).where(stream.archives.c.archive_id == archive_id)).one()
     return archive_of(row, to_rebuild)
 
 
-def check_folder(stream: StreamToMove, folder: Path) -> None:
+def _check_folder(stream: StreamToMove, folder: Path) -> None:
     """Find, before anybody has to wait, what would not work in the end."""
     load_parquet()
     if stream.tables.merkle_tree is not None:

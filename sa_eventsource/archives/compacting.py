@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
 from sa_eventsource.aggregates import past_view
 from sa_eventsource.application_errors import text_of
-from sa_eventsource.archives.archive_files import directory_path
-from sa_eventsource.archives.archiving import check_folder, check_reason, take_out
+from sa_eventsource.archives.archiving import begin_taking_out, take_out
 from sa_eventsource.archives.manifests import Archive, archive_of, file_of, manifest_of
 from sa_eventsource.archives.missed_anonymisations import refuse_missed
-from sa_eventsource.archives.moving import StreamToMove
 from sa_eventsource.archives.unarchiving import fetch
 from sa_eventsource.exceptions import SnapshotError
-from sa_eventsource.mapping import check_async_session, check_session
+from sa_eventsource.mapping import check_async_session
 from sa_eventsource.privacy import expire_aggregates
-from sa_eventsource.store import last_snapshot, put_last_snapshot, read_archived_streams, read_stream
+from sa_eventsource.store import last_snapshot, read_archived_streams, read_stream
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session, scoped_session
 
+    from sa_eventsource.archives.moving import StreamToMove
     from sa_eventsource.store import StoredStream
 
 
@@ -71,25 +70,18 @@ def compact(  # noqa: PLR0913 - by keyword
         TypeError: The reason is no text, or the directory no path.
         ValueError: The reason is empty.
     """
-    check_session("compact()", session, instead="async_compact")
-    check_reason("compact", reason)
-    folder = None if directory is None else directory_path("compact", directory)
-    stream = StreamToMove.prepared(session, aggregate_class, aggregate_id, "compact()")
-    if folder is not None:
-        check_folder(stream, folder)
-    if not dry_run:
-        stream.lock()
+    stream, folder = begin_taking_out(
+        "compact", session, aggregate_class, aggregate_id, reason=reason, directory=directory, dry_run=dry_run
+    )
     manifest = manifest_of(stream)
     if manifest is not None:
         return _compact_archived(stream, manifest, folder, dry_run=dry_run)
-    state = _LastState(stream, in_file=folder is not None)
 
-    def keep_state() -> None:
-        state.make(read_stream(stream.connection, stream.definition, stream.aggregate_id, from_start=True), stream.tables.events)
-        if not dry_run:
-            state.put()
+    def last_state() -> dict[str, Any] | None:
+        stored = read_stream(stream.connection, stream.definition, stream.aggregate_id, from_start=True)
+        return _last_state(stream, stored, stream.tables.events, in_file=folder is not None)
 
-    return take_out(stream, reason, folder, dry_run=dry_run, keep_state=keep_state)
+    return take_out(stream, reason, folder, dry_run=dry_run, last_state=last_state)
 
 
 async def async_compact(  # noqa: PLR0913 - by keyword
@@ -113,15 +105,14 @@ def _compact_archived(stream: StreamToMove, manifest: Row[Any], folder: Path | N
         raise stream.error(
             f"its events are archived in {manifest.place} already, and stay there. Leave out directory=, or bring it back first"
         )
-    state = _LastState(stream, in_file=file is not None)
     with stream.connection.begin_nested() as until_read:  # events of a file go to the table only to be read
         fetch(stream, manifest)
         refuse_missed(stream, manifest)
         found = list(read_archived_streams(stream.connection, stream.definition, [stream.aggregate_id]))
-        state.make(found[0] if found else None, stream.archived)
+        snapshot = _last_state(stream, found[0] if found else None, stream.archived, in_file=file is not None)
         until_read.rollback()
     if not dry_run:
-        state.put()
+        stream.replace_snapshot(snapshot)
         archives = stream.archives
         which = archives.c.archive_id == manifest.archive_id
         stream.connection.execute(update(archives).where(which).values(is_compacted=True))
@@ -129,38 +120,23 @@ def _compact_archived(stream: StreamToMove, manifest: Row[Any], folder: Path | N
     return replace(archive_of(manifest), is_compacted=True)
 
 
-@dataclass(slots=True)
-class _LastState:
-    """The last state of a stream, on its way from its events to a snapshot."""
+def _last_state(stream: StreamToMove, stored: StoredStream | None, events: Table, *, in_file: bool) -> dict[str, Any] | None:
+    """Make the snapshot of the last state of a stream of all its events, or of none.
 
-    stream: StreamToMove
-    in_file: bool
-    _row: dict[str, Any] | None = field(default=None, init=False)
+    Where these are at hand in a table, there may be no snapshot: the state can be made of them whenever it is asked for.
 
-    def make(self, stored: StoredStream | None, events: Table) -> None:
-        """Make it of all events of the stream.
-
-        Where these are at hand in a table, there may be no snapshot: the state can be made of them whenever it is asked for.
-
-        Raises:
-            ArchiveError: It cannot be made; or not be kept, and its events are in a file.
-        """
-        stream = self.stream
-        if stored is None:
-            raise stream.error("it has no events. Run sa-eventsource verify")
-        try:
-            state = past_view(stream.definition.aggregate_class, stream.aggregate_id, stored.rows)
-        except Exception as error:  # whatever an @applies method raises
-            raise stream.error(f"its events cannot be replayed: {text_of(error)}") from error
-        try:
-            self._row = last_snapshot(stream.connection, stream.definition, stored, state, events)
-        except SnapshotError as error:
-            if self.in_file:
-                raise stream.error(f"its last state cannot be kept, and its events go to a file: {error.reason}") from error
-
-    def put(self) -> None:
-        """Store it, in place of any snapshot that is there."""
-        if self._row is None:
-            self.stream.delete_snapshot()
-        else:
-            put_last_snapshot(self.stream.connection, self.stream.tables, self._row)
+    Raises:
+        ArchiveError: It cannot be made; or not be kept, and its events are in a file.
+    """
+    if stored is None:
+        raise stream.error("it has no events. Run sa-eventsource verify")
+    try:
+        state = past_view(stream.definition.aggregate_class, stream.aggregate_id, stored.rows)
+    except Exception as error:  # whatever an @applies method raises
+        raise stream.error(f"its events cannot be replayed: {text_of(error)}") from error
+    try:
+        return last_snapshot(stream.connection, stream.definition, stored, state, events)
+    except SnapshotError as error:
+        if in_file:
+            raise stream.error(f"its last state cannot be kept, and its events go to a file: {error.reason}") from error
+        return None

@@ -12,10 +12,17 @@ from sa_eventsource.aggregates import definition_of
 from sa_eventsource.archives.manifests import require_archives
 from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import ArchiveError
-from sa_eventsource.mapping import DOCUMENTS, EVENT_COLUMNS, present_session
+from sa_eventsource.mapping import DOCUMENTS, EVENT_COLUMNS, LOWEST_TRANSACTION_ID, present_session
 from sa_eventsource.privacy import expire_aggregates
 from sa_eventsource.projections import keys_of_events, locked_followers, rebuild_rows_with
-from sa_eventsource.store import database_of, flush_first, one_at_a_time, require_transaction, role_without_right
+from sa_eventsource.store import (
+    database_of,
+    flush_first,
+    one_at_a_time,
+    put_last_snapshot,
+    require_transaction,
+    role_without_right,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +36,6 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.read_models import ReadModelDefinition
     from sa_eventsource.store import Database
-
-SEEN_BY_ALL = 3
-"""The lowest transaction id: each snapshot sees it."""
 
 _AT_A_TIME = 1000
 
@@ -160,7 +164,7 @@ class StreamToMove:
         columns = [each for each in EVENT_COLUMNS if each.name not in DOCUMENTS]
         plain = {each.name: bindparam(f"given_{each.name}", type_=each.kind.type) for each in columns}
         statement = insert(self.archived).values({**plain, **documents})
-        seen_by_all = 0 if self.database.has_one_writer else SEEN_BY_ALL
+        seen_by_all = 0 if self.database.has_one_writer else LOWEST_TRANSACTION_ID
         rows = file.rows()
         while batch := list(islice(rows, _AT_A_TIME)):
             given = [
@@ -170,9 +174,12 @@ class StreamToMove:
             ]
             self.connection.execute(statement, given)
 
-    def delete_snapshot(self) -> None:
-        """Delete the snapshot of the stream, if it has one."""
-        self.connection.execute(delete(self.tables.snapshots).where(*self.of_stream(self.tables.snapshots)))
+    def replace_snapshot(self, snapshot: dict[str, Any] | None) -> None:
+        """Put the snapshot of the stream's last state in place of any that is there; with None, only delete that one."""
+        if snapshot is None:
+            self.connection.execute(delete(self.tables.snapshots).where(*self.of_stream(self.tables.snapshots)))
+        else:
+            put_last_snapshot(self.connection, self.tables, snapshot)
 
     def check_moved(self, expected: int, copied: int, removed: int) -> None:
         """Check that all events of the stream went, and no others.

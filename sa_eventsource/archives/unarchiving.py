@@ -8,17 +8,17 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sa_eventsource.archives.archive_files import ArchiveFile
-from sa_eventsource.archives.archiving import check_reason
 from sa_eventsource.archives.content import content_hash
 from sa_eventsource.archives.manifests import Archive, archive_of, file_of, manifest_of
 from sa_eventsource.archives.missed_anonymisations import refuse_missed
-from sa_eventsource.archives.moving import SEEN_BY_ALL, StreamToMove
+from sa_eventsource.archives.moving import StreamToMove
+from sa_eventsource.arguments import check_written
 from sa_eventsource.checkpoints import cluster_identifier
 from sa_eventsource.clock import now
 from sa_eventsource.counting import counted
 from sa_eventsource.events import ARCHIVED_TYPE
 from sa_eventsource.exceptions import ReadModelError
-from sa_eventsource.mapping import check_async_session, check_session
+from sa_eventsource.mapping import LOWEST_TRANSACTION_ID, check_async_session, check_session
 from sa_eventsource.privacy import context_of
 from sa_eventsource.store import message_of
 
@@ -73,7 +73,7 @@ def unarchive(  # noqa: PLR0913 - by keyword
         ValueError: The reason is empty.
     """
     check_session("unarchive()", session, instead="async_unarchive")
-    check_reason("unarchive", reason)
+    check_written("unarchive", "reason", reason)
     stream = StreamToMove.prepared(session, aggregate_class, aggregate_id, "unarchive()")
     if not dry_run:
         stream.lock()
@@ -98,7 +98,7 @@ def _bring_back(stream: StreamToMove, manifest: Row[Any], reason: str) -> Archiv
     try:
         with stream.connection.begin_nested():
             _move(stream, manifest)
-            stream.delete_snapshot()  # of a closed stream, no load would use it
+            stream.replace_snapshot(None)  # of a closed stream, no load would use it
             stream.connection.execute(update(stream.archives).where(which).values(returned))
             stream.note_rows()
             to_rebuild = stream.rebuild_rows()
@@ -171,7 +171,7 @@ def _move(stream: StreamToMove, manifest: Row[Any]) -> None:
         copied = stream.copy(archived, events)
         if not stream.database.has_one_writer and manifest.cluster != stream.connection.scalar(select(cluster_identifier())):
             of_stream = stream.of_stream(events)
-            stream.connection.execute(update(events).where(*of_stream).values(transaction_id=SEEN_BY_ALL))
+            stream.connection.execute(update(events).where(*of_stream).values(transaction_id=LOWEST_TRANSACTION_ID))
     with stream.database.letting_events_change(stream.connection, archived):
         removed = stream.connection.execute(delete(archived).where(*stream.of_stream(archived))).rowcount
     stream.check_moved(manifest.events, copied, removed)

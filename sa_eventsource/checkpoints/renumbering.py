@@ -15,7 +15,7 @@ from sqlalchemy import Text, and_, case, cast, exists, false, func, literal, or_
 
 from sa_eventsource.checkpoints.checkpoint import read_checkpoints
 from sa_eventsource.checkpoints.snapshot import Snapshot
-from sa_eventsource.mapping import XID8, lock_table
+from sa_eventsource.mapping import LOWEST_TRANSACTION_ID, XID8, lock_table
 from sa_eventsource.store import database_of, visible_in
 
 if TYPE_CHECKING:
@@ -26,12 +26,9 @@ if TYPE_CHECKING:
 
     from sa_eventsource.mapping import EventSourceTables
 
-_FIRST = 3
-"""The lowest normal transaction id; a new cluster's first user transactions have some 700."""
-
 _MOST_SLICES = 600
 
-HIGHEST_GIVEN = _FIRST + _MOST_SLICES
+HIGHEST_GIVEN = LOWEST_TRANSACTION_ID + _MOST_SLICES
 """The highest id that :func:`renumber` gives."""
 
 
@@ -142,7 +139,7 @@ def _renumber_events(
     is_of_future = transaction_id >= func.pg_snapshot_xmax(func.pg_current_snapshot(), type_=XID8)
     given = case(
         *((visible_in(events, literal(part.snapshot)), str(part.number)) for part in slices),
-        (seen_by_all_here, str(_FIRST + len(slices))),
+        (seen_by_all_here, str(LOWEST_TRANSACTION_ID + len(slices))),
         (is_of_future, cast(func.pg_current_xact_id(), Text)),
         else_=cast(transaction_id, Text),
     )
@@ -163,4 +160,4 @@ def _in_order(snapshots: set[str]) -> list[_Slice]:
             f"there are {len(snapshots)} different checkpoints; at most {_MOST_SLICES} can be moved to another cluster"
         )
     in_order = sorted(snapshots, key=lambda snapshot: Snapshot.parse(snapshot).age)
-    return [_Slice(snapshot, _FIRST + index) for index, snapshot in enumerate(in_order)]
+    return [_Slice(snapshot, LOWEST_TRANSACTION_ID + index) for index, snapshot in enumerate(in_order)]

@@ -5,6 +5,7 @@ from sa_eventsource.mapping.archive_tables import archives_of, may_be_archived
 from sa_eventsource.mapping.built_once import built_once
 from sa_eventsource.mapping.column_types import (
     DOCUMENT,
+    LOWEST_TRANSACTION_ID,
     MAX_NAME_LENGTH,
     XID8,
     TransactionId,
@@ -106,6 +107,7 @@ __all__ = [
     "EXPORTED",
     "ID_TYPES",
     "KINDS",
+    "LOWEST_TRANSACTION_ID",
     "MASKED_COLUMNS",
     "MAX_NAME_LENGTH",
     "MOVED",

@@ -53,6 +53,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+LOWEST_TRANSACTION_ID = 3
+"""PostgreSQL's lowest normal transaction id, which each snapshot sees; a new cluster's first user transactions have some 700."""
+
+
 class XID8(UserDefinedType[int]):
     """PostgreSQL's ``xid8``: a transaction id that never wraps round. An ``int`` in Python."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.arguments import whole_number
+from sa_eventsource.arguments import check_written, whole_number
 from sa_eventsource.exceptions import AnonymisationError, DeclarationError
 from sa_eventsource.mapping import MAX_NAME_LENGTH, find_tables
 from sa_eventsource.privacy.anonymisation_run import AnonymisationRun, Anonymised
@@ -117,10 +117,7 @@ def _checked(events: object, fields: Sequence[str], rewrite: object, name: objec
     if not callable(rewrite):
         raise TypeError(f"anonymise(rewrite={rewrite!r}): pass a function that takes a StoredField and returns its new value")
     for argument, value in (("name", name), ("reason", reason)):
-        if not isinstance(value, str):
-            raise TypeError(f"anonymise({argument}={value!r}): write a text")
-        if not value.strip():
-            raise ValueError(f"anonymise({argument}={value!r}): write a text, for the record")
+        check_written("anonymise", argument, value)
     if len(str(name)) > MAX_NAME_LENGTH:
         raise ValueError(f"anonymise(name=...): a name has at most {MAX_NAME_LENGTH} characters")
     return [tuple(each.split(".")) for each in fields]

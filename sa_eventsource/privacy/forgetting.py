@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import Text, cast, delete, insert, or_, select, update
 
+from sa_eventsource.arguments import check_written
 from sa_eventsource.events import SEALED_BEGINNING
 from sa_eventsource.exceptions import ForgettingError
 from sa_eventsource.mapping import check_async_session, check_session, present_session
@@ -80,7 +81,7 @@ def forget(session: Session | scoped_session[Session], subject: object, *, reaso
     check_session("forget()", session, instead="async_forget")
     found = present_session(session)
     whom = checked_subject("forget", subject)
-    _check_reason(reason)
+    check_written("forget", "reason", reason)
     of_base = personal_data_of_base("forget", base)
     flush_first(found)
     connection = found.connection(bind_arguments=of_base.tables.bind_arguments)
@@ -95,13 +96,6 @@ async def async_forget(session: AsyncSession, subject: object, *, reason: str, b
     """Forget someone. As :func:`forget`."""
     check_async_session("async_forget()", session, instead="forget")
     return await session.run_sync(forget, subject, reason=reason, base=base)
-
-
-def _check_reason(reason: object) -> None:
-    if not isinstance(reason, str):
-        raise TypeError(f"forget(reason={reason!r}): write a text")
-    if not reason.strip():
-        raise ValueError("forget(reason=''): say why, for the record")
 
 
 def _forget(session: Session, connection: Connection, of_base: PersonalDataOfBase, whom: str, reason: str) -> Forgotten:

@@ -368,7 +368,7 @@ def test_an_open_stream_an_unknown_one_and_one_of_its_end_alone_are_refused(gard
         with pytest.raises(ArchiveError, match="not archived"):
             unarchive(session, Bed, "b-1", reason="r")
         for function in (archive, unarchive):
-            with pytest.raises(ValueError, match="say why"):
+            with pytest.raises(ValueError, match="for the record"):
                 function(session, Bed, "b-1", reason=" ")
             with pytest.raises(TypeError, match="write a text"):
                 function(session, Bed, "b-1", reason=None)  # type: ignore[arg-type]

@@ -372,7 +372,7 @@ def test_what_cannot_be_compacted_says_why(tanks: Engine) -> None:
             compact(session, Tank, "t-2", reason="r")
         with pytest.raises(AggregateNotFoundError):
             compact(session, Tank, "t-9", reason="r")
-        with pytest.raises(ValueError, match="say why"):
+        with pytest.raises(ValueError, match="for the record"):
             compact(session, Tank, "t-1", reason="")
 
 
