@@ -42,7 +42,7 @@ def upcaster_code(event_type: str, version: int, before: Shape, now: Shape) -> s
     name = class_name_of(event_type)
     body: list[str] = []
     if before["kind"] == now["kind"] == "object":
-        body = _body(before, now)
+        body = _of_object("payload", before, now)
     lines = body or ["...  # make a payload of the new shape"]
     head = _HEAD.format(of=name, version=version, function=f"{_snake(name)}_from_{version}")
     return head + "".join(f"    {line}\n" for line in [*lines, "return payload"])
@@ -57,23 +57,37 @@ def splitter_code(event_type: str, version: int) -> str:
     )
 
 
-def _body(before: Shape, now: Shape) -> list[str]:
-    old = {each["writes"]: each for each in before["fields"].values()}
+def _of_object(place: str, before: Shape, now: Shape, depth: int = 0) -> list[str]:
+    """Write what turns the object at *place* into one of the new shape."""
+    old = {each["writes"]: each["shape"] for each in before["fields"].values()}
     new = {each["reads"]: each for each in now["fields"].values()}
     gone = [key for key in old if key not in new]
     missing = [key for key, each in new.items() if key not in old and each["required"]]
     lines: list[str] = []
-    if len(gone) == len(missing) == 1 and not differences(old[gone[0]]["shape"], new[missing[0]]["shape"]):
-        lines.append(f"payload[{_quoted(missing[0])}] = payload.pop({_quoted(gone[0])})  # has it been renamed?")
+    if len(gone) == len(missing) == 1 and not differences(old[gone[0]], new[missing[0]]["shape"]):
+        lines.append(f"{place}[{_quoted(missing[0])}] = {place}.pop({_quoted(gone[0])})  # has it been renamed?")
         gone, missing = [], []
-    lines += [f"payload[{_quoted(key)}] = ...  # required now, and not stored before" for key in missing]
-    lines += [f"del payload[{_quoted(key)}]  # no field of the class any more" for key in gone]
-    for key, each in old.items():
+    lines += [f"{place}[{_quoted(key)}] = ...  # required now, and not stored before" for key in missing]
+    lines += [f"del {place}[{_quoted(key)}]  # no field of the class any more" for key in gone]
+    for key, shape in old.items():
         if key in new:
-            faults = differences(each["shape"], new[key]["shape"])
-            if faults:
-                lines.append(f"payload[{_quoted(key)}] = ...  # {faults[0].reason}")
+            lines += _of_value(f"{place}[{_quoted(key)}]", shape, new[key]["shape"], depth)
     return lines
+
+
+def _of_value(place: str, before: Shape, now: Shape, depth: int) -> list[str]:
+    """Write what turns the value at *place* into one of the new shape, down to the fields of models within it."""
+    faults = differences(before, now)
+    if not faults:
+        return []
+    if before["kind"] == now["kind"] == "object":
+        return _of_object(place, before, now, depth)
+    if before["kind"] == now["kind"] == "list" and before["items"]["kind"] == now["items"]["kind"] in ("object", "list"):
+        item = f"item_{depth + 1}" if depth else "item"
+        lines = _of_value(item, before["items"], now["items"], depth + 1)
+        if lines:
+            return [f"for {item} in {place}:", *(f"    {line}" for line in lines)]
+    return [f"{place} = ...  # {faults[0].path and faults[0].path + ': '}{faults[0].reason}"]
 
 
 def _quoted(key: str) -> str:

@@ -14,6 +14,7 @@ from sa_eventsource.testing.races.race_steps import LETTERS, ActorOutcome
 from sa_eventsource.testing.races.race_table import table_of
 from sa_eventsource.testing.races.reordering import Histories, Trace
 from sa_eventsource.testing.races.shrinking import shrink, switches
+from sa_eventsource.testing.races.steadiness import Steadiness
 from sa_eventsource.testing.races.turn_taking import Run, Stage, TurnTaking, last_goes_on
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class RaceReport:
     Attributes:
         followed: The schedules that were run, in that order.
         is_exhaustive: Whether these are all, except for those that differ only in the order of steps which do not depend on each
-            other. Never where an actor's statements went to the driver itself.
+            other. Never where an actor's statements went to the driver itself, or an actor did two different things after it had
+            seen the same: it decides by a random number, the clock, or what it remembers of earlier runs.
         conflicts: In how many of them an actor failed by a conflict.
         deadlocks: In how many of them actors deadlocked.
         deadlock: The first schedule with a deadlock; None if there was none.
@@ -118,6 +120,7 @@ class Exploration:
         self._conflicts = 0
         self._deadlocks = 0
         self._deadlock: str | None = None
+        self._steadiness = Steadiness()
 
     def run(self, schedules: int, seed: int, schedule: str | None) -> RaceReport:
         """Run one schedule, or look for one that breaks the invariant. As :meth:`follow` and :meth:`search`."""
@@ -153,7 +156,7 @@ class Exploration:
             is_exhaustive = self._search_in_order(schedules)
             if not is_exhaustive:
                 self._draw(schedules, seed)
-        return self._report(is_exhaustive=is_exhaustive and not self._stage.stops.has_unseen)
+        return self._report(is_exhaustive=is_exhaustive and self._steadiness.is_given and not self._stage.stops.has_unseen)
 
     def _search_in_order(self, schedules: int) -> bool:
         histories = Histories()
@@ -171,6 +174,7 @@ class Exploration:
             self._longest = max(self._longest, len(ending.run.happenings))
             trace = Trace(ending.run.happenings, has_deferred_checks=self._stage.watch.has_deferred_checks)
             histories.add(trace.history)
+            self._steadiness.add(trace.decisions())
             for order, history in trace.reversals():
                 if histories.is_new(history):
                     number += 1

@@ -9,6 +9,7 @@ order of each kind.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sa_eventsource.testing.races.touched import depend
@@ -23,6 +24,21 @@ StepId = tuple[int, int]
 
 History = dict[StepId, frozenset[StepId]]
 """Steps, each with those that had to come before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an actor did next.
+
+    Attributes:
+        actor: The actor's number.
+        past: Its own steps until then, with all that came before them: what it can have decided by.
+        text: The SQL of its next step; empty where it ended.
+    """
+
+    actor: int
+    past: frozenset[tuple[StepId, frozenset[StepId]]]
+    text: str
 
 
 class Trace:
@@ -57,6 +73,21 @@ class Trace:
 
     def _history(self, causes: dict[int, frozenset[int]], indexes: Sequence[int]) -> History:
         return {self._ids[each]: frozenset(self._ids[cause] for cause in causes[each]) for each in indexes}
+
+    def decisions(self) -> Iterator[Decision]:
+        """Give what each actor did after what; at last, that it ended."""
+        pasts: dict[int, frozenset[int]] = {each: frozenset() for each, _ in self._ids}
+        for index, happening in enumerate(self._happenings):
+            yield self._decision(happening.actor, pasts[happening.actor], happening.text)
+            known = self._causes[index] | {index}
+            if happening.released_by is not None:
+                known |= self._causes[happening.released_by] | {happening.released_by}
+            pasts[happening.actor] |= known
+        for actor, past in pasts.items():
+            yield self._decision(actor, past, "")
+
+    def _decision(self, actor: int, past: frozenset[int], text: str) -> Decision:
+        return Decision(actor, frozenset(self._history(self._causes, sorted(past)).items()), text)
 
     def reversals(self) -> Iterator[tuple[tuple[int, ...], History]]:
         """Give for each race the order in which it ends the other way, as far as that has to be followed, and its history."""
