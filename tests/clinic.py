@@ -1,4 +1,4 @@
-"""A clinic: patients with personal data, who are admitted to a ward and a bed, and discharged.
+"""A clinic: patients with personal data, who are admitted to a ward and a bed, moved, visited, and discharged.
 
 Events and aggregates lie on no base. Each folder puts them on one of its own, which says what its tables have: roles, tenants,
 archives, proofs.
@@ -22,6 +22,24 @@ class Admitted(DomainEvent):
     bed: int = 1
 
 
+class Moved(DomainEvent):
+    """Somebody got another bed."""
+
+    __event_type__ = "clinic.Moved"
+
+    ward: str
+    bed: int = 1
+
+
+class Visited(DomainEvent):
+    """Somebody came to see a patient: a person too, of whom nothing is left once forgotten."""
+
+    __event_type__ = "clinic.Visited"
+
+    visitor: Annotated[str | None, Personal(subject="visitor_id")]
+    visitor_id: str
+
+
 class Discharged(DomainEvent):
     """Somebody went home."""
 
@@ -35,6 +53,7 @@ class AnyPatient(AggregateRoot):
 
     name: str | None = None
     ward: str | None = None
+    visitor: str | None = None
 
     @classmethod
     def admit(cls, patient_id: str, name: str, *, person_id: str | None = None, **where: Any) -> Self:
@@ -46,6 +65,14 @@ class AnyPatient(AggregateRoot):
     @applies(Admitted)
     def _admitted(self, event: Admitted) -> None:
         self.name, self.ward = event.name, event.ward
+
+    @applies(Moved)
+    def _moved(self, event: Moved) -> None:
+        self.ward = event.ward
+
+    @applies(Visited)
+    def _visited(self, event: Visited) -> None:
+        self.visitor = event.visitor
 
     @applies(Discharged)
     def _discharged(self, _event: Discharged) -> None:

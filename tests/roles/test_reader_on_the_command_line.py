@@ -36,7 +36,7 @@ def scheduled(clinic: Engine) -> Engine:
 def test_show_gives_placeholders(clinic: Engine) -> None:
     with connected_as(clinic, ROLES.reader) as reader:
         shown = succeed("show", BASE, "roles.Patient", "p-1", "--json", engine=reader)
-    assert json.loads(shown.stdout)["state"] == {"name": "(forgotten)", "ward": "A"}
+    assert json.loads(shown.stdout)["state"] == {"name": "(forgotten)", "ward": "A", "visitor": None}
     assert "Ann" not in shown.output
     assert shown.stderr == SAID
 
