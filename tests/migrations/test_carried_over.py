@@ -10,9 +10,10 @@ from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase
 
-from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, EventSourceOptions, RepartitionError
+from sa_eventsource import DeclarationError, EventSourceOptions, RepartitionError
 from sa_eventsource.migrations.repartition import repartition
 from tests.migrations.environment import NO_POSITION_KEY
+from tests.shop import AnyTill
 
 INSERT = (
     "INSERT INTO {} (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at) "
@@ -26,17 +27,10 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(partitions=None)
 
 
-class Shipped(DomainEvent):
-    """Something was shipped."""
+class Till(AnyTill, Base):
+    """What makes it the base of a log."""
 
-    __event_type__ = "carried_over.Shipped"
-
-
-class Parcel(AggregateRoot[str], Base):
-    """What was."""
-
-    __aggregate_type__ = "carried_over.Parcel"
-    __ignored_events__ = (Shipped,)
+    __aggregate_type__ = "carried_over.Till"
 
 
 @pytest.fixture
@@ -298,10 +292,10 @@ class PartitionedBase(DeclarativeBase):
     __eventsource__ = EventSourceOptions(partitions=4)
 
 
-class Box(AggregateRoot[str], PartitionedBase):
-    """What is in a partition."""
+class PartitionedTill(AnyTill, PartitionedBase):
+    """What makes it one."""
 
-    __aggregate_type__ = "carried_over.Box"
+    __aggregate_type__ = "carried_over.PartitionedTill"
 
 
 def test_a_name_that_something_else_has_is_refused_by_create_all(postgres_engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""A log of notes, followed by models and subscriptions that something may keep from going on."""
+"""A log of orders that get notes, followed by models and subscriptions that something may keep from going on."""
 
 from __future__ import annotations
 
@@ -8,46 +8,39 @@ from typing import Any
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, handles, map_from_event, subscribe
+from sa_eventsource import ReadModel, RecordedEvent, handles, map_from_event, subscribe
 from sa_eventsource.read_models import count
 from tests.committing import commit_events
+from tests.shop import AnyOrder, NoteAdded
 
 
 class Base(DeclarativeBase):
-    """Base of the notes."""
+    """Base of the orders."""
 
 
-class Written(DomainEvent):
-    """A note was written."""
+class Order(AnyOrder, Base):
+    """What the notes are about."""
 
-    __event_type__ = "hindrances.Written"
-    text: str
-
-
-class Note(AggregateRoot[str], Base):
-    """What is written once."""
-
-    __aggregate_type__ = "hindrances.Note"
-    __ignored_events__ = (Written,)
+    __aggregate_type__ = "hindrances.Order"
 
 
-hindering: list[Callable[[RecordedEvent[Written], Session], object]] = []
+hindering: list[Callable[[RecordedEvent[NoteAdded], Session], object]] = []
 """Called by the handler first."""
 
 
 class Declared(ReadModel, Base):
-    """Written by one statement a batch."""
+    """NoteAdded by one statement a batch."""
 
     __tablename__ = "hindered_declared"
     __projection_name__ = "declared"
     __on_error__ = "park"
 
     id: Mapped[str]
-    text: Mapped[str] = map_from_event(Written, index=True)
+    text: Mapped[str] = map_from_event(NoteAdded, index=True)
 
 
 class Handled(ReadModel, Base):
-    """Written by a handler."""
+    """NoteAdded by a handler."""
 
     __tablename__ = "hindered_handled"
     __projection_name__ = "handled"
@@ -57,8 +50,8 @@ class Handled(ReadModel, Base):
     text: Mapped[str] = mapped_column(default="")
 
     @classmethod
-    @handles(Written)
-    def _written(cls, event: RecordedEvent[Written], session: Session) -> None:
+    @handles(NoteAdded)
+    def _noted(cls, event: RecordedEvent[NoteAdded], session: Session) -> None:
         for hindrance in hindering:
             hindrance(event, session)
         session.add(cls(id=event.aggregate_id, text=event.event.text))
@@ -70,32 +63,32 @@ class Innocent(ReadModel, Base):
     __projection_name__ = "innocent"
 
     id: Mapped[str]
-    number: Mapped[int] = map_from_event(Written, reduce=count())
+    number: Mapped[int] = map_from_event(NoteAdded, reduce=count())
 
 
 class Numbered(ReadModel, Base):
-    """Keyed by numbers, which not every note's id is."""
+    """Keyed by numbers, which not every order's id is."""
 
     __projection_name__ = "numbered"
     __on_error__ = "park"
 
     id: Mapped[int]
-    number: Mapped[int] = map_from_event(Written, reduce=count())
+    number: Mapped[int] = map_from_event(NoteAdded, reduce=count())
 
 
 called: list[str] = []
 
 
-@subscribe("archive", Written, base=Base, on_error="park")
-def _archive(written: RecordedEvent[Written], session: Session) -> None:
-    called.append(written.aggregate_id)
-    session.execute(text("INSERT INTO archive VALUES (:id)"), {"id": written.aggregate_id})
+@subscribe("archive", NoteAdded, base=Base, on_error="park")
+def _archive(noted: RecordedEvent[NoteAdded], session: Session) -> None:
+    called.append(noted.aggregate_id)
+    session.execute(text("INSERT INTO archive VALUES (:id)"), {"id": noted.aggregate_id})
 
 
 def write(engine: Engine, **notes: str) -> None:
-    """Commit a note for each keyword, in this order."""
-    for note_id, content in notes.items():
-        commit_events(engine, Note, note_id, Written(text=content))
+    """Commit a note for each keyword, which is the order's id, one after the other."""
+    for order_id, content in notes.items():
+        commit_events(engine, Order, order_id, NoteAdded(text=content))
 
 
 def ids(engine: Engine, model: type[Any]) -> list[str]:
@@ -105,7 +98,7 @@ def ids(engine: Engine, model: type[Any]) -> list[str]:
 
 
 def parked(engine: Engine) -> list[tuple[str, str]]:
-    """Who has parked which notes."""
+    """Who has parked the notes of which orders."""
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT projection_name, aggregate_id FROM parked_events ORDER BY 1, 2"))
         return [tuple(row) for row in rows]

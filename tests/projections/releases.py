@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import os
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.orm import DeclarativeBase, Mapped
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, map_from_event
+from sa_eventsource import ReadModel, map_from_event
 from sa_eventsource.read_models import count, sum_
-
-
-class Sold(DomainEvent):
-    """Something was sold."""
-
-    __event_type__ = "releases.Sold"
-    amount: Decimal
-    country: str = "se"
+from tests.bank import AnyAccount, Deposited
 
 
 def release(number: int) -> tuple[type[Any], type[Any]]:
@@ -26,23 +18,22 @@ def release(number: int) -> tuple[type[Any], type[Any]]:
     class Base(DeclarativeBase):
         pass
 
-    class Till(AggregateRoot[str], Base):
-        __aggregate_type__ = "releases.Till"
-        __ignored_events__ = (Sold,)
+    class Account(AnyAccount, Base):
+        __aggregate_type__ = "releases.Account"
 
     if number == 1:
 
         class Takings(ReadModel, Base):
             __projection_name__ = "takings"
 
-            total: Mapped[Decimal] = map_from_event(Sold, reduce=sum_("amount"))
+            total: Mapped[int] = map_from_event(Deposited, reduce=sum_("amount"))
 
-        class Countries(ReadModel, Base):
-            __tablename__ = "countries"
-            __projection_name__ = "countries"
+        class Branches(ReadModel, Base):
+            __tablename__ = "branches"
+            __projection_name__ = "branches"
 
-            country: Mapped[str] = map_from_event(Sold, key=True)
-            total: Mapped[Decimal] = map_from_event(Sold, reduce=sum_("amount"))
+            branch: Mapped[str] = map_from_event(Deposited, key=True)
+            total: Mapped[int] = map_from_event(Deposited, reduce=sum_("amount"))
 
     else:
 
@@ -50,18 +41,18 @@ def release(number: int) -> tuple[type[Any], type[Any]]:
             __projection_name__ = "takings"
             __version__ = 2
 
-            total: Mapped[Decimal] = map_from_event(Sold, reduce=sum_("amount"))
-            number: Mapped[int] = map_from_event(Sold, reduce=count())
+            total: Mapped[int] = map_from_event(Deposited, reduce=sum_("amount"))
+            number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
-        class CountriesOfTwo(ReadModel, Base):
-            __tablename__ = "countries"
-            __projection_name__ = "countries"
+        class BranchesOfTwo(ReadModel, Base):
+            __tablename__ = "branches"
+            __projection_name__ = "branches"
             __version__ = 2
 
-            country: Mapped[str] = map_from_event(Sold, key=True)
-            number: Mapped[int] = map_from_event(Sold, reduce=count())
+            branch: Mapped[str] = map_from_event(Deposited, key=True)
+            number: Mapped[int] = map_from_event(Deposited, reduce=count())
 
-    return Base, Till
+    return Base, Account
 
 
-Base, Till = release(int(os.environ.get("RELEASE", "1")))
+Base, Account = release(int(os.environ.get("RELEASE", "1")))

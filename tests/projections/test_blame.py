@@ -14,7 +14,7 @@ from sa_eventsource import EventDecodeError, EventReplayer, EventStore, ReadMode
 from sa_eventsource.projections import RetryPolicy, resume
 from sa_eventsource.workers import Worker
 from tests.projections import hindrances
-from tests.projections.hindrances import Base, Declared, Handled, Note, Written, ids, parked, write
+from tests.projections.hindrances import Base, Declared, Handled, Order, ids, parked, write
 
 NOTES = {f"n{number:02}": "x" for number in range(30)}
 BAD = "n17"
@@ -95,13 +95,13 @@ def test_one_that_a_statement_for_many_does_not_take_is_named(postgres_engine: E
         connection.execute(text("ALTER TABLE hindered_declared ADD CHECK (text <> 'no')"))
     write(postgres_engine, **{**NOTES, BAD: "no"})
     retries = RetryPolicy(attempts=attempts, first_pause=0)
-    with pytest.raises(ReadModelError, match=f"hindrances.Written .*{BAD}"):
+    with pytest.raises(ReadModelError, match=f"shop.NoteAdded .*{BAD}"):
         ReadModelManager(postgres_engine, Base).catch_up(Declared)
     assert len(ids(postgres_engine, Declared)) == 17
     Worker(postgres_engine, Base, only=["declared"], retries=retries).run_once()
     assert parked(postgres_engine) == [("declared", BAD)]
     with postgres_engine.connect() as connection:
-        assert f"hindrances.Note '{BAD}'" in (connection.scalar(text("SELECT error FROM parked_events")) or "")
+        assert f"hindrances.Order '{BAD}'" in (connection.scalar(text("SELECT error FROM parked_events")) or "")
 
 
 def test_where_others_fail_as_well_none_is_named(postgres_engine: Engine) -> None:
@@ -125,8 +125,8 @@ def _late_and_bad(engine: Engine) -> Session:
     write(engine, first="x")
     Worker(engine, Base, only=["declared"]).run_once()
     late = Session(engine)
-    late.add(note := Note(id="late"))
-    note.apply_event(Written(text="x"))
+    late.add(order := Order(id="late"))
+    order.note("x")
     late.flush()
     write(engine, bad="no")
     return late

@@ -16,10 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
     AsyncWorker,
     Command,
-    DomainEvent,
     EventSourceOptions,
     ProcessManager,
     Publisher,
@@ -39,33 +37,27 @@ from sa_eventsource.commands import waiting_commands
 from sa_eventsource.consumers import consumers_on
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import parked_streams
+from tests.shop import AnyTill, Sold
 
 TWICE = RetryPolicy(attempts=2, first_pause=0)
 
 
 class Base(DeclarativeBase):
-    """Base of a shop for fireworks."""
+    """Base of a shop."""
 
     __eventsource__ = EventSourceOptions(commands="commands")
 
 
-class Lit(DomainEvent):
-    """A fuse was lit."""
+class Till(AnyTill[UUID], Base):
+    """What is followed."""
 
-    __event_type__ = "any_kind.Lit"
-
-
-class Rocket(AggregateRoot[UUID], Base):
-    """What goes up."""
-
-    __aggregate_type__ = "any_kind.Rocket"
-    __ignored_events__ = (Lit,)
+    __aggregate_type__ = "any_kind.Till"
 
 
-class Light(Command[None]):
+class Misbehave(Command[None]):
     """Do what the test says."""
 
-    __command_type__ = "any_kind.Light"
+    __command_type__ = "any_kind.Misbehave"
 
 
 class Stop(BaseException):
@@ -121,16 +113,16 @@ def misbehave(session: Session | None = None) -> None:
             one(session)
 
 
-@subscribe("any_kind.bad", Lit, base=Base)
-def bad(recorded: RecordedEvent[Lit], session: Session) -> None:
+@subscribe("any_kind.bad", Sold, base=Base)
+def bad(recorded: RecordedEvent[Sold], session: Session) -> None:
     misbehave(session)
 
 
 taken: list[UUID] = []
 
 
-@subscribe("any_kind.good", Lit, base=Base)
-def good(recorded: RecordedEvent[Lit], session: Session) -> None:
+@subscribe("any_kind.good", Sold, base=Base)
+def good(recorded: RecordedEvent[Sold], session: Session) -> None:
     taken.append(recorded.event_id)
 
 
@@ -142,30 +134,30 @@ class Handled(ReadModel, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
 
     @classmethod
-    @handles(Lit)
-    def _lit(cls, recorded: RecordedEvent[Lit], session: Session) -> None:
+    @handles(Sold)
+    def _sold(cls, recorded: RecordedEvent[Sold], session: Session) -> None:
         misbehave(session)
 
 
 class Evolved(ReadModel, Base):
     """Works out rows in Python."""
 
-    id: Mapped[str] = map_from_event(Lit, key=True, source="aggregate_id")
+    id: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
     number: Mapped[int] = mapped_column(default=0)
 
-    @evolves(Lit)
-    def _lit(self, recorded: RecordedEvent[Lit]) -> None:
+    @evolves(Sold)
+    def _sold(self, recorded: RecordedEvent[Sold]) -> None:
         misbehave()
 
 
 class Reacting(ProcessManager[UUID], Base):
-    """Reacts to rockets."""
+    """Reacts to what is sold."""
 
     __aggregate_type__ = "any_kind.Reacting"
     __on_error__ = "park"
 
-    @reacts(Lit)
-    def on_lit(self, event: Lit) -> None:
+    @reacts(Sold)
+    def on_sold(self, event: Sold) -> None:
         misbehave()
 
 
@@ -174,11 +166,11 @@ def subject(recorded: RecordedEvent[Any]) -> str:
     raise ValueError("there is no broker here")
 
 
-Publisher("any_kind.publisher", Lit, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base, subject=subject)
+Publisher("any_kind.publisher", Sold, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base, subject=subject)
 
 
-@command_handler(Light)
-def light(command: Light, session: Session) -> None:
+@command_handler(Misbehave)
+def obey(command: Misbehave, session: Session) -> None:
     misbehave(session)
 
 
@@ -193,10 +185,9 @@ def _well_behaved() -> Iterator[None]:
 def prepare(session: Session) -> None:
     """Have an event and a command at which everybody fails."""
     Base.metadata.create_all(session.connection())
-    rocket = Rocket()
-    rocket.apply_event(Lit())
-    session.add(rocket)
-    schedule(session, Light(), base=Base)
+    session.add(till := Till())
+    till.sell("rocket")
+    schedule(session, Misbehave(), base=Base)
     session.commit()
 
 

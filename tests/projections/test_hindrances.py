@@ -22,7 +22,7 @@ from sa_eventsource.workers import Pace, Worker
 from tests.committing import execute
 from tests.parameters import slow_after
 from tests.projections import hindrances
-from tests.projections.hindrances import Base, Declared, Handled, Innocent, Note, Numbered, Written, ids, parked, write
+from tests.projections.hindrances import Base, Declared, Handled, Innocent, Numbered, Order, ids, parked, write
 from tests.waiting import wait_until
 
 TWICE = RetryPolicy(attempts=2, first_pause=0.01, factor=1)
@@ -126,8 +126,8 @@ def test_a_parked_stream_stays_out_of_the_statements_of_later_batches(notes: Eng
     write(notes, **{"1": "x", "no": "x", "2": "x"})
     run(notes, "numbered")
     with Session(notes) as session:
-        for note_id in ("no", "1", "2"):
-            session.get_one(Note, note_id).apply_event(Written(text="y"))
+        for order_id in ("no", "1", "2"):
+            session.get_one(Order, order_id).note("y")
         session.commit()
     run(notes, "numbered")
     assert parked(notes) == [("numbered", "no")] * 2

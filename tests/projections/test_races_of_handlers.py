@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModelManager, RecordedEvent, RetryPolicy, Worker, applies, subscribe
+from sa_eventsource import ReadModelManager, RecordedEvent, RetryPolicy, Worker, subscribe
+from tests.bank import AnyAccount, Deposited
 from tests.committing import commit_events
+from tests.shop import AnyTill, Sold
 from tests.waiting import wait_until
 
 
@@ -19,38 +21,24 @@ class Base(DeclarativeBase):
     pass
 
 
-class LetterPosted(DomainEvent):
-    __event_type__ = "races.LetterPosted"
+class Till(AnyTill, Base):
+    __aggregate_type__ = "races.Till"
 
 
-class LetterCounted(DomainEvent):
-    __event_type__ = "races.LetterCounted"
-
-
-class Letter(AggregateRoot[str], Base):
-    __aggregate_type__ = "races.Letter"
-    __ignored_events__ = (LetterPosted,)
-
-
-class Tally(AggregateRoot[str], Base):
-    __aggregate_type__ = "races.Tally"
-    letters: int = 0
-
-    @applies(LetterCounted)
-    def _counted(self, event: LetterCounted) -> None:
-        self.letters += 1
+class Account(AnyAccount, Base):
+    __aggregate_type__ = "races.Account"
 
 
 others: list[Any] = []
 """What others do between the reading and the writing."""
 
 
-@subscribe("races.tally", LetterPosted, base=Base)
-def count(posted: RecordedEvent[LetterPosted], session: Session) -> None:
-    tally = session.get_one(Tally, "t")
+@subscribe("races.banking", Sold, base=Base)
+def bank(sold: RecordedEvent[Sold], session: Session) -> None:
+    account = session.get_one(Account, "a")
     if others:
         others.pop()()
-    tally.apply_event(LetterCounted())  # flushed with the batch
+    account.deposit()  # flushed with the batch
 
 
 @pytest.fixture(autouse=True)
@@ -59,30 +47,30 @@ def _clean() -> Iterator[None]:
     others.clear()
 
 
-def letters(engine: Engine) -> int:
+def balance(engine: Engine) -> int:
     with Session(engine) as session:
-        return session.get_one(Tally, "t").letters
+        return session.get_one(Account, "a").balance
 
 
 def test_a_lost_race_is_run_again_and_ends_no_worker(postgres_engine: Engine) -> None:
     Base.metadata.create_all(postgres_engine)
-    commit_events(postgres_engine, Tally, "t", LetterCounted())
-    others.extend([partial(commit_events, postgres_engine, Tally, "t", LetterCounted())] * 2)
-    commit_events(postgres_engine, Letter, "1", LetterPosted())
-    commit_events(postgres_engine, Letter, "2", LetterPosted())
+    commit_events(postgres_engine, Account, "a", Deposited(amount=1))
+    others.extend([partial(commit_events, postgres_engine, Account, "a", Deposited(amount=1))] * 2)
+    commit_events(postgres_engine, Till, "1", Sold())
+    commit_events(postgres_engine, Till, "2", Sold())
     with Worker(postgres_engine, Base, retries=RetryPolicy(first_pause=0.01)) as worker:
-        wait_until(lambda: letters(postgres_engine) == 5)
+        wait_until(lambda: balance(postgres_engine) == 5)
         assert worker.error is None
     assert ReadModelManager(postgres_engine, Base).problems() == []
 
 
 def test_what_cannot_be_flushed_stops_the_subscription_alone(engine: Engine) -> None:
     Base.metadata.create_all(engine)
-    commit_events(engine, Tally, "t", LetterCounted())
-    commit_events(engine, Letter, "1", LetterPosted())
+    commit_events(engine, Account, "a", Deposited(amount=1))
+    commit_events(engine, Till, "1", Sold())
 
     def refuse(session: Session, *_: Any) -> None:
-        if any(isinstance(each, Tally) for each in session.dirty):
+        if any(isinstance(each, Account) for each in session.dirty):
             raise ValueError("not on a Sunday")
 
     event.listen(Session, "before_flush", refuse)
@@ -91,5 +79,5 @@ def test_what_cannot_be_flushed_stops_the_subscription_alone(engine: Engine) -> 
     finally:
         event.remove(Session, "before_flush", refuse)
     (problem,) = ReadModelManager(engine, Base).problems()
-    assert problem.startswith("races.tally is stopped: ")
+    assert problem.startswith("races.banking is stopped: ")
     assert "not on a Sunday" in problem

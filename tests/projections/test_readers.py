@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
     AsyncEventStore,
     AutocommitError,
     DeclarationError,
@@ -32,61 +31,55 @@ from sa_eventsource import (
     verify,
 )
 from sa_eventsource.mapping import tables_on
+from tests.bank import AnyAccount, Deposited, Withdrawn
 from tests.committing import commit_events
 from tests.databases import WAITING
 from tests.waiting import wait_until
 
 
 class Base(DeclarativeBase):
-    """Base of a warehouse that loads events by itself."""
+    """Base of a bank whose code asks for events by itself."""
 
 
-class Loaded(DomainEvent):
-    """Something was put on a lorry."""
+class Counted(DomainEvent):
+    """The money was counted."""
 
-    __event_type__ = "readers.Loaded"
-    crate: int
-
-
-class LoadedCarefully(Loaded):
-    """It was, and it is fragile."""
-
-    __event_type__ = "readers.LoadedCarefully"
+    __event_type__ = "readers.Counted"
+    amount: int
 
 
-class Driven(DomainEvent):
-    """The lorry went somewhere."""
+class CountedAgain(Counted):
+    """And once more."""
 
-    __event_type__ = "readers.Driven"
-    km: int
-
-
-class Lorry(AggregateRoot[str], Base):
-    """What is loaded and driven."""
-
-    __aggregate_type__ = "readers.Lorry"
-    __ignored_events__ = (Loaded, LoadedCarefully, Driven)
+    __event_type__ = "readers.CountedAgain"
 
 
-class Crates(ReadModel, Base):
+class Account(AnyAccount, Base):
+    """What is followed."""
+
+    __aggregate_type__ = "readers.Account"
+    __ignored_events__ = (Counted, CountedAgain)
+
+
+class LastDeposits(ReadModel, Base):
     """A model, whose name no reader can have."""
 
-    __projection_name__ = "readers.crates"
+    __projection_name__ = "readers.last_deposits"
 
     id: Mapped[str]
-    crate: Mapped[int] = map_from_event(Loaded)
+    amount: Mapped[int] = map_from_event(Deposited)
 
 
-class Shelf(Base):
+class Receipt(Base):
     """What the reader writes with its progress."""
 
-    __tablename__ = "readers_shelf"
+    __tablename__ = "readers_receipts"
 
-    crate: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    amount: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
-@subscribe("readers.horn", Driven, base=Base)
-def sound(driven: RecordedEvent[Driven], session: Session) -> None:
+@subscribe("readers.auditor", Withdrawn, base=Base)
+def audit(withdrawn: RecordedEvent[Withdrawn], session: Session) -> None:
     """Do nothing, once an event."""
 
 
@@ -95,114 +88,104 @@ def tables() -> MetaData:
     return Base.metadata
 
 
-@pytest.fixture
-def lorries(engine: Engine) -> Engine:
-    return engine
-
-
-@pytest.fixture
-def postgres_lorries(postgres_engine: Engine) -> Engine:
-    return postgres_engine
-
-
-def load(engine: Engine, *events: DomainEvent | int, lorry_id: str = "a") -> None:
-    """Commit events of one lorry, each in a transaction of its own; a number stands for a crate."""
+def happen(engine: Engine, *events: DomainEvent | int) -> None:
+    """Commit events of one account, each in a transaction of its own; a number stands for a deposit."""
     for each in events:
-        commit_events(engine, Lorry, lorry_id, Loaded(crate=each) if isinstance(each, int) else each)
+        commit_events(engine, Account, "a", Deposited(amount=each) if isinstance(each, int) else each)
 
 
-def crates(events: Sequence[RecordedEvent[Any]]) -> list[int]:
-    return [each.event.crate for each in events]
+def amounts(events: Sequence[RecordedEvent[Any]]) -> list[int]:
+    return [each.event.amount for each in events]
 
 
 def follow(engine: Engine, **options: Any) -> list[int]:
     """Ask once, and commit."""
     with Session(engine) as session:
-        found = crates(EventStore(session, Base).follow("dock", **options))
+        found = amounts(EventStore(session, Base).follow("dock", **options))
         session.commit()
     return found
 
 
-def test_each_event_comes_once_and_in_batches(lorries: Engine) -> None:
-    load(lorries, 1, 2, 3, 4, 5)
-    assert [follow(lorries, batch=2) for _ in range(4)] == [[1, 2], [3, 4], [5], []]
-    load(lorries, 6)
-    assert follow(lorries, batch=2) == [6]
+def test_each_event_comes_once_and_in_batches(engine: Engine) -> None:
+    happen(engine, 1, 2, 3, 4, 5)
+    assert [follow(engine, batch=2) for _ in range(4)] == [[1, 2], [3, 4], [5], []]
+    happen(engine, 6)
+    assert follow(engine, batch=2) == [6]
 
 
-def test_nothing_means_that_nothing_is_new_though_a_batch_was_just_full(lorries: Engine) -> None:
-    load(lorries, 1, 2)
-    assert follow(lorries, batch=2) == [1, 2]
-    load(lorries, 3)
-    assert follow(lorries, batch=2) == [3]
+def test_nothing_means_that_nothing_is_new_though_a_batch_was_just_full(engine: Engine) -> None:
+    happen(engine, 1, 2)
+    assert follow(engine, batch=2) == [1, 2]
+    happen(engine, 3)
+    assert follow(engine, batch=2) == [3]
 
 
-def test_batches_of_one_transaction_follow_one_another(lorries: Engine) -> None:
-    load(lorries, 1, 2, 3)
-    with Session(lorries) as session:
+def test_batches_of_one_transaction_follow_one_another(engine: Engine) -> None:
+    happen(engine, 1, 2, 3)
+    with Session(engine) as session:
         store = EventStore(session, Base)
-        assert [crates(store.follow("dock", batch=2)) for _ in range(3)] == [[1, 2], [3], []]
+        assert [amounts(store.follow("dock", batch=2)) for _ in range(3)] == [[1, 2], [3], []]
         session.rollback()
-        assert crates(store.follow("dock")) == [1, 2, 3]
+        assert amounts(store.follow("dock")) == [1, 2, 3]
 
 
-def test_the_commit_keeps_the_progress_with_what_was_written_and_a_rollback_neither(lorries: Engine) -> None:
-    load(lorries, 1, 2)
-    with Session(lorries) as session:
+def test_the_commit_keeps_the_progress_with_what_was_written_and_a_rollback_neither(engine: Engine) -> None:
+    happen(engine, 1, 2)
+    with Session(engine) as session:
         for ending in (session.rollback, session.commit, session.commit):
-            session.add_all(Shelf(crate=each.event.crate) for each in EventStore(session, Base).follow("dock", Loaded))
+            session.add_all(Receipt(amount=each.event.amount) for each in EventStore(session, Base).follow("dock", Deposited))
             ending()
-    with Session(lorries) as session:
-        assert session.scalars(select(Shelf.crate).order_by(Shelf.crate)).all() == [1, 2]
+    with Session(engine) as session:
+        assert session.scalars(select(Receipt.amount).order_by(Receipt.amount)).all() == [1, 2]
 
 
-def test_a_savepoint_that_is_rolled_back_gives_the_events_again(postgres_lorries: Engine) -> None:
-    load(postgres_lorries, 1)
-    with Session(postgres_lorries) as session:
+def test_a_savepoint_that_is_rolled_back_gives_the_events_again(postgres_engine: Engine) -> None:
+    happen(postgres_engine, 1)
+    with Session(postgres_engine) as session:
         store = EventStore(session, Base)
         with session.begin_nested() as savepoint:
-            assert crates(store.follow("dock")) == [1]
+            assert amounts(store.follow("dock")) == [1]
             savepoint.rollback()
-        assert crates(store.follow("dock")) == [1]
+        assert amounts(store.follow("dock")) == [1]
 
 
-def test_what_commits_late_comes_late_and_is_not_passed_over(postgres_lorries: Engine) -> None:
-    with Session(postgres_lorries) as late:
-        late.add(lorry := Lorry(id="late"))
-        lorry.apply_event(Loaded(crate=1))
+def test_what_commits_late_comes_late_and_is_not_passed_over(postgres_engine: Engine) -> None:
+    with Session(postgres_engine) as late:
+        late.add(account := Account(id="late"))
+        account.deposit(1)
         late.flush()
-        load(postgres_lorries, 2)
-        assert follow(postgres_lorries) == [2]
+        happen(postgres_engine, 2)
+        assert follow(postgres_engine) == [2]
         late.commit()
-    with Session(postgres_lorries) as session:
+    with Session(postgres_engine) as session:
         paged = EventStore(session, Base).events.after_position(2).all()
-    assert (paged, follow(postgres_lorries)) == ([], [1])
+    assert (paged, follow(postgres_engine)) == ([], [1])
 
 
-def test_who_asks_under_the_same_name_waits_and_gets_what_follows(postgres_lorries: Engine) -> None:
-    load(postgres_lorries, 1, 2, 3)
+def test_who_asks_under_the_same_name_waits_and_gets_what_follows(postgres_engine: Engine) -> None:
+    happen(postgres_engine, 1, 2, 3)
     others: list[int] = []
-    with Session(postgres_lorries) as session:
-        assert crates(EventStore(session, Base).follow("dock", batch=2)) == [1, 2]
-        thread = threading.Thread(target=lambda: others.extend(follow(postgres_lorries)))
+    with Session(postgres_engine) as session:
+        assert amounts(EventStore(session, Base).follow("dock", batch=2)) == [1, 2]
+        thread = threading.Thread(target=lambda: others.extend(follow(postgres_engine)))
         thread.start()
-        with postgres_lorries.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
+        with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
             wait_until(lambda: watch.scalar(text(WAITING)))
         assert others == []
-        assert crates(EventStore(session, Base).follow("another name")) == [1, 2, 3], "which waits for nobody"
+        assert amounts(EventStore(session, Base).follow("another name")) == [1, 2, 3], "which waits for nobody"
         session.commit()
     thread.join()
     assert others == [3]
 
 
-def test_two_who_begin_under_one_name_at_the_same_time_share_the_log(postgres_lorries: Engine) -> None:
-    load(postgres_lorries, *range(40))
+def test_two_who_begin_under_one_name_at_the_same_time_share_the_log(postgres_engine: Engine) -> None:
+    happen(postgres_engine, *range(40))
     found: list[list[int]] = []
     gate = threading.Barrier(4)
 
     def run() -> None:
         gate.wait()
-        while batch := follow(postgres_lorries, batch=3):
+        while batch := follow(postgres_engine, batch=3):
             found.append(batch)
 
     threads = [threading.Thread(target=run) for _ in range(4)]
@@ -210,70 +193,70 @@ def test_two_who_begin_under_one_name_at_the_same_time_share_the_log(postgres_lo
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(crate for batch in found for crate in batch) == list(range(40))
+    assert sorted(amount for batch in found for amount in batch) == list(range(40))
 
 
-def test_under_repeatable_read_one_of_two_is_refused_and_nothing_is_lost(postgres_lorries: Engine) -> None:
-    load(postgres_lorries, 1)
-    strict = postgres_lorries.execution_options(isolation_level="REPEATABLE READ")
+def test_under_repeatable_read_one_of_two_is_refused_and_nothing_is_lost(postgres_engine: Engine) -> None:
+    happen(postgres_engine, 1)
+    strict = postgres_engine.execution_options(isolation_level="REPEATABLE READ")
     with Session(strict) as session:
         session.scalar(select(func.count()).select_from(tables_on(Base.metadata).events))
-        assert follow(postgres_lorries) == [1]
-        load(postgres_lorries, 2)
+        assert follow(postgres_engine) == [1]
+        happen(postgres_engine, 2)
         with pytest.raises(OperationalError, match="could not serialize"):
             EventStore(session, Base).follow("dock")
         session.rollback()
-        assert crates(EventStore(session, Base).follow("dock")) == [2]
+        assert amounts(EventStore(session, Base).follow("dock")) == [2]
 
 
-def test_what_the_transaction_has_written_itself_comes_to_a_later_one(postgres_lorries: Engine) -> None:
-    with Session(postgres_lorries) as session:
-        session.add(lorry := Lorry(id="own"))
-        lorry.apply_event(Loaded(crate=1))
+def test_what_the_transaction_has_written_itself_comes_to_a_later_one(postgres_engine: Engine) -> None:
+    with Session(postgres_engine) as session:
+        session.add(account := Account(id="own"))
+        account.deposit(1)
         session.flush()
         assert EventStore(session, Base).follow("dock") == []
         session.commit()
-        assert crates(EventStore(session, Base).follow("dock")) == [1]
+        assert amounts(EventStore(session, Base).follow("dock")) == [1]
 
 
-def test_event_types_are_chosen_with_those_that_inherit_from_them(lorries: Engine) -> None:
-    load(lorries, 1, Driven(km=5), LoadedCarefully(crate=2), Driven(km=6))
-    with Session(lorries) as session:
+def test_event_types_are_chosen_with_those_that_inherit_from_them(engine: Engine) -> None:
+    happen(engine, Counted(amount=1), Withdrawn(amount=5), CountedAgain(amount=2), Withdrawn(amount=6))
+    with Session(engine) as session:
         store = EventStore(session, Base)
-        assert crates(store.follow("dock", Loaded)) == [1, 2]
-        assert [each.event.km for each in store.follow("meter", Driven)] == [5, 6]
-        assert crates(store.follow("careful", LoadedCarefully)) == [2]
+        assert amounts(store.follow("dock", Counted)) == [1, 2]
+        assert amounts(store.follow("meter", Withdrawn)) == [5, 6]
+        assert amounts(store.follow("careful", CountedAgain)) == [2]
         with pytest.raises(TypeError, match="pass DomainEvent classes"):
-            store.follow("dock", "Loaded")  # type: ignore[call-overload]
+            store.follow("dock", "Counted")  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(("start", "expected"), [("beginning", [1, 2, 3]), (1, [2, 3]), ("now", []), (9, [])])
-def test_a_new_name_begins_where_it_is_told_to(lorries: Engine, start: Any, expected: list[int]) -> None:
-    load(lorries, 1, 2, 3)
-    assert follow(lorries, start=start) == expected
-    load(lorries, 4)
-    assert follow(lorries, start=start) == ([] if start == 9 else [4])
+def test_a_new_name_begins_where_it_is_told_to(engine: Engine, start: Any, expected: list[int]) -> None:
+    happen(engine, 1, 2, 3)
+    assert follow(engine, start=start) == expected
+    happen(engine, 4)
+    assert follow(engine, start=start) == ([] if start == 9 else [4])
 
 
-def test_it_begins_at_a_time(lorries: Engine) -> None:
-    load(lorries, 1)
+def test_it_begins_at_a_time(engine: Engine) -> None:
+    happen(engine, 1)
     moment = datetime.now(UTC)
-    assert follow(lorries, start=moment) == []
-    load(lorries, 2, 3)
-    assert follow(lorries, start=moment) == [2, 3]
+    assert follow(engine, start=moment) == []
+    happen(engine, 2, 3)
+    assert follow(engine, start=moment) == [2, 3]
 
 
-def test_an_event_that_cannot_be_read_moves_nothing(lorries: Engine) -> None:
-    load(lorries, 1)
+def test_an_event_that_cannot_be_read_moves_nothing(engine: Engine) -> None:
+    happen(engine, 1)
     tables = tables_on(Base.metadata)
-    with Session(lorries) as session:
+    with Session(engine) as session:
         session.execute(
             text(
                 "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, "
                 "occurred_at, position) SELECT :id, aggregate_type, 'b', version, event_type, event_version, '{}', occurred_at, 2 "
                 "FROM events"
             )
-            if lorries.dialect.name == "sqlite"
+            if engine.dialect.name == "sqlite"
             else text(
                 "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, "
                 "occurred_at) SELECT cast(:id AS uuid), aggregate_type, 'b', version, event_type, event_version, '{}', occurred_at "
@@ -286,7 +269,7 @@ def test_an_event_that_cannot_be_read_moves_nothing(lorries: Engine) -> None:
         with pytest.raises(EventDecodeError):
             store.follow("dock")
         session.commit()
-        assert crates(store.follow("dock", batch=1)) == [1]
+        assert amounts(store.follow("dock", batch=1)) == [1]
         session.commit()
         assert session.scalar(select(tables.projection_positions.c.last_processed_position)) == 1
 
@@ -295,55 +278,55 @@ async def test_an_async_session_follows_as_well(async_engine: AsyncEngine) -> No
     async with async_engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     async with AsyncSession(async_engine) as session:
-        session.add(lorry := Lorry(id="a"))
-        for number in (1, 2, 3):
-            lorry.apply_event(Loaded(crate=number))
+        session.add(account := Account(id="a"))
+        for amount in (1, 2, 3):
+            account.deposit(amount)
         await session.commit()
         store = AsyncEventStore(session, Base)
-        assert crates(await store.follow("dock", Loaded, batch=2)) == [1, 2]
+        assert amounts(await store.follow("dock", Deposited, batch=2)) == [1, 2]
         await session.commit()
-        assert crates(await store.follow("dock")) == [3]
+        assert amounts(await store.follow("dock")) == [3]
         await session.rollback()
-        assert crates(await store.follow("dock")) == [3]
+        assert amounts(await store.follow("dock")) == [3]
 
 
-def test_without_a_base_it_follows_the_tables_of_the_default_names(lorries: Engine) -> None:
-    load(lorries, 1)
-    with Session(lorries) as session:
-        assert crates(EventStore(session).follow("dock")) == [1]
+def test_without_a_base_it_follows_the_tables_of_the_default_names(engine: Engine) -> None:
+    happen(engine, 1)
+    with Session(engine) as session:
+        assert amounts(EventStore(session).follow("dock")) == [1]
         session.commit()
-    assert follow(lorries) == []
+    assert follow(engine) == []
 
 
-@pytest.mark.parametrize("name", ["readers.crates", "readers.horn", "", "a#1", "x" * 256])
-def test_a_name_that_another_has_or_nobody_can_have_is_refused(lorries: Engine, name: str) -> None:
-    with Session(lorries) as session, pytest.raises(DeclarationError):
+@pytest.mark.parametrize("name", ["readers.last_deposits", "readers.auditor", "", "a#1", "x" * 256])
+def test_a_name_that_another_has_or_nobody_can_have_is_refused(engine: Engine, name: str) -> None:
+    with Session(engine) as session, pytest.raises(DeclarationError):
         EventStore(session, Base).follow(name)
 
 
-def test_a_name_that_another_has_is_refused_where_only_the_database_tells(lorries: Engine) -> None:
-    load(lorries, Driven(km=1))
-    Worker(lorries, Base).run_once()
-    with Session(lorries) as session:
-        for name in ("readers.horn", "readers.crates"):
+def test_a_name_that_another_has_is_refused_where_only_the_database_tells(engine: Engine) -> None:
+    happen(engine, Withdrawn(amount=1))
+    Worker(engine, Base).run_once()
+    with Session(engine) as session:
+        for name in ("readers.auditor", "readers.last_deposits"):
             with pytest.raises(DeclarationError, match="a read model or a subscription has that name"):
                 EventStore(session).follow(name)
 
 
-def test_a_subscription_under_the_name_of_a_reader_says_what_to_do(lorries: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    load(lorries, Driven(km=1))
-    with Session(lorries) as session:
-        EventStore(session).follow("readers.horn")
+def test_a_subscription_under_the_name_of_a_reader_says_what_to_do(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    happen(engine, Withdrawn(amount=1))
+    with Session(engine) as session:
+        EventStore(session).follow("readers.auditor")
         session.commit()
-    assert Worker(lorries, Base, only=["readers.horn"]).run_once() == 0
+    assert Worker(engine, Base, only=["readers.auditor"]).run_once() == 0
     assert (
-        "readers.horn does not follow: subscription 'readers.horn': the checkpoint under that name is that of a reader"
+        "readers.auditor does not follow: subscription 'readers.auditor': the checkpoint under that name is that of a reader"
         in caplog.text
     )
 
 
-def test_wrong_arguments_are_refused(lorries: Engine) -> None:
-    with Session(lorries) as session:
+def test_wrong_arguments_are_refused(engine: Engine) -> None:
+    with Session(engine) as session:
         store = EventStore(session, Base)
         with pytest.raises(ValueError, match="batch must be how many events at most"):
             store.follow("dock", batch=0)
@@ -353,8 +336,8 @@ def test_wrong_arguments_are_refused(lorries: Engine) -> None:
             store.follow("dock", start="later")  # type: ignore[call-overload]
 
 
-def test_in_autocommit_mode_it_is_refused(postgres_lorries: Engine) -> None:
-    with Session(postgres_lorries.execution_options(isolation_level="AUTOCOMMIT")) as session, pytest.raises(AutocommitError):
+def test_in_autocommit_mode_it_is_refused(postgres_engine: Engine) -> None:
+    with Session(postgres_engine.execution_options(isolation_level="AUTOCOMMIT")) as session, pytest.raises(AutocommitError):
         EventStore(session, Base).follow("dock")
 
 
@@ -363,51 +346,51 @@ def status(engine: Engine) -> dict[str, tuple[str, str, int, int]]:
     return {each.name: (each.kind, each.state, each.position, each.lag_events) for each in found if each.kind == "reader"}
 
 
-def test_the_status_shows_it(lorries: Engine) -> None:
-    load(lorries, 1, 2, 3)
-    assert status(lorries) == {}
-    follow(lorries, batch=2)
-    assert status(lorries) == {"dock": ("reader", "running", 2, 1)}
-    follow(lorries)
-    assert status(lorries) == {"dock": ("reader", "running", 3, 0)}
-    assert verify(lorries, Base).is_sound
-    assert verify(lorries, Base).findings == ()
+def test_the_status_shows_it(engine: Engine) -> None:
+    happen(engine, 1, 2, 3)
+    assert status(engine) == {}
+    follow(engine, batch=2)
+    assert status(engine) == {"dock": ("reader", "running", 2, 1)}
+    follow(engine)
+    assert status(engine) == {"dock": ("reader", "running", 3, 0)}
+    assert verify(engine, Base).is_sound
+    assert verify(engine, Base).findings == ()
 
 
-def test_types_that_it_does_not_ask_for_are_no_lag_once_it_has_asked(lorries: Engine) -> None:
-    load(lorries, 1, 2)
-    with Session(lorries) as session:
+def test_types_that_it_does_not_ask_for_are_no_lag_once_it_has_asked(engine: Engine) -> None:
+    happen(engine, 1, 2)
+    with Session(engine) as session:
         store = EventStore(session, Base)
-        assert store.follow("meter", Driven) == []
+        assert store.follow("meter", Withdrawn) == []
         session.commit()
-        load(lorries, 3)
-        assert status(lorries)["meter"][3] == 1
-        assert store.follow("meter", Driven) == []
+        happen(engine, 3)
+        assert status(engine)["meter"][3] == 1
+        assert store.follow("meter", Withdrawn) == []
         session.commit()
-    assert status(lorries)["meter"][3] == 0
-    load(lorries, Driven(km=1))
-    with Session(lorries) as session:
-        assert len(EventStore(session, Base).follow("meter", Driven)) == 1
-    assert verify(lorries, Base).findings == ()
+    assert status(engine)["meter"][3] == 0
+    happen(engine, Withdrawn(amount=1))
+    with Session(engine) as session:
+        assert len(EventStore(session, Base).follow("meter", Withdrawn)) == 1
+    assert verify(engine, Base).findings == ()
 
 
-def test_it_is_sent_back_and_retired(lorries: Engine) -> None:
-    load(lorries, 1, 2, 3)
-    follow(lorries)
-    replayer = EventReplayer(lorries, Base)
+def test_it_is_sent_back_and_retired(engine: Engine) -> None:
+    happen(engine, 1, 2, 3)
+    follow(engine)
+    replayer = EventReplayer(engine, Base)
     assert replayer.rewind("dock", to=1) == 2
-    assert follow(lorries) == [2, 3]
+    assert follow(engine) == [2, 3]
     assert replayer.retire("dock") == 0
-    assert status(lorries) == {}
-    assert follow(lorries) == [1, 2, 3]
+    assert status(engine) == {}
+    assert follow(engine) == [1, 2, 3]
 
 
-def test_a_log_of_another_cluster_is_not_followed(postgres_lorries: Engine) -> None:
-    load(postgres_lorries, 1)
-    follow(postgres_lorries)
-    load(postgres_lorries, 2)
+def test_a_log_of_another_cluster_is_not_followed(postgres_engine: Engine) -> None:
+    happen(postgres_engine, 1)
+    follow(postgres_engine)
+    happen(postgres_engine, 2)
     positions = tables_on(Base.metadata).projection_positions
-    with postgres_lorries.begin() as connection:
+    with postgres_engine.begin() as connection:
         connection.execute(update(positions).values(cluster="1"))
-    with Session(postgres_lorries) as session, pytest.raises(MovedLogError):
+    with Session(postgres_engine) as session, pytest.raises(MovedLogError):
         EventStore(session, Base).follow("dock")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,6 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
     DomainEvent,
     EventReplayer,
     ReadModel,
@@ -31,22 +31,12 @@ from sa_eventsource import (
 from sa_eventsource.consumers import Follower
 from sa_eventsource.projections import in_short, take_step
 from sa_eventsource.read_models import count, definition_of, sum_
+from tests.committing import commit_events
 from tests.processes import ROOT, finish
 from tests.projections import bank
+from tests.shop import AnyOrder, OrderCancelled, OrderPlaced
 
-
-class Ordered(DomainEvent):
-    """Something was ordered."""
-
-    __event_type__ = "states.Ordered"
-    customer: str
-    amount: int = 1
-
-
-class Cancelled(DomainEvent):
-    """It was not wanted any more."""
-
-    __event_type__ = "states.Cancelled"
+CANCELLED = OrderCancelled(reason="another shop was cheaper")
 
 
 class Shop:
@@ -58,9 +48,8 @@ class Shop:
         class Base(DeclarativeBase):
             pass
 
-        class Order(AggregateRoot[str], Base):
+        class Order(AnyOrder, Base):
             __aggregate_type__ = "states.Order"
-            __ignored_events__ = (Ordered, Cancelled)
 
         self.engine, self.base, self.order = engine, Base, Order
         self.model: Any = None if declare is None else declare(Base)
@@ -71,15 +60,12 @@ class Shop:
         """Commit orders, each in a transaction of its own."""
         for order_id in order_ids:
             with Session(self.engine) as session:
-                session.add(order := self.order(id=order_id))
-                order.apply_event(Ordered(customer=customer))
+                session.add(self.order.place(customer, order_id=order_id))
                 session.commit()
 
     def cancel(self, order_id: str) -> None:
         """Commit another event of an order."""
-        with Session(self.engine) as session:
-            session.get_one(self.order, order_id).apply_event(Cancelled())
-            session.commit()
+        commit_events(self.engine, self.order, order_id, CANCELLED)
 
     @property
     def state(self) -> str:
@@ -102,12 +88,12 @@ def per_customer(consistency: Literal["strong", "eventual"], **fields: Any) -> C
             __projection_name__ = "customers"
             __consistency__ = consistency
             __annotations__ = {
-                "customer": Mapped[str],
+                "customer_id": Mapped[str],
                 "orders": Mapped[int],
-                **dict.fromkeys(fields, Mapped[int]),
+                **dict.fromkeys(fields, Mapped[Decimal]),
             }
-            customer = map_from_event(Ordered, key=True)
-            orders = map_from_event(Ordered, reduce=count())
+            customer_id = map_from_event(OrderPlaced, key=True)
+            orders = map_from_event(OrderPlaced, reduce=count())
             locals().update(fields)
 
         return Customers
@@ -147,7 +133,7 @@ def test_events_of_other_kinds_are_no_reason_to_rebuild_a_strong_model(engine: E
     def cancellations(base: type[Any]) -> type[Any]:
         class Cancellations(ReadModel, base):  # type: ignore[misc]
             __consistency__ = "strong"
-            number: Mapped[int] = map_from_event(Cancelled, reduce=count())
+            number: Mapped[int] = map_from_event(OrderCancelled, reduce=count())
 
         return Cancellations
 
@@ -161,8 +147,7 @@ def test_events_of_other_kinds_are_no_reason_to_rebuild_a_strong_model(engine: E
 def test_a_model_that_was_rolled_back_with_its_first_event_has_not_begun(engine: Engine) -> None:
     shop = Shop(engine, STRONG)
     with Session(engine) as session:
-        session.add(order := shop.order(id="1"))
-        order.apply_event(Ordered(customer="ann"))
+        session.add(shop.order.place("ann", order_id="1"))
         session.flush()
         session.rollback()
     Shop(engine).place("2")
@@ -173,25 +158,23 @@ def test_several_events_in_one_flush_and_several_flushes_in_one_transaction_are_
     shop = Shop(engine, STRONG)
     with Session(engine) as session:
         for number in range(3):
-            session.add(order := shop.order(id=f"{number}"))
-            order.apply_event(Ordered(customer="ann"))
+            session.add(shop.order.place("ann", order_id=f"{number}"))
         session.flush()
-        session.add(order := shop.order(id="late"))
-        order.apply_event(Ordered(customer="ann"))
+        session.add(shop.order.place("ann", order_id="late"))
         session.commit()
     assert (shop.state, orders(shop)) == ("running", 4)
 
 
-@pytest.mark.parametrize("first", [Ordered, Cancelled])
-def test_models_of_every_kind_begin_with_their_first_event(engine: Engine, first: type[DomainEvent]) -> None:
+@pytest.mark.parametrize("first", [OrderPlaced(customer_id="ann", total=Decimal(1)), CANCELLED], ids=["placed", "cancelled"])
+def test_models_of_every_kind_begin_with_their_first_event(engine: Engine, first: DomainEvent) -> None:
     """Also where that event removes a row, or has a handler."""
 
     def declare(base: type[Any]) -> type[Any]:
         class Removed(ReadModel, base):  # type: ignore[misc]
             __tablename__ = "removed"
             __consistency__ = "strong"
-            __removed_by__ = (Cancelled,)
-            customer: Mapped[str] = map_from_event(Ordered)
+            __removed_by__ = (OrderCancelled,)
+            customer_id: Mapped[str] = map_from_event(OrderPlaced)
 
         class Handled(ReadModel, base):  # type: ignore[misc]
             __tablename__ = "handled"
@@ -199,22 +182,19 @@ def test_models_of_every_kind_begin_with_their_first_event(engine: Engine, first
             id: Mapped[str] = mapped_column(primary_key=True)
 
             @classmethod
-            @handles(Ordered)
-            def _ordered(cls, event: RecordedEvent[Ordered], session: Session) -> None:
+            @handles(OrderPlaced)
+            def _placed(cls, event: RecordedEvent[OrderPlaced], session: Session) -> None:
                 session.add(cls(id=event.aggregate_id))  # pyright: ignore[reportCallIssue]
 
             @classmethod
-            @handles(Cancelled)
-            def _cancelled(cls, event: RecordedEvent[Cancelled], session: Session) -> None:
+            @handles(OrderCancelled)
+            def _cancelled(cls, event: RecordedEvent[OrderCancelled], session: Session) -> None:
                 pass
 
         return Removed
 
     shop = Shop(engine, declare)
-    with Session(engine) as session:
-        session.add(order := shop.order(id="1"))
-        order.apply_event(Ordered(customer="ann") if first is Ordered else Cancelled())
-        session.commit()
+    commit_events(engine, shop.order, "1", first)
     assert {each.state for each in shop.manager.status()} == {"running"}
     assert Shop(engine, declare).state == "running"
 
@@ -224,8 +204,7 @@ def test_transactions_that_write_the_first_events_do_not_wait_for_each_other(pos
     with Session(postgres_engine) as one, Session(postgres_engine) as other:
         other.execute(text("SET LOCAL lock_timeout = '2s'"))
         for number, session in enumerate((one, other)):
-            session.add(order := shop.order(id=str(number)))
-            order.apply_event(Ordered(customer=f"customer {number}"))
+            session.add(shop.order.place(f"customer {number}", order_id=str(number)))
             session.flush()
         one.commit()
         other.commit()
@@ -243,13 +222,13 @@ def test_rows_made_by_hand_do_not_count_as_a_beginning(postgres_engine: Engine) 
 
 def test_a_strong_model_that_gained_a_field_is_outdated(engine: Engine) -> None:
     Shop(engine, STRONG).place("1")
-    shop = Shop(engine, per_customer("strong", amount=map_from_event(Ordered, reduce=sum_())))
+    shop = Shop(engine, per_customer("strong", total=map_from_event(OrderPlaced, reduce=sum_())))
     assert shop.state == "outdated"
     shop.place("2")
     assert shop.state == "outdated"
     shop.rebuild()
     with Session(engine) as session:
-        assert session.get_one(shop.model, "ann").amount == 2
+        assert session.get_one(shop.model, "ann").total == Decimal("86.60")
     assert shop.state == "running"
 
 
@@ -364,8 +343,7 @@ def test_the_position_stays_where_it_was_while_others_write(postgres_engine: Eng
 def test_a_late_commit_does_not_set_the_position_back(postgres_engine: Engine) -> None:
     shop = Shop(postgres_engine, EVENTUAL)
     with Session(postgres_engine) as late:
-        late.add(order := shop.order(id="late"))
-        order.apply_event(Ordered(customer="ann"))
+        late.add(shop.order.place("ann", order_id="late"))
         late.flush()
         shop.place("2", "3")
         Worker(postgres_engine, shop.base).run_once()
@@ -435,8 +413,11 @@ def declared(**options: Any) -> str:
     class Base(DeclarativeBase):
         pass
 
-    fields: dict[str, Any] = {"customer": map_from_event(Ordered, key=True), "orders": map_from_event(Ordered, reduce=count())}
-    annotations = {"customer": Mapped[str], "orders": Mapped[int]}
+    fields: dict[str, Any] = {
+        "customer_id": map_from_event(OrderPlaced, key=True),
+        "orders": map_from_event(OrderPlaced, reduce=count()),
+    }
+    annotations = {"customer_id": Mapped[str], "orders": Mapped[Decimal]}
     namespace = {"__module__": __name__, "__projection_name__": "digested", "__annotations__": annotations, **fields, **options}
     found: str = type("Digested", (ReadModel, Base), namespace).__read_model_definition__.fingerprint  # type: ignore[attr-defined]
     return found
@@ -449,10 +430,10 @@ def test_what_shapes_rows_changes_the_digest() -> None:
         {"__shards__": 2},
         {"__version__": 2},
         {"__tablename__": "digested"},
-        {"orders": map_from_event(Ordered, reduce=sum_("amount"))},
-        {"orders": map_from_event({Ordered: 1})},
-        {"orders": map_from_event({Ordered: 2})},
-        {"orders": map_from_event(Ordered, source="amount")},
+        {"orders": map_from_event(OrderPlaced, reduce=sum_("total"))},
+        {"orders": map_from_event({OrderPlaced: Decimal(1)})},
+        {"orders": map_from_event({OrderPlaced: Decimal(2)})},
+        {"orders": map_from_event(OrderPlaced, source="total")},
     ]
     assert len({declared(**each) for each in variants}) == len(variants)
     assert declared() == declared()
@@ -460,8 +441,8 @@ def test_what_shapes_rows_changes_the_digest() -> None:
 
 def test_an_enumeration_counts_by_its_values_wherever_it_is_declared() -> None:
     def digest(enumeration: type[Enum]) -> str:
-        fields = {"state": map_from_event({Ordered: next(iter(enumeration))})}
-        return declared(**fields, __annotations__={"customer": Mapped[str], "orders": Mapped[int], "state": Mapped[enumeration]})  # type: ignore[valid-type]
+        fields = {"state": map_from_event({OrderPlaced: next(iter(enumeration))})}
+        return declared(**fields, __annotations__={"customer_id": Mapped[str], "orders": Mapped[int], "state": Mapped[enumeration]})  # type: ignore[valid-type]
 
     class State(Enum):
         NEW = "new"

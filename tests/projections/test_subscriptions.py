@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, RecordedEvent, applies
+from sa_eventsource import DeclarationError, DomainEvent, RecordedEvent
 from sa_eventsource.consumers import subscribe
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Worker
 from tests.committing import commit_events
+from tests.shop import AnyTill, Sold, TillClosed
 
 
 class Base(DeclarativeBase):
@@ -25,50 +26,47 @@ class OtherBase(DeclarativeBase):
     """A log of its own."""
 
 
-class Ordered(DomainEvent):
-    """Something was ordered."""
+class Audited(DomainEvent):
+    """No other test's log knows it, so that a subscription to it without a base follows none of them."""
 
-    __event_type__ = "subscriptions.Ordered"
-    what: str
-
-
-class Cancelled(DomainEvent):
-    """It is no longer wanted."""
-
-    __event_type__ = "subscriptions.Cancelled"
+    __event_type__ = "subscriptions.Audited"
 
 
-class Basket(AggregateRoot[str], Base):
-    """What was ordered together."""
+class Moved(DomainEvent):
+    """Likewise, and one of the two logs does not know it."""
 
-    __aggregate_type__ = "subscriptions.Basket"
-    __ignored_events__ = (Ordered, Cancelled)
+    __event_type__ = "subscriptions.Moved"
 
 
-class OtherBasket(AggregateRoot[str], OtherBase):
-    """On another log."""
+class Till(AnyTill, Base):
+    """A till that is audited and moved."""
 
-    __aggregate_type__ = "subscriptions.OtherBasket"
+    __aggregate_type__ = "subscriptions.Till"
+    __ignored_events__ = (Audited, Moved)
 
-    @applies(Ordered)
-    def _ordered(self, event: Ordered) -> None: ...
+
+class OtherTill(AnyTill, OtherBase):
+    """On another log, and audited only."""
+
+    __aggregate_type__ = "subscriptions.OtherTill"
+    __ignored_events__ = (Audited,)
 
 
 sent: list[tuple[str, str]] = []
 failing: set[str] = set()
 
 
-@subscribe("mailer", Ordered, base=Base)
-def send(ordered: RecordedEvent[Ordered], session: Session) -> None:
-    if ordered.event.what in failing:
+@subscribe("mailer", Sold, base=Base)
+def send(sold: RecordedEvent[Sold], session: Session) -> None:
+    if sold.event.what in failing:
         raise RuntimeError("the mail server refuses it")
-    sent.append((ordered.aggregate_id, ordered.event.what))
-    session.execute(text("INSERT INTO mails VALUES (:what)"), {"what": ordered.event.what})
+    sent.append((sold.aggregate_id, sold.event.what))
+    session.execute(text("INSERT INTO mails VALUES (:what)"), {"what": sold.event.what})
 
 
-@subscribe("audit", Ordered, Cancelled, start="now", batch_size=100, on_error="park", base=Base)
-def audit(event: RecordedEvent[Ordered | Cancelled], session: Session) -> None:
-    if isinstance(event.event, Ordered) and event.event.what in failing:
+@subscribe("audit", Sold, TillClosed, start="now", batch_size=100, on_error="park", base=Base)
+def audit(event: RecordedEvent[Sold | TillClosed], session: Session) -> None:
+    if isinstance(event.event, Sold) and event.event.what in failing:
         raise RuntimeError("not for the books")
     sent.append(("audit", type(event.event).__name__))
 
@@ -84,8 +82,8 @@ def shop(engine: Engine) -> Iterator[Engine]:
     failing.clear()
 
 
-def order(engine: Engine, basket_id: str, *what: str) -> None:
-    commit_events(engine, Basket, basket_id, *(Ordered(what=each) for each in what))
+def sell(engine: Engine, till_id: str, *what: str) -> None:
+    commit_events(engine, Till, till_id, *(Sold(what=each) for each in what))
 
 
 def mails(engine: Engine) -> list[str]:
@@ -98,8 +96,8 @@ def run(engine: Engine, *names: str, attempts: int = 2) -> int:
 
 
 def test_the_function_is_called_for_each_event_in_order(shop: Engine) -> None:
-    order(shop, "a", "pen", "ink")
-    order(shop, "b", "cup")
+    sell(shop, "a", "pen", "ink")
+    sell(shop, "b", "cup")
     assert run(shop, "mailer") == 3
     assert sent == [("a", "pen"), ("a", "ink"), ("b", "cup")]
     assert run(shop, "mailer") == 0
@@ -107,7 +105,7 @@ def test_the_function_is_called_for_each_event_in_order(shop: Engine) -> None:
 
 
 def test_what_it_writes_through_the_session_is_rolled_back_where_it_fails(shop: Engine) -> None:
-    order(shop, "a", "pen", "ink", "cup")
+    sell(shop, "a", "pen", "ink", "cup")
     failing.add("ink")
     run(shop, "mailer")
     assert mails(shop) == ["pen"]
@@ -121,23 +119,21 @@ def test_what_it_writes_through_the_session_is_rolled_back_where_it_fails(shop: 
 
 
 def test_one_that_starts_now_leaves_out_what_is_there(shop: Engine) -> None:
-    order(shop, "a", "pen")
+    sell(shop, "a", "pen")
     assert run(shop, "audit") == 0
-    order(shop, "a", "ink")
-    with Session(shop) as session:
-        session.get_one(Basket, "a").apply_event(Cancelled())
-        session.commit()
+    sell(shop, "a", "ink")
+    commit_events(shop, Till, "a", TillClosed())
     assert run(shop, "audit") == 2
-    assert sent == [("audit", "Ordered"), ("audit", "Cancelled")]
+    assert sent == [("audit", "Sold"), ("audit", "TillClosed")]
 
 
 def test_one_that_parks_goes_on_with_other_streams(shop: Engine) -> None:
     run(shop, "audit")
     failing.add("ink")
-    order(shop, "a", "pen", "ink", "cup")
-    order(shop, "b", "jug")
+    sell(shop, "a", "pen", "ink", "cup")
+    sell(shop, "b", "jug")
     run(shop, "audit")
-    assert sent == [("audit", "Ordered")] * 2, "the first batch is one event, so that pen does not come again"
+    assert sent == [("audit", "Sold")] * 2, "the first batch is one event, so that pen does not come again"
     with shop.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM parked_events")) == 2
 
@@ -147,18 +143,18 @@ def test_it_follows_the_log_of_its_base_only(shop: Engine) -> None:
     assert not {"mailer", "audit"} & set(Worker(shop, OtherBase).names)
 
 
-@subscribe("everywhere", Ordered)
-def note(event: RecordedEvent[Ordered], session: Session) -> None: ...
+@subscribe("everywhere", Audited)
+def note(event: RecordedEvent[Audited], session: Session) -> None: ...
 
 
-@subscribe("only cancelled", Cancelled)
-def note_cancelled(event: RecordedEvent[Cancelled], session: Session) -> None: ...
+@subscribe("only moved", Moved)
+def note_moved(event: RecordedEvent[Moved], session: Session) -> None: ...
 
 
 def test_without_a_base_it_follows_each_log_whose_aggregates_know_the_event(shop: Engine) -> None:
     assert "everywhere" in Worker(shop, Base).names
     assert "everywhere" in Worker(shop, OtherBase).names
-    assert "only cancelled" not in Worker(shop, OtherBase).names
+    assert "only moved" not in Worker(shop, OtherBase).names
 
 
 def _function(event: RecordedEvent[Any], session: Session) -> None: ...
@@ -168,16 +164,16 @@ def _function(event: RecordedEvent[Any], session: Session) -> None: ...
     ("arguments", "options", "message"),
     [
         (("x",), {}, "takes a name and event classes"),
-        (("x", "Ordered"), {}, "takes a name and event classes"),
-        (("", Ordered), {}, "1 to 255 characters"),
-        (("x#1", Ordered), {}, "none of #, @ and NUL"),
-        (("x", Ordered), {"start": "later"}, 'start must be "beginning", "now", a datetime with a time zone, or a position'),
-        (("x", Ordered), {"start": -1}, "a position, which is 0 or more, not -1"),
-        (("x", Ordered), {"start": True}, "not True"),
-        (("x", Ordered), {"start": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001
-        (("x", Ordered), {"batch_size": 0}, "must be 1 or more"),
-        (("x", Ordered), {"on_error": "ignore"}, '"stop" or "park"'),
-        (("mailer", Ordered), {}, r"declared twice: by .*send and by .*_function"),
+        (("x", "Sold"), {}, "takes a name and event classes"),
+        (("", Sold), {}, "1 to 255 characters"),
+        (("x#1", Sold), {}, "none of #, @ and NUL"),
+        (("x", Sold), {"start": "later"}, 'start must be "beginning", "now", a datetime with a time zone, or a position'),
+        (("x", Sold), {"start": -1}, "a position, which is 0 or more, not -1"),
+        (("x", Sold), {"start": True}, "not True"),
+        (("x", Sold), {"start": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001
+        (("x", Sold), {"batch_size": 0}, "must be 1 or more"),
+        (("x", Sold), {"on_error": "ignore"}, '"stop" or "park"'),
+        (("mailer", Sold), {}, r"declared twice: by .*send and by .*_function"),
     ],
 )
 def test_a_wrong_declaration_is_refused(arguments: Any, options: Any, message: str) -> None:
@@ -188,43 +184,43 @@ def test_a_wrong_declaration_is_refused(arguments: Any, options: Any, message: s
 def test_a_function_that_takes_no_session_is_refused() -> None:
     with pytest.raises(DeclarationError, match=r"write def alone\(recorded, session\)"):
 
-        @subscribe("alone", Ordered, base=Base)  # type: ignore[arg-type]
-        def alone(recorded: RecordedEvent[Ordered]) -> None: ...
+        @subscribe("alone", Sold, base=Base)  # type: ignore[arg-type]
+        def alone(recorded: RecordedEvent[Sold]) -> None: ...
 
 
 def test_a_coroutine_function_is_refused() -> None:
-    async def later(event: RecordedEvent[Ordered], session: Session) -> None: ...
+    async def later(event: RecordedEvent[Sold], session: Session) -> None: ...
 
     with pytest.raises(DeclarationError, match="is a coroutine function"):
-        subscribe("x", Ordered)(later)  # type: ignore[arg-type]
+        subscribe("x", Sold)(later)  # type: ignore[arg-type]
 
 
 def test_a_closure_that_is_declared_again_under_a_name_is_refused() -> None:
     def declare(branch: str) -> Any:
-        def tell(event: RecordedEvent[Ordered], session: Session) -> None:
+        def tell(event: RecordedEvent[Sold], session: Session) -> None:
             sent.append((branch, event.event.what))
 
-        return subscribe("branch", Ordered, base=Base)(tell)
+        return subscribe("branch", Sold, base=Base)(tell)
 
     first = declare("north")
     with pytest.raises(DeclarationError, match=r"subscription 'branch' is declared twice: within .*tell\. Declare it once"):
         declare("south")
     with pytest.raises(DeclarationError, match="declared twice"):
-        subscribe("branch", Ordered, base=Base)(lambda _event, _session: None)
-    assert subscribe("branch", Ordered, base=Base)(first) is first
+        subscribe("branch", Sold, base=Base)(lambda _event, _session: None)
+    assert subscribe("branch", Sold, base=Base)(first) is first
 
 
 def test_two_lambdas_of_one_module_are_not_taken_for_each_other() -> None:
-    subscribe("lambda", Ordered, base=OtherBase)(lambda _event, _session: None)
+    subscribe("lambda", Sold, base=OtherBase)(lambda _event, _session: None)
     with pytest.raises(DeclarationError, match="declared twice"):
-        subscribe("lambda", Ordered, base=OtherBase)(lambda _event, _session: None)
+        subscribe("lambda", Sold, base=OtherBase)(lambda _event, _session: None)
 
 
 def test_a_module_may_be_imported_again() -> None:
-    def again(event: RecordedEvent[Ordered], session: Session) -> None: ...
+    def again(event: RecordedEvent[Sold], session: Session) -> None: ...
 
     again.__module__, again.__qualname__ = send.__module__, send.__qualname__
     try:
-        assert subscribe("mailer", Ordered, base=Base)(again) is again
+        assert subscribe("mailer", Sold, base=Base)(again) is again
     finally:
-        subscribe("mailer", Ordered, base=Base)(send)
+        subscribe("mailer", Sold, base=Base)(send)

@@ -11,12 +11,13 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModelManager, RecordedEvent, Worker, subscribe
+from sa_eventsource import DomainEvent, ReadModelManager, RecordedEvent, Worker, subscribe
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Pace
 from tests import waiting
 from tests.projections import bank
 from tests.projections.bank import deposit, totals
+from tests.shop import AnyTill, Sold, TillClosed
 
 wait_until = partial(waiting.wait_until, seconds=30)
 
@@ -25,71 +26,59 @@ class Base(DeclarativeBase):
     """Base of two subscriptions."""
 
 
-class Rung(DomainEvent):
-    """A bell was rung."""
+class Till(AnyTill, Base):
+    """What is followed."""
 
-    __event_type__ = "turns.Rung"
-
-
-class Knocked(DomainEvent):
-    """Somebody knocked."""
-
-    __event_type__ = "turns.Knocked"
+    __aggregate_type__ = "turns.Till"
 
 
-class Door(AggregateRoot[str], Base):
-    """Where it happened."""
-
-    __aggregate_type__ = "turns.Door"
-    __ignored_events__ = (Rung, Knocked)
-
-
-heard: dict[str, list[str]] = {"slow": [], "single": [], "knocks": []}
+taken: dict[str, list[str]] = {"slow": [], "single": [], "closings": []}
 seconds: dict[str, float] = {"slow": 0.002, "single": 0.0}
 failing: set[str] = set()
 
 
-@subscribe("slow", Rung, base=Base)
-def _slow(rung: RecordedEvent[Rung], session: Session) -> None:
+@subscribe("slow", Sold, base=Base)
+def _slow(sold: RecordedEvent[Sold], session: Session) -> None:
     time.sleep(seconds["slow"])
-    if rung.aggregate_id in failing:
+    if sold.aggregate_id in failing:
         raise ValueError("no")
-    heard["slow"].append(rung.aggregate_id)
+    taken["slow"].append(sold.aggregate_id)
 
 
-@subscribe("single", Rung, base=Base, batch_size=1)
-def _single(rung: RecordedEvent[Rung], session: Session) -> None:
-    heard["single"].append(rung.aggregate_id)
+@subscribe("single", Sold, base=Base, batch_size=1)
+def _single(sold: RecordedEvent[Sold], session: Session) -> None:
+    taken["single"].append(sold.aggregate_id)
 
 
-@subscribe("knocks", Knocked, base=Base)
-def _knocks(knocked: RecordedEvent[Knocked], session: Session) -> None:
-    heard["knocks"].append(knocked.aggregate_id)
+@subscribe("closings", TillClosed, base=Base)
+def _closings(closed: RecordedEvent[TillClosed], session: Session) -> None:
+    taken["closings"].append(closed.aggregate_id)
 
 
 @pytest.fixture(autouse=True)
-def _silence() -> Iterator[None]:
+def _from_the_beginning() -> Iterator[None]:
     seconds["slow"] = 0.002
     failing.clear()
-    for each in heard.values():
+    for each in taken.values():
         each.clear()
     yield
 
 
 @pytest.fixture
-def doors(postgres_engine: Engine) -> Engine:
+def tills(postgres_engine: Engine) -> Engine:
     Base.metadata.create_all(postgres_engine)
     return postgres_engine
 
 
-def ring(engine: Engine, number: int, event: type[DomainEvent] = Rung) -> None:
+def happen(engine: Engine, number: int, event: type[DomainEvent] = Sold) -> None:
+    """Have one event in each of so many tills, in one transaction."""
     with engine.begin() as connection:
         connection.execute(
             text(
                 "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at) "
-                "SELECT gen_random_uuid(), 'turns.Door', :prefix || n, 1, :type, '{}', now() FROM generate_series(1, :number) n"
+                "SELECT gen_random_uuid(), 'turns.Till', :type || n, 1, :type, '{}', now() FROM generate_series(1, :number) n"
             ),
-            {"prefix": event.__event_type__[-1], "type": event.__event_type__, "number": number},
+            {"type": event.__event_type__, "number": number},
         )
 
 
@@ -103,54 +92,54 @@ def saved(log: list[str]) -> int:
     return len([each for each in log if each.startswith("UPDATE projection_positions")])
 
 
-def test_followers_share_time_and_not_batches(doors: Engine) -> None:
+def test_followers_share_time_and_not_batches(tills: Engine) -> None:
     """A batch of one event each is no disadvantage beside batches of a hundred."""
-    ring(doors, 20_000)
-    polling: Any = Worker(doors, Base, only=["slow", "single"])._pollings(lambda: len(heard["slow"]) > 300)[0]
-    with Session(doors) as session:
+    happen(tills, 20_000)
+    polling: Any = Worker(tills, Base, only=["slow", "single"])._pollings(lambda: len(taken["slow"]) > 300)[0]
+    with Session(tills) as session:
         polling.run(session)
     spent = {name: turns.seconds for name, turns in polling._all.items()}
     assert spent["single"] > spent["slow"] / 2
-    assert len(heard["single"]) > 20
+    assert len(taken["single"]) > 20
 
 
-def test_who_has_news_need_not_wait_for_the_end_of_anothers_backlog(doors: Engine) -> None:
+def test_who_has_news_need_not_wait_for_the_end_of_anothers_backlog(tills: Engine) -> None:
     seconds["slow"] = 0.02
-    with Worker(doors, Base, only=["slow", "knocks"]):
-        ring(doors, 2_000)
-        wait_until(lambda: len(heard["slow"]) > 10)
-        ring(doors, 3, Knocked)
-        wait_until(lambda: len(heard["knocks"]) == 3)
-        assert len(heard["slow"]) < 2_000
+    with Worker(tills, Base, only=["slow", "closings"]):
+        happen(tills, 2_000)
+        wait_until(lambda: len(taken["slow"]) > 10)
+        happen(tills, 3, TillClosed)
+        wait_until(lambda: len(taken["closings"]) == 3)
+        assert len(taken["slow"]) < 2_000
 
 
-def test_a_batch_of_a_subscription_ends_with_its_turn(doors: Engine, statements: Any) -> None:
+def test_a_batch_of_a_subscription_ends_with_its_turn(tills: Engine, statements: Any) -> None:
     """What is repeated after a crash is what was done in a tenth of a second, whatever the batch."""
-    ring(doors, 40)
+    happen(tills, 40)
     seconds["slow"] = 0.02
-    with statements(doors) as log:
-        assert Worker(doors, Base, only=["slow"], pace=Pace(turn=0.05)).run_once() == 40
+    with statements(tills) as log:
+        assert Worker(tills, Base, only=["slow"], pace=Pace(turn=0.05)).run_once() == 40
     assert saved(log) >= 40 * 0.02 / (0.05 + 0.02)
-    assert heard["slow"] == [f"g{number}" for number in range(1, 41)]
+    assert taken["slow"] == [f"shop.Sold{number}" for number in range(1, 41)]
 
 
-def test_a_subscription_takes_many_events_with_one_checkpoint(doors: Engine, statements: Any) -> None:
-    ring(doors, 1_000)
+def test_a_subscription_takes_many_events_with_one_checkpoint(tills: Engine, statements: Any) -> None:
+    happen(tills, 1_000)
     seconds["slow"] = 0.0
-    with statements(doors) as log:
-        assert Worker(doors, Base, only=["slow"], pace=Pace(turn=5)).run_once() == 1_000
+    with statements(tills) as log:
+        assert Worker(tills, Base, only=["slow"], pace=Pace(turn=5)).run_once() == 1_000
     assert saved(log) < 20
-    assert heard["slow"] == [f"g{number}" for number in range(1, 1_001)]
+    assert taken["slow"] == [f"shop.Sold{number}" for number in range(1, 1_001)]
 
 
-def test_after_a_failure_no_more_than_a_batch_is_repeated(doors: Engine) -> None:
-    ring(doors, 500)
+def test_after_a_failure_no_more_than_a_batch_is_repeated(tills: Engine) -> None:
+    happen(tills, 500)
     seconds["slow"] = 0.0
-    failing.add("g450")
-    worker = Worker(doors, Base, only=["slow"], pace=Pace(turn=5), retries=RetryPolicy(attempts=1))
+    failing.add("shop.Sold450")
+    worker = Worker(tills, Base, only=["slow"], pace=Pace(turn=5), retries=RetryPolicy(attempts=1))
     worker.run_once()
-    assert list(dict.fromkeys(heard["slow"])) == [f"g{number}" for number in range(1, 450)]
-    assert len(heard["slow"]) < 449 + 100
+    assert list(dict.fromkeys(taken["slow"])) == [f"shop.Sold{number}" for number in range(1, 450)]
+    assert len(taken["slow"]) < 449 + 100
 
 
 def test_steps_that_take_longer_than_a_turn_do_not_make_batches_of_one_event(postgres_engine: Engine, statements: Any) -> None:
@@ -167,13 +156,13 @@ def test_steps_that_take_longer_than_a_turn_do_not_make_batches_of_one_event(pos
     assert saved(log) <= 4
 
 
-def test_a_quiet_log_is_asked_less_and_less_and_a_busy_one_often(doors: Engine) -> None:
-    polling = Worker(doors, Base, pace=Pace(shortest=0.001, longest=0.5))._pollings(lambda: False)[0]
-    with Session(doors) as session:
+def test_a_quiet_log_is_asked_less_and_less_and_a_busy_one_often(tills: Engine) -> None:
+    polling = Worker(tills, Base, pace=Pace(shortest=0.001, longest=0.5))._pollings(lambda: False)[0]
+    with Session(tills) as session:
         work_off(polling, session)
-        ring(doors, 1, Knocked)
+        happen(tills, 1, TillClosed)
         work_off(polling, session)
-        assert heard["knocks"] == ["d1"]
+        assert taken["closings"] == ["shop.TillClosed1"]
         polling._last_news = time.monotonic()
         assert polling.wake(session) < 0.1
         polling._last_news -= 2

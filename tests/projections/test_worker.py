@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
 
-from sa_eventsource import AggregateRoot, DeclarationError, ReadModel, ReadModelManager, map_from_event
+from sa_eventsource import DeclarationError, ReadModel, ReadModelManager, map_from_event
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import count
@@ -329,8 +329,8 @@ def test_a_worker_with_nothing_to_follow_says_so(sqlite_engine: Engine, caplog: 
     class Empty(DeclarativeBase):
         pass
 
-    class Thing(AggregateRoot[str], Empty):
-        __aggregate_type__ = "nothing.Thing"
+    class EmptyAccount(AnyAccount, Empty):
+        __aggregate_type__ = "nothing.Account"
 
     Empty.metadata.create_all(sqlite_engine)
     with Worker(sqlite_engine, Empty, listen=True):

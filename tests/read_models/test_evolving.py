@@ -53,8 +53,10 @@ from sa_eventsource import (
     upcast,
     verify,
 )
+from tests.bank import AnyAccount, Closed, Opened
 from tests.committing import commit_events
 from tests.parameters import plainly
+from tests.shop import AnyOrder, OrderPlaced
 
 
 class Base(DeclarativeBase):
@@ -191,16 +193,6 @@ def tables() -> MetaData:
     return Base.metadata
 
 
-@pytest.fixture
-def depot(engine: Engine) -> Engine:
-    return engine
-
-
-@pytest.fixture
-def postgres_depot(postgres_engine: Engine) -> Engine:
-    return postgres_engine
-
-
 def happen(engine: Engine, shelf: str, *events: DomainEvent, kind: Any = Shelf) -> None:
     commit_events(engine, kind, shelf, *events, occurred_at=datetime(2026, 5, 1, tzinfo=UTC))
 
@@ -223,89 +215,89 @@ def take(number: int = 1, article: str = "tea") -> Taken:
     return Taken(article=article, number=number)
 
 
-def test_rows_begin_with_defaults_and_are_changed_and_removed(depot: Engine) -> None:
-    happen(depot, "a", put(3), put(8, "cup"))
-    happen(depot, "b", put(2), take(2))
-    happen(depot, "c", put(2), Cleared(), put(1), take(1), put(5, "pot"))
-    happen(depot, "d", take(1))
-    happen(depot, "e", put(1), Cleared())
+def test_rows_begin_with_defaults_and_are_changed_and_removed(engine: Engine) -> None:
+    happen(engine, "a", put(3), put(8, "cup"))
+    happen(engine, "b", put(2), take(2))
+    happen(engine, "c", put(2), Cleared(), put(1), take(1), put(5, "pot"))
+    happen(engine, "d", take(1))
+    happen(engine, "e", put(1), Cleared())
     expected = {"a": (11, True, ["tea", "cup"], 2), "c": (5, False, ["pot"], 1)}
-    assert rows(depot, StrongStock) == expected
-    ReadModelManager(depot, Base).catch_up()
-    assert rows(depot, Stock) == rows(depot, OwnStock) == expected
-    happen(depot, "a", take(10))
-    happen(depot, "c", Cleared())
-    ReadModelManager(depot, Base).catch_up()
-    assert rows(depot, Stock) == rows(depot, OwnStock) == rows(depot, StrongStock) == {"a": (1, True, ["tea", "cup"], 3)}
-    assert verify(depot, Base).is_sound
+    assert rows(engine, StrongStock) == expected
+    ReadModelManager(engine, Base).catch_up()
+    assert rows(engine, Stock) == rows(engine, OwnStock) == expected
+    happen(engine, "a", take(10))
+    happen(engine, "c", Cleared())
+    ReadModelManager(engine, Base).catch_up()
+    assert rows(engine, Stock) == rows(engine, OwnStock) == rows(engine, StrongStock) == {"a": (1, True, ["tea", "cup"], 3)}
+    assert verify(engine, Base).is_sound
 
 
-def test_events_of_other_aggregates_and_of_older_versions(depot: Engine) -> None:
-    happen(depot, "a", put(3))
-    happen(depot, "a", put(50), kind=Trolley)
-    with depot.begin() as connection:
+def test_events_of_other_aggregates_and_of_older_versions(engine: Engine) -> None:
+    happen(engine, "a", put(3))
+    happen(engine, "a", put(50), kind=Trolley)
+    with engine.begin() as connection:
         values = "'evolving.Put', 1, '{\"article\": \"egg\", \"dozens\": 2}', 'evolving.Shelf', 'a', 2, CURRENT_TIMESTAMP"
-        identity = "gen_random_uuid(), DEFAULT" if depot.dialect.name == "postgresql" else f"'{'0' * 32}', 99"
+        identity = "gen_random_uuid(), DEFAULT" if engine.dialect.name == "postgresql" else f"'{'0' * 32}', 99"
         connection.execute(
             text(
                 "INSERT INTO events (event_type, event_version, event_data, aggregate_type, aggregate_id, version, occurred_at, "
                 f"event_id, position) VALUES ({values.replace(':', chr(92) + ':')}, {identity})"
             )
         )
-    ReadModelManager(depot, Base).catch_up()
+    ReadModelManager(engine, Base).catch_up()
     for model in (Stock, StrongStock, OwnStock):
-        EventReplayer(depot, Base).rebuild(model)
-        assert rows(depot, model) == {"a": (27, True, ["tea", "egg"], 2)}
+        EventReplayer(engine, Base).rebuild(model)
+        assert rows(engine, model) == {"a": (27, True, ["tea", "egg"], 2)}
 
 
-def test_rebuilding_some_rows(depot: Engine) -> None:
+def test_rebuilding_some_rows(engine: Engine) -> None:
     for shelf in "abc":
-        happen(depot, shelf, put(3), put(4))
-    ReadModelManager(depot, Base).catch_up()
-    before = rows(depot)
-    with depot.begin() as connection:
+        happen(engine, shelf, put(3), put(4))
+    ReadModelManager(engine, Base).catch_up()
+    before = rows(engine)
+    with engine.begin() as connection:
         connection.execute(text("UPDATE projections SET version = 99"))
         connection.execute(text("UPDATE evolving_own_stock SET version = 99"))
     for model in (Stock, StrongStock, OwnStock):
-        assert EventReplayer(depot, Base).rebuild_rows(model, ["a", "c", "z"]) == 2
-        found = rows(depot, model)
+        assert EventReplayer(engine, Base).rebuild_rows(model, ["a", "c", "z"]) == 2
+        found = rows(engine, model)
         assert (found["a"], found["b"][-1], found["c"]) == (before["a"], 99, before["c"])
-        assert EventReplayer(depot, Base).rebuild_between(model, times=(datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC))) == 3
-        assert rows(depot, model) == before
+        assert EventReplayer(engine, Base).rebuild_between(model, times=(datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC))) == 3
+        assert rows(engine, model) == before
 
 
 def test_a_batch_of_events_takes_one_statement_to_read_and_one_to_write(
-    postgres_depot: Engine, statements: Callable[[Engine], AbstractContextManager[list[str]]]
+    postgres_engine: Engine, statements: Callable[[Engine], AbstractContextManager[list[str]]]
 ) -> None:
     for number in range(40):
-        happen(postgres_depot, f"s-{number % 20}", put(number), put(1))
-    with statements(postgres_depot) as log:
-        ReadModelManager(postgres_depot, Base).catch_up(Stock, batch_size=50)
+        happen(postgres_engine, f"s-{number % 20}", put(number), put(1))
+    with statements(postgres_engine) as log:
+        ReadModelManager(postgres_engine, Base).catch_up(Stock, batch_size=50)
     at_work = [each for each in log if "jsonb_populate_recordset" in each]
     assert [each.split()[0] for each in at_work] == ["SELECT", "WITH"] * 2
-    assert len(rows(postgres_depot)) == 20
-    with statements(postgres_depot) as log:
-        happen(postgres_depot, "s-1", put(1))
+    assert len(rows(postgres_engine)) == 20
+    with statements(postgres_engine) as log:
+        happen(postgres_engine, "s-1", put(1))
     assert [each.split()[0] for each in log if "evolving_articles" in each] == ["SELECT", "WITH"]
 
 
-def test_values_are_what_the_columns_keep_before_they_are_stored(depot: Engine) -> None:
-    happen(depot, "a", put(1), put(2), put(3))
-    happen(depot, "b", put(1))
-    with Session(depot) as session:
+def test_values_are_what_the_columns_keep_before_they_are_stored(engine: Engine) -> None:
+    happen(engine, "a", put(1), put(2), put(3))
+    happen(engine, "b", put(1))
+    with Session(engine) as session:
         row = session.get_one(StrongArticles, "tea")
         assert (row.cost, row.state, row.written_by, row.version) == (Decimal("0.04"), State.DONE, "the database", 4)
-    with depot.connect() as connection:
+    with engine.connect() as connection:
         assert connection.scalar(text("SELECT state FROM evolving_articles")) == "DONE"
-    EventReplayer(depot, Base).rebuild(StrongArticles)
-    with Session(depot) as session:
+    EventReplayer(engine, Base).rebuild(StrongArticles)
+    with Session(engine) as session:
         assert session.get_one(StrongArticles, "tea").cost == Decimal("0.04")
 
 
-def test_what_the_database_refuses_names_the_model(postgres_depot: Engine) -> None:
+def test_what_the_database_refuses_names_the_model(postgres_engine: Engine) -> None:
     with pytest.raises(ReadModelError, match=r"StrongArticles.*too long"):
-        happen(postgres_depot, "a", put(1, "longer than five"))
-    assert articles(postgres_depot) == {}
+        happen(postgres_engine, "a", put(1, "longer than five"))
+    assert articles(postgres_engine) == {}
 
 
 def _waiting(engine: Engine) -> int:
@@ -316,26 +308,26 @@ def _waiting(engine: Engine) -> int:
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["new row", "row that is there"])
 @pytest.mark.parametrize("is_kept", [False, True], ids=["rolled back", "committed"])
-def test_two_transactions_that_change_one_row_lose_nothing(postgres_depot: Engine, is_there: bool, is_kept: bool) -> None:
+def test_two_transactions_that_change_one_row_lose_nothing(postgres_engine: Engine, is_there: bool, is_kept: bool) -> None:
     if is_there:
-        happen(postgres_depot, "z", put(100))
+        happen(postgres_engine, "z", put(100))
     failures: list[BaseException] = []
 
     def second() -> None:
         try:
-            happen(postgres_depot, "b", put(10), put(7, "cup"), take(1))
+            happen(postgres_engine, "b", put(10), put(7, "cup"), take(1))
         except BaseException as error:
             failures.append(error)
 
     thread = threading.Thread(target=second)
-    with Session(postgres_depot) as session:
+    with Session(postgres_engine) as session:
         shelf = Shelf(id="a")
         shelf.apply_event(put(1))
         session.add(shelf)
         session.flush()
         thread.start()
         end = time.monotonic() + 20
-        while not _waiting(postgres_depot):
+        while not _waiting(postgres_engine):
             assert time.monotonic() < end
             assert thread.is_alive()
         if is_kept:
@@ -344,17 +336,17 @@ def test_two_transactions_that_change_one_row_lose_nothing(postgres_depot: Engin
             session.rollback()
     thread.join(60)
     assert not failures
-    assert articles(postgres_depot) == {"cup": 7, "tea": 9 + (100 if is_there else 0) + (1 if is_kept else 0)}
-    assert verify(postgres_depot, Base).is_sound
+    assert articles(postgres_engine) == {"cup": 7, "tea": 9 + (100 if is_there else 0) + (1 if is_kept else 0)}
+    assert verify(postgres_engine, Base).is_sound
 
 
-def test_many_transactions_lose_nothing(postgres_depot: Engine) -> None:
+def test_many_transactions_lose_nothing(postgres_engine: Engine) -> None:
     failures: list[BaseException] = []
 
     def write(writer: int) -> None:
         try:
             for number in range(15):
-                happen(postgres_depot, f"{writer}-{number}", put(1, f"a{number % 4}"), put(1, "tea"))
+                happen(postgres_engine, f"{writer}-{number}", put(1, f"a{number % 4}"), put(1, "tea"))
         except BaseException as error:
             failures.append(error)
 
@@ -364,34 +356,34 @@ def test_many_transactions_lose_nothing(postgres_depot: Engine) -> None:
     for each in threads:
         each.join(60)
     assert not failures
-    assert articles(postgres_depot) == {"a0": 16, "a1": 16, "a2": 16, "a3": 12, "tea": 60}
+    assert articles(postgres_engine) == {"a0": 16, "a1": 16, "a2": 16, "a3": 12, "tea": 60}
 
 
-def test_a_row_that_the_database_keeps_out_is_told(postgres_depot: Engine) -> None:
-    with postgres_depot.begin() as connection:
+def test_a_row_that_the_database_keeps_out_is_told(postgres_engine: Engine) -> None:
+    with postgres_engine.begin() as connection:
         connection.execute(text("CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"))
         connection.execute(
             text("CREATE TRIGGER left_out BEFORE INSERT ON evolving_articles FOR EACH ROW EXECUTE FUNCTION leave_out()")
         )
     with pytest.raises(ReadModelError, match="look at the triggers and rules of evolving_articles"):
-        happen(postgres_depot, "b", put(1))
+        happen(postgres_engine, "b", put(1))
 
 
-def test_a_bad_event_is_parked_alone_with_its_stream(depot: Engine) -> None:
+def test_a_bad_event_is_parked_alone_with_its_stream(engine: Engine) -> None:
     for shelf in "abcdef":
-        happen(depot, shelf, put(1))
-    happen(depot, "c", put(-1), put(1))
+        happen(engine, shelf, put(1))
+    happen(engine, "c", put(-1), put(1))
     for shelf in "abdef":
-        happen(depot, shelf, put(2))
-    Worker(depot, Base, only=["OwnStock"], retries=RetryPolicy(attempts=2, first_pause=0)).run_once()
-    found = rows(depot, OwnStock)
+        happen(engine, shelf, put(2))
+    Worker(engine, Base, only=["OwnStock"], retries=RetryPolicy(attempts=2, first_pause=0)).run_once()
+    found = rows(engine, OwnStock)
     assert {shelf: row[0] for shelf, row in found.items()} == {"a": 3, "b": 3, "c": 1, "d": 3, "e": 3, "f": 3}
-    assert sum(each.parked_events for each in ReadModelManager(depot, Base).status(OwnStock)) == 2
+    assert sum(each.parked_events for each in ReadModelManager(engine, Base).status(OwnStock)) == 2
 
 
-def test_a_bad_event_is_named(depot: Engine) -> None:
+def test_a_bad_event_is_named(engine: Engine) -> None:
     with pytest.raises(ReadModelError, match="cannot put -200") as caught:
-        happen(depot, "c", put(1), put(-200), put(2))
+        happen(engine, "c", put(1), put(-200), put(2))
     assert len(caught.value.event_ids) == 1
     assert caught.value.rows == ("'c'",)
     assert isinstance(caught.value.__cause__, ArithmeticError)
@@ -608,17 +600,10 @@ def test_columns_that_change_values_when_they_are_stored_are_refused(annotation:
         _model(method=_plain, **namespace)
 
 
-class Weighed(DomainEvent):
-    """Something was weighed."""
+class Order(AnyOrder, Base):
+    """An order, for its total."""
 
-    __event_type__ = "evolving.Weighed"
-    grams: Decimal
-
-
-class Parcel(AggregateRoot, Base):
-    """What is weighed."""
-
-    __ignored_events__ = (Weighed,)
+    __aggregate_type__ = "evolving.Order"
 
 
 class Rounded(ReadModel, Base):
@@ -629,19 +614,14 @@ class Rounded(ReadModel, Base):
     whole: Mapped[Decimal] = mapped_column(Numeric(5), default=Decimal(0))
     double: Mapped[float] = mapped_column(Double, default=0.0)
 
-    @evolves(Weighed)
-    def _weighed(self, recorded: RecordedEvent[Weighed]) -> None:
-        self.whole += recorded.event.grams
-        self.double += float(recorded.event.grams)
+    @evolves(OrderPlaced)
+    def _placed(self, recorded: RecordedEvent[OrderPlaced]) -> None:
+        self.whole += recorded.event.total
+        self.double += float(recorded.event.total)
 
 
 def test_rows_of_rounding_columns_do_not_depend_on_how_many_events_come_together(engine: Engine) -> None:
-    with Session(engine) as session:
-        parcel = Parcel(id="p")
-        for _ in range(4):
-            parcel.apply_event(Weighed(grams=Decimal("0.444")))
-        session.add(parcel)
-        session.commit()
+    commit_events(engine, Order, "p", *[OrderPlaced(customer_id="c-1", total=Decimal("0.444"))] * 4)
     manager = ReadModelManager(engine, Base)
     found: list[tuple[Decimal, float]] = []
     for batch_size in (1, 2, 4):
@@ -661,67 +641,55 @@ def test_rows_of_rounding_columns_do_not_depend_on_how_many_events_come_together
     assert verify(engine, Base, only=["Rounded"]).is_sound
 
 
-class Named(DomainEvent):
-    """A user took a name; it is free again when the user takes another one, or goes."""
+class Account(AnyAccount, Base):
+    """An account, of which its owner has no other."""
 
-    __event_type__ = "evolving.Named"
-    name: str
-
-
-class Gone(DomainEvent):
-    """A user has gone."""
-
-    __event_type__ = "evolving.Gone"
+    __aggregate_type__ = "evolving.Account"
 
 
-class User(AggregateRoot, Base):
-    """Has a name."""
+class _Owners:
+    """An owner is free again when the account gets another one, or is closed."""
 
-    __aggregate_type__ = "evolving.User"
-    __ignored_events__ = (Named, Gone)
-
-
-class _Names:
-    __removed_by__: ClassVar[tuple[type[DomainEvent], ...]] = (Gone,)
+    __removed_by__: ClassVar[tuple[type[DomainEvent], ...]] = (Closed,)
     id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
-    name: Mapped[str | None] = mapped_column(unique=True)
+    owner: Mapped[str | None] = mapped_column(unique=True)
 
-    @evolves(Named)
-    def _named(self, recorded: RecordedEvent[Named]) -> None:
-        self.name = recorded.event.name
+    @evolves(Opened)
+    def _opened(self, recorded: RecordedEvent[Opened]) -> None:
+        self.owner = recorded.event.owner
 
 
-class NamesOfTheirOwn(_Names, ReadModel, Base):
+class OwnersOfTheirOwn(_Owners, ReadModel, Base):
     """In a table of its own."""
 
-    __tablename__ = "names_of_users"
+    __tablename__ = "owners_of_accounts"
 
 
-class SharedNames(_Names, ReadModel, Base):
+class SharedOwners(_Owners, ReadModel, Base):
     """In the shared table."""
 
-    __projection_name__ = "shared_names"
+    __projection_name__ = "shared_owners"
 
 
-@pytest.mark.parametrize("model", [NamesOfTheirOwn, SharedNames])
+@pytest.mark.parametrize("model", [OwnersOfTheirOwn, SharedOwners])
 def test_a_unique_value_that_one_row_gives_up_is_taken_by_another_of_the_batch(engine: Engine, model: Any) -> None:
     manager = ReadModelManager(engine, Base)
 
     def happen(*events: tuple[str, DomainEvent]) -> None:
         with Session(engine) as session:
-            for user_id, event in events:
-                user = session.get(User, user_id)
-                if user is None:
-                    session.add(user := User(id=user_id))
-                user.apply_event(event)
+            for account_id, event in events:
+                account = session.get(Account, account_id)
+                if account is None:
+                    session.add(account := Account(id=account_id))
+                account.apply_event(event)
                 session.flush()
             session.commit()
         manager.catch_up(model)
 
-    happen(("a", Named(name="x")), ("b", Named(name="y")), ("c", Named(name="z")))
-    happen(("a", Gone()), ("d", Named(name="x")))
-    happen(("b", Named(name="w")), ("e", Named(name="y")))
-    happen(("c", Gone()), ("d", Named(name="z")))
+    happen(("a", Opened(owner="x")), ("b", Opened(owner="y")), ("c", Opened(owner="z")))
+    happen(("a", Closed()), ("d", Opened(owner="x")))
+    happen(("b", Opened(owner="w")), ("e", Opened(owner="y")))
+    happen(("c", Closed()), ("d", Opened(owner="z")))
     with Session(engine) as session:
-        assert {each.id: each.name for each in session.scalars(select(model))} == {"b": "w", "d": "z", "e": "y"}
+        assert {each.id: each.owner for each in session.scalars(select(model))} == {"b": "w", "d": "z", "e": "y"}
     assert verify(engine, Base, only=[model.__read_model_definition__.name]).is_sound

@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, EventReplayer, ReadModel, ReadModelManager, map_from_event
+from sa_eventsource import DeclarationError, DomainEvent, EventReplayer, ReadModel, ReadModelManager, map_from_event
+from tests.committing import commit_events
+from tests.shop import AnyOrder, OrderPaid
 
 
 class Placed(DomainEvent):
@@ -19,21 +21,15 @@ class Placed(DomainEvent):
     customer: str
 
 
-class Paid(DomainEvent):
-    """Does not."""
-
-    __event_type__ = "named.Paid"
-    by: str
-
-
 class Base(DeclarativeBase):
     """Base of some orders."""
 
 
-class Order(AggregateRoot[str], Base):
-    """What was ordered."""
+class Order(AnyOrder, Base):
+    """An order, one of whose events does so."""
 
-    __ignored_events__ = (Placed, Paid)
+    __aggregate_type__ = "named.Order"
+    __ignored_events__ = (Placed,)
 
 
 class Orders(ReadModel, Base):
@@ -43,13 +39,13 @@ class Orders(ReadModel, Base):
 
     id: Mapped[str]
     customer: Mapped[str] = map_from_event(Placed)
-    payer: Mapped[str] = map_from_event(Paid, source="by")
+    payment_id: Mapped[str] = map_from_event(OrderPaid)
 
 
 class Named(ReadModel, Base):
     """Likewise, in so many words."""
 
-    __removed_by__ = (Paid,)
+    __removed_by__ = (OrderPaid,)
 
     key: Mapped[str] = map_from_event(key=True, source="log.aggregate_id")
     said: Mapped[str] = map_from_event(Placed, source="aggregate_id")
@@ -69,20 +65,11 @@ def rows(engine: Engine, model: type[Any], *names: str) -> list[tuple[Any, ...]]
 
 def test_the_key_is_the_stream_unless_the_declaration_says_otherwise(engine: Engine) -> None:
     Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        happened: dict[str, list[DomainEvent]] = {
-            "o-1": [Placed(aggregate_id="x", customer="Ann"), Paid(by="Bob")],
-            "o-2": [Paid(by="Eve")],
-        }
-        for order_id, events in happened.items():
-            session.add(order := Order(id=order_id))
-            for each in events:
-                order.apply_event(each)
-        session.add(order := Order(id="o-3"))
-        order.apply_event(Placed(aggregate_id="y", customer="Cyd"))
-        session.commit()
-    right = [("o-1", "Ann", "Bob"), ("o-2", None, "Eve"), ("o-3", "Cyd", None)]
-    assert sorted(rows(engine, Orders, "id", "customer", "payer")) == right
+    commit_events(engine, Order, "o-1", Placed(aggregate_id="x", customer="Ann"), OrderPaid(payment_id="p-1"))
+    commit_events(engine, Order, "o-2", OrderPaid(payment_id="p-2"))
+    commit_events(engine, Order, "o-3", Placed(aggregate_id="y", customer="Cyd"))
+    right = [("o-1", "Ann", "p-1"), ("o-2", None, "p-2"), ("o-3", "Cyd", None)]
+    assert sorted(rows(engine, Orders, "id", "customer", "payment_id")) == right
     ReadModelManager(engine, Base).catch_up()
     for _ in range(2):
         assert rows(engine, Named, "key", "said") == [("o-3", "y")]
@@ -95,6 +82,6 @@ def test_a_key_with_two_meanings_is_refused() -> None:
     with pytest.raises(DeclarationError, match=r'source="log.aggregate_id" or source="event.aggregate_id"'):
 
         class Ambiguous(ReadModel, Base):
-            __removed_by__ = (Paid,)
+            __removed_by__ = (OrderPaid,)
             id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
             customer: Mapped[str] = map_from_event(Placed)

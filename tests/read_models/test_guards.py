@@ -10,8 +10,6 @@ from sqlalchemy import Engine, MetaData, Table, delete, insert, inspect, select,
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
     ReadModel,
     ReadModelManager,
     ReadModelWriteError,
@@ -21,6 +19,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.mapping import tables_on
 from tests.committing import commit_events
+from tests.shop import AnyTill, Sold
 
 pytestmark = pytest.mark.slow_on_sqlite
 
@@ -29,18 +28,10 @@ class Base(DeclarativeBase):
     """Base of what is guarded."""
 
 
-class Sown(DomainEvent):
-    """Something was sown."""
+class Till(AnyTill, Base):
+    """What the rows follow from."""
 
-    __event_type__ = "guarded.Sown"
-    plant: str
-
-
-class Bed(AggregateRoot[str], Base):
-    """A bed in a garden."""
-
-    __aggregate_type__ = "guarded.Bed"
-    __ignored_events__ = (Sown,)
+    __aggregate_type__ = "guarded.Till"
 
 
 class Shared(ReadModel, Base):
@@ -48,8 +39,8 @@ class Shared(ReadModel, Base):
 
     __projection_name__ = "guarded_shared"
 
-    id: Mapped[str] = map_from_event(Sown, key=True, source="aggregate_id")
-    plant: Mapped[str] = map_from_event(Sown)
+    id: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
+    what: Mapped[str] = map_from_event(Sold)
 
 
 class Own(ReadModel, Base):
@@ -59,8 +50,8 @@ class Own(ReadModel, Base):
     __projection_name__ = "guarded_own"
     __consistency__ = "strong"
 
-    id: Mapped[str] = map_from_event(Sown, key=True, source="aggregate_id")
-    plant: Mapped[str] = map_from_event(Sown)
+    id: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
+    what: Mapped[str] = map_from_event(Sold)
 
 
 class Handled(ReadModel, Base):
@@ -74,11 +65,11 @@ class Handled(ReadModel, Base):
     number: Mapped[int] = mapped_column(default=0)
 
     @classmethod
-    @handles(Sown)
-    def _sown(cls, event: RecordedEvent[Sown], session: Session) -> None:
-        if event.event.plant == "flush":
+    @handles(Sold)
+    def _sold(cls, event: RecordedEvent[Sold], session: Session) -> None:
+        if event.event.what == "flush":
             session.add(cls(id=event.aggregate_id))
-        elif event.event.plant == "core":
+        elif event.event.what == "core":
             session.execute(insert(cls.__table__).values(id=event.aggregate_id, number=0))  # type: ignore[arg-type]
         else:
             session.bulk_save_objects([cls(id=event.aggregate_id)])
@@ -97,8 +88,8 @@ class Parts(ReadModel, Base):
     )
 
     @classmethod
-    @handles(Sown)
-    def _sown(cls, event: RecordedEvent[Sown], session: Session) -> None:
+    @handles(Sold)
+    def _sold(cls, event: RecordedEvent[Sold], session: Session) -> None:
         one, other = cls(id=f"{event.aggregate_id}-1"), cls(id=f"{event.aggregate_id}-2")
         one.following, other.following = other, one
         session.add_all([one, other])
@@ -108,8 +99,8 @@ OWN: Any = inspect(Own).local_table
 PROJECTIONS = tables_on(Base.metadata).projections
 
 
-def sow(engine: Engine, bed_id: str, plant: str = "flush") -> None:
-    commit_events(engine, Bed, bed_id, Sown(plant=plant))
+def sell(engine: Engine, till_id: str, what: str = "flush") -> None:
+    commit_events(engine, Till, till_id, Sold(what=what))
 
 
 @pytest.fixture
@@ -119,7 +110,7 @@ def tables() -> MetaData:
 
 @pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    sow(engine, "b-1")
+    sell(engine, "t-1")
     ReadModelManager(engine, Base).catch_up()
     with Session(engine) as session:
         yield session
@@ -133,24 +124,24 @@ def _within(statement: Any) -> Any:
     return select(1).add_cte(statement.cte("written"))
 
 
-ROW = {"id": "b-2", "plant": "x", "version": 1, "created_at": None, "updated_at": None}
+ROW = {"id": "t-2", "what": "x", "version": 1, "created_at": None, "updated_at": None}
 
 WRITES: dict[str, Callable[[Session], Any]] = {
     "bulk_insert_mappings": lambda session: session.bulk_insert_mappings(inspect(Own), [ROW]),
     "bulk_insert_mappings with defaults": lambda session: session.bulk_insert_mappings(inspect(Own), [ROW], return_defaults=True),
-    "bulk_update_mappings": lambda session: session.bulk_update_mappings(inspect(Own), [{"id": "b-1", "plant": "y"}]),
+    "bulk_update_mappings": lambda session: session.bulk_update_mappings(inspect(Own), [{"id": "t-1", "what": "y"}]),
     "bulk_save_objects": lambda session: session.bulk_save_objects([Own(**ROW)]),
-    "bulk_save_objects of a loaded one": lambda session: session.bulk_save_objects([_changed(session.get_one(Own, "b-1"))]),
+    "bulk_save_objects of a loaded one": lambda session: session.bulk_save_objects([_changed(session.get_one(Own, "t-1"))]),
     "bulk writes of the shared table": lambda session: session.bulk_insert_mappings(inspect(Shared), [ROW]),
-    "bulk_save_objects in the shared table": lambda session: session.bulk_save_objects([_changed(session.get_one(Shared, "b-1"))]),
-    "an UPDATE of the class": lambda session: session.execute(update(Own).values(plant="x")),
-    "an UPDATE of the class in the shared table": lambda session: session.execute(update(Shared).values(plant="x")),
+    "bulk_save_objects in the shared table": lambda session: session.bulk_save_objects([_changed(session.get_one(Shared, "t-1"))]),
+    "an UPDATE of the class": lambda session: session.execute(update(Own).values(what="x")),
+    "an UPDATE of the class in the shared table": lambda session: session.execute(update(Shared).values(what="x")),
     "a DELETE of the class in the shared table": lambda session: session.execute(delete(Shared)),
-    "an UPDATE by key": lambda session: session.execute(update(Own), [{"id": "b-1", "plant": "y"}]),
+    "an UPDATE by key": lambda session: session.execute(update(Own), [{"id": "t-1", "what": "y"}]),
     "an INSERT of many": lambda session: session.execute(insert(Own), [ROW]),
-    "an UPDATE of the table": lambda session: session.execute(update(OWN).values(plant="x")),
+    "an UPDATE of the table": lambda session: session.execute(update(OWN).values(what="x")),
     "a DELETE from the shared table": lambda session: session.execute(delete(PROJECTIONS)),
-    "an UPDATE within": lambda session: session.execute(_within(update(Own).values(plant="x").returning(Own.id))),
+    "an UPDATE within": lambda session: session.execute(_within(update(Own).values(what="x").returning(Own.id))),
     "a DELETE from the table within": lambda session: session.execute(_within(delete(OWN).returning(OWN.c.id))),
     "a DELETE from the shared table within": lambda session: session.execute(
         _within(delete(PROJECTIONS).returning(PROJECTIONS.c.id))
@@ -159,7 +150,7 @@ WRITES: dict[str, Callable[[Session], Any]] = {
 
 
 def _changed(row: Any) -> Any:
-    row.plant = "changed"
+    row.what = "changed"
     return row
 
 
@@ -172,21 +163,20 @@ def test_rows_are_not_written_by_hand(session: Session, write: Callable[[Session
     assert [_rows(session, table) for table in (OWN, PROJECTIONS)] == before
 
 
-@pytest.mark.parametrize("plant", ["flush", "core", "bulk"])
-def test_handlers_may_write_in_any_way(session: Session, engine: Engine, plant: str) -> None:
-    sow(engine, "b-2", plant)
-    assert sorted(each.id for each in session.scalars(select(Handled))) == ["b-1", "b-2"]
+@pytest.mark.parametrize("what", ["flush", "core", "bulk"])
+def test_handlers_may_write_in_any_way(session: Session, engine: Engine, what: str) -> None:
+    sell(engine, "t-2", what)
+    assert sorted(each.id for each in session.scalars(select(Handled))) == ["t-1", "t-2"]
 
 
 def test_a_flush_of_rows_that_refer_to_each_other_works(session: Session) -> None:
-    assert session.get_one(Parts, "b-1-1").next_id == "b-1-2"
-    assert session.get_one(Parts, "b-1-2").next_id == "b-1-1"
+    assert session.get_one(Parts, "t-1-1").next_id == "t-1-2"
+    assert session.get_one(Parts, "t-1-2").next_id == "t-1-1"
 
 
 def test_a_bulk_write_after_a_handlers_flush_is_refused(session: Session) -> None:
-    bed = Bed(id="b-3")
-    bed.apply_event(Sown(plant="flush"))
-    session.add(bed)
+    session.add(till := Till(id="t-3"))
+    till.sell("flush")
     session.flush()
     with pytest.raises(ReadModelWriteError):
         session.bulk_save_objects([Handled(id="by hand")])

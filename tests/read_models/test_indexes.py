@@ -1,229 +1,96 @@
-"""Declared indexes are there and serve the queries they were declared for."""
+"""Indexes of every type: what is created, what unique ones refuse; columns of own tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date
+import re
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, ForeignKey, Select, inspect, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy import Engine, ForeignKey, func, inspect, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, ReadModel, ReadModelError, map_from_event
-from sa_eventsource.read_models import count
-
-
-class Base(DeclarativeBase):
-    """The declarative base of these tests."""
-
-
-class Listed(DomainEvent):
-    """Something was put on a list."""
-
-    __event_type__ = "indexes.Listed"
-    status: str
-    price: Decimal
-    due: date
-    number: int
-    code: str
-    owner: str
-
-
-class Thing(AggregateRoot, Base):
-    """What was listed."""
-
-    __aggregate_type__ = "indexes.Thing"
-    __ignored_events__ = (Listed,)
-
-
-class Things(ReadModel, Base):
-    """In the shared table, with an index of each kind."""
-
-    __consistency__ = "strong"
-    __indexes__ = (("owner", "price"),)
-
-    id: Mapped[str]
-    status: Mapped[str] = map_from_event(Listed, index=True)
-    price: Mapped[Decimal] = map_from_event(Listed, index=True)
-    due: Mapped[date] = map_from_event(Listed, index=True)
-    code: Mapped[str] = map_from_event(Listed, unique=True)
-    owner: Mapped[str] = map_from_event(Listed)
-
-
-class PerNumber(ReadModel, Base):
-    """Its key is a number."""
-
-    __consistency__ = "strong"
-
-    number: Mapped[int] = map_from_event(Listed, key=True)
-    things: Mapped[int] = map_from_event(Listed, reduce=count())
-
-
-class PerOwnerAndDay(ReadModel, Base):
-    """Its key is made of two fields."""
-
-    __consistency__ = "strong"
-
-    owner: Mapped[str] = map_from_event(Listed, key=True)
-    due: Mapped[date] = map_from_event(Listed, key=True)
-    things: Mapped[int] = map_from_event(Listed, reduce=count())
-
-
-class Owner(Base):
-    """An ordinary table."""
-
-    __tablename__ = "owners"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str]
-
-
-class OwnedThing(ReadModel, Base):
-    """In a table of its own, with a foreign key and a relationship."""
-
-    __tablename__ = "owned_things"
-    __consistency__ = "strong"
-    __indexes__ = (("status", "price"),)
-
-    id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
-    owner_id: Mapped[str] = map_from_event(Listed, source="owner", column=mapped_column(ForeignKey(Owner.id)))
-    status: Mapped[str] = map_from_event(Listed, index=True)
-    price: Mapped[Decimal] = map_from_event(Listed)
-    owner: Mapped[Owner] = relationship(viewonly=True)
-
-
-def listed(number: int, **values: Any) -> Listed:
-    given = {
-        "status": f"s-{number % 50}",
-        "price": Decimal(number) / 4,
-        "due": date(2026, 1 + number % 12, 1 + number % 28),
-        "number": number,
-        "code": f"code-{number}",
-        "owner": f"owner-{number % 5}",
-    }
-    return Listed(**{**given, **values})
-
-
-def put(session: Session, number: int, **values: Any) -> None:
-    thing = Thing(id=f"t-{number}")
-    thing.apply_event(listed(number, **values))
-    session.add(thing)
+from sa_eventsource import EventRecord, EventSourceOptions, ReadModel, ReadModelError, map_from_event
+from tests.read_models.bookings import AnyBooking, Booked, BookingRow, Bookings, ByFloor, Customer, Kind, booking, fill
 
 
 @pytest.fixture
-def filled(engine: Engine) -> Iterator[Engine]:
-    """An engine with rows of all models."""
-    Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add_all(Owner(id=f"owner-{number}", name=f"Owner {number}") for number in range(5))
-        session.commit()
-        for number in range(300):
-            put(session, number)
-        session.commit()
-    yield engine
+def few(engine: Engine) -> Engine:
+    """Ten bookings."""
+    fill(engine, 10)
+    return engine
 
 
-@pytest.fixture
-def session(postgres_engine: Engine) -> Iterator[Session]:
-    """A session whose planner uses an index wherever one can be used."""
-    Base.metadata.create_all(postgres_engine)
-    with Session(postgres_engine) as session:
-        session.add_all(Owner(id=f"owner-{number}", name=f"Owner {number}") for number in range(5))
-        session.flush()
-        for number in range(300):
-            put(session, number)
-        session.commit()
-        session.execute(text("ANALYZE"))
-        session.execute(text("SET enable_seqscan = off"))
-        session.execute(text("SET enable_indexscan = on"))
-        yield session
+# What is created.
 
-
-def plan(session: Session, statement: Select[Any]) -> str:
-    compiled = statement.compile(session.connection(), compile_kwargs={"literal_binds": True})
-    return "\n".join(session.scalars(text(f"EXPLAIN {str(compiled).replace(':', chr(92) + ':')}")))
-
-
-QUERIES: dict[str, tuple[Select[Any], str]] = {
-    "a text": (select(Things).where(Things.status == "s-7"), "ix_Things_status"),
-    "a decimal": (select(Things).where(Things.price == Decimal("18.75")), "ix_Things_price"),
-    "the dearest": (select(Things).where(Things.price > 50).order_by(Things.price.desc()).limit(5), "ix_Things_price"),
-    "a date range": (select(Things).where(Things.due.between(date(2026, 3, 1), date(2026, 3, 3))), "ix_Things_due"),
-    "a unique text": (select(Things).where(Things.code == "code-7"), "ix_Things_code"),
-    "two fields": (select(Things).where(Things.owner == "owner-1", Things.price < 1), "ix_Things_owner_price"),
-    "the id": (select(Things).where(Things.id == "t-7"), "projections_pkey"),
-    "a number as the key": (select(PerNumber).where(PerNumber.number == 7), "ix_PerNumber_number"),
-    "a key of two fields": (
-        select(PerOwnerAndDay).where(PerOwnerAndDay.owner == "owner-1", PerOwnerAndDay.due == date(2026, 2, 2)),
-        "ix_PerOwnerAndDay_owner_due",
-    ),
-    "a table of its own": (select(OwnedThing).where(OwnedThing.status == "s-7"), "ix_owned_things_status"),
+SHARED = {
+    "ix_bookings_code",
+    "ix_bookings_floor",
+    "ix_bookings_price",
+    "ix_bookings_guest",
+    "ix_bookings_ratio",
+    "ix_bookings_paid",
+    "ix_bookings_due",
+    "ix_bookings_booked_at",
+    "ix_bookings_status",
+    "ix_bookings_customer_id_due",
+    "ix_bookings_kind_floor_price",
+    "ix_by 'floor'_number",
+    "ix_by 'floor'_floor",
+    "ix_by_kind_and_day_kind_day_floor",
 }
 
 
-@pytest.mark.parametrize("what", QUERIES)
-def test_a_query_uses_the_index(session: Session, what: str) -> None:
-    statement, index = QUERIES[what]
-    assert index in plan(session, statement)
-    assert session.scalars(statement).first() is not None
+def definitions(engine: Engine, table: str) -> dict[str, str]:
+    """Get the statements that would make a table's indexes, by name."""
+    statement = {
+        "postgresql": "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = :table",
+        "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :table AND sql IS NOT NULL",
+    }[engine.dialect.name]
+    with engine.connect() as connection:
+        return {row[0]: row[1] for row in connection.execute(text(statement), {"table": table})}
 
 
-def test_the_index_is_still_used_when_the_statement_is_prepared(session: Session) -> None:
-    """The constants of the condition stand in the statement, so that a plan made once for all values knows them too."""
-    for number in range(20):
-        session.scalars(select(Things).where(Things.status == f"s-{number}")).all()
-    session.execute(text("SET plan_cache_mode = force_generic_plan"))
-    connection: Any = session.connection().connection.driver_connection
-    prepared = connection.execute("SELECT name, statement FROM pg_prepared_statements").fetchall()
-    (name,) = [name for name, statement in prepared if "'status'" in statement and "'Things'" in statement and "WHERE" in statement]
-    rows = connection.execute(f"EXPLAIN EXECUTE {name}('s-7')").fetchall()
-    assert "ix_Things_status" in "\n".join(row[0] for row in rows)
+def test_the_shared_table_has_an_index_of_the_models_rows_for_each_that_is_declared(few: Engine) -> None:
+    found = {name: made for name, made in definitions(few, "projections").items() if " WHERE " in made}
+    assert set(found) == SHARED
+    for name, made in found.items():
+        owner = "by ''floor''" if "'" in name else "by_kind_and_day" if "day_" in name else "bookings"
+        assert re.search(rf"WHERE .*projection_name.* = '{owner}'", made), made
+        assert ("UNIQUE" in made) is (name == "ix_bookings_code")
+    assert re.search(r"'kind'.*'floor'.*'price'", found["ix_bookings_kind_floor_price"], re.DOTALL)
 
 
-def test_get_finds_rows_by_keys_that_are_no_text(filled: Engine) -> None:
-    with Session(filled) as session:
-        assert session.get_one(PerNumber, 7).things == 1
-        assert session.get_one(PerOwnerAndDay, ("owner-1", date(2026, 2, 2))).things >= 1
-        assert session.get(PerNumber, 10_000) is None
+def test_a_key_that_is_one_text_needs_no_index_of_its_own(few: Engine) -> None:
+    assert not [name for name in definitions(few, "projections") if "by_guest" in name or name == "ix_bookings_id"]
 
 
-def test_a_value_that_is_there_already_fails_the_commit(filled: Engine) -> None:
-    error = "UNIQUE" if filled.dialect.name == "sqlite" else "ix_Things_code"
-    with Session(filled) as session:
-        put(session, 900, code="code-7")
-        with pytest.raises(ReadModelError, match=error) as caught:
-            session.commit()
-        assert caught.value.model == "Things"
-        assert caught.value.rows == ("'t-900'",)
-        session.rollback()
-        assert session.get(Things, "t-900") is None
-        assert session.get(Thing, "t-900") is None
-
-
-def test_a_table_of_its_own_has_ordinary_indexes_and_keys(filled: Engine) -> None:
-    inspector = inspect(filled)
-    assert {each["name"] for each in inspector.get_indexes("owned_things")} == {
-        "ix_owned_things_status",
-        "ix_owned_things_status_price",
+def test_an_own_table_has_ordinary_indexes(few: Engine) -> None:
+    inspector = inspect(few)
+    assert [each["column_names"] for each in inspector.get_unique_constraints("booking_rows")] == [["code"]]
+    found = {str(each["name"]): each["column_names"] for each in inspector.get_indexes("booking_rows") if not each["unique"]}
+    assert found == {
+        "ix_booking_rows_customer_id": ["customer_id"],
+        "ix_booking_rows_price": ["price"],
+        "ix_booking_rows_kind_floor": ["kind", "storey"],
     }
-    (key,) = inspector.get_foreign_keys("owned_things")
-    assert (key["constrained_columns"], key["referred_table"]) == (["owner_id"], "owners")
-    with Session(filled) as session:
-        assert session.get_one(OwnedThing, "t-7").owner.name == "Owner 2"
-        names = select(Owner.name).join(OwnedThing).where(OwnedThing.price > 74).order_by(OwnedThing.price)
-        assert list(session.scalars(names)) == ["Owner 2", "Owner 3", "Owner 4"]
 
 
-def test_a_row_that_breaks_a_foreign_key_fails_the_commit(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
-    with Session(postgres_engine) as session:
-        put(session, 1, owner="nobody")
-        with pytest.raises(ReadModelError, match="owned_things_owner_id_fkey"):
-            session.commit()
+def test_a_name_that_would_be_too_long_is_shortened_and_still_its_own() -> None:
+    class Fresh(DeclarativeBase):
+        pass
+
+    class Model(ReadModel, Fresh):
+        __projection_name__ = "a_projection_whose_name_is_long_but_allowed"
+        a_field_with_a_rather_long_name: Mapped[int] = map_from_event(Booked, source="floor", index=True)
+        a_field_with_a_rather_long_name_too: Mapped[int] = map_from_event(Booked, source="floor", index=True)
+
+    names = {
+        str(index.name) for index in Fresh.metadata.tables["projections"].indexes if "rather_long" in str(index.expressions[0])
+    }
+    assert len(names) == 2
+    assert all(len(name) <= 63 for name in names)
 
 
 def test_the_shared_table_can_do_without_its_gin_index(postgres_engine: Engine) -> None:
@@ -242,7 +109,7 @@ def test_the_shared_table_can_do_without_its_gin_index(postgres_engine: Engine) 
 
         class Codes(ReadModel, base):  # type: ignore[misc, valid-type]
             __projection_name__ = "gin.codes"
-            code: Mapped[str] = map_from_event(Listed)
+            code: Mapped[str] = map_from_event(Booked)
 
     Full.metadata.create_all(postgres_engine)
     assert gin_indexes() == ["ix_projections_data"]
@@ -254,3 +121,147 @@ def test_the_shared_table_can_do_without_its_gin_index(postgres_engine: Engine) 
     Full.metadata.drop_all(postgres_engine)
     Lean.metadata.create_all(postgres_engine)
     assert gin_indexes() == []
+
+
+# What a unique one refuses.
+
+
+def test_a_value_that_is_there_already_refuses_the_commit_and_nothing_is_written(few: Engine) -> None:
+    with Session(few) as session:
+        session.add(booking(11, code="code 3"))
+        with pytest.raises(ReadModelError, match=r"bookings|BookingRow") as caught:
+            session.commit()
+        session.rollback()
+        assert "b-0011" in str(caught.value)
+        assert session.scalar(select(func.count()).select_from(EventRecord)) == 10
+        assert [session.scalar(select(func.count()).select_from(each)) for each in (Bookings, BookingRow)] == [10, 10]
+        assert session.get_one(ByFloor, 9).number == 1
+        assert session.get(ByFloor, 11) is None
+
+
+def test_a_value_is_refused_within_one_flush_too(few: Engine) -> None:
+    with Session(few) as session:
+        session.add_all([booking(11, code="new"), booking(12, code="new")])
+        with pytest.raises(ReadModelError):
+            session.flush()
+
+
+def test_rows_without_the_value_are_as_many_as_there_are(few: Engine) -> None:
+    with Session(few) as session:
+        session.add_all([booking(11, code=None), booking(12, code=None)])
+        session.commit()
+        assert session.scalar(select(func.count()).where(Bookings.code.is_(None))) == 2
+
+
+def test_a_unique_field_of_one_model_says_nothing_of_another(engine: Engine) -> None:
+    class Fresh(DeclarativeBase):
+        pass
+
+    class Stay(AnyBooking, Fresh):
+        __aggregate_type__ = "indexes.Stay"
+
+    class One(ReadModel, Fresh):
+        __consistency__ = "strong"
+        code: Mapped[str] = map_from_event(Booked, unique=True)
+
+    class Other(ReadModel, Fresh):
+        __consistency__ = "strong"
+        code: Mapped[str] = map_from_event(Booked, source=lambda event: event.customer_id + "", unique=True)
+
+    Fresh.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(stay := Stay(id="s-1"))
+        stay.apply_event(Booked(code="x", customer_id="x"))
+        session.commit()
+        assert session.get_one(One, "s-1").code == session.get_one(Other, "s-1").code == "x"
+
+
+# Own tables beside the application's.
+
+
+def test_relationships_lead_to_and_from_an_own_table(few: Engine) -> None:
+    with Session(few) as session:
+        session.add(booking(51))
+        session.commit()
+        assert session.get_one(BookingRow, "b-0051").customer.name == "Customer 1"
+        assert [each.id for each in session.get_one(Customer, "c-1").bookings] == ["b-0001", "b-0051"]
+        eager = select(BookingRow).options(joinedload(BookingRow.customer)).where(BookingRow.customer.has(name="Customer 3"))
+        assert [each.customer.name for each in session.scalars(eager)] == ["Customer 3"]
+
+
+def test_read_models_are_joined_with_each_other_and_with_tables(few: Engine) -> None:
+    statement = (
+        select(Customer.name, BookingRow.price, ByFloor.number, Bookings.kind)
+        .join(BookingRow.customer)
+        .join(Bookings, Bookings.id == BookingRow.id)
+        .join(ByFloor, ByFloor.floor == BookingRow.floor)
+        .where(ByFloor.floor > 7)
+        .order_by(Bookings.price.desc())
+    )
+    with Session(few) as session:
+        assert [tuple(row) for row in session.execute(statement)] == [
+            ("Customer 9", Decimal("2.25"), 1, Kind.ROOM),
+            ("Customer 8", Decimal("2.00"), 1, Kind.TENT),
+        ]
+
+
+def test_a_foreign_key_that_leads_nowhere_refuses_the_commit(postgres_engine: Engine) -> None:
+    fill(postgres_engine, 1)
+    with Session(postgres_engine) as session:
+        session.add(booking(1, customer_id="nobody"))
+        with pytest.raises(ReadModelError, match=r"BookingRow.*booking_rows_customer_id_fkey"):
+            session.commit()
+        session.rollback()
+        assert session.scalar(select(func.count()).select_from(EventRecord)) == 1
+        assert session.scalar(select(func.count()).select_from(Bookings)) == 1
+
+
+def test_a_mixins_column_is_made_for_each_table_that_takes_it(engine: Engine) -> None:
+    class Fresh(DeclarativeBase):
+        pass
+
+    class Stay(AnyBooking, Fresh):
+        __aggregate_type__ = "indexes.MixedStay"
+
+    class OfCustomer:
+        customer_id: Mapped[str] = map_from_event(Booked, column=mapped_column(ForeignKey("owners.id")), index=True)
+
+    class Owner(Fresh):
+        __tablename__ = "owners"
+        id: Mapped[str] = mapped_column(primary_key=True)
+
+    class One(OfCustomer, ReadModel, Fresh):
+        __tablename__ = "ones"
+        __consistency__ = "strong"
+
+    class Other(OfCustomer, ReadModel, Fresh):
+        __tablename__ = "others"
+        __consistency__ = "strong"
+        floor: Mapped[int] = map_from_event(Booked)
+
+    Fresh.metadata.create_all(engine)
+    for name in ("ones", "others"):
+        assert [each["column_names"] for each in inspect(engine).get_indexes(name)] == [["customer_id"]]
+        assert [each["referred_table"] for each in inspect(engine).get_foreign_keys(name)] == ["owners"]
+    with Session(engine) as session:
+        session.add(Owner(id="c-0"))
+        session.flush()
+        session.add(stay := Stay(id="s-1"))
+        stay.apply_event(Booked(floor=3))
+        session.commit()
+        assert (session.get_one(One, "s-1").customer_id, session.get_one(Other, "s-1").floor) == ("c-0", 3)
+
+
+def test_indexes_and_the_bases_table_arguments_go_together(engine: Engine) -> None:
+    class Fresh(DeclarativeBase):
+        __table_args__ = {"comment": "of all tables"}
+
+    class Other(ReadModel, Fresh):
+        __tablename__ = "others"
+        __indexes__ = (("floor", "price"),)
+        floor: Mapped[int] = map_from_event(Booked)
+        price: Mapped[Decimal] = map_from_event(Booked)
+
+    Fresh.metadata.create_all(engine)
+    assert Fresh.metadata.tables["others"].comment == "of all tables"
+    assert [each["column_names"] for each in inspect(engine).get_indexes("others")] == [["floor", "price"]]
