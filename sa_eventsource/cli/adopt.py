@@ -29,19 +29,19 @@ def adopt_log(  # noqa: PLR0913 - each is an argument or an option
     url: UrlOption = None,
     last_position: Annotated[
         int | None,
-        typer.Option(metavar="POSITION", show_default=False, help="The last position that was brought here; else all were."),
+        typer.Option(metavar="POSITION", show_default=False, help="The last position that was brought here; by default, all were."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="The server's files were brought, as by pg_upgrade, so that the ids hold.")
+        bool, typer.Option("--keep", help="The server's files were brought, as by pg_upgrade: keep the transaction ids.")
     ] = False,
     as_json: DoneAsJsonOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Settle a log that came from another database cluster, where workers say that they cannot tell what is new.
+    """Settle a log that came from another database cluster, so that workers can tell again which events are new.
 
-    A dump that is restored before anybody writes to it needs no such thing. Without options: all events of the log were brought
-    here, by a dump or by replication. With --last-position: those behind it were appended here. With --keep: the server's own
-    files were brought, as by pg_upgrade.
+    A dump that was restored before anybody wrote to it needs no adopting. Otherwise, choose by how the log came here. Without
+    options: by a dump or by replication, and nothing was appended here since. With --last-position: likewise, and the events after
+    that position were appended here. With --keep: as the server's own files, such as by pg_upgrade.
     """
     if keep and last_position is not None:
         raise UsageError("--keep and --last-position exclude each other: either the transaction ids hold, or new ones are given")

@@ -42,14 +42,19 @@ def anonymise_events(  # noqa: PLR0913 - by keyword
     function: Annotated[
         str,
         typer.Argument(
-            metavar="MODULE:FUNCTION", show_default=False, help="What gets a StoredField and returns the new value of it."
+            metavar="MODULE:FUNCTION", show_default=False, help="A function that gets a StoredField and returns its new value."
         ),
     ],
     *,
-    name: Annotated[str, typer.Option(metavar="NAME", show_default=False, help="What it is called; who is stopped goes on by it.")],
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", show_default=False, help="A name for this anonymisation, by which an interrupted run goes on."
+        ),
+    ],
     event_type: Annotated[
         list[str],
-        typer.Option("--type", metavar="TYPE", show_default=False, help="Events of this stored name; may be repeated."),
+        typer.Option("--type", metavar="TYPE", show_default=False, help="Only events of this stored type; may be repeated."),
     ],
     field: Annotated[
         list[str],
@@ -57,20 +62,22 @@ def anonymise_events(  # noqa: PLR0913 - by keyword
             metavar="PATH", show_default=False, help="Path in the stored JSON, such as email or lines.*.note; may be repeated."
         ),
     ],
-    reason: Annotated[str, typer.Option(metavar="TEXT", show_default=False, help="Why, for the record, which is kept for good.")],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", show_default=False, help="The reason, for the record, which is kept for good.")
+    ],
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Who does it, for the record.")] = None,
-    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Events to look at in a transaction.")] = 500,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what the first events would become.")] = False,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="How many events to look at in one transaction.")] = 500,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would become of the first events.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was done as JSON; with --dry-run, a line for each field.")
     ] = False,
     url: UrlOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Rewrite chosen fields of events that are stored in clear, in batches, and what rests on them.
+    """Rewrite chosen fields of events that are stored unencrypted, in batches, and what was derived from them.
 
-    The application and workers may run; see to it first that it appends no more such values. Interrupted, it goes on when it is
-    called again with the same name. It cannot be undone.
+    The application and workers may run, but first make sure that the application appends no more such values. An interrupted run
+    goes on when it is called again with the same name. It cannot be undone.
     """
     rewrite = import_named(function, "a function")
     with open_target(base, url) as target, nullcontext() if user is None else event_context(user=user):

@@ -31,6 +31,7 @@ from sa_eventsource.cli import (
     verify,
 )
 from sa_eventsource.cli.errors import ReportingGroup
+from sa_eventsource.cli.help_texts import let_paragraphs_flow
 from sa_eventsource.store import tenant_context
 
 app = typer.Typer(
@@ -42,30 +43,24 @@ app = typer.Typer(
     help="Run what follows an event log, look into the log, and move it: the command line of sa_eventsource.",
 )
 
-for module in (
-    new_command,
-    run,
-    publish_command,
-    status_command,
-    rebuild_command,
-    rewind_command,
-    parked,
-    handled_commands,
-    personal_data_commands,
-    anonymise_command,
-    archive_commands,
-    roles_command,
-    verify,
-    proof_commands,
-    events,
-    show,
-    browse_command,
-    export_import,
-    adopt,
-    schema_command,
-    selftest_command,
-):
-    module.register(app)
+_PANELS = {
+    "Begin, and change what is stored": (new_command, schema_command),
+    "Follow the log": (run, publish_command, status_command, rebuild_command, rewind_command, parked, handled_commands),
+    "Look into the log": (events, show, browse_command),
+    "Check": (verify, proof_commands, roles_command, selftest_command),
+    "Move the log": (export_import, adopt),
+    "Forget, and archive": (personal_data_commands, anonymise_command, archive_commands),
+}
+"""The commands, under the headings of ``sa-eventsource --help``."""
+
+for heading, modules in _PANELS.items():
+    for module in modules:
+        module.register(app)
+    for command in app.registered_commands:
+        command.rich_help_panel = command.rich_help_panel or heading
+    for group in app.registered_groups:
+        group.rich_help_panel = group.rich_help_panel or heading
+let_paragraphs_flow(app)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
@@ -89,7 +84,7 @@ def options(
             envvar="SA_EVENTSOURCE_TENANT",
             show_default=False,
             show_envvar=True,
-            help="Whose rows the command is about, where tenants share the tables.",
+            help="The tenant whose rows the command is about, where tenants share the tables.",
         ),
     ] = None,
 ) -> None:

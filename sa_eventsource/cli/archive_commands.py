@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", show_default=False, help="The aggregates' type.")]
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID...", show_default=False, help="Their ids.")]
 ReasonOption = Annotated[
-    str, typer.Option(metavar="TEXT", show_default=False, help="Why, for the manifest, which is kept for good.")
+    str, typer.Option(metavar="TEXT", show_default=False, help="The reason, for the manifest, which is kept for good.")
 ]
 UserOption = Annotated[str | None, typer.Option(metavar="NAME", help="Who does it, for the manifest.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Change nothing, and say what would be done, or why it cannot be.")]
 DirectoryOption = Annotated[
     str | None,
     typer.Option(
-        metavar="DIR", show_default=False, help="Write a Parquet file for each into it, for which the extra parquet is needed."
+        metavar="DIR", show_default=False, help="Write each stream to a Parquet file in this folder; needs the extra parquet."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: a line for each archive.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one line per archive.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -62,11 +62,11 @@ def archive_streams(  # noqa: PLR0913 - by keyword
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Take closed streams out of the log, each in a transaction of its own.
+    """Take closed streams out of the log, each in its own transaction.
 
-    Their events go to a table next to it, or to files, with a manifest. Queries, exports, rebuilds and rows of read models leave
-    them out until unarchive brings them back. The application and workers may run. It ends with the first stream that cannot be
-    archived.
+    Their events go to a table next to the log, or to files, with a manifest. Until unarchive brings them back, queries, exports,
+    rebuilds and rows of read models leave them out. The application and workers may run. The command ends at the first stream that
+    cannot be archived.
     """
     function = partial(archive, directory=directory)
     _move(function, "archived", base, aggregate_type, aggregate_ids, reason, user, url, dry_run=dry_run, as_json=as_json)
@@ -84,11 +84,11 @@ def compact_streams(  # noqa: PLR0913 - by keyword
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Archive closed streams, and keep their last states, each in a transaction of its own.
+    """Archive closed streams but keep their last states, each in its own transaction.
 
-    As archive, except that the aggregates can still be loaded, in their last states. Of streams that are archived or compacted
-    already, the last state is made again. The application and workers may run. It ends with the first stream that cannot be
-    compacted.
+    This is like archive, except that the aggregates can still be loaded, in their last states. For streams that are already
+    archived or compacted, the last state is computed again. The application and workers may run. The command ends at the first
+    stream that cannot be compacted.
     """
     function = partial(compact, directory=directory)
     _move(function, "compacted", base, aggregate_type, aggregate_ids, reason, user, url, dry_run=dry_run, as_json=as_json)
@@ -102,16 +102,17 @@ def unarchive_streams(  # noqa: PLR0913 - by keyword
     reason: ReasonOption,
     user: UserOption = None,
     despite_anonymisations: Annotated[
-        bool, typer.Option("--despite-anonymisations", help="Bring back what was to be anonymised; then anonymise it once more.")
+        bool,
+        typer.Option("--despite-anonymisations", help="Bring back even what an anonymisation has missed; then anonymise again."),
     ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Bring archived streams back into the log, each in a transaction of its own; they stay closed.
+    """Bring archived streams back into the log, each in its own transaction; they stay closed.
 
-    What was altered meanwhile is refused, and what an anonymisation has missed. The application and workers may run. Files stay
-    where they are, and can be deleted then.
+    A stream is refused if its archive was altered, or if an anonymisation has not reached it. The application and workers may run.
+    Archive files stay where they are, and can be deleted afterwards.
     """
     function = partial(unarchive, despite_anonymisations=despite_anonymisations)
     _move(function, "brought back", base, aggregate_type, aggregate_ids, reason, user, url, dry_run=dry_run, as_json=as_json)
@@ -120,11 +121,11 @@ def unarchive_streams(  # noqa: PLR0913 - by keyword
 def list_archives(
     base: BaseArgument,
     *,
-    returned: Annotated[bool, typer.Option("--returned", help="Those too whose events are back in the log.")] = False,
+    returned: Annotated[bool, typer.Option("--returned", help="Include those whose events are back in the log.")] = False,
     unneeded: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", show_default=False, help="List the files in a directory, instead, that no archived stream needs."
+            metavar="DIR", show_default=False, help="Instead, list the files in this folder that no archived stream needs."
         ),
     ] = None,
     as_json: JsonOption = False,

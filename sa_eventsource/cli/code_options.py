@@ -11,7 +11,7 @@ from sa_eventsource.replays import OtherCode
 
 CodeVariableOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", show_default=False, help="An environment variable for other code, which gets no others."),
+    typer.Option(metavar="NAME=VALUE", show_default=False, help="An environment variable for other code; it gets no others."),
 ]
 
 

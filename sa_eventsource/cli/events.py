@@ -45,12 +45,12 @@ def list_events(  # noqa: PLR0913 - each is an option
         list[str] | None, typer.Option("--type", help="Only events of this stored type; may be repeated.")
     ] = None,
     correlation: Annotated[str | None, typer.Option(metavar="UUID", help="Only events with this correlation id.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only events of then or later (ISO 8601).")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only events of then or before (ISO 8601).")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only events of this time or later (ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only events of this time or earlier (ISO 8601).")] = None,
     axis: Annotated[
         Axis, typer.Option(help="Whether --since and --until mean when events occurred, or when they were recorded.")
     ] = Axis.OCCURRED,
-    after: Annotated[int | None, typer.Option(metavar="POSITION", help="Only events behind this position.")] = None,
+    after: Annotated[int | None, typer.Option(metavar="POSITION", help="Only events after this position.")] = None,
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="No more than this many events.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, with all columns.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as events are committed; end with Ctrl-C.")] = False,
@@ -58,8 +58,8 @@ def list_events(  # noqa: PLR0913 - each is an option
 ) -> None:
     """List events in the order of their positions, as they are stored.
 
-    No event class is asked: events of unknown types, and payloads that fit no class, are listed too. A type that is neither in the
-    log nor in the code is taken for a mistake.
+    The event classes are not asked: events of unknown types, and payloads that fit no class, are listed too. A type that is neither
+    in the log nor in the code is reported as a mistake.
     """
     with open_target(base, url) as target:
         conditions = _conditions(

@@ -41,7 +41,7 @@ def export_log(
     url: UrlOption = None,
     output: Annotated[str, typer.Option(metavar="FILE", help="Where to write; - is stdout.")] = _STANDARD,
     format_: Annotated[
-        FileFormat, typer.Option("--format", help="Lines of JSON, or Parquet, for which the extra parquet is needed.")
+        FileFormat, typer.Option("--format", help="Lines of JSON, or Parquet, which needs the extra parquet.")
     ] = FileFormat.JSONL,
 ) -> None:
     """Write the log as it stands now: a header, then each event, in the order of positions.
@@ -68,7 +68,8 @@ def import_log(
 ) -> None:
     """Insert the events of an export into the log, all of them or none.
 
-    Events that are there already are skipped. Anything that does not fit, in the file or into the streams of the log, is refused.
+    Events that are there already are skipped. Anything malformed in the file, and any event that does not fit its stream in the
+    log, is refused.
     """
     with open_target(base, url) as target:
         with _reading(file) as (source, size), _progress("read") as bar, target.engine.begin() as connection:

@@ -26,7 +26,7 @@ IdArgument = Annotated[UUID, typer.Argument(metavar="ID", show_default=False, he
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(no_args_is_help=True, help="Look after commands that were handled under an id, or are scheduled.")
+    group = typer.Typer(no_args_is_help=True, help="Look after commands that are scheduled or parked, or were handled under an id.")
     group.command("list", epilog=example("commands list app.models:Base --parked"))(list_waiting)
     group.command("retry", epilog=example("commands retry app.models:Base --type SendInvoice"))(retry)
     group.command("discard", epilog=example("commands discard app.models:Base $COMMAND_ID"))(discard)
@@ -38,7 +38,7 @@ def list_waiting(
     base: BaseArgument,
     *,
     url: UrlOption = None,
-    only_parked: Annotated[bool, typer.Option("--parked", help="Leave those out that wait for their time.")] = False,
+    only_parked: Annotated[bool, typer.Option("--parked", help="Only those that are parked.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     errors: Annotated[bool, typer.Option("--errors", help="Print each error with its traceback.")] = False,
 ) -> None:
@@ -78,11 +78,11 @@ def retry(
     url: UrlOption = None,
     command_type: Annotated[
         str | None,
-        typer.Option("--type", metavar="NAME", show_default=False, help="All that are parked of a type, by its stored name."),
+        typer.Option("--type", metavar="NAME", show_default=False, help="All parked commands of this stored type."),
     ] = None,
     as_json: DoneAsJsonOption = False,
 ) -> None:
-    """Schedule a parked command for now, or all of a type, with all attempts before it."""
+    """Schedule a parked command, or all of a type, for now, with all its attempts again."""
     if (command_id is None) == (command_type is None):
         raise UsageError("name one command by its id, or a type: --type NAME")
     with open_target(base, url) as target, Session(target.engine) as session:
@@ -98,7 +98,7 @@ def retry(
 
 
 def discard(base: BaseArgument, command_id: IdArgument, *, url: UrlOption = None, as_json: DoneAsJsonOption = False) -> None:
-    """Decide that a scheduled or parked command is never done."""
+    """Discard a scheduled or parked command: it will never be done."""
     with open_target(base, url) as target, Session(target.engine) as session:
         if not discard_command(session, target.base, command_id):
             raise UsageError(f"there is no scheduled and no parked command {command_id}")
@@ -110,10 +110,12 @@ def prune(
     base: BaseArgument,
     *,
     url: UrlOption = None,
-    older_than: Annotated[float, typer.Option(metavar="DAYS", min=0, help="For how many days they have been done at least.")],
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="Only commands that were done at least this many days ago.")
+    ],
     as_json: DoneAsJsonOption = False,
 ) -> None:
-    """Forget commands that were done long ago: under its id, such a command would be done again."""
+    """Forget commands that were done long ago: one that comes again under its id would be done again."""
     with open_target(base, url) as target:
         number = Commands(target.engine, target.base).prune(older_than=timedelta(days=older_than))
     say_done(f"forgot {counted(number, 'command')}", as_json=as_json, commands=number)

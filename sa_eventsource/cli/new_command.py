@@ -25,9 +25,9 @@ def new_project(
     *,
     as_json: DoneAsJsonOption = False,
 ) -> None:
-    """Write a small application that runs, into a new folder: an aggregate, a read model, tests, migrations, a worker.
+    """Write a small, working application into a new folder: an aggregate, a read model, tests, migrations, a worker.
 
-    Nothing is asked, and nothing is installed. A folder of that name must be empty, if it is there.
+    It asks nothing and installs nothing. If the folder is there already, it must be empty.
     """
     check_name(name)
     written = write_project(name, Path(name))

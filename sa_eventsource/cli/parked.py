@@ -32,7 +32,7 @@ StreamOption = Annotated[
     str | None, typer.Option("--id", metavar="ID", show_default=False, help="Only the stream of this aggregate id.")
 ]
 
-StreamsAsJsonOption = Annotated[bool, typer.Option("--json", help="Print what was done as JSON: a line for each stream.")]
+StreamsAsJsonOption = Annotated[bool, typer.Option("--json", help="Print what was done as JSON, one line per stream.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -89,9 +89,9 @@ def retry(
     aggregate_id: StreamOption = None,
     as_json: StreamsAsJsonOption = False,
 ) -> None:
-    """Take what is parked, each stream in order and in a transaction of its own; what still cannot be taken stays parked.
+    """Try parked events again, each stream in order and in its own transaction; what still cannot be taken stays parked.
 
-    The exit status is 1 if any stays.
+    The exit status is 1 if any stay parked.
     """
     failed = 0
     with open_target(base, url) as target, Session(target.engine) as session:
@@ -116,7 +116,7 @@ def drop(
     aggregate_id: StreamOption = None,
     as_json: StreamsAsJsonOption = False,
 ) -> None:
-    """Forget what is parked: those events are never taken, the later ones of their streams are."""
+    """Give up parked events: they are never taken, and later events of their streams are taken again."""
     with open_target(base, url) as target, Session(target.engine) as session:
         consumer = _consumer(target, name)
         for stream in _streams(session, consumer, aggregate_id):
@@ -129,10 +129,10 @@ def resume_stopped(
     name: NameArgument,
     *,
     url: UrlOption = None,
-    skip: Annotated[bool, typer.Option("--skip", help="Leave the event out for ever, instead of trying it again.")] = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Skip the event for good, instead of trying it again.")] = False,
     as_json: DoneAsJsonOption = False,
 ) -> None:
-    """Have a model or subscription that stopped at an event go on."""
+    """Let a model or subscription that stopped at an event go on."""
     with open_target(base, url) as target, Session(target.engine) as session:
         had_stopped = resume(session, _consumer(target, name), skip=skip)
     say_done(f"{name} {'goes on' if had_stopped else 'had not stopped'}", as_json=as_json, name=name, had_stopped=had_stopped)

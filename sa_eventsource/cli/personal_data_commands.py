@@ -27,14 +27,17 @@ def register(app: typer.Typer) -> None:
 
 
 SubjectArgument = Annotated[
-    str, typer.Argument(metavar="SUBJECT", show_default=False, help="Whom: what events hold to say whose a personal field is.")
+    str,
+    typer.Argument(
+        metavar="SUBJECT", show_default=False, help="The person, by the value with which events say whose data they hold."
+    ),
 ]
 
 
 def list_personal_data(base: BaseArgument, subject: SubjectArgument, *, url: UrlOption = None) -> None:
-    """Print everything personal that is stored about someone, as JSON: their values in events, and rows of read models in clear.
+    """Print all personal data that is stored about someone, as JSON: from events, and from read models that hold it unencrypted.
 
-    What belongs to others in the same events is left out.
+    Data about others in the same events is left out.
     """
     with open_target(base, url) as target, Session(target.engine) as session:
         held = personal_data(session, subject, base=target.base)
@@ -45,13 +48,15 @@ def forget_subject(  # noqa: PLR0913 - by keyword
     base: BaseArgument,
     subject: SubjectArgument,
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", show_default=False, help="Why, for the record, which is kept for good.")],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", show_default=False, help="The reason, for the record, which is kept for good.")
+    ],
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Who does it, for the record.")] = None,
     url: UrlOption = None,
     as_json: DoneAsJsonOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Destroy the keys of someone's personal data: from then on it is read as its placeholders, everywhere.
+    """Destroy the keys of someone's personal data: from then on, placeholders are read in its place, everywhere.
 
     The application and workers may run. It cannot be undone.
     """
@@ -75,9 +80,9 @@ def forget_subject(  # noqa: PLR0913 - by keyword
 
 
 def rotate(base: BaseArgument, *, url: UrlOption = None, as_json: DoneAsJsonOption = False) -> None:
-    """Wrap the keys of personal data with the present master key, where an earlier one has wrapped them.
+    """Wrap the keys of personal data with the current master key, where an earlier one wrapped them.
 
-    The log is not written again, and the application may run.
+    The log is not rewritten, and the application may run.
     """
     number = 0
     with open_target(base, url) as target, Session(target.engine) as session:

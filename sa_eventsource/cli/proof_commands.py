@@ -45,7 +45,12 @@ HeadOption = Annotated[
 ]
 PublicKeyOption = Annotated[
     Path | None,
-    typer.Option("--public-key", metavar="FILE", show_default=False, help="Public keys of those who sign heads, id:key a line."),
+    typer.Option(
+        "--public-key",
+        metavar="FILE",
+        show_default=False,
+        help="A file with the public keys of those who sign heads, one id:key per line.",
+    ),
 ]
 
 
@@ -79,16 +84,20 @@ def show_head(
     url: UrlOption = None,
     since: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", show_default=False, help="An earlier head: print the proof that leads from it to this one."),
+        typer.Option(
+            metavar="FILE", show_default=False, help="An earlier head: print the proof that leads from it to the newest one."
+        ),
     ] = None,
     time_stamp: Annotated[
         str | None,
-        typer.Option(metavar="URL", show_default=False, help="Have a time-stamping authority (RFC 3161) stamp the head."),
+        typer.Option(
+            metavar="URL", show_default=False, help="Let the time-stamping authority (RFC 3161) at this URL stamp the head."
+        ),
     ] = None,
 ) -> None:
-    """Print the newest head of the log, as JSON: keep it where those who can write to the database cannot.
+    """Print the newest head of the log, as JSON; keep it where those who can write to the database cannot.
 
-    With an earlier head, print the proof that leads from it to the newest one.
+    With --since, print the proof that leads from an earlier head to the newest one.
     """
     former = read_head(since)
     with open_target(base, url) as target, Session(target.engine) as session:
@@ -112,9 +121,9 @@ def prove_event(
     head: HeadOption = None,
     url: UrlOption = None,
 ) -> None:
-    """Print the proof that an event is in the log, as JSON; it is checked without the database.
+    """Print the proof that an event is in the log, as JSON; checking it needs no database.
 
-    It leads to the newest head, or to one that those have who will check it.
+    The proof leads to the newest head, or with --head to one that the person who checks it already has.
     """
     against = read_head(head)
     with open_target(base, url) as target, Session(target.engine) as session:
@@ -122,19 +131,19 @@ def prove_event(
 
 
 def check_proof(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="What prove or heads have printed.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A file with what prove or heads printed.")],
     *,
     head: HeadOption = None,
     public_key: PublicKeyOption = None,
     time_stamp_root: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", show_default=False, help="Root certificates, in PEM, of who time-stamped the head."),
+        typer.Option(metavar="FILE", show_default=False, help="Root certificates, in PEM, of the authority that stamped the head."),
     ] = None,
 ) -> None:
-    """Check a proof, without the database; print the event that it proves, or the head that follows from the earlier one.
+    """Check a proof without the database; print the event that it proves, or the head that follows from the earlier one.
 
-    The exit status is 1 if it does not hold. Without a head that was kept elsewhere, and without a public key, it says only that
-    event and head belong together.
+    The exit status is 1 if the proof does not hold. Without --head or --public-key, the check says only that the event and the head
+    belong together, and not who made the head.
     """
     found, trusted, keys = _read_json(file), read_head(head), read_public_keys(public_key)
     kind = found.get("format") if isinstance(found, dict) else None
@@ -160,7 +169,7 @@ def check_proof(
 
 
 def show_public_keys(base: BaseArgument) -> None:
-    """Print the public keys that belong to the base's signing keys, for those who check heads; no database is needed."""
+    """Print the public keys that belong to the base's signing keys, for those who check heads; this needs no database."""
     found = import_named(base, "a declarative base")
     keys = known_public_keys(proofs_on(tables_of(found, base)).signing_key)
     if keys is None:

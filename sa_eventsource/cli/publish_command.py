@@ -28,15 +28,15 @@ def publish(
     ],
     *,
     url: UrlOption = None,
-    once: Annotated[bool, typer.Option("--once", help="Publish what is there, and end: for cron.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Publish the events that are there, then end: for cron.")] = False,
     asyncapi: Annotated[
-        bool, typer.Option("--asyncapi", help="Print the AsyncAPI document of what it publishes, and end.")
+        bool, typer.Option("--asyncapi", help="Print the AsyncAPI document of what it publishes, then end.")
     ] = False,
 ) -> None:
     """Publish events to a message broker, until SIGTERM or SIGINT.
 
-    Any number may run, on any machines; of one publisher, as many as it has shards are at work at a time. `run` does the
-    same for all publishers of a base, alongside its read models and subscriptions.
+    Any number of these may run, on any machines. Of one publisher, as many are at work at a time as it has shards. The command run
+    does the same for all publishers of a base, alongside its read models and subscriptions.
     """
     declared = import_named(publisher, "a publisher")
     if not isinstance(declared, Publisher):

@@ -39,13 +39,13 @@ def rebuild(  # noqa: PLR0913 - each is an argument or an option
     url: UrlOption = None,
     key: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Only the row of this primary key.")] = None,
     positions: Annotated[
-        tuple[int, int] | None, typer.Option(metavar="FIRST LAST", help="Only rows of events at these positions.")
+        tuple[int, int] | None, typer.Option(metavar="FIRST LAST", help="Only the rows that events at these positions belong to.")
     ] = None,
     as_json: DoneAsJsonOption = False,
 ) -> None:
     """Rebuild a read model's rows from the log, in one transaction: readers see the old rows until it commits.
 
-    Interrupted, all is as it was. While a strong model is rebuilt, writers of events wait.
+    If it is interrupted, everything stays as it was. While a strong model is rebuilt, writers of events wait.
     """
     if key and positions:
         raise UsageError("--key and --positions exclude each other: name the rows, or the events that they belong to")
@@ -79,7 +79,7 @@ def retire(
     url: UrlOption = None,
     as_json: DoneAsJsonOption = False,
 ) -> None:
-    """Drop what is kept of a version that the code no longer declares, of a former subscription, or of a reader."""
+    """Drop what the library keeps of a model version that the code no longer declares, of a former subscription, or of a reader."""
     with open_target(base, url) as target:
         number = EventReplayer(target.engine, target.base).retire(name, version)
         rows = (

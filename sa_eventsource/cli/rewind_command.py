@@ -28,16 +28,19 @@ def send_back(  # noqa: PLR0913 - each is an argument or an option
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name of the subscription or the reader.")],
     *,
     to: Annotated[
-        str, typer.Option(metavar="PLACE", show_default=False, help="beginning, a position to be behind, or a time (ISO 8601).")
+        str,
+        typer.Option(
+            metavar="PLACE", show_default=False, help="The word beginning, a position after which to go on, or a time (ISO 8601)."
+        ),
     ],
     url: UrlOption = None,
     as_json: DoneAsJsonOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Send a subscription or a reader back: it takes again what it has taken behind a place in the log.
+    """Send a subscription or a reader back, so that it takes events again that it has taken before.
 
-    Workers may run. What it does elsewhere, such as sending mails, happens again. A time stands for the first event
-    that was recorded then or later.
+    Workers may run. What the subscription does elsewhere, such as sending mails, happens again. A time means the first event that
+    was recorded then or later.
     """
     place = _place(to)
     with open_target(base, url) as target, Session(target.engine) as session:

@@ -26,16 +26,16 @@ def roles(
     *,
     url: UrlOption = None,
     print_sql: Annotated[
-        bool, typer.Option("--print", help="Print the SQL that creates the roles and grants their rights; no database is asked.")
+        bool, typer.Option("--print", help="Print the SQL that creates the roles and grants their rights; needs no database.")
     ] = False,
     grant: Annotated[
-        bool, typer.Option("--grant", help="Create the roles that are not there, and grant their rights, first.")
+        bool, typer.Option("--grant", help="First create the roles that are missing, and grant their rights.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare what the roles of the application may do with what they are declared to.
+    """Compare the rights that the application's roles have with those that they are declared to have.
 
-    The exit status is 1 if one of them lacks a right, or has one too many.
+    The exit status is 1 if a role lacks a right, or has one too many.
     """
     output = Output()
     if print_sql:

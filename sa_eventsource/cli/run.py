@@ -41,30 +41,37 @@ def run(  # noqa: PLR0913 - each is an option of the command
     url: UrlOption = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A model or subscription to look after, commands, or pruning; all if none."),
+        typer.Option(metavar="NAME", help="Follow only this model or subscription, commands, or pruning; may be repeated."),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Take what is there, and end: for cron.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Take the events that are there, then end: for cron.")] = False,
     longest_pause: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.001, help="Longest time between two looks.")
+        float, typer.Option(metavar="SECONDS", min=0.001, help="The longest time between two looks for events.")
     ] = Pace().longest,
     longest_idle: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.001, help="How long a model's transaction may stand idle, as when frozen.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.001, help="How long a model's transaction may be idle, as when the worker is frozen."
+        ),
     ] = Pace().longest_idle,
     longest_call: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the function of a subscription may take.")
     ] = Pace().longest_call,
-    listen: Annotated[bool, typer.Option("--listen", help="Hear of commits from an Announcer, instead of asking often.")] = False,
+    listen: Annotated[bool, typer.Option("--listen", help="Be told of commits by an Announcer, instead of asking often.")] = False,
     listen_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", show_default=False, help="Listen on the database itself, where --url leads through a pooler."),
+        typer.Option(
+            metavar="URL", show_default=False, help="Where to listen, if --url leads through a pooler: the database itself."
+        ),
     ] = None,
     attempts: Annotated[int, typer.Option(min=1, help="How often an event is tried.")] = RetryPolicy().attempts,
 ) -> None:
-    """Keep eventual read models and subscriptions up with the log, and run scheduled commands, until SIGTERM or SIGINT.
+    """Keep eventual read models and subscriptions up to date with the log, and run scheduled commands, until SIGTERM or SIGINT.
 
-    Any number may run, on any machines. The batch under way is finished, or rolled back as a whole.
+    Any number of workers may run, on any machines. On a signal, the current batch is finished. If the worker is killed, the
+    database rolls the batch back.
 
-    With --once, the exit status is 1 if one could not go on: its log was moved, something stands in its way, or it has stopped.
+    With --once, the exit status is 1 if a model or subscription could not go on: because its log was moved, because something
+    hinders it, or because it stopped at an event.
     """
     with open_target(base, url, for_all_tenants=True) as target, _listening_engine(listen_url) as listening_engine:
         retries = RetryPolicy(attempts=attempts)

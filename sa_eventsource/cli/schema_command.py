@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 _FILE = Path("event-schemas.json")
 
 FileOption = Annotated[Path, typer.Option("--file", metavar="FILE", help="Where the shapes are kept.")]
-ModeOption = Annotated[Mode, typer.Option("--mode", help="What must be readable by whom.", case_sensitive=False)]
+ModeOption = Annotated[Mode, typer.Option("--mode", help="Which code must be able to read what.", case_sensitive=False)]
 UnprovenOption = Annotated[
-    bool, typer.Option("--allow-unproven", help="Let pass what cannot be told, such as what a validator does.")
+    bool, typer.Option("--allow-unproven", help="Do not fail for what cannot be told, such as what a validator does.")
 ]
 
 
@@ -77,9 +77,9 @@ def write(
     accept: Annotated[bool, typer.Option("--accept", help="Write the file whatever the check says.")] = False,
     as_json: DoneAsJsonOption = False,
 ) -> None:
-    """Write the shape of each event, by type and version, of each command and of each read model to a file.
+    """Write the shapes of all events, by type and version, and of all commands and read models, to a file.
 
-    What the file has of earlier versions and shapes stays there. It is not written where the check finds something.
+    What the file has of earlier versions and shapes stays there. If the check finds something, the file is not written.
     """
     now, before = _declared(base), _read(file) if file.exists() else None
     problems = [] if before is None or accept else check(before, now, mode)
@@ -112,17 +112,17 @@ def check_shapes(  # noqa: PLR0913 - one for each option
             metavar="EVENTS",
             min=1,
             show_default=False,
-            help="About how many events of the log to read, of each tenant; all by default.",
+            help="About how many events of the log (of each tenant) to read; all by default.",
         ),
     ] = None,
     in_clear: Annotated[
-        bool, typer.Option("--clear", help="Open personal data, which takes the keys; else placeholders are read.")
+        bool, typer.Option("--clear", help="Decrypt personal data, which takes the keys; by default placeholders are read.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check that the code reads what was stored by earlier code, as the file of shapes has it.
+    """Check that the code can read what earlier code has stored, as the file of shapes describes it.
 
-    The exit status is 1 if something does not fit, or if that cannot be told.
+    The exit status is 1 if something does not fit, or if it cannot be told whether it fits.
     """
     if log is None and (sample is not None or in_clear):
         raise UsageError("--sample and --clear are about a log; name one with --log")
@@ -167,12 +167,14 @@ def write_page(
     ] = None,
     log: Annotated[
         str | None,
-        typer.Option("--log", metavar="URL", show_default=False, help="Look in the log of this database for what led to what."),
+        typer.Option(
+            "--log", metavar="URL", show_default=False, help="Look in the log of this database too for which event led to which."
+        ),
     ] = None,
 ) -> None:
-    """Write a page about the events: who applies, projects, publishes and reacts to them, and what follows from what.
+    """Write a page about the events: who applies, projects, publishes and reacts to them, and which events follow from which.
 
-    It is Markdown, with a diagram in Mermaid. What the log has and no process manager declares is marked, and the reverse.
+    The page is Markdown, with a Mermaid diagram. It marks what the log has but no process manager declares, and the reverse.
     """
     found = import_named(base, "a declarative base")
     tables, observed = tables_of(found, base), None

@@ -45,18 +45,18 @@ def selftest(
     url: UrlOption = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="NUMBER", show_default=False, help="Draw what an earlier run drew; else another each time."),
+        typer.Option(metavar="NUMBER", show_default=False, help="Make the same random choices as an earlier run."),
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="For how long processes write.")] = 30,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the schema and the journals, to look into them.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the schema and the journals, to look into them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Put the guarantees of the library to the test on a PostgreSQL database, its pooler and its network.
+    """Test the guarantees of the library on your PostgreSQL database, with its pooler and its network.
 
-    Writers, workers and strangers are at work in a schema of their own, are killed, and lose their connections; then what each of
-    them knows is compared with what is there. Nothing else is touched, and the schema is dropped. The role needs the privilege
-    CREATE on the database. The exit status is 0 if all guarantees held, 1 if one was broken, and 2 if the test could not run, or
-    not for long enough to test them all.
+    Processes write and follow a log in a schema of their own. They are killed, and lose their connections. Then what each of them
+    knows is compared with what is stored. Nothing else is touched, and the schema is dropped at the end. The role needs the
+    privilege CREATE on the database. The exit status is 0 if all guarantees held, 1 if one was broken, and 2 if the test could not
+    run, or not for long enough to test them all.
     """
     database, connect_args = _database(url)
     try:

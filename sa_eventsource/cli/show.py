@@ -39,26 +39,26 @@ def show(  # noqa: PLR0913 - each is an argument or an option
     aggregate_id: Annotated[str, typer.Argument(metavar="ID", show_default=False, help="The aggregate's id.")],
     *,
     url: UrlOption = None,
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="As it stood then, that moment included (ISO 8601).")] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="As it was at this time, inclusive (ISO 8601).")] = None,
     axis: Annotated[
         Axis, typer.Option(help="With --at: as it was then (occurred), or as it was known then (recorded).")
     ] = Axis.OCCURRED,
-    version: Annotated[int | None, typer.Option(min=1, metavar="N", help="As it stood after its first N events.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, metavar="N", help="As it was after its first N events.")] = None,
     with_code: Annotated[
         str | None,
         typer.Option(
             "--with",
             metavar="CODE",
             show_default=False,
-            help="Where the states part by other code: a Git revision, ./folder, or module=./file.py. Exits with 1 if they do.",
+            help="Show where other code makes other states: a Git revision, ./folder, or module=./file.py. Exits with 1 if so.",
         ),
     ] = None,
     code_variable: CodeVariableOption = None,
     as_json_object: Annotated[bool, typer.Option("--json", help="Print one JSON object: events, changes, state.")] = False,
 ) -> None:
-    """Show an aggregate's history: each event, what it changed, and the state in the end.
+    """Show an aggregate's history: each event, what it changed, and the state at the end.
 
-    The events are replayed one by one through the aggregate's @applies methods, without snapshots. Values are written as JSON.
+    The events are replayed one by one by the aggregate's @applies methods, without snapshots. Values are shown as JSON.
     """
     if with_code is not None and (at is not None or version is not None):
         raise UsageError("--with compares all versions; leave --at and --version out")

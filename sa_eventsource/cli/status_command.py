@@ -37,14 +37,15 @@ def status(
     watch: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.1, help="Show it again and again, until Ctrl-C.")] = None,
     max_lag: Annotated[float | None, typer.Option(metavar="SECONDS", help="A lag above this is a problem.")] = None,
 ) -> None:
-    """Show each model's, subscription's and reader's version, state, position, lag and last error, and how many commands wait.
+    """Show the version, state, position, lag and last error of each model, subscription and reader, and how many commands wait.
 
-    Where the log has proofs, it shows how far the Merkle tree has come. Where tenants share the log and none is named, it shows all
-    of them, for which it asks as the worker's role.
+    If the log has proofs, it also shows how far the Merkle tree has come. If tenants share the log and none is named, it shows all
+    of them, which takes the worker's role.
 
-    For a health check, the exit status is 1 if one of these holds. One does not follow, or has rows that are not right, as its
-    state says. One has parked events, or lags more than allowed. Commands are parked. Commands have been due, or events have waited
-    for the tree, for longer than that lag, or than a minute. A checkpoint that nothing declares has stood still for a day.
+    For health checks, the exit status is 1 in these cases. A model, subscription or reader does not follow the log, or its state
+    says that its rows are not right. One has parked events, or lags more than --max-lag. Commands are parked. Commands have been
+    due, or events have waited for the tree, for longer than --max-lag (by default a minute). A checkpoint that nothing declares has
+    not moved for a day.
     """
     if watch is not None and (as_json or max_lag is not None):
         ignored = "--json" if as_json else "--max-lag"

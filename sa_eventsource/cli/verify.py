@@ -31,11 +31,11 @@ def verify_log(  # noqa: PLR0913 - one for each option
     *,
     url: UrlOption = None,
     sample: Annotated[
-        int, typer.Option(metavar="ROWS", min=1, help="About how many rows of each model, and snapshots, to compare.")
+        int, typer.Option(metavar="ROWS", min=1, help="About how many rows of each model, and how many snapshots, to compare.")
     ] = _SAMPLE,
     compare_all: Annotated[bool, typer.Option("--all", help="Compare all rows and snapshots.")] = False,
     seed: Annotated[
-        int | None, typer.Option(metavar="NUMBER", show_default=False, help="Draw the sample that an earlier run drew.")
+        int | None, typer.Option(metavar="NUMBER", show_default=False, help="Draw the same sample as an earlier run.")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", show_default=False, help="Compare only this read model; may be repeated.")
@@ -47,7 +47,7 @@ def verify_log(  # noqa: PLR0913 - one for each option
     ] = None,
     public_key: PublicKeyOption = None,
     moved: Annotated[
-        bool, typer.Option("--moved", help="The log was exported and imported since the heads were made: positions are others.")
+        bool, typer.Option("--moved", help="The log was exported and imported since the heads were made, so that positions differ.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

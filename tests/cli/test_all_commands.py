@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -54,6 +55,23 @@ def test_its_help_has_an_example_that_fits_80_columns_and_can_be_parsed(name: st
     assert words[: 1 + len(name.split())] == ["sa-eventsource", *name.split()]
     with COMMANDS[name].make_context(name, words[1 + len(name.split()) :]) as context:
         assert context.params
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if "\n\n" in command.help])
+def test_paragraphs_of_its_help_are_as_wide_as_the_terminal(name: str) -> None:
+    shown = plain(call(*name.split(), "--help", COLUMNS=str(WIDTH), TERMINAL_WIDTH=str(WIDTH)).output)
+    lines = [line.strip() for line in shown.partition("Usage:")[2].partition("╭")[0].splitlines()[1:]]
+    for line, following in pairwise(lines):
+        if line and following:
+            assert len(line) + len(f" {following.split()[0]}") > WIDTH - 2, f"broken too early: {line!r}"
+
+
+def test_the_commands_are_listed_under_headings() -> None:
+    shown = plain(call("--help", COLUMNS=str(WIDTH), TERMINAL_WIDTH=str(WIDTH)).output)
+    headings = re.findall(r"╭─ (.+?) ─+╮", shown)
+    assert headings[0] == "Options"
+    assert len(headings) > 2
+    assert "Commands" not in headings, "a command has no heading"
 
 
 @each_command

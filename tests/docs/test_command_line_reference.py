@@ -1,7 +1,8 @@
-"""The reference of the command line names every command and every option."""
+"""The reference of the command line says of every command and every option what the help says."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,4 +33,12 @@ def test_each_command_is_there_with_its_options(name: str, command: Any) -> None
         for option in parameter.opts:
             if option.startswith("-"):
                 assert f"`{option}" in section, option
-    assert command.help.splitlines()[0] in section
+        assert parameter.help in section
+    for paragraph in command.help.split("\n\n"):
+        assert paragraph in " ".join(section.split())
+
+
+def test_all_commands_are_listed() -> None:
+    (listed,) = re.findall(r"^\*\*Commands\*\*: (`new`.*)$", PAGE, re.MULTILINE)
+    group: Any = typer.main.get_command(app)
+    assert set(re.findall(r"`(\S+)`", listed)) == set(group.commands)
