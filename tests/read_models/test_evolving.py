@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import (
@@ -53,6 +52,7 @@ from sa_eventsource import (
     upcast,
     verify,
 )
+from sa_eventsource.testing import projected, recorded
 from tests.bank import AnyAccount, Closed, Opened
 from tests.committing import commit_events
 from tests.parameters import plainly
@@ -401,36 +401,12 @@ def _model(*, method: Any = None, **namespace: Any) -> Any:
 
 
 def _recorded(*events: DomainEvent) -> list[RecordedEvent[Any]]:
-    return [
-        RecordedEvent(
-            event=each,
-            event_id=uuid4(),
-            aggregate_type="evolving.Shelf",
-            aggregate_id="s",
-            version=number,
-            event_type=type(each).__event_type__,
-            event_version=type(each).__event_version__,
-            occurred_at=datetime.now(UTC),
-            recorded_at=datetime.now(UTC),
-            correlation_id=None,
-            causation_id=None,
-            metadata={},
-            position=number,
-        )
-        for number, each in enumerate(events, 1)
-    ]
+    return recorded(*events, of=Shelf, id="s")
 
 
 def test_a_model_is_tested_without_a_database() -> None:
-    assert fold(Stock, _recorded(put(4), put(9), take(1)))["s"] | {"created_at": 0, "updated_at": 0} == {
-        "id": "s",
-        "number": 12,
-        "is_full": True,
-        "articles": ["tea", "tea"],
-        "version": 3,
-        "created_at": 0,
-        "updated_at": 0,
-    }
+    row: Any = projected(Stock, _recorded(put(4), put(9), take(1)))["s"]
+    assert (row.id, row.number, row.is_full, row.articles, row.version) == ("s", 12, True, ["tea", "tea"], 3)
 
 
 def test_validators_are_called_for_what_methods_set() -> None:

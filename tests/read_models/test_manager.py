@@ -36,12 +36,6 @@ def tables() -> MetaData | None:
     return Base.metadata
 
 
-@pytest.fixture
-def shop(engine: Engine) -> Engine:
-    """An engine with the shop's tables."""
-    return engine
-
-
 def place_orders(engine: Engine, number: int, *, first: int = 0) -> None:
     with Session(engine) as session:
         for each in range(first, first + number):
@@ -49,8 +43,8 @@ def place_orders(engine: Engine, number: int, *, first: int = 0) -> None:
         session.commit()
 
 
-def test_it_lists_the_models_and_what_they_take(shop: Engine) -> None:
-    manager = ReadModelManager(shop, Base)
+def test_it_lists_the_models_and_what_they_take(engine: Engine) -> None:
+    manager = ReadModelManager(engine, Base)
     assert manager.models == (Rating, OrderList, OrderStats, UserOrders)
     status = {each.name: each for each in manager.status()}
     assert status["order_list"].kind == "strong model"
@@ -59,10 +53,10 @@ def test_it_lists_the_models_and_what_they_take(shop: Engine) -> None:
     assert status["order_stats"].event_types == ("shop.OrderPlaced",)
 
 
-def test_three_views_of_one_stream_side_by_side(shop: Engine) -> None:
-    place_orders(shop, 100)
-    ReadModelManager(shop, Base).catch_up()
-    with Session(shop) as session:
+def test_three_views_of_one_stream_side_by_side(engine: Engine) -> None:
+    place_orders(engine, 100)
+    ReadModelManager(engine, Base).catch_up()
+    with Session(engine) as session:
         number = {
             model.__name__: session.scalar(select(func.count()).select_from(model)) for model in (OrderList, UserOrders, OrderStats)
         }
@@ -73,30 +67,30 @@ def test_three_views_of_one_stream_side_by_side(shop: Engine) -> None:
         assert session.scalar(select(func.sum(OrderStats.order_count))) == 100
 
 
-def test_an_eventual_model_follows_when_it_is_told_to(shop: Engine) -> None:
-    manager = ReadModelManager(shop, Base)
-    place_orders(shop, 5)
-    with Session(shop) as session:
+def test_an_eventual_model_follows_when_it_is_told_to(engine: Engine) -> None:
+    manager = ReadModelManager(engine, Base)
+    place_orders(engine, 5)
+    with Session(engine) as session:
         assert session.scalars(select(OrderStats)).all() == []
     assert manager.catch_up(OrderStats) == 5
     assert manager.catch_up(OrderStats) == 0
-    place_orders(shop, 2, first=5)
+    place_orders(engine, 2, first=5)
     assert manager.catch_up(OrderStats, batch_size=1) == 2
-    with Session(shop) as session:
+    with Session(engine) as session:
         assert session.scalar(select(func.sum(OrderStats.order_count))) == 7
 
 
-def test_a_strong_model_has_nothing_to_catch_up_with(shop: Engine) -> None:
-    place_orders(shop, 2)
-    assert ReadModelManager(shop, Base).catch_up(OrderList) == 0
-    ReadModelManager(shop, Base).catch_up()
-    with Session(shop) as session:
+def test_a_strong_model_has_nothing_to_catch_up_with(engine: Engine) -> None:
+    place_orders(engine, 2)
+    assert ReadModelManager(engine, Base).catch_up(OrderList) == 0
+    ReadModelManager(engine, Base).catch_up()
+    with Session(engine) as session:
         assert [row.version for row in session.scalars(select(OrderList))] == [1, 1]
 
 
-def test_the_lag_counts_what_a_model_has_yet_to_take(shop: Engine) -> None:
-    manager = ReadModelManager(sessionmaker(shop), Base)
-    place_orders(shop, 3)
+def test_the_lag_counts_what_a_model_has_yet_to_take(engine: Engine) -> None:
+    manager = ReadModelManager(sessionmaker(engine), Base)
+    place_orders(engine, 3)
     (before,) = manager.status(OrderStats)
     assert before.lag_events == 3
     assert 0 <= before.lag_seconds < 60  # since they were recorded, however long ago they occurred
@@ -109,9 +103,9 @@ def test_the_lag_counts_what_a_model_has_yet_to_take(shop: Engine) -> None:
     assert [each.lag_events for each in manager.status(OrderList)] == [0]
 
 
-def test_events_that_no_model_takes_are_no_lag(shop: Engine) -> None:
-    manager = ReadModelManager(shop, Base)
-    with Session(shop) as session:
+def test_events_that_no_model_takes_are_no_lag(engine: Engine) -> None:
+    manager = ReadModelManager(engine, Base)
+    with Session(engine) as session:
         session.add(order := place("o-1"))
         session.commit()
         manager.catch_up()
@@ -134,17 +128,17 @@ def test_a_transaction_that_commits_late_is_caught_up_with(postgres_engine: Engi
     assert manager.catch_up(OrderStats) == 1
 
 
-def test_a_rebuild_makes_the_rows_anew(shop: Engine) -> None:
-    place_orders(shop, 10)
-    manager = ReadModelManager(shop, Base)
-    with shop.begin() as connection:
+def test_a_rebuild_makes_the_rows_anew(engine: Engine) -> None:
+    place_orders(engine, 10)
+    manager = ReadModelManager(engine, Base)
+    with engine.begin() as connection:
         connection.execute(text("DELETE FROM projections WHERE id < 'o-005'"))
         connection.execute(text("UPDATE projections SET version = 99"))
     seen: list[int] = []
     models: tuple[tuple[type[ReadModel], int], ...] = ((OrderList, 10), (OrderStats, 10), (UserOrders, 10))
     for model, rows in models:
-        assert EventReplayer(shop, Base).rebuild(model, progress=seen.append) == 10
-        with Session(shop) as session:
+        assert EventReplayer(engine, Base).rebuild(model, progress=seen.append) == 10
+        with Session(engine) as session:
             found = session.scalars(select(model)).all()
             assert len(found) == rows
             assert {row.version for row in found} == {1}
@@ -152,16 +146,16 @@ def test_a_rebuild_makes_the_rows_anew(shop: Engine) -> None:
     assert manager.catch_up() == 0
 
 
-def test_a_rebuild_runs_handlers_again(shop: Engine) -> None:
-    with Session(shop) as session:
+def test_a_rebuild_runs_handlers_again(engine: Engine) -> None:
+    with Session(engine) as session:
         for number in range(5):
             session.add(order := place(f"o-{number}"))
             order.apply_event(Reviewed(stars=number % 2 + 4))
         session.commit()
-    with shop.begin() as connection:
+    with engine.begin() as connection:
         connection.execute(text("UPDATE ratings SET number = 77"))
-    assert EventReplayer(shop, Base).rebuild(Rating) == 5
-    with Session(shop) as session:
+    assert EventReplayer(engine, Base).rebuild(Rating) == 5
+    with Session(engine) as session:
         assert {row.stars: row.number for row in session.scalars(select(Rating))} == {4: 3, 5: 2}
 
 
@@ -239,16 +233,16 @@ def test_an_event_that_a_handler_refuses_stops_the_model_where_it_is(engine: Eng
         assert session.get_one(Refusing, "t").number == 2
 
 
-def test_what_is_no_read_model_is_refused(shop: Engine) -> None:
+def test_what_is_no_read_model_is_refused(engine: Engine) -> None:
     with pytest.raises(DeclarationError, match="Order is not a mapped read model but an aggregate"):
-        ReadModelManager(shop, Base).catch_up(Order)
+        ReadModelManager(engine, Base).catch_up(Order)
     with pytest.raises(DeclarationError, match=r"Strange is not a mapped read model; .*class Strange\(ReadModel, Base\)"):
-        EventReplayer(shop, Base).rebuild(type("Strange", (), {}))
+        EventReplayer(engine, Base).rebuild(type("Strange", (), {}))
     with pytest.raises(TypeError, match="given as its class, such as OrderReadModel, not 'OrderRow'"):
-        EventReplayer(shop, Base).rebuild("OrderRow")  # type: ignore[arg-type]
+        EventReplayer(engine, Base).rebuild("OrderRow")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", ["9", 0, -1, True, 1.5])
-def test_catching_up_in_batches_of_no_number_is_refused(shop: Engine, value: Any) -> None:
+def test_catching_up_in_batches_of_no_number_is_refused(engine: Engine, value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="batch_size must be how many events"):
-        ReadModelManager(shop, Base).catch_up(batch_size=value)
+        ReadModelManager(engine, Base).catch_up(batch_size=value)

@@ -26,15 +26,9 @@ def tables() -> MetaData:
 
 
 @pytest.fixture
-def shop(engine: Engine) -> Engine:
-    """An engine with the shop's tables."""
-    return engine
-
-
-@pytest.fixture
-def session(shop: Engine) -> Iterator[Session]:
-    """A session on them."""
-    with Session(shop) as session:
+def session(engine: Engine) -> Iterator[Session]:
+    """A session on the shop's tables."""
+    with Session(engine) as session:
         yield session
 
 
