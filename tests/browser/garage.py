@@ -32,6 +32,7 @@ from sa_eventsource import (
     subscribe,
     upcast,
 )
+from tests.committing import commit_events
 
 HOSTILE = "<script>alert(1)</script>\u202egpj"
 """The id of a car, and of its repair."""
@@ -172,13 +173,7 @@ publisher = Publisher(
 
 
 def bring(engine: Engine, car_id: str, plate: str, *, repaired: bool = False) -> None:
-    with Session(engine) as session:
-        car = Car(id=car_id)
-        car.apply_event(CarBrought(plate=plate))
-        if repaired:
-            car.apply_event(CarRepaired())
-        session.add(car)
-        session.commit()
+    commit_events(engine, Car, car_id, CarBrought(plate=plate), *([CarRepaired()] if repaired else []))
 
 
 EVENTS = Base.metadata.tables["events"]

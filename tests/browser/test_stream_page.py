@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, applies
+from sa_eventsource import DomainEvent
 from sa_eventsource.browser.event_code import scenario_code
 from sa_eventsource.mapping import tables_of_base
+from tests.bank import AnyAccount, Deposited
 from tests.browser.shop import ACCOUNT, sell
 from tests.browser.visiting import browser_of, visit
+from tests.committing import commit_events
 from tests.orders import Base, Order
 from tests.shop import Line, NoteAdded, OrderPlaced, OrderStatus
 
@@ -118,35 +120,21 @@ def test_an_event_that_cannot_be_replayed_is_named_beside_those_that_can(engine:
     class Own(DeclarativeBase):
         pass
 
-    class Counted(DomainEvent):
-        __event_type__ = "browser.Counted"
-        by: int
-
-    class Counter(AggregateRoot, Own):
-        __aggregate_type__ = "browser.Counter"
-        count: int = 0
-
-        @applies(Counted)
-        def _counted(self, event: Counted) -> None:
-            self.count += event.by
+    class Account(AnyAccount, Own):
+        __aggregate_type__ = "browser.Account"
 
     Own.metadata.create_all(engine)
-    with Session(engine) as session:
-        counter = Counter(id="c")
-        for by in (1, 2):
-            counter.apply_event(Counted(by=by))
-        session.add(counter)
-        session.commit()
-        events = tables_of_base("test", Own).events
-        row = session.execute(events.select().where(events.c.version == 2)).one()
-        unreadable = {"event_id": UUID(int=4), "version": 3, "event_type": "browser.Gone", "position": row.position + 1}
+    commit_events(engine, Account, "a", Deposited(amount=1), Deposited(amount=2))
+    events = tables_of_base("test", Own).events
     with engine.begin() as connection:
+        row = connection.execute(events.select().where(events.c.version == 2)).one()
+        unreadable = {"event_id": UUID(int=4), "version": 3, "event_type": "browser.Gone", "position": row.position + 1}
         connection.execute(events.insert().values({**row._mapping, **unreadable}))
-    page = shown(visit(browser_of(Own, engine), "/stream?type=browser.Counter&id=c").text)
+    page = shown(visit(browser_of(Own, engine), "/stream?type=browser.Account&id=a").text)
     assert "The next event cannot be replayed." in page
     assert "browser.Gone" in page
     assert "There is no state at version 3" in page
-    assert "count changed was 1 3" in shown(visit(browser_of(Own, engine), "/stream?type=browser.Counter&id=c&version=2").text)
+    assert "balance changed was 1 3" in shown(visit(browser_of(Own, engine), "/stream?type=browser.Account&id=a&version=2").text)
 
 
 class Everything(DomainEvent):

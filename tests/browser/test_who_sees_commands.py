@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from faststream.rabbit import RabbitBroker
@@ -14,11 +14,9 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
     After,
-    AggregateRoot,
     Command,
     DomainEvent,
     EventSourceOptions,
-    Personal,
     ProcessManager,
     Publisher,
     RetryPolicy,
@@ -32,9 +30,10 @@ from sa_eventsource import (
 )
 from sa_eventsource.browser import Access, Browser
 from tests.browser.visiting import browser_of, visit
+from tests.clinic import Admitted, AnyPatient
 from tests.privacy.keys import MASTER_KEYS
 
-ROLES = Roles(app="lodge_app", worker="lodge_worker", reader="lodge_reader", privacy_officer="lodge_privacy")
+ROLES = Roles(app="ward_app", worker="ward_worker", reader="ward_reader", privacy_officer="ward_privacy")
 
 
 class Base(DeclarativeBase):
@@ -43,31 +42,22 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(tenants=True, roles=ROLES, commands="commands", master_keys=MASTER_KEYS)
 
 
-class GuestArrived(DomainEvent):
-    """A guest is there."""
+class Patient(AnyPatient, Base):
+    """A patient."""
 
-    __event_type__ = "lodge.GuestArrived"
-    guest_id: str
-    name: Annotated[str, Personal(subject="guest_id", placeholder="(hidden)")]
-
-
-class Guest(AggregateRoot[str], Base):
-    """A guest."""
-
-    __aggregate_type__ = "lodge.Guest"
-    __ignored_events__ = (GuestArrived,)
+    __aggregate_type__ = "ward.Patient"
 
 
 class StayBegun(DomainEvent):
-    """A guest stays."""
+    """A patient stays."""
 
-    __event_type__ = "lodge.StayBegun"
+    __event_type__ = "ward.StayBegun"
 
 
 class Welcome(Command[None]):
     """Say hello."""
 
-    __command_type__ = "lodge.Welcome"
+    __command_type__ = "ward.Welcome"
     name: str
 
 
@@ -78,13 +68,13 @@ def welcome(command: Welcome, session: Session) -> None:
 
 
 class Stay(ProcessManager[str], Base):
-    """What a guest is offered."""
+    """What a patient is offered."""
 
-    __aggregate_type__ = "lodge.Stay"
+    __aggregate_type__ = "ward.Stay"
     is_begun: bool = False
 
-    @reacts(GuestArrived)
-    def on_arrival(self, event: GuestArrived) -> list[object]:
+    @reacts(Admitted)
+    def on_arrival(self, event: Admitted) -> list[object]:
         return [StayBegun(), After(timedelta(days=1), Welcome(name=event.name), key=event.name)]
 
     @applies(StayBegun)
@@ -92,38 +82,36 @@ class Stay(ProcessManager[str], Base):
         self.is_begun = True
 
 
-Publisher("lodge.publisher", GuestArrived, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base)
+Publisher("ward.publisher", Admitted, broker=RabbitBroker("amqp://127.0.0.1:1/"), base=Base)
 
 PAGES = (
     "/processes",
-    "/processes/one?name=lodge.Stay",
-    "/processes/instance?name=lodge.Stay&id=guest of beta",
+    "/processes/one?name=ward.Stay",
+    "/processes/instance?name=ward.Stay&id=patient of beta",
     "/commands",
     "/commands?status=parked",
     "/subscriptions",
-    "/subscriptions/one?name=lodge.publisher",
+    "/subscriptions/one?name=ward.publisher",
     "/schema",
-    "/schema/event?type=lodge.GuestArrived",
+    "/schema/event?type=clinic.Admitted",
 )
 
 
 @pytest.fixture
-def lodge(postgres_engine: Engine) -> Iterator[Engine]:
-    """A database in which two tenants have a guest each, whom a process welcomes tomorrow, and a command that failed."""
+def ward(postgres_engine: Engine) -> Iterator[Engine]:
+    """A database in which two tenants have a patient each, whom a process welcomes tomorrow, and a command that failed."""
     Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         create_roles(connection, Base)
     writer = as_role(postgres_engine, ROLES.app)
     for tenant, name in (("alpha", "Adalbert"), ("beta", "Wilhelmina")):
         with Session(writer, info={"sa_eventsource.tenant": tenant}) as session:
-            guest = Guest(id=f"guest of {tenant}")
-            guest.apply_event(GuestArrived(guest_id=guest.id, name=name))
-            session.add(guest)
+            session.add(Patient.admit(f"patient of {tenant}", name))
             schedule(session, Welcome(name=name), base=Base)
             session.commit()
     writer.dispose()
     worker = as_role(postgres_engine, ROLES.worker)
-    for only in ("lodge.Stay", "commands"):
+    for only in ("ward.Stay", "commands"):
         Worker(worker, Base, only=[only], retries=RetryPolicy(attempts=1)).run_once()
     worker.dispose()
     yield postgres_engine
@@ -143,18 +131,18 @@ def browser(engine: Engine, **access: Any) -> Browser:
     return browser_of(Base, engine, authorize=lambda _request: Access(tenants=["alpha", "beta"], **access))
 
 
-def test_pages_show_one_tenant_and_nobody_personal_data_who_may_not_see_it(lodge: Engine) -> None:
-    reader = as_role(lodge, ROLES.reader)
+def test_pages_show_one_tenant_and_nobody_personal_data_who_may_not_see_it(ward: Engine) -> None:
+    reader = as_role(ward, ROLES.reader)
     app = browser(reader)
     for path in PAGES:
         answer = visit(app, f"{path}{'&' if '?' in path else '?'}tenant=beta")
         assert answer.status_code == 200, (path, answer.text)
-        assert not re.search("Wilhelmina|Adalbert|guest of alpha", answer.text), path
+        assert not re.search("Wilhelmina|Adalbert|patient of alpha", answer.text), path
         content = answer.text.partition('id="content"')[2]
         links = re.findall(r'href="(/[^"#]*)"', content)
         assert (len(links) > 0, [each for each in links if "tenant=beta" not in each]) == (True, []), path
-    assert "guest of beta" in visit(app, "/processes/one?name=lodge.Stay&tenant=beta").text
-    assert visit(app, "/processes/instance?name=lodge.Stay&id=guest of beta&tenant=alpha").status_code == 404
+    assert "patient of beta" in visit(app, "/processes/one?name=ward.Stay&tenant=beta").text
+    assert visit(app, "/processes/instance?name=ward.Stay&id=patient of beta&tenant=alpha").status_code == 404
     (command,) = re.findall(r'"(/commands/[0-9a-f-]{36}\?[^"]+)"', visit(app, "/commands?status=parked&tenant=beta").text)
     page = visit(app, command).text
     assert ("Wilhelmina" in page, "which you may not see" in page) == (False, True)
@@ -162,8 +150,8 @@ def test_pages_show_one_tenant_and_nobody_personal_data_who_may_not_see_it(lodge
     reader.dispose()
 
 
-def test_commands_are_shown_as_they_are_to_whom_may_see_personal_data(lodge: Engine) -> None:
-    engine = as_role(lodge, ROLES.app)
+def test_commands_are_shown_as_they_are_to_whom_may_see_personal_data(ward: Engine) -> None:
+    engine = as_role(ward, ROLES.app)
     app = browser(engine, personal_data=True)
     parked = visit(app, "/commands?status=parked&tenant=beta").text
     assert "Wilhelmina" in parked

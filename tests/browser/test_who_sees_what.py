@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -13,15 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
     EventSourceOptions,
-    Personal,
     ProcessManager,
     ReadModel,
     RecordedEvent,
     Roles,
-    applies,
     create_roles,
     evolves,
     handles,
@@ -34,7 +30,10 @@ from sa_eventsource.browser.pages import PAGES
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.replays import replay_here
 from sa_eventsource.workers import Worker
+from tests.bank import AnyAccount, Opened
 from tests.browser.visiting import browser_of, visit
+from tests.clinic import Admitted, AnyPatient
+from tests.committing import commit_events
 from tests.orders import Base as Orders
 from tests.privacy.keys import MASTER_KEYS
 
@@ -47,35 +46,22 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(tenants=True, roles=ROLES)
 
 
-class RoomBooked(DomainEvent):
-    """A guest booked."""
-
-    __event_type__ = "browser.RoomBooked"
-    guest: str
-
-
-class Room(AggregateRoot, Base):
-    """A room."""
-
-    guest: str = ""
-
-    @applies(RoomBooked)
-    def _booked(self, event: RoomBooked) -> None:
-        self.guest = event.guest
+class Account(AnyAccount, Base):
+    """An account."""
 
 
 @pytest.fixture
 def reader(postgres_engine: Engine) -> Iterator[Engine]:
-    """An engine of the reader's role, over the rooms of two tenants."""
+    """An engine of the reader's role, over the accounts of two tenants."""
     Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         create_roles(connection, Base)
     writer = create_engine(postgres_engine.url, connect_args={"options": "-c role=browser_app"})
-    for tenant, guest in (("alpha", "ann"), ("beta", "bob")):
+    for tenant, owner in (("alpha", "ann"), ("beta", "bob")):
         with Session(writer, info={"sa_eventsource.tenant": tenant}) as session:
-            room = Room(id="1")
-            room.apply_event(RoomBooked(guest=guest))
-            session.add(room)
+            account = Account(id="1")
+            account.apply_event(Opened(owner=owner))
+            session.add(account)
             session.commit()
     writer.dispose()
     engine = create_engine(postgres_engine.url, connect_args={"options": "-c role=browser_reader"})
@@ -89,9 +75,9 @@ def reader(postgres_engine: Engine) -> Iterator[Engine]:
 
 def test_a_tenant_is_chosen_among_those_that_are_allowed(reader: Engine) -> None:
     both = Browser(Base, reader, authorize=lambda _request: Access(tenants=["alpha", "beta"]))
-    for path, guest in (("/log", "ann"), ("/log?tenant=beta", "bob"), ("/stream?type=Room&id=1&tenant=beta", "bob")):
+    for path, owner in (("/log", "ann"), ("/log?tenant=beta", "bob"), ("/stream?type=Account&id=1&tenant=beta", "bob")):
         page = visit(both, path).text
-        assert set(re.findall("&#34;(ann|bob)&#34;", page)) == {guest}
+        assert set(re.findall("&#34;(ann|bob)&#34;", page)) == {owner}
     links = re.findall(r'href="(/(?:log|stream|events)[^"]*)"', visit(both, "/log?tenant=beta").text)
     assert len(links) > 3
     assert [each for each in links if "tenant=beta" not in each] == []
@@ -115,10 +101,10 @@ def test_other_code_is_given_the_events_of_the_chosen_tenant(reader: Engine, mon
         return (replay_here(history, shown, seconds=60),) * 2
 
     monkeypatch.setattr(OtherCode, "compare", compare)
-    code = OtherCode("rooms:Base", ["main"])
+    code = OtherCode("accounts:Base", ["main"])
     access = Access(tenants=["alpha", "beta"], other_code=True)
     app = Browser(Base, reader, authorize=lambda _request: access, other_code=code)
-    page = visit(app, "/stream/code?type=Room&id=1&code=main&tenant=beta").text
+    page = visit(app, "/stream/code?type=Account&id=1&code=main&tenant=beta").text
     assert [re.findall("ann|bob", each) for each in given] == [["bob"]]
     links = re.findall(r'href="(/(?:log|stream|events)[^"]*)"', page)
     assert len(links) > 3
@@ -189,102 +175,82 @@ class Hidden(DeclarativeBase):
     __eventsource__ = EventSourceOptions(master_keys=MASTER_KEYS, commands="commands")
 
 
-class GuestNamed(DomainEvent):
-    """A guest said who they are."""
+class Patient(AnyPatient, Hidden):
+    """A patient."""
 
-    __event_type__ = "browser.GuestNamed"
-    guest_id: str
-    name: Annotated[str, Personal(subject="guest_id", placeholder="(hidden)")]
+    __aggregate_type__ = "browser.Patient"
 
 
-class Guest(AggregateRoot, Hidden):
-    """A guest."""
-
-    __aggregate_type__ = "browser.Guest"
-    name: str = ""
-
-    @applies(GuestNamed)
-    def _named(self, event: GuestNamed) -> None:
-        self.name = event.name
-
-
-class GuestNames(ReadModel, Hidden):
+class PatientNames(ReadModel, Hidden):
     """Rows that have names in clear."""
 
-    __projection_name__ = "browser_guest_names"
+    __projection_name__ = "browser_patient_names"
     __personal_data__ = "clear"
     __consistency__ = "strong"
 
-    id: Mapped[str] = map_from_event(GuestNamed, key=True, source="aggregate_id")
-    name: Mapped[str] = map_from_event(GuestNamed)
+    id: Mapped[str] = map_from_event(Admitted, key=True, source="aggregate_id")
+    name: Mapped[str] = map_from_event(Admitted)
 
 
-class RefusedGuests(ReadModel, Hidden):
+class RefusedPatients(ReadModel, Hidden):
     """A model that can take none, and says whom."""
 
-    __tablename__ = "browser_refused_guests"
-    __projection_name__ = "browser_refused_guests"
+    __tablename__ = "browser_refused_patients"
+    __projection_name__ = "browser_refused_patients"
     __personal_data__ = "masked"
     __on_error__ = "park"
 
     id: Mapped[str] = mapped_column(primary_key=True)
 
     @classmethod
-    @handles(GuestNamed)
-    def refuse(cls, recorded: RecordedEvent[GuestNamed], session: Session) -> None:
+    @handles(Admitted)
+    def refuse(cls, recorded: RecordedEvent[Admitted], session: Session) -> None:
         raise ValueError(recorded.event.name)
 
 
-class GuestNotes(ReadModel, Hidden):
-    """A model that reads names in clear, can take none, and says whom."""
+class TakesNone:
+    """What reads names in clear, can take none, and says whom."""
 
-    __projection_name__ = "browser_guest_notes"
     __personal_data__ = "clear"
+
+    id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
+    name: Mapped[str | None]
+
+    @evolves(Admitted)
+    def _admitted(self, recorded: RecordedEvent[Admitted]) -> None:
+        raise ValueError(recorded.event.name)
+
+
+class PatientNotes(TakesNone, ReadModel, Hidden):
+    """A model that parks."""
+
+    __projection_name__ = "browser_patient_notes"
     __on_error__ = "park"
 
-    id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
-    name: Mapped[str | None]
 
-    @evolves(GuestNamed)
-    def _named(self, recorded: RecordedEvent[GuestNamed]) -> None:
-        raise ValueError(recorded.event.name)
+class PatientCards(TakesNone, ReadModel, Hidden):
+    """A model that stops."""
 
-
-class GuestCards(ReadModel, Hidden):
-    """As the notes, and it stops."""
-
-    __projection_name__ = "browser_guest_cards"
-    __personal_data__ = "clear"
-
-    id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
-    name: Mapped[str | None]
-
-    @evolves(GuestNamed)
-    def _named(self, recorded: RecordedEvent[GuestNamed]) -> None:
-        raise ValueError(recorded.event.name)
+    __projection_name__ = "browser_patient_cards"
 
 
-class GuestWelcome(ProcessManager[str], Hidden):
+class PatientWelcome(ProcessManager[str], Hidden):
     """A process that can take none, and says whom."""
 
-    __aggregate_type__ = "browser.GuestWelcome"
+    __aggregate_type__ = "browser.PatientWelcome"
 
-    @reacts(GuestNamed)
-    def on_name(self, event: GuestNamed) -> list[object]:
+    @reacts(Admitted)
+    def on_admission(self, event: Admitted) -> list[object]:
         raise ValueError(event.name)
 
 
 def test_errors_of_what_reads_in_clear_are_shown_as_personal_data_is(engine: Engine) -> None:
     Hidden.metadata.create_all(engine)
-    with Session(engine) as session:
-        guest = Guest(id="g-1")
-        guest.apply_event(GuestNamed(guest_id="g-1", name="Wilhelmina"))
-        session.add(guest)
-        session.commit()
+    commit_events(engine, Patient, "p-1", Admitted(person_id="p-1", name="Wilhelmina"))
     Worker(engine, Hidden, retries=RetryPolicy(attempts=1)).run_once()
     masked, clear = browser_of(Hidden, engine), browser_of(Hidden, engine, authorize=lambda _request: Access(personal_data=True))
-    ones = [f"/models/one?name={each}" for each in ("browser_guest_notes", "browser_guest_cards")]
-    for path in ("/models", *ones, "/processes", "/processes/one?name=browser.GuestWelcome"):
+    ones = [f"/models/one?name={each}" for each in ("browser_patient_notes", "browser_patient_cards")]
+    for path in ("/models", *ones, "/processes", "/processes/one?name=browser.PatientWelcome"):
         pages = visit(masked, path).text, visit(clear, path).text
         assert ["ValueError: Wilhelmina" in each for each in pages] == [False, True], path
         assert ["which you may not see" in each for each in pages] == [True, False], path
@@ -292,19 +258,15 @@ def test_errors_of_what_reads_in_clear_are_shown_as_personal_data_is(engine: Eng
 
 def test_personal_data_is_shown_to_those_alone_who_may_see_it(engine: Engine) -> None:
     Hidden.metadata.create_all(engine)
-    with Session(engine) as session:
-        guest = Guest(id="g-1")
-        guest.apply_event(GuestNamed(guest_id="g-1", name="Wilhelmina"))
-        session.add(guest)
-        session.commit()
+    commit_events(engine, Patient, "p-1", Admitted(person_id="p-1", name="Wilhelmina"))
     Worker(engine, Hidden, retries=RetryPolicy(attempts=1)).run_once()
-    assert "ValueError: (hidden)" in visit(browser_of(Hidden, engine), "/models/one?name=browser_refused_guests").text
+    assert "ValueError: (forgotten)" in visit(browser_of(Hidden, engine), "/models/one?name=browser_refused_patients").text
     masked, clear = browser_of(Hidden, engine), browser_of(Hidden, engine, authorize=lambda _request: Access(personal_data=True))
     event = re.findall(r'href="(/events/[^"]+)"', visit(masked, "/log").text)[0]
-    models = [f"/models/one?name={each}" for each in ("browser_guest_names", "browser_refused_guests")]
-    row = "/models/row?name=browser_guest_names&key=g-1"
+    models = [f"/models/one?name={each}" for each in ("browser_patient_names", "browser_refused_patients")]
+    row = "/models/row?name=browser_patient_names&key=p-1"
     models += [row, f"{row}&position=1"]
-    for path in ("/log", "/stream?type=browser.Guest&id=g-1", event, f"{event}/payload", *models):
+    for path in ("/log", "/stream?type=browser.Patient&id=p-1", event, f"{event}/payload", *models):
         assert ("Wilhelmina" in visit(masked, path).text, "Wilhelmina" in visit(clear, path).text) == (False, True), path
     assert "Wilhelmina" not in visit(masked, "/models").text
 
@@ -321,18 +283,14 @@ def test_other_code_is_given_personal_data_as_its_reader_may_see_it(
 
     monkeypatch.setattr(OtherCode, "compare", compare)
     Hidden.metadata.create_all(engine)
-    with Session(engine) as session:
-        guest = Guest(id="g-1")
-        guest.apply_event(GuestNamed(guest_id="g-1", name="Wilhelmina"))
-        session.add(guest)
-        session.commit()
+    commit_events(engine, Patient, "p-1", Admitted(person_id="p-1", name="Wilhelmina"))
     app = browser_of(
         Hidden,
         engine,
-        other_code=OtherCode("guests:Base", ["main"]),
+        other_code=OtherCode("patients:Base", ["main"]),
         authorize=lambda _request: Access(other_code=True, personal_data=is_clear),
     )
-    page = visit(app, "/stream/code?type=browser.Guest&id=g-1&code=main").text
+    page = visit(app, "/stream/code?type=browser.Patient&id=p-1&code=main").text
     assert "The states are the same" in page
-    assert ("Wilhelmina" in given[0], "(hidden)" in given[0]) == (is_clear, not is_clear)
+    assert ("Wilhelmina" in given[0], "(forgotten)" in given[0]) == (is_clear, not is_clear)
     assert ("Wilhelmina" in page) == is_clear

@@ -12,11 +12,13 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, sessionmaker
 from starlette.applications import Starlette
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, ReadModel, Roles, create_roles, map_from_event
+from sa_eventsource import EventSourceOptions, ReadModel, Roles, create_roles, map_from_event
 from sa_eventsource.browser import Browser, everyone
 from sa_eventsource.read_models import count
-from tests.browser.test_who_sees_what import GuestNames, Hidden
+from tests.browser.test_who_sees_what import Hidden, PatientNames
 from tests.browser.visiting import visit
+from tests.committing import commit_events
+from tests.shop import AnyTill, Sold
 
 HOSTILE = "<script>alert(1)</script>\u202egpj"
 ROLES = Roles(app="admin_app", worker="admin_worker", reader="admin_reader", privacy_officer="admin_privacy")
@@ -26,27 +28,24 @@ class Base(DeclarativeBase):
     """A base whose read models are administered."""
 
 
-class ShelfFilled(DomainEvent):
-    """Something was put on a shelf."""
+class Till(AnyTill, Base):
+    """Where goods are sold."""
 
-    __event_type__ = "administered.ShelfFilled"
-    goods: str
-
-
-class Shelf(AggregateRoot[str], Base):
-    """A shelf."""
-
-    __aggregate_type__ = "administered.Shelf"
-    __ignored_events__ = (ShelfFilled,)
+    __aggregate_type__ = "administered.Till"
 
 
-class Shelves(ReadModel, Base):
-    """A row for each shelf."""
+class LastSold:
+    """A row for each till."""
 
-    __projection_name__ = "administered_shelves"
     __consistency__ = "strong"
-    id: Mapped[str] = map_from_event(ShelfFilled, key=True, source="aggregate_id")
-    goods: Mapped[str] = map_from_event(ShelfFilled)
+    id: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
+    goods: Mapped[str] = map_from_event(Sold, source="what")
+
+
+class Tills(LastSold, ReadModel, Base):
+    """The tills of one shop."""
+
+    __projection_name__ = "administered_tills"
 
 
 class Goods(ReadModel, Base):
@@ -55,8 +54,8 @@ class Goods(ReadModel, Base):
     __tablename__ = "administered_goods"
     __projection_name__ = "administered_goods"
     __consistency__ = "strong"
-    goods: Mapped[str] = map_from_event(ShelfFilled, key=True)
-    number: Mapped[int] = map_from_event(ShelfFilled, reduce=count())
+    goods: Mapped[str] = map_from_event(Sold, key=True, source="what")
+    number: Mapped[int] = map_from_event(Sold, reduce=count())
 
 
 Administered = Callable[..., Starlette]
@@ -95,15 +94,11 @@ def administered(request: pytest.FixtureRequest) -> Administered:
 
 
 @pytest.fixture
-def shelves(engine: Engine) -> Engine:
-    """Three shelves, one with a hostile id."""
+def tills(engine: Engine) -> Engine:
+    """Three tills, one of them with a hostile id."""
     Base.metadata.create_all(engine)
-    for shelf_id, goods in (("s-1", "tea"), ("s-2", "tea"), (HOSTILE, "rum")):
-        with Session(engine) as session:
-            shelf = Shelf(id=shelf_id)
-            shelf.apply_event(ShelfFilled(goods=goods))
-            session.add(shelf)
-            session.commit()
+    for till_id, goods in (("t-1", "tea"), ("t-2", "tea"), (HOSTILE, "rum")):
+        commit_events(engine, Till, till_id, Sold(what=goods))
     return engine
 
 
@@ -114,39 +109,39 @@ def page_of(app: Any, path: str) -> str:
     return answer.text
 
 
-def test_rows_are_listed_with_links_to_their_aggregates_and_models(shelves: Engine, administered: Administered) -> None:
-    app = administered(Base, sessionmaker(shelves))
-    app.mount("/events", Browser(Base, shelves, authorize=everyone))
-    page = page_of(app, "/admin/administered_shelves/list")
+def test_rows_are_listed_with_links_to_their_aggregates_and_models(tills: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(tills))
+    app.mount("/events", Browser(Base, tills, authorize=everyone))
+    page = page_of(app, "/admin/administered_tills/list")
     links = {html.unescape(each) for each in re.findall(r'(/events/stream\?[^"\s]+)"', page)}
     assert links == {
-        f"/events/stream?type=administered.Shelf&id={each}"
-        for each in ("s-1", "s-2", "%3Cscript%3Ealert%281%29%3C%2Fscript%3E%E2%80%AEgpj")
+        f"/events/stream?type=administered.Till&id={each}"
+        for each in ("t-1", "t-2", "%3Cscript%3Ealert%281%29%3C%2Fscript%3E%E2%80%AEgpj")
     }
     for each in links:
-        assert "administered.ShelfFilled" in visit(app, each).text
+        assert "shop.Sold" in visit(app, each).text
     goods = page_of(app, "/admin/administered_goods/list")
     (link,) = set(re.findall(r'(/events/models/one\?[^"\s]+)"', goods))
     assert "administered_goods" in visit(app, link).text
     assert "<script>alert" not in page + goods
 
 
-def test_a_row_has_a_page_of_its_own(shelves: Engine, administered: Administered) -> None:
-    app = administered(Base, sessionmaker(shelves))
-    found = page_of(app, "/admin/administered_shelves/list")
-    (address,) = {html.unescape(each) for each in re.findall(r'(/admin/administered_shelves/detail[^"]*s-2[^"]*)"', found)}
+def test_a_row_has_a_page_of_its_own(tills: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(tills))
+    found = page_of(app, "/admin/administered_tills/list")
+    (address,) = {html.unescape(each) for each in re.findall(r'(/admin/administered_tills/detail[^"]*t-2[^"]*)"', found)}
     page = page_of(app, address)
-    assert ("tea" in page, "s-1" in page) == (True, False)
+    assert ("tea" in page, "t-1" in page) == (True, False)
 
 
-def test_starlette_admin_looks_for_rows_that_contain_a_text(shelves: Engine) -> None:
-    app = with_starlette_admin(Base, sessionmaker(shelves))
-    page = page_of(app, "/admin/administered_shelves/list?q=ru")
+def test_starlette_admin_looks_for_rows_that_contain_a_text(tills: Engine) -> None:
+    app = with_starlette_admin(Base, sessionmaker(tills))
+    page = page_of(app, "/admin/administered_tills/list?q=ru")
     assert ("rum" in page, ">tea<" in page) == (True, False)
 
 
-def test_the_log_is_one_link_away(shelves: Engine, administered: Administered) -> None:
-    app = administered(Base, sessionmaker(shelves))
+def test_the_log_is_one_link_away(tills: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(tills))
     menu = page_of(app, "/admin/administered_goods/list")
     if "/events/log" not in menu:  # sqladmin has no links in its menu: a view leads there
         (view,) = set(re.findall(r'href="([^"]*/event-log)"', menu))
@@ -154,21 +149,21 @@ def test_the_log_is_one_link_away(shelves: Engine, administered: Administered) -
         assert (answer.status_code, answer.headers["location"]) == (303, "/events/log")
 
 
-def test_nothing_can_be_changed(shelves: Engine, administered: Administered) -> None:
-    app = administered(Base, sessionmaker(shelves))
-    for path in ("create", "edit/s-1", "import"):
+def test_nothing_can_be_changed(tills: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(tills))
+    for path in ("create", "edit/t-1", "import"):
         for method in ("GET", "POST"):
-            answer = visit(app, f"/admin/administered_shelves/{path}", method=method, data={"id": "s-9", "goods": "x"})
+            answer = visit(app, f"/admin/administered_tills/{path}", method=method, data={"id": "t-9", "goods": "x"})
             assert answer.status_code in (400, 403, 404, 405), (path, method, answer.status_code)
     for method in ("DELETE", "POST"):
-        assert visit(app, "/admin/administered_shelves/delete?pks=s-1", method=method).status_code in (400, 403, 404, 405)
-    with Session(shelves) as session:
-        assert session.query(Shelves).count() == 3
+        assert visit(app, "/admin/administered_tills/delete?pks=t-1", method=method).status_code in (400, 403, 404, 405)
+    with Session(tills) as session:
+        assert session.query(Tills).count() == 3
 
 
 def test_models_with_personal_data_in_clear_are_left_out(engine: Engine, administered: Administered) -> None:
     Hidden.metadata.create_all(engine)
-    name = GuestNames.__projection_name__
+    name = PatientNames.__projection_name__
     assert visit(administered(Hidden, sessionmaker(engine)), f"/admin/{name}/list").status_code == 404
     assert name in page_of(administered(Hidden, sessionmaker(engine), personal_data=True), f"/admin/{name}/list")
 
@@ -179,41 +174,30 @@ class Shared(DeclarativeBase):
     __eventsource__ = EventSourceOptions(tenants=True, roles=ROLES)
 
 
-class BinFilled(DomainEvent):
-    """Something was put into a bin."""
+class SharedTill(AnyTill, Shared):
+    """Where a tenant's goods are sold."""
 
-    __event_type__ = "administered.BinFilled"
-    goods: str
-
-
-class Bin(AggregateRoot[str], Shared):
-    """A bin."""
-
-    __aggregate_type__ = "administered.Bin"
-    __ignored_events__ = (BinFilled,)
+    __aggregate_type__ = "administered.SharedTill"
 
 
-class Bins(ReadModel, Shared):
-    """A row for each bin."""
+class SharedTills(LastSold, ReadModel, Shared):
+    """The tills of all tenants."""
 
-    __projection_name__ = "administered_bins"
-    __consistency__ = "strong"
-    id: Mapped[str] = map_from_event(BinFilled, key=True, source="aggregate_id")
-    goods: Mapped[str] = map_from_event(BinFilled)
+    __projection_name__ = "administered_shared_tills"
 
 
 @pytest.fixture
-def bins(postgres_engine: Engine) -> Iterator[Engine]:
-    """An engine of the reader's role, over the bins of two tenants."""
+def tills_of_tenants(postgres_engine: Engine) -> Iterator[Engine]:
+    """An engine of the reader's role, over the tills of two tenants."""
     Shared.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         create_roles(connection, Shared)
     writer = create_engine(postgres_engine.url, connect_args={"options": "-c role=admin_app"})
     for tenant in ("alpha", "beta"):
         with Session(writer, info={"sa_eventsource.tenant": tenant}) as session:
-            filled = Bin(id=f"bin of {tenant}")
-            filled.apply_event(BinFilled(goods="ash"))
-            session.add(filled)
+            till = SharedTill(id=f"till of {tenant}")
+            till.sell("tea")
+            session.add(till)
             session.commit()
     writer.dispose()
     engine = create_engine(postgres_engine.url, connect_args={"options": "-c role=admin_reader"})
@@ -225,7 +209,7 @@ def bins(postgres_engine: Engine) -> Iterator[Engine]:
             connection.execute(text(f"DROP ROLE {role}"))
 
 
-def test_a_tenants_sessions_show_that_tenants_rows(bins: Engine, administered: Administered) -> None:
-    app = administered(Shared, sessionmaker(bins, info={"sa_eventsource.tenant": "beta"}))
-    page = page_of(app, "/admin/administered_bins/list")
-    assert ("bin of beta" in page, "bin of alpha" in page, "tenant_id" in page) == (True, False, False)
+def test_a_tenants_sessions_show_that_tenants_rows(tills_of_tenants: Engine, administered: Administered) -> None:
+    app = administered(Shared, sessionmaker(tills_of_tenants, info={"sa_eventsource.tenant": "beta"}))
+    page = page_of(app, "/admin/administered_shared_tills/list")
+    assert ("till of beta" in page, "till of alpha" in page, "tenant_id" in page) == (True, False, False)

@@ -12,17 +12,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import (
-    AggregateRoot,
-    Command,
-    Commands,
-    DomainEvent,
-    EventSourceOptions,
-    EventStore,
-    applies,
-    command_handler,
-)
+from sa_eventsource import Command, Commands, EventSourceOptions, EventStore, command_handler
 from tests.proofs.cutting import Child, Cut, Points
+from tests.shop import AnyOrder, OrderPlaced
 
 pytestmark = pytest.mark.slow
 
@@ -40,35 +32,18 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(commands="commands")
 
 
-class CrateOrdered(DomainEvent):
-    __event_type__ = "dbos.CrateOrdered"
+class Order(AnyOrder[UUID], Base):
+    __aggregate_type__ = "dbos.Order"
 
 
-class CrateShipped(DomainEvent):
-    __event_type__ = "dbos.CrateShipped"
+class PlaceOrder(Command[None]):
+    __command_type__ = "dbos.PlaceOrder"
+    order_id: UUID
 
 
-class Crate(AggregateRoot[UUID], Base):
-    __aggregate_type__ = "dbos.Crate"
-    shipped: int = 0
-
-    @applies(CrateOrdered)
-    def _ordered(self, event: CrateOrdered) -> None:
-        """Nothing that a test looks at."""
-
-    @applies(CrateShipped)
-    def _shipped(self, event: CrateShipped) -> None:
-        self.shipped += 1
-
-
-class OrderCrate(Command[None]):
-    __command_type__ = "dbos.OrderCrate"
-    crate_id: UUID
-
-
-class ShipCrate(Command[None]):
-    __command_type__ = "dbos.ShipCrate"
-    crate_id: UUID
+class ShipOrder(Command[None]):
+    __command_type__ = "dbos.ShipOrder"
+    order_id: UUID
 
 
 client: list[Any] = []
@@ -76,33 +51,31 @@ commands: list[Commands] = []
 """Those of the process."""
 
 
-@command_handler(OrderCrate, base=Base)
-def order_crate(command: OrderCrate, session: Session) -> None:
-    crate = Crate(id=command.crate_id)
-    crate.apply_event(CrateOrdered())
-    session.add(crate)
+@command_handler(PlaceOrder, base=Base)
+def place_order(command: PlaceOrder, session: Session) -> None:
+    session.add(Order.place(order_id=command.order_id))
     session.flush()
-    wanted = {"queue_name": "crates", "workflow_name": "fulfil", "workflow_id": str(command.crate_id)}
-    client[0].enqueue_in_transaction(session, wanted, str(command.crate_id))
+    wanted = {"queue_name": "orders", "workflow_name": "fulfil", "workflow_id": str(command.order_id)}
+    client[0].enqueue_in_transaction(session, wanted, str(command.order_id))
 
 
-@command_handler(ShipCrate, base=Base)
-def ship_crate(command: ShipCrate, session: Session) -> None:
-    session.get_one(Crate, command.crate_id).apply_event(CrateShipped())
+@command_handler(ShipOrder, base=Base)
+def ship_order(command: ShipOrder, session: Session) -> None:
+    session.get_one(Order, command.order_id).ship()
 
 
-def note_shipped(crate_id: str) -> None:
+def note_shipped(order_id: str) -> None:
     """Change the aggregate by a command whose id is the workflow's: the step may run again."""
     command_id = uuid5(NAMESPACE_URL, f"note shipped/{dbos.DBOS.workflow_id}")
-    commands[0].handle(ShipCrate(crate_id=UUID(crate_id)), command_id=command_id)
+    commands[0].handle(ShipOrder(order_id=UUID(order_id)), command_id=command_id)
 
 
 step = dbos.DBOS.step()(note_shipped)
 
 
-def fulfil(crate_id: str) -> None:
-    """Ship a crate."""
-    step(crate_id)
+def fulfil(order_id: str) -> None:
+    """Ship an order."""
+    step(order_id)
 
 
 dbos.DBOS.workflow()(fulfil)
@@ -113,20 +86,20 @@ def work(points: Points, url: str) -> None:
     engine = create_engine(url)
     points.watch(engine)
     commands.append(Commands(engine, Base))
-    dbos.DBOS(config={"name": "crates", "system_database_url": url, "log_level": "CRITICAL", "application_version": "1"})
+    dbos.DBOS(config={"name": "orders", "system_database_url": url, "log_level": "CRITICAL", "application_version": "1"})
     dbos.DBOS.launch()
-    dbos.DBOS.register_queue("crates", polling_interval_sec=0.05)
+    dbos.DBOS.register_queue("orders", polling_interval_sec=0.05)
     for each in _workflows(create_engine(url)):
         dbos.DBOS.retrieve_workflow(each).get_result()
     dbos.DBOS.destroy()
 
 
-def order(points: Points, url: str, crate_id: UUID) -> None:
-    """Order a crate, and have it shipped, in one transaction of a process."""
+def order(points: Points, url: str, order_id: UUID) -> None:
+    """Place an order, and have it shipped, in one transaction of a process."""
     engine = create_engine(url)
     client.append(dbos.DBOSClient(system_database_engine=engine))
     points.watch(engine)
-    Commands(engine, Base).handle(OrderCrate(crate_id=crate_id))
+    Commands(engine, Base).handle(PlaceOrder(order_id=order_id))
 
 
 def run(function: Any, *arguments: Any) -> None:
@@ -141,10 +114,10 @@ def _workflows(engine: Engine) -> list[str]:
         return list(connection.scalars(text("SELECT workflow_uuid FROM dbos.workflow_status")))
 
 
-def _crates(engine: Engine) -> dict[str, int]:
+def _versions(engine: Engine) -> dict[str, int]:
     with Session(engine) as session:
-        ids = {each.aggregate_id for each in EventStore(session, Base).events.of_type(CrateOrdered)}
-        return {each: session.get_one(Crate, UUID(each)).shipped for each in ids}
+        ids = {each.aggregate_id for each in EventStore(session, Base).events.of_type(OrderPlaced)}
+        return {each: session.get_one(Order, UUID(each)).version for each in ids}
 
 
 @pytest.fixture
@@ -159,14 +132,14 @@ def url(postgres_engine: Engine) -> str:
     "cut", [Cut(1, "after INSERT"), Cut(2, "after INSERT"), Cut(1, "before COMMIT"), Cut(1, "COMMIT sent")], ids=str
 )
 def test_an_order_and_its_workflow_are_there_or_neither(cut: Cut, url: str, postgres_engine: Engine) -> None:
-    crate_id = UUID(int=1)
-    with Child(order, url, crate_id, cuts=(cut,)) as process:
+    order_id = UUID(int=1)
+    with Child(order, url, order_id, cuts=(cut,)) as process:
         assert process.until_it_stops() == cut.kind
         process.kill()
     workflows = _workflows(postgres_engine)
-    assert list(_crates(postgres_engine)) == workflows
+    assert list(_versions(postgres_engine)) == workflows
     run(work, url)
-    assert _crates(postgres_engine) == dict.fromkeys(workflows, 1)
+    assert _versions(postgres_engine) == dict.fromkeys(workflows, 2)
 
 
 @pytest.mark.parametrize("kind", ["after INSERT", "before COMMIT", "COMMIT sent"])
@@ -176,4 +149,4 @@ def test_a_workflow_that_is_killed_in_a_step_ships_once(kind: str, url: str, pos
         assert worker.until_it_stops() == kind
         worker.kill()
     run(work, url)
-    assert _crates(postgres_engine) == {str(UUID(int=1)): 1}
+    assert _versions(postgres_engine) == {str(UUID(int=1)): 2}

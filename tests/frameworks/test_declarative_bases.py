@@ -19,53 +19,13 @@ from sqlalchemy.orm import (
     registry,
 )
 
-from sa_eventsource import AggregateRoot, ConcurrencyError, DeclarationError, DomainEvent, EventRecord, applies
+from sa_eventsource import ConcurrencyError, DeclarationError, EventRecord
+from tests.bank import AnyAccount, Opened
 
 pytestmark = pytest.mark.slow_on_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class AccountOpened(DomainEvent):
-    """An account was opened."""
-
-    __event_type__ = "bases.AccountOpened"
-
-    owner: str
-
-
-class MoneyDeposited(DomainEvent):
-    """Money came in."""
-
-    __event_type__ = "bases.MoneyDeposited"
-
-    amount: int
-
-
-class AccountMethods(AggregateRoot):
-    """An account's state and methods, for each base to be mapped on."""
-
-    __abstract__ = True
-
-    owner: str = ""
-    balance: int = 0
-
-    def open(self, owner: str) -> None:
-        """Open the account."""
-        self.apply_event(AccountOpened(owner=owner))
-
-    def deposit(self, amount: int) -> None:
-        """Pay in."""
-        self.apply_event(MoneyDeposited(amount=amount))
-
-    @applies(AccountOpened)
-    def _opened(self, event: AccountOpened) -> None:
-        self.owner = event.owner
-
-    @applies(MoneyDeposited)
-    def _deposited(self, event: MoneyDeposited) -> None:
-        self.balance += event.amount
 
 
 # Each function below makes one kind of base, an aggregate on it and an ordinary entity, and gives the two classes.
@@ -75,7 +35,7 @@ def _with_declarative_base() -> tuple[Any, Any]:
     class Base(DeclarativeBase):
         pass
 
-    class Account(AccountMethods, Base):
+    class Account(AnyAccount, Base):
         pass
 
     class Customer(Base):
@@ -89,7 +49,7 @@ def _with_declarative_base() -> tuple[Any, Any]:
 def _with_legacy_function() -> tuple[Any, Any]:
     base: Any = declarative_base()
 
-    class Account(AccountMethods, base):  # type: ignore[misc]
+    class Account(AnyAccount, base):  # type: ignore[misc]
         pass
 
     class Customer(base):  # type: ignore[misc]
@@ -104,7 +64,7 @@ def _with_registry_decorator() -> tuple[Any, Any]:
     mapper_registry = registry()
 
     @mapper_registry.mapped
-    class Account(AccountMethods):
+    class Account(AnyAccount):
         metadata = mapper_registry.metadata
 
     @mapper_registry.mapped
@@ -119,7 +79,7 @@ def _with_registry_decorator() -> tuple[Any, Any]:
 def _with_generated_base() -> tuple[Any, Any]:
     base: Any = registry().generate_base()
 
-    class Account(AccountMethods, base):  # type: ignore[misc]
+    class Account(AnyAccount, base):  # type: ignore[misc]
         pass
 
     class Customer(base):  # type: ignore[misc]
@@ -134,7 +94,7 @@ def _with_dataclasses() -> tuple[Any, Any]:
     class Base(MappedAsDataclass, DeclarativeBase):
         pass
 
-    class Account(AccountMethods, Base):
+    class Account(AnyAccount, Base):
         pass
 
     class Customer(Base):
@@ -149,7 +109,7 @@ def _with_dataclass_decorator() -> tuple[Any, Any]:
     mapper_registry = registry()
 
     @mapper_registry.mapped_as_dataclass
-    class Account(AccountMethods):
+    class Account(AnyAccount):
         metadata = mapper_registry.metadata
 
     @mapper_registry.mapped_as_dataclass
@@ -165,7 +125,7 @@ def _with_no_meta() -> tuple[Any, Any]:
     class Base(DeclarativeBaseNoMeta):
         pass
 
-    class Account(AccountMethods, Base):
+    class Account(AnyAccount, Base):
         pass
 
     class Customer(Base):
@@ -185,7 +145,7 @@ def _with_metaclass() -> tuple[Any, Any]:
 
     base: Any = declarative_base(metaclass=Meta)
 
-    class Account(AccountMethods, base):  # type: ignore[misc]
+    class Account(AnyAccount, base):  # type: ignore[misc]
         pass
 
     class Customer(base):  # type: ignore[misc]
@@ -205,7 +165,7 @@ def _with_naming_convention() -> tuple[Any, Any]:
             }
         )
 
-    class Account(AccountMethods, Base):
+    class Account(AnyAccount, Base):
         pass
 
     class Customer(Base):
@@ -227,7 +187,7 @@ def _with_mixin_and_abstract_layer() -> tuple[Any, Any]:
     class Model(Base):
         __abstract__ = True
 
-    class Account(AccountMethods, Model):
+    class Account(AnyAccount, Model):
         pass
 
     class Customer(Named, Model):
@@ -262,7 +222,7 @@ class TestEveryStyle:
         account_class.metadata.create_all(engine)
         with Session(engine) as session:
             account = account_class()
-            account.open("Ann")
+            account.apply_event(Opened(owner="Ann"))
             account.deposit(40)
             session.add_all([account, customer_class(id=1, name="Ann")])
             session.commit()
@@ -285,13 +245,13 @@ class TestEveryStyle:
             session.commit()
         with Session(engine) as session:
             account = account_class()
-            account.open("Bob")
+            account.apply_event(Opened(owner="Bob"))
             session.add_all([account, customer_class(id=1, name="Bob")])
             with pytest.raises(IntegrityError):
                 session.commit()
             session.rollback()
             account = account_class()
-            account.open("Carol")
+            account.apply_event(Opened(owner="Carol"))
             session.add_all([account, customer_class(id=2, name="Carol")])
             session.flush()
             session.rollback()
@@ -305,7 +265,7 @@ def test_a_conflict_takes_the_row_with_it(engine: Engine) -> None:
     account_class.metadata.create_all(engine)
     with Session(engine) as session:
         account = account_class(id="a-1")
-        account.open("Ann")
+        account.apply_event(Opened(owner="Ann"))
         session.add_all([account, customer_class(id=1, name="Ann")])
         session.commit()
     with Session(engine) as session:
@@ -331,7 +291,7 @@ def test_an_own_row_may_name_an_aggregate(engine: Engine) -> None:
     class Base(DeclarativeBase):
         pass
 
-    class Account(AccountMethods, Base):
+    class Account(AnyAccount, Base):
         pass
 
     class Customer(Base):
@@ -347,7 +307,7 @@ def test_an_own_row_may_name_an_aggregate(engine: Engine) -> None:
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         account = Account(id="a-7")
-        account.open("Ann")
+        account.apply_event(Opened(owner="Ann"))
         session.add_all([account, Customer(id=1, account_id=account.id)])
         session.flush()
         session.add(Card(number="4111", customer_id=1))
@@ -376,10 +336,10 @@ def test_what_the_application_writes_is_kept(*, dataclass: bool) -> None:
         def __repr__(self) -> str:
             return "readable"
 
-    class Account(Readable, AccountMethods, Base):
+    class Account(Readable, AnyAccount, Base):
         def __init__(self, owner: str) -> None:
             super().__init__(id=f"account-of-{owner}")
-            self.open(owner)
+            self.apply_event(Opened(owner=owner))
 
     account = Account("ann")
     assert (account.id, account.owner, account.version, repr(account)) == ("account-of-ann", "ann", 1, "readable")
@@ -396,7 +356,7 @@ def test_a_subclass_of_an_aggregate_has_streams_of_its_own(engine: Engine) -> No
     with Session(engine) as session:
         for klass, amount in ((account_class, 1), (SavingsAccount, 2)):
             account = klass(id="a-1")
-            account.open("Ann")
+            account.apply_event(Opened(owner="Ann"))
             account.deposit(amount)
             session.add(account)
         session.commit()
@@ -421,13 +381,13 @@ def test_a_naming_convention_without_indexes(engine: Engine) -> None:
     class Base(DeclarativeBase):
         metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s"})
 
-    class Account(AccountMethods, Base):
+    class Account(AnyAccount, Base):
         pass
 
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         account = Account()
-        account.open("Ann")
+        account.apply_event(Opened(owner="Ann"))
         session.add(account)
         session.commit()
 
@@ -435,7 +395,7 @@ def test_a_naming_convention_without_indexes(engine: Engine) -> None:
 def test_without_a_base_the_error_says_how_to_declare_it(engine: Engine) -> None:
     """A class that was never mapped cannot be stored, and is told so."""
 
-    class Account(AccountMethods):
+    class Account(AnyAccount):
         pass
 
     from sa_eventsource.repository import EventSourcedRepository

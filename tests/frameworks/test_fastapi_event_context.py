@@ -9,19 +9,12 @@ from typing import Annotated, Any
 
 import pytest
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
-    EventContext,
-    EventContextLostError,
-    EventStore,
-    applies,
-    event_context,
-)
+from sa_eventsource import EventContext, EventContextLostError, EventStore, event_context
 from sa_eventsource.events import current_context
+from tests.orders import Base, Order
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
@@ -31,26 +24,6 @@ from fastapi.responses import StreamingResponse
 from httpx import ASGITransport, AsyncClient
 
 pytestmark = pytest.mark.asyncio
-
-
-class Base(DeclarativeBase):
-    """The application's base."""
-
-
-class Noted(DomainEvent):
-    """A note was written."""
-
-    __event_type__ = "fastapi_context.Noted"
-
-
-class Note(AggregateRoot, Base):
-    """A note."""
-
-    __aggregate_type__ = "fastapi_context.Note"
-
-    @applies(Noted)
-    def _noted(self, event: Noted) -> None:
-        """Change nothing."""
 
 
 class WrongPersonError(Exception):
@@ -70,7 +43,7 @@ async def in_the_task() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def notes() -> Iterator[Engine]:
+def orders() -> Iterator[Engine]:
     """An engine that all threads may use."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     Base.metadata.create_all(engine)
@@ -140,20 +113,18 @@ async def test_a_dependency_that_depends_on_the_block_gets_the_context() -> None
     assert await ask(application(endpoint)) == {"user": "ann"}
 
 
-async def test_the_session_brings_the_context_from_a_plain_dependency(notes: Engine) -> None:
+async def test_the_session_brings_the_context_from_a_plain_dependency(orders: Engine) -> None:
     def get_session() -> Iterator[Session]:
-        with Session(notes) as session:
+        with Session(orders) as session:
             session.info["event_context"] = EventContext(metadata={"user": "ann"})
             yield session
 
     def endpoint(session: Annotated[Session, Depends(get_session)]) -> None:
-        note = Note()
-        note.apply_event(Noted())
-        session.add(note)
+        session.add(Order.place())
         session.commit()
 
     await ask(application(endpoint))
-    with Session(notes) as session:
+    with Session(orders) as session:
         assert [each.metadata for each in EventStore(session).events] == [{"user": "ann"}]
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import DeclarativeBase, DeclarativeBaseNoMeta, Mapped, MappedAsDataclass, mapped_column
 
-from sa_eventsource import AggregateRoot, ConcurrencyError, DeclarationError, DomainEvent, EventRecord, applies
+from sa_eventsource import AggregateRoot, ConcurrencyError, DeclarationError, EventRecord
+from tests.bank import AnyAccount, Closed, Opened
 
 pytest.importorskip("flask_sqlalchemy")
 
@@ -22,20 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
-
-
-class TicketOpened(DomainEvent):
-    """Somebody asked for help."""
-
-    __event_type__ = "flask.TicketOpened"
-
-    subject: str
-
-
-class TicketClosed(DomainEvent):
-    """They were helped."""
-
-    __event_type__ = "flask.TicketClosed"
 
 
 class _Plain(DeclarativeBase):
@@ -63,7 +50,7 @@ BASES: dict[str, Any] = {
 }
 
 
-class Helpdesk:
+class Bank:
     """A small application, built again for each kind of base."""
 
     def __init__(self, base: Any, engine: Engine) -> None:
@@ -75,121 +62,112 @@ class Helpdesk:
             # Flask-SQLAlchemy 3.1 copies the body of a dataclass base, which SQLAlchemy 2.1 takes for a dataclass made by hand.
             pytest.skip(f"Flask-SQLAlchemy cannot use this base with this SQLAlchemy: {error}")
 
-        class Ticket(AggregateRoot, db.Model):  # type: ignore[misc]
-            subject: str = ""
-            is_open: bool = True
-
-            @applies(TicketOpened)
-            def _opened(self, event: TicketOpened) -> None:
-                self.subject = event.subject
-
-            @applies(TicketClosed)
-            def _closed(self, _: TicketClosed) -> None:
-                self.is_open = False
+        class Account(AnyAccount, db.Model):  # type: ignore[misc]
+            pass
 
         class Visit(db.Model):  # type: ignore[misc]
             id: Mapped[int] = mapped_column(primary_key=True)
-            ticket_id: Mapped[str]
+            account_id: Mapped[str]
 
-        app = Flask("helpdesk")
+        app = Flask("bank")
         app.config["SQLALCHEMY_DATABASE_URI"] = engine.url
         app.config["TESTING"] = True
         db.init_app(app)
 
-        @app.post("/tickets")
-        def open_ticket() -> Any:
-            ticket = Ticket()
-            ticket.apply_event(TicketOpened(subject=request.json["subject"]))
-            db.session.add(ticket)
-            db.session.add(Visit(id=request.json["visit"], ticket_id=ticket.id))
+        @app.post("/accounts")
+        def open_account() -> Any:
+            account = Account()
+            account.apply_event(Opened(owner=request.json["owner"]))
+            db.session.add(account)
+            db.session.add(Visit(id=request.json["visit"], account_id=account.id))
             db.session.commit()
-            return {"id": ticket.id, "version": ticket.version}, 201
+            return {"id": account.id, "version": account.version}, 201
 
-        @app.get("/tickets/<ticket_id>")
-        def show_ticket(ticket_id: str) -> Any:
-            ticket = db.get_or_404(Ticket, ticket_id)
-            return {"subject": ticket.subject, "open": ticket.is_open, "version": ticket.version}
+        @app.get("/accounts/<account_id>")
+        def show_account(account_id: str) -> Any:
+            account = db.get_or_404(Account, account_id)
+            return {"owner": account.owner, "open": account.is_open, "version": account.version}
 
-        @app.post("/tickets/<ticket_id>/close")
-        def close_ticket(ticket_id: str) -> Any:
-            ticket = db.get_or_404(Ticket, ticket_id)
-            if request.json["version"] != ticket.version:
+        @app.post("/accounts/<account_id>/close")
+        def close_account(account_id: str) -> Any:
+            account = db.get_or_404(Account, account_id)
+            if request.json["version"] != account.version:
                 abort(409)
-            ticket.apply_event(TicketClosed())
+            account.apply_event(Closed())
             db.session.commit()
-            return {"open": ticket.is_open, "version": ticket.version}
+            return {"open": account.is_open, "version": account.version}
 
-        self.app, self.db, self.ticket, self.visit = app, db, Ticket, Visit
+        self.app, self.db, self.account, self.visit = app, db, Account, Visit
 
 
 @pytest.fixture(params=BASES)
-def helpdesk(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Helpdesk]:
+def bank(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Bank]:
     """The application with its tables, once for each kind of base that Flask-SQLAlchemy takes."""
-    desk = Helpdesk(BASES[request.param], engine)
-    with desk.app.app_context():
-        desk.db.create_all()
-        yield desk
-        desk.db.session.remove()
-        desk.db.engine.dispose()
+    bank = Bank(BASES[request.param], engine)
+    with bank.app.app_context():
+        bank.db.create_all()
+        yield bank
+        bank.db.session.remove()
+        bank.db.engine.dispose()
 
 
-def test_requests_write_and_read(helpdesk: Helpdesk) -> None:
-    """A ticket is opened, shown and closed, each in a request of its own."""
-    client = helpdesk.app.test_client()
-    opened = client.post("/tickets", json={"subject": "no network", "visit": 1})
+def test_requests_write_and_read(bank: Bank) -> None:
+    """An account is opened, shown and closed, each in a request of its own."""
+    client = bank.app.test_client()
+    opened = client.post("/accounts", json={"owner": "Ann", "visit": 1})
     assert opened.status_code == 201
-    ticket_id = opened.get_json()["id"]
-    assert client.get(f"/tickets/{ticket_id}").get_json() == {"subject": "no network", "open": True, "version": 1}
-    assert client.post(f"/tickets/{ticket_id}/close", json={"version": 1}).get_json() == {"open": False, "version": 2}
-    assert client.post(f"/tickets/{ticket_id}/close", json={"version": 1}).status_code == 409
-    assert client.get("/tickets/nobodys").status_code == 404
+    account_id = opened.get_json()["id"]
+    assert client.get(f"/accounts/{account_id}").get_json() == {"owner": "Ann", "open": True, "version": 1}
+    assert client.post(f"/accounts/{account_id}/close", json={"version": 1}).get_json() == {"open": False, "version": 2}
+    assert client.post(f"/accounts/{account_id}/close", json={"version": 1}).status_code == 409
+    assert client.get("/accounts/nobodys").status_code == 404
 
 
-def test_the_scoped_session_commits_and_rolls_back_both(helpdesk: Helpdesk) -> None:
+def test_the_scoped_session_commits_and_rolls_back_both(bank: Bank) -> None:
     """``db.session`` keeps rows and events together."""
-    session = helpdesk.db.session
-    ticket = helpdesk.ticket()
-    ticket.apply_event(TicketOpened(subject="no network"))
-    session.add_all([ticket, helpdesk.visit(id=1, ticket_id=ticket.id)])
+    session = bank.db.session
+    account = bank.account()
+    account.apply_event(Opened(owner="Ann"))
+    session.add_all([account, bank.visit(id=1, account_id=account.id)])
     session.commit()
-    refused = helpdesk.ticket()
-    refused.apply_event(TicketOpened(subject="the same again"))
+    refused = bank.account()
+    refused.apply_event(Opened(owner="Bob"))
     session.expunge_all()
-    session.add_all([refused, helpdesk.visit(id=1, ticket_id=refused.id)])
+    session.add_all([refused, bank.visit(id=1, account_id=refused.id)])
     with pytest.raises(IntegrityError):
         session.commit()
     session.rollback()
     assert session.scalar(select(func.count()).select_from(EventRecord)) == 1
-    assert session.scalar(select(func.count()).select_from(helpdesk.visit)) == 1
+    assert session.scalar(select(func.count()).select_from(bank.visit)) == 1
 
 
-def test_queries_and_pages(helpdesk: Helpdesk) -> None:
+def test_queries_and_pages(bank: Bank) -> None:
     """``db.paginate`` and, on the legacy base, ``Model.query`` find aggregates."""
-    session = helpdesk.db.session
+    session = bank.db.session
     for number in range(5):
-        ticket = helpdesk.ticket(id=f"t-{number}")
-        ticket.apply_event(TicketOpened(subject=f"question {number}"))
-        session.add(ticket)
+        account = bank.account(id=f"a-{number}")
+        account.apply_event(Opened(owner=f"owner {number}"))
+        session.add(account)
     session.commit()
-    page = helpdesk.db.paginate(select(helpdesk.ticket).order_by(helpdesk.ticket.id), per_page=2, page=2)
-    assert (page.total, [each.subject for each in page.items]) == (5, ["question 2", "question 3"])
+    page = bank.db.paginate(select(bank.account).order_by(bank.account.id), per_page=2, page=2)
+    assert (page.total, [each.owner for each in page.items]) == (5, ["owner 2", "owner 3"])
 
 
-def test_a_conflict_is_found(helpdesk: Helpdesk) -> None:
+def test_a_conflict_is_found(bank: Bank) -> None:
     """A request that was overtaken gets a ``ConcurrencyError``."""
-    session = helpdesk.db.session
-    ticket = helpdesk.ticket(id="t-1")
-    ticket.apply_event(TicketOpened(subject="no network"))
-    session.add(ticket)
+    session = bank.db.session
+    account = bank.account(id="a-1")
+    account.apply_event(Opened(owner="Ann"))
+    session.add(account)
     session.commit()
-    _ = ticket.subject
-    session.expunge(ticket)
+    _ = account.owner
+    session.expunge(account)
     session.rollback()
-    session.get(helpdesk.ticket, "t-1").apply_event(TicketClosed())
+    session.get(bank.account, "a-1").apply_event(Closed())
     session.commit()
     session.remove()
-    ticket.apply_event(TicketClosed())
-    session.add(ticket)
+    account.apply_event(Closed())
+    session.add(account)
     with pytest.raises(ConcurrencyError):
         session.commit()
     session.rollback()
@@ -200,4 +178,4 @@ def test_a_bind_key_is_refused_whose_database_the_session_would_not_find() -> No
     app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SQLALCHEMY_BINDS={"archive": "sqlite://"})
     db: Any = SQLAlchemy(app, model_class=_Plain)
     with pytest.raises(DeclarationError, match=r"__bind_key__ 'archive'.*would go to the default database"):
-        type("Archived", (AggregateRoot, db.Model), {"__bind_key__": "archive", "__ignored_events__": (TicketOpened,)})
+        type("Archived", (AggregateRoot, db.Model), {"__bind_key__": "archive", "__ignored_events__": (Opened,)})

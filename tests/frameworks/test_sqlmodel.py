@@ -9,7 +9,8 @@ from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase
 
-from sa_eventsource import AggregateRoot, ConcurrencyError, DomainEvent, EventRecord, applies
+from sa_eventsource import ConcurrencyError, EventRecord
+from tests.shop import AnyOrder, OrderStatus
 
 pytest.importorskip("sqlmodel")
 
@@ -28,56 +29,18 @@ class Base(DeclarativeBase):
     registry = SQLModel._sa_registry
 
 
-class Hero(SQLModel, table=True):
+class Customer(SQLModel, table=True):
     """An ordinary SQLModel table."""
 
-    __tablename__ = "sqlmodel_heroes"  # pyright: ignore[reportAssignmentType]
+    __tablename__ = "sqlmodel_customers"  # pyright: ignore[reportAssignmentType]
 
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)
-    mission_id: str | None = None
+    order_id: str | None = None
 
 
-class MissionStarted(DomainEvent):
-    """A mission was given out."""
-
-    __event_type__ = "sqlmodel.MissionStarted"
-
-    goal: str
-
-
-class MissionFinished(DomainEvent):
-    """It is over."""
-
-    __event_type__ = "sqlmodel.MissionFinished"
-
-
-class Mission(AggregateRoot, Base):
+class Order(AnyOrder, Base):
     """An aggregate beside SQLModel's tables."""
-
-    __aggregate_type__ = "sqlmodel.Mission"
-
-    goal: str = ""
-    finished: bool = False
-
-    @classmethod
-    def start(cls, goal: str) -> Mission:
-        """Give a mission out."""
-        mission = cls()
-        mission.apply_event(MissionStarted(goal=goal))
-        return mission
-
-    def finish(self) -> None:
-        """End it."""
-        self.apply_event(MissionFinished())
-
-    @applies(MissionStarted)
-    def _started(self, event: MissionStarted) -> None:
-        self.goal = event.goal
-
-    @applies(MissionFinished)
-    def _finished(self, _: MissionFinished) -> None:
-        self.finished = True
 
 
 @pytest.fixture
@@ -90,7 +53,7 @@ def database(engine: Engine) -> Iterator[Engine]:
 
 def test_one_metadata_has_all_tables() -> None:
     """What creates or migrates SQLModel's tables finds the log's too."""
-    assert {"events", "snapshots", "projections", "projection_positions", "parked_events", "sqlmodel_heroes"} <= set(
+    assert {"events", "snapshots", "projections", "projection_positions", "parked_events", "sqlmodel_customers"} <= set(
         SQLModel.metadata.tables
     )
 
@@ -98,30 +61,30 @@ def test_one_metadata_has_all_tables() -> None:
 def test_saves_both_in_one_transaction(database: Engine) -> None:
     """``sqlmodel.Session`` commits the row and the events, and its ``exec`` finds both."""
     with Session(database) as session:
-        mission = Mission.start("save the city")
-        session.add(mission)
-        session.add(Hero(name="Deadpond", mission_id=mission.id))
+        order = Order.place()
+        session.add(order)
+        session.add(Customer(name="Ann", order_id=order.id))
         session.commit()
-        session.refresh(mission)
-        assert mission.goal == "save the city"
+        session.refresh(order)
+        assert order.customer_id == "c-1"
     with Session(database) as session:
-        hero = session.exec(select(Hero).where(Hero.name == "Deadpond")).one()
-        found = session.get(Mission, hero.mission_id)
+        customer = session.exec(select(Customer).where(Customer.name == "Ann")).one()
+        found = session.get(Order, customer.order_id)
         assert found is not None
-        found.finish()
+        found.pay()
         session.commit()
-        missions: Any = select(Mission)
-        assert [each.finished for each in session.exec(missions)] == [True]
-        pairs: Any = select(Hero, Mission).join(Mission, Mission.id == Hero.mission_id)
-        assert [(hero.name, each.version) for hero, each in session.exec(pairs)] == [("Deadpond", 2)]
+        orders: Any = select(Order)
+        assert [each.status for each in session.exec(orders)] == [OrderStatus.PAID]
+        pairs: Any = select(Customer, Order).join(Order, Order.id == Customer.order_id)
+        assert [(each.name, paid.version) for each, paid in session.exec(pairs)] == [("Ann", 2)]
 
 
 def test_rolls_both_back(database: Engine) -> None:
     """A row that is refused takes the events with it."""
     with Session(database) as session:
-        session.add(Hero(name="Deadpond"))
+        session.add(Customer(name="Ann"))
         session.commit()
-        session.add_all([Mission.start("nothing"), Hero(name="Deadpond")])
+        session.add_all([Order.place(), Customer(name="Ann")])
         with pytest.raises(IntegrityError):
             session.commit()
         session.rollback()
@@ -132,18 +95,18 @@ def test_rolls_both_back(database: Engine) -> None:
 def test_conflicts_are_found(database: Engine) -> None:
     """The later of two sessions is refused."""
     with Session(database) as session:
-        mission = Mission.start("save the city")
-        session.add(mission)
+        order = Order.place()
+        session.add(order)
         session.commit()
-        mission_id = mission.id
+        order_id = order.id
     with Session(database) as session:
-        stale = session.get_one(Mission, mission_id)
+        stale = session.get_one(Order, order_id)
         session.expunge(stale)
         session.rollback()
-        session.get_one(Mission, mission_id).finish()
+        session.get_one(Order, order_id).pay()
         session.commit()
     with Session(database) as session:
-        stale.finish()
+        stale.pay()
         session.add(stale)
         with pytest.raises(ConcurrencyError):
             session.commit()
