@@ -15,16 +15,8 @@ from sqlalchemy import Engine, MetaData, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_eventsource import (
-    AggregateRoot,
-    AutocommitError,
-    DeclarationError,
-    DomainEvent,
-    Inbox,
-    MessageIdError,
-    context_of,
-    event_context,
-)
+from sa_eventsource import AutocommitError, DeclarationError, EventStore, Inbox, MessageIdError, context_of, event_context
+from tests.bank import AnyAccount
 
 
 class Base(DeclarativeBase):
@@ -39,17 +31,10 @@ class Bill(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-class Imported(DomainEvent):
-    """An event of another service, in this one's log."""
-
-    __event_type__ = "inbox.Imported"
-
-
-class Account(AggregateRoot[str], Base):
-    """What it is appended to."""
+class Account(AnyAccount, Base):
+    """What events of another service are appended to."""
 
     __aggregate_type__ = "inbox.Account"
-    __ignored_events__ = (Imported,)
 
 
 inbox = Inbox(Base)
@@ -178,11 +163,9 @@ def test_an_event_of_another_service_is_appended_once_with_its_cause(consumer: E
                 context = context_of(received)
                 with event_context(correlation_id=context.correlation_id, causation_id=context.causation_id):
                     account = session.get(Account, "a") or Account(id="a")
-                    account.apply_event(Imported())
+                    account.deposit()
                     session.add(account)
     with Session(consumer) as session:
-        from sa_eventsource import EventStore
-
         (event,) = EventStore(session, Base).events
         assert (event.causation_id, event.correlation_id) == (cause, correlation)
 

@@ -35,6 +35,7 @@ from sa_eventsource.testing.property_tests import values_of
 from tests.privacy.keys import MASTER_KEYS
 from tests.processes import finish_forked
 from tests.read_models import shop
+from tests.shop import AnyTill, Sold
 
 SETTINGS = settings(
     max_examples=8,
@@ -49,25 +50,18 @@ class Base(DeclarativeBase):
     pass
 
 
-class Counted(DomainEvent):
-    __event_type__ = "laws.Counted"
-    number: int
-    note: str = ""
+class Till(AnyTill, Base):
+    __aggregate_type__ = "laws.Till"
 
-
-class Counter(AggregateRoot, Base):
-    __aggregate_type__ = "laws.Counter"
-    __ignored_events__ = (Counted,)
-
-    def count(self, number: int, note: str) -> None:
-        self.apply_event(Counted(number=number, note=note))
+    def count(self, number: int, what: str) -> None:
+        self.apply_event(Sold(number=number, what=what))
 
 
 class Sums(ReadModel, Base):
     __projection_name__ = "laws_sums"
     id: Mapped[str]
-    total: Mapped[int] = map_from_event(Counted, reduce=sum_("number"))
-    notes: Mapped[list[str]] = map_from_event(Counted, reduce=append("note"))
+    total: Mapped[int] = map_from_event(Sold, reduce=sum_("number"))
+    goods: Mapped[list[str]] = map_from_event(Sold, reduce=append("what"))
 
 
 _calls = count(1)
@@ -80,8 +74,8 @@ class Remembers(ReadModel, Base):
     id: Mapped[str]
     calls: Mapped[int] = mapped_column(default=0)
 
-    @evolves(Counted)
-    def _counted(self, event: RecordedEvent[Counted]) -> None:
+    @evolves(Sold)
+    def _sold(self, event: RecordedEvent[Sold]) -> None:
         self.calls = next(_calls)
 
 
@@ -93,8 +87,8 @@ class HandledOnce(ReadModel, Base):
     calls: Mapped[int] = mapped_column(default=0)
 
     @classmethod
-    @handles(Counted)
-    def _counted(cls, event: RecordedEvent[Counted], session: Session) -> None:
+    @handles(Sold)
+    def _sold(cls, event: RecordedEvent[Sold], session: Session) -> None:
         load_for_update(session, cls, event.aggregate_id).calls = next(_calls)
 
 
@@ -104,19 +98,19 @@ class Handled(ReadModel, Base):
     calls: Mapped[int] = mapped_column(default=0)
 
     @classmethod
-    @handles(Counted)
-    def _counted(cls, event: RecordedEvent[Counted], session: Session) -> None:
+    @handles(Sold)
+    def _sold(cls, event: RecordedEvent[Sold], session: Session) -> None:
         load_for_update(session, cls, event.aggregate_id).calls += 1
 
 
 class Short(ReadModel, Base):
     __tablename__ = "laws_short"
     id: Mapped[str]
-    note: Mapped[str] = mapped_column(String(3), default="")
+    what: Mapped[str] = mapped_column(String(3), default="")
 
-    @evolves(Counted)
-    def _counted(self, event: RecordedEvent[Counted]) -> None:
-        self.note = event.event.note
+    @evolves(Sold)
+    def _sold(self, event: RecordedEvent[Sold]) -> None:
+        self.what = event.event.what
 
 
 class Faulty(ReadModel, Base):
@@ -124,9 +118,9 @@ class Faulty(ReadModel, Base):
     id: Mapped[str]
     length: Mapped[int] = mapped_column(default=0)
 
-    @evolves(Counted)
-    def _counted(self, event: RecordedEvent[Counted]) -> None:
-        self.length = len(event.note)  # type: ignore[attr-defined] # it is event.event that has a note
+    @evolves(Sold)
+    def _sold(self, event: RecordedEvent[Sold]) -> None:
+        self.length = len(event.what)  # type: ignore[attr-defined] # it is event.event that has it
 
 
 @pytest.fixture
@@ -134,7 +128,7 @@ def tables() -> MetaData:
     return Base.metadata
 
 
-HISTORIES = histories_of(Counter, commands=[Counter.count])
+HISTORIES = histories_of(Till, commands=[Till.count])
 
 
 def check(model: Any, engine: Engine, histories: Any = None) -> None:
@@ -210,7 +204,7 @@ def test_histories_of_an_application_that_is_not_there(postgres_engine: Engine) 
     class Lost(ReadModel, Other):
         __projection_name__ = "laws_lost"
         id: Mapped[str]
-        total: Mapped[int] = map_from_event(Counted, source="number")
+        total: Mapped[int] = map_from_event(Sold, source="number")
 
     with pytest.raises(DeclarationError, match="no aggregate has the events of Lost"):
         read_model_laws(Lost)
