@@ -1,4 +1,4 @@
-"""A record of what an engine sends to its database."""
+"""Records of what an engine sends to its database."""
 
 from __future__ import annotations
 
@@ -36,3 +36,18 @@ def record_statements(engine: Engine) -> Iterator[list[str]]:
     finally:
         for name, listener in listeners.items():
             event.remove(engine, name, listener)
+
+
+@contextmanager
+def record_executions(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+    """Record statements as the driver gets them, each with its parameters, until the block ends."""
+    executed: list[tuple[str, Any]] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        executed.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", keep)
+    try:
+        yield executed
+    finally:
+        event.remove(engine, "before_cursor_execute", keep)

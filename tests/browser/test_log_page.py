@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource.browser import Browser
@@ -22,6 +21,7 @@ from tests import PARTITIONS
 from tests.browser.shop import ACCOUNT, CORRELATION, START, sell
 from tests.browser.visiting import browser_of, visit
 from tests.orders import Base, Order
+from tests.statement_log import record_executions
 
 EVENTS = tables_of_base("test", Base).events
 
@@ -188,7 +188,7 @@ class TestOnPostgreSQL:
 
     @pytest.mark.parametrize("position", [None, 15_000])
     def test_a_page_reads_its_own_rows_and_no_more(self, many: Connection, position: int | None) -> None:
-        with executed_on(many.engine) as executed:
+        with record_executions(many.engine) as executed:
             found = LogSearch(many, EVENTS, Conditions()).before(position)
         assert len(found.events) == 50
         plan = self.plan(many, executed)
@@ -198,7 +198,7 @@ class TestOnPostgreSQL:
 
     def test_few_events_are_found_by_the_index_of_their_type(self, many: Connection) -> None:
         rare = Conditions(indexed=(EVENTS.c.event_type == "browser.Rare",))
-        with executed_on(many.engine) as executed:
+        with record_executions(many.engine) as executed:
             found = LogSearch(many, EVENTS, rare).before(None)
         assert [each.row.position for each in found.events] == [3]
         assert re.search(r"Index Scan (on|using) \w*event_type", self.plan(many, executed))
@@ -235,21 +235,6 @@ class TestOnPostgreSQL:
         statement, parameters = executed[-1]
         rows = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) {statement}", parameters)
         return "\n".join(each[0] for each in rows)
-
-
-@contextmanager
-def executed_on(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
-    """Keep the statements that are executed in a block, with their parameters."""
-    executed: list[tuple[str, Any]] = []
-
-    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        executed.append((statement, parameters))
-
-    event.listen(engine, "before_cursor_execute", keep)
-    try:
-        yield executed
-    finally:
-        event.remove(engine, "before_cursor_execute", keep)
 
 
 _FILL = """

@@ -8,12 +8,13 @@ from html import unescape
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource.browser import Browser
 from tests.browser.library import Base, LentOnDay, OnShelf, OwnBook, SharedBook, fill
 from tests.browser.visiting import browser_of, visit
+from tests.statement_log import record_executions
 
 BOTH = ("library_shared", "library_own")
 
@@ -150,10 +151,9 @@ def test_what_no_page_asks_for_is_refused(library: Engine) -> None:
 @pytest.mark.parametrize("name", BOTH)
 def test_an_index_serves_conditions_and_order(postgres_engine: Engine, name: str) -> None:
     fill(postgres_engine, 4)
-    statements: list[tuple[str, Any]] = []
-    event.listen(postgres_engine, "before_cursor_execute", lambda *given: statements.append((given[2], given[3])))
     title = "book_title" if name == "library_own" else "title"
-    page_of(postgres_engine, name, where=f'{title} >= "Title 1"', sort=title, order="descending")
+    with record_executions(postgres_engine) as statements:
+        page_of(postgres_engine, name, where=f'{title} >= "Title 1"', sort=title, order="descending")
     statement, parameters = next(each for each in statements if "IS NOT NULL" in each[0] and "LIMIT" in each[0])
     with postgres_engine.connect() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))

@@ -16,6 +16,7 @@ from sa_eventsource import EventStore
 from sa_eventsource.browser import Browser
 from tests.browser.library import START, Base, Book, BookBought, BookLent, BookSold, Shelf, fill, record
 from tests.browser.visiting import browser_of, visit
+from tests.committing import commit_events
 
 
 @pytest.fixture(autouse=True)
@@ -154,11 +155,7 @@ def _fail(*_: Any) -> None:
 
 def test_events_are_paged_and_the_rest_is_reached_by_links(engine: Engine) -> None:
     fill(engine, 1)
-    with Session(engine) as session:
-        book = session.get_one(Book, "b-000")
-        for number in range(60):
-            book.apply_event(BookLent(reader=f"r-{number}"))
-        session.commit()
+    commit_events(engine, Book, "b-000", *(BookLent(reader=f"r-{number}") for number in range(60)))
     page = row_page(engine, "library_shared", ["b-000"])
     (older,) = re.findall(r'rel="next" href="([^"]+)"', page)
     rest = visit(app_of(engine), unescape(older)).text

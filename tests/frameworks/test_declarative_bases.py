@@ -21,6 +21,7 @@ from sqlalchemy.orm import (
 
 from sa_eventsource import ConcurrencyError, DeclarationError, EventRecord
 from tests.bank import AnyAccount, Opened
+from tests.committing import commit_events
 
 pytestmark = pytest.mark.slow_on_sqlite
 
@@ -355,10 +356,8 @@ def test_a_subclass_of_an_aggregate_has_streams_of_its_own(engine: Engine) -> No
     account_class.metadata.create_all(engine)
     with Session(engine) as session:
         for klass, amount in ((account_class, 1), (SavingsAccount, 2)):
-            account = klass(id="a-1")
-            account.apply_event(Opened(owner="Ann"))
+            session.add(account := klass(id="a-1"))
             account.deposit(amount)
-            session.add(account)
         session.commit()
     with Session(engine) as session:
         assert session.get_one(account_class, "a-1").balance == 1
@@ -385,11 +384,7 @@ def test_a_naming_convention_without_indexes(engine: Engine) -> None:
         pass
 
     Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        account = Account()
-        account.apply_event(Opened(owner="Ann"))
-        session.add(account)
-        session.commit()
+    commit_events(engine, Account, "a-1", Opened(owner="Ann"))
 
 
 def test_without_a_base_the_error_says_how_to_declare_it(engine: Engine) -> None:

@@ -24,6 +24,7 @@ from sa_eventsource.events import Parts, decode
 from sa_eventsource.testing import scenario
 from sa_eventsource.transfer import export_events
 from sa_eventsource.verification import verify
+from tests.committing import commit_events
 from tests.splitting.kiosk import HISTORY, SOLD, TICKED, Base, CashAdded, ItemPaid, ItemTaken, Kiosk, Opened, store
 
 
@@ -126,10 +127,7 @@ def test_an_aggregate_of_dropped_events_is_there_in_its_first_state(engine: Engi
 def test_a_snapshot_has_what_the_parts_came_to(engine: Engine) -> None:
     with engine.begin() as connection:
         store(connection, "north", *HISTORY)
-    with Session(engine) as session:
-        kiosk = session.get_one(Kiosk, "north")
-        kiosk.apply_event(ItemPaid(item="milk", price=1))
-        session.commit()
+    commit_events(engine, Kiosk, "north", ItemPaid(item="milk", price=1))
     with Session(engine) as session:
         assert session.scalar(text("SELECT max(version) FROM snapshots")) == 6
         assert session.get_one(Kiosk, "north").seen == (*SEEN, "paid milk")
