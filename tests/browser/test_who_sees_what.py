@@ -209,9 +209,7 @@ class RefusedPatients(ReadModel, Hidden):
 
 
 class TakesNone:
-    """What reads names in clear, can take none, and says whom."""
-
-    __personal_data__ = "clear"
+    """What reads names, can take none, and says whom."""
 
     id: Mapped[str] = map_from_event(key=True, source="aggregate_id")
     name: Mapped[str | None]
@@ -222,16 +220,18 @@ class TakesNone:
 
 
 class PatientNotes(TakesNone, ReadModel, Hidden):
-    """A model that parks."""
+    """A model that reads names in clear, and parks."""
 
     __projection_name__ = "browser_patient_notes"
+    __personal_data__ = "clear"
     __on_error__ = "park"
 
 
 class PatientCards(TakesNone, ReadModel, Hidden):
-    """A model that stops."""
+    """As the notes, and it stops."""
 
     __projection_name__ = "browser_patient_cards"
+    __personal_data__ = "clear"
 
 
 class PatientWelcome(ProcessManager[str], Hidden):

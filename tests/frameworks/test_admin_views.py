@@ -37,7 +37,6 @@ class Till(AnyTill, Base):
 class LastSold:
     """A row for each till."""
 
-    __consistency__ = "strong"
     id: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
     goods: Mapped[str] = map_from_event(Sold, source="what")
 
@@ -46,6 +45,7 @@ class Tills(LastSold, ReadModel, Base):
     """The tills of one shop."""
 
     __projection_name__ = "administered_tills"
+    __consistency__ = "strong"
 
 
 class Goods(ReadModel, Base):
@@ -184,6 +184,7 @@ class SharedTills(LastSold, ReadModel, Shared):
     """The tills of all tenants."""
 
     __projection_name__ = "administered_shared_tills"
+    __consistency__ = "strong"
 
 
 @pytest.fixture
