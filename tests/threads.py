@@ -1,4 +1,4 @@
-"""Work in a thread of its own, and what it raised."""
+"""Work in threads of its own, and what it raised."""
 
 from __future__ import annotations
 
@@ -19,3 +19,14 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseEx
     thread = threading.Thread(target=run)
     thread.start()
     return thread, errors
+
+
+def together(*works: Callable[[], object]) -> None:
+    """Do several works at once, and raise what one of them raised."""
+    started = [in_thread(work) for work in works]
+    for thread, _ in started:
+        thread.join(120)
+    for thread, errors in started:
+        for error in errors:
+            raise error
+        assert not thread.is_alive()

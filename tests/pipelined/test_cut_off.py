@@ -29,6 +29,7 @@ from tests.bank import Deposited, Opened
 from tests.databases import HERE
 from tests.pipelined.accounts import Account, Balance, Owner
 from tests.processes import end, fork
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -74,20 +75,15 @@ def _blocked(connection: psycopg.Connection[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("end_by", ["pg_terminate_backend", "pg_cancel_backend"])
 def test_the_server_cuts_it_off(pipelined: Engine, end_by: str) -> None:
-    errors: list[Exception] = []
     account = _account()
 
     def commit() -> None:
         with Session(pipelined) as session:
             session.add(account)
-            try:
-                session.commit()
-            except (OperationalError, ReadModelError) as error:
-                errors.append(error)
+            session.commit()
 
-    thread = threading.Thread(target=commit)
     with _locked(pipelined, "projections") as connection:
-        thread.start()
+        thread, errors = in_thread(commit)
         wait_until(lambda: _blocked(connection))
         connection.execute(f"SELECT {end_by}(%s)".encode(), _blocked(connection)[0])
         thread.join(60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +13,10 @@ from sa_eventsource import ConcurrencyError
 from sa_eventsource.session.retry import retry_on_conflict
 from tests.pipelined.accounts import Account, Balance
 from tests.poolers import pooled, version
+from tests.threads import together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -24,23 +25,6 @@ def engine(pipelined: Engine) -> Iterator[Engine]:
     engine = create_engine(pipelined.url, pool_size=8)
     yield engine
     engine.dispose()
-
-
-def _in_threads(work: Callable[[int], None], number: int) -> None:
-    errors: list[BaseException] = []
-
-    def run(which: int) -> None:
-        try:
-            work(which)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(which,)) for which in range(number)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(120)
-    assert errors == []
 
 
 def _deposit_on_one(engine: Engine) -> None:
@@ -60,7 +44,7 @@ def _deposit_on_one(engine: Engine) -> None:
         for number in range(10):
             deposit(f"a-{which}-{number}")
 
-    _in_threads(work, 6)
+    together(*(partial(work, which) for which in range(6)))
     with Session(engine) as session:
         assert session.get_one(Account, "a-1").balance == 60
         assert session.scalar(select(Balance.total).where(Balance.id == "a-1")) == 60
@@ -87,7 +71,7 @@ def test_only_one_of_those_that_make_an_aggregate_does(engine: Engine) -> None:
                 else:
                     made.append(which)
 
-    _in_threads(work, 4)
+    together(*(partial(work, which) for which in range(4)))
     assert (len(made), len(told)) == (10, 30)
     assert set(told) == {(f"a-{number}", 0, 1) for number in range(10)}
 

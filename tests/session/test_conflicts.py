@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from functools import partial
 from traceback import clear_frames
 
 import pytest
@@ -15,10 +16,11 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventSourceError
 from sa_eventsource.session.retry import is_conflict
-from tests.databases import WAITING
+from tests.databases import number_waiting
 from tests.orders import Account, Customer, Order
 from tests.session.helpers import note_elsewhere, place_order, stored_events, stored_types
 from tests.shop import NoteAdded, OrderStatus
+from tests.threads import in_thread, together
 from tests.waiting import wait_until
 
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
@@ -99,7 +101,6 @@ def test_two_new_aggregates_with_one_id(postgres: Engine, level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_writer_that_waited_for_the_winner_loses(postgres: Engine, level: str) -> None:
     order_id = place_order(postgres)
-    errors: list[BaseException] = []
     loaded = threading.Barrier(2, timeout=60)
     flushed = threading.Event()
 
@@ -109,21 +110,16 @@ def test_a_writer_that_waited_for_the_winner_loses(postgres: Engine, level: str)
             loaded.wait()
             assert flushed.wait(60)
             order.pay("loser")
-            try:
-                session.commit()
-            except BaseException as error:
-                errors.append(error)
+            session.commit()
 
-    thread = threading.Thread(target=lose)
-    thread.start()
+    thread, errors = in_thread(lose)
     with Session(postgres.execution_options(isolation_level=level)) as session:
         order = session.get_one(Order, order_id)
         loaded.wait()
         order.pay("winner")
         session.flush()
         flushed.set()
-        with postgres.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            wait_until(lambda: connection.scalar(text(WAITING)), "the loser does not wait for the winner")
+        wait_until(lambda: number_waiting(postgres), "the loser does not wait for the winner")
         session.commit()
     thread.join(60)
     (error,) = errors
@@ -134,23 +130,20 @@ def test_a_writer_that_waited_for_the_winner_loses(postgres: Engine, level: str)
 
 def test_a_writer_that_waited_for_a_transaction_that_was_rolled_back_wins(postgres: Engine) -> None:
     order_id = place_order(postgres)
-    done = threading.Event()
 
     def write() -> None:
         with Session(postgres) as session:
             session.get_one(Order, order_id).pay()
             session.commit()
-            done.set()
 
     with Session(postgres) as session:
         session.get_one(Order, order_id).note("undone")
         session.flush()
-        thread = threading.Thread(target=write)
-        thread.start()
-        assert not done.wait(0.1)
+        thread, errors = in_thread(write)
+        wait_until(lambda: number_waiting(postgres), "the writer does not wait")
         session.rollback()
     thread.join(60)
-    assert done.is_set()
+    assert errors == []
     assert stored_types(postgres) == ["OrderPlaced", "OrderPaid"]
 
 
@@ -271,11 +264,7 @@ def test_many_writers_of_one_aggregate_leave_no_gap(postgres: Engine) -> None:
                 else:
                     acknowledged.append(f"{number}/{turn}")
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*(partial(write, number) for number in range(6)))
     with Session(postgres) as session:
         assert sorted(session.get_one(Order, order_id).notes) == sorted(acknowledged)
     assert [version for _, _, version, _ in stored_events(postgres)] == list(range(1, len(acknowledged) + 2))

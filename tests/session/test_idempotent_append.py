@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,6 +28,7 @@ from tests import PARTITIONS
 from tests.orders import Order, ParcelScanned
 from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
 from tests.shop import NoteAdded, OrderPaid
+from tests.threads import together
 
 MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 EVENT_ID = UUID("01952f00-0000-7000-8000-000000000001")
@@ -326,11 +327,7 @@ def test_append_behind_whatever_is_there_from_many_threads(postgres: Engine) -> 
                 versions.append(repository.append(order_id, [note], expected_version=ExpectedVersion.ANY))
                 session.commit()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    together(*(partial(work, number) for number in range(4)))
     assert sorted(versions) == list(range(2, 22))
     assert [version for _, _, version, _ in stored_events(postgres)] == list(range(1, 22))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from uuid import uuid4
 
 import pytest
@@ -12,10 +10,12 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from sa_eventsource import AggregateIdError, UnitOfWorkBypassError, lock_aggregate
-from tests.databases import WAITING
+from tests.databases import number_waiting
 from tests.orders import Account, Order
 from tests.session.helpers import kinds_of_statements, note_elsewhere, place_order, stored_types
 from tests.shop import OrderStatus
+from tests.threads import in_thread
+from tests.waiting import wait_until
 
 
 def test_for_update_is_refused_with_advice(database: Engine) -> None:
@@ -35,16 +35,11 @@ def test_for_update_is_refused_with_advice(database: Engine) -> None:
 
 def test_a_second_transaction_waits_for_the_lock_and_sees_what_the_first_committed(postgres: Engine) -> None:
     order_id = place_order(postgres)
-    waited: list[float] = []
     seen: list[int] = []
-    asking = threading.Event()
 
     def second() -> None:
         with Session(postgres) as session:
-            asking.set()
-            start = time.monotonic()
             lock_aggregate(session, Order, order_id)
-            waited.append(time.monotonic() - start)
             order = session.get_one(Order, order_id)
             seen.append(order.version)
             order.note("second")
@@ -52,15 +47,12 @@ def test_a_second_transaction_waits_for_the_lock_and_sees_what_the_first_committ
 
     with Session(postgres) as session:
         lock_aggregate(session, Order, order_id)
-        thread = threading.Thread(target=second)
-        thread.start()
-        assert asking.wait(60)
-        _wait_for_waiting_lock(postgres)
+        thread, errors = in_thread(second)
+        wait_until(lambda: number_waiting(postgres), "nobody waits for the lock")
         session.get_one(Order, order_id).note("first")
         session.commit()
         thread.join(60)
-    assert seen == [2]
-    assert waited
+    assert (seen, errors) == ([2], [])
     assert stored_types(postgres) == ["OrderPlaced", "NoteAdded", "NoteAdded"]
 
 
@@ -177,14 +169,3 @@ def test_a_writer_that_does_not_ask_for_the_lock_is_not_held_up(postgres: Engine
 def test_locking_checks_the_id(database: Engine) -> None:
     with Session(database) as session, pytest.raises(AggregateIdError):
         lock_aggregate(session, Order, 3)
-
-
-def _wait_for_waiting_lock(engine: Engine) -> None:
-    """Return as soon as some connection waits for an advisory lock."""
-    deadline = time.monotonic() + 60
-    with engine.connect() as connection:
-        while time.monotonic() < deadline:
-            if connection.scalar(text(WAITING)):
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody waits for the lock")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -17,6 +18,7 @@ from sa_eventsource.session.retry import is_conflict, retry_on_conflict
 from tests.orders import Customer, Order
 from tests.session.helpers import note_elsewhere, place_order, stored_types
 from tests.shop import OrderStatus
+from tests.threads import together
 
 
 def test_a_conflict_is_retried_on_a_fresh_session(postgres: Engine) -> None:
@@ -153,11 +155,7 @@ def test_a_deadlock_is_retried(postgres: Engine) -> None:
         change()
         done.append(first)
 
-    threads = [threading.Thread(target=work, args=pair) for pair in (("c-1", "c-2"), ("c-2", "c-1"))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    together(lambda: work("c-1", "c-2"), lambda: work("c-2", "c-1"))
     assert sorted(done) == ["c-1", "c-2"]
     assert [getattr(failure.orig, "sqlstate", None) for failure in failures] == ["40P01"]
     assert isinstance(failures[0], OperationalError)
@@ -185,11 +183,7 @@ def test_writers_of_the_same_aggregates_in_opposite_order_do_not_deadlock(postgr
         for _ in range(10):
             note()
 
-    threads = [threading.Thread(target=work, args=(each,)) for each in (ids, ids[::-1], ids)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    together(*(partial(work, each) for each in (ids, ids[::-1], ids)))
     assert errors == []
     with Session(postgres) as session:
         assert [order.version for order in session.scalars(select(Order))] == [31, 31]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,9 @@ from sa_eventsource.store import (
     meaning_of,
     message_of,
 )
-from tests.databases import WAITING
+from tests.databases import number_waiting
+from tests.threads import in_thread
+from tests.waiting import wait_until
 
 AWAY, LATER, VALUES, STATEMENT, END = Meaning
 
@@ -144,21 +145,11 @@ def test_a_deadlock_is_tried_later(postgres_engine: Engine) -> None:
     with postgres_engine.begin() as connection:
         connection.execute(text("CREATE TABLE a (x int)"))
         connection.execute(text("CREATE TABLE b (x int)"))
-    errors: list[SQLAlchemyError] = []
-
-    def lock(connection: Any) -> None:
-        try:
-            connection.execute(text("LOCK TABLE a"))
-        except DBAPIError as error:
-            errors.append(error)
-
-    with postgres_engine.connect() as one, postgres_engine.connect() as other, postgres_engine.connect() as watch:
+    with postgres_engine.connect() as one, postgres_engine.connect() as other:
         one.execute(text("LOCK TABLE a"))
         other.execute(text("LOCK TABLE b"))
-        thread = threading.Thread(target=lock, args=[other])
-        thread.start()
-        while not watch.scalar(text(WAITING)):
-            time.sleep(0.005)
+        thread, errors = in_thread(lambda: other.execute(text("LOCK TABLE a")))
+        wait_until(lambda: number_waiting(postgres_engine))
         try:
             one.execute(text("LOCK TABLE b"))
         except DBAPIError as error:
@@ -166,6 +157,7 @@ def test_a_deadlock_is_tried_later(postgres_engine: Engine) -> None:
             one.rollback()
         thread.join()
     (deadlock,) = errors
+    assert isinstance(deadlock, DBAPIError)
     assert (code_of(deadlock), meaning_of(deadlock)) == ("40P01", LATER)
 
 
