@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
+from tests.committing import commit_events
 from tests.orders import Order
+from tests.shop import NoteAdded
 from tests.statement_log import record_statements
 
 if TYPE_CHECKING:
@@ -42,9 +44,7 @@ def place_order(engine: Engine, order_id: str | None = None, *, notes: int = 0) 
 
 def note_elsewhere(engine: Engine, order_id: str, note: str = "from elsewhere") -> None:
     """Commit a further event of an order in a session of its own."""
-    with Session(engine) as session:
-        session.get_one(Order, order_id).note(note)
-        session.commit()
+    commit_events(engine, Order, order_id, NoteAdded(text=note))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -12,34 +11,27 @@ from sqlalchemy import Engine, UpdateBase, create_engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session, sessionmaker
 
 from sa_eventsource import (
-    AggregateRoot,
     ConcurrencyError,
     EventContext,
     EventRecord,
     EventSourcedRepository,
     EventStore,
-    applies,
     event_context,
     lock_aggregate,
 )
 from tests.advisory_locks import OWN_ADVISORY_LOCKS
 from tests.orders import Account, Base, Order
 from tests.session.helpers import place_order, stored_events, stored_types
-from tests.shop import NoteAdded, OrderStatus
+from tests.shop import AnyOrder, NoteAdded, OrderStatus
+from tests.threads import together
 
 
 class ArchiveBase(DeclarativeBase):
     """Base of classes that another database holds."""
 
 
-class Archive(AggregateRoot, ArchiveBase):
-    """Notes kept apart."""
-
-    notes: tuple[str, ...] = ()
-
-    @applies(NoteAdded)
-    def _noted(self, event: NoteAdded) -> None:
-        self.notes = (*self.notes, event.text)
+class Archived(AnyOrder, ArchiveBase):
+    """An order that is kept apart."""
 
 
 def test_scoped_session(database: Engine) -> None:
@@ -74,11 +66,7 @@ def test_each_thread_of_a_scoped_session_has_its_own_instances(database: Engine)
         found.append(registry.get_one(Order, order_id))
         registry.remove()
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(work, work)
     assert found[0] is not found[1]
     assert {order.status for order in found} == {OrderStatus.PLACED}
 
@@ -95,21 +83,21 @@ def test_a_subclass_of_session_works_alike(database: Engine) -> None:
 
 def test_binds_by_base(database: Engine, second: Engine) -> None:
     ArchiveBase.metadata.create_all(second, checkfirst=True)
-    archive = Archive()
-    archive.apply_event(NoteAdded(text="old"))
+    archived = Archived()
+    archived.note("old")
     order = Order.place()
     with Session(binds={Base: database, ArchiveBase: second}) as session:
-        session.add_all([archive, order])
+        session.add_all([archived, order])
         session.commit()
-        assert (archive.notes, order.status) == (("old",), OrderStatus.PLACED)
-        assert session.scalars(select(Archive)).one() is archive
-        assert EventStore(session, Archive).events.count() == 1
+        assert (archived.notes, order.status) == (["old"], OrderStatus.PLACED)
+        assert session.scalars(select(Archived)).one() is archived
+        assert EventStore(session, Archived).events.count() == 1
         assert EventStore(session, Order).events.count() == 1
         assert EventStore(session, ArchiveBase).last_position() == 1
-        assert EventStore(session).events.of(Archive).count() == 1
-        assert EventSourcedRepository(session, Archive).append(archive.id, [NoteAdded(text="more")], expected_version=1) == 2
-        assert EventSourcedRepository(session, Archive).load_at_version(archive.id, 1).notes == ("old",)
-        lock_aggregate(session, Archive, archive.id)
+        assert EventStore(session).events.of(Archived).count() == 1
+        assert EventSourcedRepository(session, Archived).append(archived.id, [NoteAdded(text="more")], expected_version=1) == 2
+        assert EventSourcedRepository(session, Archived).load_at_version(archived.id, 1).notes == ["old"]
+        lock_aggregate(session, Archived, archived.id)
         lock_aggregate(session, Order, order.id)
     assert stored_types(database) == ["OrderPlaced"]
     assert stored_types(second) == ["NoteAdded"]  # the append was not committed

@@ -7,31 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session
+from sqlalchemy.orm import Session
 
-from sa_eventsource import (
-    AggregateRoot,
-    ConcurrencyError,
-    DomainEvent,
-    EventAlreadyAppendedError,
-    ReadModel,
-    applies,
-    map_from_event,
-)
+from sa_eventsource import ConcurrencyError, EventAlreadyAppendedError
 from sa_eventsource.observation import Observation, observe
 from sa_eventsource.store.statements_alone import execute_alone
-from tests.databases import HERE, WAITING_FOR_EVENTS
+from tests.databases import WAITING_FOR_EVENTS, number_waiting
 from tests.orders import Customer, Order
+from tests.pipelined import accounts
 from tests.round_trips import round_trips, traced
 from tests.session.helpers import note_elsewhere, place_order, stored_types
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -195,86 +188,45 @@ def test_a_connection_that_the_session_begins_on_is_committed(one_connection: En
     assert stored_types(one_connection) == ["OrderPlaced"]
 
 
-class _Base(DeclarativeBase):
-    pass
-
-
-class _Opened(DomainEvent):
-    __event_type__: ClassVar[str] = "one_statement.Opened"
-
-    owner: str
-
-
-class _Safe(AggregateRoot, _Base):
-    __snapshot_frequency__ = 2
-
-    owner: str = ""
-
-    @applies(_Opened)
-    def _opened(self, event: _Opened) -> None:
-        self.owner = event.owner
-
-
-class _Safes(ReadModel, _Base):
-    __consistency__ = "strong"
-    __tablename__ = "one_statement_safes"
-
-    owner: Mapped[str] = map_from_event(_Opened)
-
-
-class _Empty(DomainEvent):
-    __event_type__: ClassVar[str] = "one_statement.Empty"
-
-
-class _Counted(AggregateRoot, _Base):
-    __snapshot_frequency__ = 2
-
-    @applies(_Empty)
-    def _emptied(self, event: _Empty) -> None:
-        """Change nothing."""
-
-
 @pytest.fixture
-def other_base(postgres_engine: Engine) -> Engine:
-    """The tables of this module's own base, in place of those of the folder."""
+def bank(postgres_engine: Engine) -> Engine:
+    """The tables of the pipelined dialect's accounts, some of which have strong models, in place of those of the folder."""
     with postgres_engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
-    _Base.metadata.create_all(postgres_engine)
+    accounts.Base.metadata.create_all(postgres_engine)
     return postgres_engine
 
 
-def test_a_strong_models_row_comes_in_the_transaction_of_its_event(other_base: Engine) -> None:
-    with other_base.begin() as connection:
-        connection.execute(text("ALTER TABLE one_statement_safes ADD CHECK (owner <> 'nobody')"))
-    with Session(other_base) as session:
-        safe = _Safe(id="s-1")
-        safe.apply_event(_Opened(owner="nobody"))
-        session.add(safe)
-        with pytest.raises(Exception, match="check"):
+def test_a_strong_models_row_comes_in_the_transaction_of_its_event(bank: Engine) -> None:
+    with Session(bank) as session:
+        account = accounts.Account.open("a-1")
+        account.deposit(1000)
+        session.add(account)
+        with pytest.raises(Exception, match="not_too_much"):
             session.commit()
         session.rollback()
         assert session.scalar(text("SELECT count(*) FROM events")) == 0
-        safe = _Safe(id="s-1")
-        safe.apply_event(_Opened(owner="ann"))
-        session.add(safe)
+        account = accounts.Account.open("a-1")
+        account.deposit(999)
+        session.add(account)
         session.commit()
-        assert session.scalars(select(_Safes.owner)).all() == ["ann"]
+        assert session.scalars(select(accounts.Balance.total)).all() == [999]
 
 
-def test_a_snapshot_comes_in_the_transaction_of_its_event(other_base: Engine) -> None:
-    with Session(other_base, expire_on_commit=False) as session:
-        counted = _Counted(id="c-1")
-        counted.apply_event(_Empty())
-        session.add(counted)
+def test_a_snapshot_comes_in_the_transaction_of_its_event(bank: Engine) -> None:
+    with Session(bank, expire_on_commit=False) as session:
+        vault = accounts.Vault.open("v-1")
+        vault.deposit()
+        session.add(vault)
         session.commit()
-        with other_base.begin() as connection:
-            connection.execute(text("ALTER TABLE snapshots ADD CHECK (version > 2)"))
-        counted.apply_event(_Empty())
+        with bank.begin() as connection:
+            connection.execute(text("ALTER TABLE snapshots ADD CHECK (version > 3)"))
+        vault.deposit()
         with pytest.raises(IntegrityError):
             session.commit()
         session.rollback()
-        assert session.scalar(text("SELECT count(*) FROM events")) == 1
+        assert session.scalar(text("SELECT count(*) FROM events")) == 2
 
 
 def test_the_loser_of_a_race_is_told_as_ever(one_connection: Engine) -> None:
@@ -328,32 +280,22 @@ def test_an_error_of_a_trigger_is_told_as_it_is(one_connection: Engine) -> None:
     assert stored_types(one_connection) == []
 
 
-def _blocked(engine: Engine) -> bool:
-    with engine.connect() as connection:
-        return bool(connection.scalar(text(f"SELECT count(*) FROM pg_locks WHERE NOT granted AND database = ({HERE})")))
-
-
 @pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
 def test_what_is_cut_off_leaves_the_next_one_a_transaction(postgres: Engine, one_connection: Engine, end: str) -> None:
-    errors: list[OperationalError] = []
-
     def commit() -> None:
         with Session(one_connection) as session:
             session.add(order)
-            try:
-                session.commit()
-            except OperationalError as error:
-                errors.append(error)
+            session.commit()
 
     order = Order.place()
     with postgres.connect() as connection:
         connection.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
-        thread = threading.Thread(target=commit)
-        thread.start()
-        wait_until(lambda: _blocked(postgres))
+        thread, errors = in_thread(commit)
+        wait_until(lambda: number_waiting(postgres))
         connection.execute(text(f"SELECT {end}(pid) {WAITING_FOR_EVENTS}"))
         thread.join(60)
     (error,) = errors
+    assert isinstance(error, OperationalError)
     was_lost = end == "pg_terminate_backend"
     assert error.connection_invalidated == was_lost
     assert any("nobody knows whether they are stored" in note for note in getattr(error, "__notes__", ())) == was_lost
@@ -404,7 +346,7 @@ async def test_a_task_that_is_cancelled_meanwhile_leaves_the_next_one_a_transact
     with postgres.connect() as connection:
         connection.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
         task = asyncio.create_task(commit())
-        await asyncio.to_thread(wait_until, lambda: _blocked(postgres))
+        await asyncio.to_thread(wait_until, lambda: number_waiting(postgres))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

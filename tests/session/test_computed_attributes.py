@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, MetaData, event, func, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column, query_expression, with_expression
 
-from sa_eventsource import AggregateRoot, DomainEvent, applies
+from tests.bank import AnyAccount
 
 pytestmark = pytest.mark.slow_on_sqlite
 
@@ -20,66 +20,49 @@ class Base(DeclarativeBase):
     """Base of the classes of these tests."""
 
 
-class ThreadChanged(DomainEvent):
-    """A thread was changed."""
-
-    __event_type__ = "computed.ThreadChanged"
-
-
-class Reply(Base):
+class Card(Base):
     """A row that is counted."""
 
-    __tablename__ = "replies"
+    __tablename__ = "cards"
     id: Mapped[int] = mapped_column(primary_key=True)
-    thread_id: Mapped[str]
+    account_id: Mapped[str]
 
 
-class Thread(AggregateRoot, Base):
-    """An aggregate whose replies are counted."""
+class Account(AnyAccount, Base):
+    """An aggregate whose cards are counted."""
 
-    __aggregate_type__ = "computed.Thread"
-
-    changes: int = 0
     seen: Mapped[int | None] = query_expression()
 
-    def change(self) -> None:
-        """Change it."""
-        self.apply_event(ThreadChanged())
 
-    @applies(ThreadChanged)
-    def _changed(self, event: ThreadChanged) -> None:
-        self.changes += 1
-
-
-class PlainThread(Base):
+class PlainAccount(Base):
     """The same as an entity."""
 
-    __tablename__ = "threads"
+    __tablename__ = "accounts"
     id: Mapped[str] = mapped_column(primary_key=True)
-    changes: Mapped[int] = mapped_column(default=0)
+    balance: Mapped[int] = mapped_column(default=0)
     revision: Mapped[int] = mapped_column()
     seen: Mapped[int | None] = query_expression()
     __mapper_args__ = {"version_id_col": revision}
 
-    def change(self) -> None:
+    def deposit(self) -> None:
         """Change it."""
-        self.changes = (self.changes or 0) + 1
+        self.balance = (self.balance or 0) + 1
 
 
-BOTH: tuple[Any, ...] = (Thread, PlainThread)
+BOTH: tuple[Any, ...] = (Account, PlainAccount)
 
 
-def _count(thread: Any) -> Any:
-    return select(func.count(Reply.id)).where(Reply.thread_id == thread.id).correlate_except(Reply).scalar_subquery()
+def _count(account: Any) -> Any:
+    return select(func.count(Card.id)).where(Card.account_id == account.id).correlate_except(Card).scalar_subquery()
 
 
 for each in BOTH:
-    each.replies = column_property(_count(each))
-    each.replies_later = column_property(_count(each), deferred=True)
-    each.replies_once = column_property(_count(each), expire_on_flush=False)
-    each.replies_once_later = column_property(_count(each), expire_on_flush=False, deferred=True)
+    each.cards = column_property(_count(each))
+    each.cards_later = column_property(_count(each), deferred=True)
+    each.cards_once = column_property(_count(each), expire_on_flush=False)
+    each.cards_once_later = column_property(_count(each), expire_on_flush=False, deferred=True)
 
-COMPUTED = ("replies", "replies_later", "replies_once", "replies_once_later")
+COMPUTED = ("cards", "cards_later", "cards_once", "cards_once_later")
 HEARD_BY: dict[str, Callable[[Session], None]] = {
     "nobody": lambda _: None,
     "a hook of the session": lambda session: event.listen(session, "after_flush", lambda *_: None),
@@ -92,43 +75,43 @@ def tables() -> MetaData:
 
 
 @pytest.fixture
-def threads(engine: Engine) -> Engine:
+def accounts(engine: Engine) -> Engine:
     """A database with the tables."""
     return engine
 
 
 def course(engine: Engine, kind: Any, names: tuple[str, ...], heard_by: str) -> list[Any]:
-    """Read attributes of a thread after each flush and each commit in a course of them."""
+    """Read attributes of a account after each flush and each commit in a course of them."""
     seen: list[Any] = []
 
     def read() -> None:
-        seen.append((sorted(inspect(thread).expired_attributes & set(COMPUTED)), [getattr(thread, name) for name in names]))
+        seen.append((sorted(inspect(account).expired_attributes & set(COMPUTED)), [getattr(account, name) for name in names]))
 
     with Session(engine) as session:
         HEARD_BY[heard_by](session)
-        thread = kind(id="t")
-        thread.change()
-        session.add_all([thread, Reply(thread_id="t")])
+        account = kind(id="a")
+        account.deposit()
+        session.add_all([account, Card(account_id="a")])
         session.flush()
         read()
-        session.add(Reply(thread_id="t"))
+        session.add(Card(account_id="a"))
         session.flush()
-        read()  # of which the thread is no part
-        thread.change()
-        session.add(Reply(thread_id="t"))
+        read()  # of which the account is no part
+        account.deposit()
+        session.add(Card(account_id="a"))
         session.flush()
         read()
         session.commit()
         read()
         savepoint = session.begin_nested()
-        thread.change()
-        session.add(Reply(thread_id="t"))
+        account.deposit()
+        session.add(Card(account_id="a"))
         session.flush()
         read()
         savepoint.rollback()
         read()
-        thread.change()
-        thread.replies = 99  # in memory only, until the next flush
+        account.deposit()
+        account.cards = 99  # in memory only, until the next flush
         session.flush()
         read()
         session.rollback()
@@ -138,65 +121,65 @@ def course(engine: Engine, kind: Any, names: tuple[str, ...], heard_by: str) -> 
 @pytest.mark.parametrize("heard_by", HEARD_BY)
 @pytest.mark.parametrize("names", [(), COMPUTED, *((name,) for name in COMPUTED)], ids=lambda names: "+".join(names) or "none")
 def test_what_a_flush_leaves_of_computed_attributes_is_what_it_leaves_of_an_entitys(
-    threads: Engine, names: tuple[str, ...], heard_by: str
+    accounts: Engine, names: tuple[str, ...], heard_by: str
 ) -> None:
-    aggregates = course(threads, Thread, names, heard_by)
-    with Session(threads) as session:
-        for reply in session.scalars(select(Reply)):
-            session.delete(reply)
+    aggregates = course(accounts, Account, names, heard_by)
+    with Session(accounts) as session:
+        for card in session.scalars(select(Card)):
+            session.delete(card)
         session.commit()
-    assert aggregates == course(threads, PlainThread, names, heard_by)
+    assert aggregates == course(accounts, PlainAccount, names, heard_by)
 
 
-def test_the_state_is_not_read_again_with_a_computed_attribute(threads: Engine) -> None:
+def test_the_state_is_not_read_again_with_a_computed_attribute(accounts: Engine) -> None:
     told: list[Any] = []
-    with Session(threads) as session:
-        thread: Any = Thread(id="t")
-        thread.change()
-        session.add_all([thread, Reply(thread_id="t")])
-        event.listen(Thread, "expire", listener := lambda _target, names: told.append(names))
+    with Session(accounts) as session:
+        account: Any = Account(id="a")
+        account.deposit()
+        session.add_all([account, Card(account_id="a")])
+        event.listen(Account, "expire", listener := lambda _target, names: told.append(names))
         try:
             session.flush()
         finally:
-            event.remove(Thread, "expire", listener)
-        assert [sorted(names) for names in told] == [["replies", "replies_once", "seen"]]
-        thread.change()
+            event.remove(Account, "expire", listener)
+        assert [sorted(names) for names in told] == [["cards", "cards_once", "seen"]]
+        account.deposit()
         with session.no_autoflush:
-            assert (thread.replies, thread.version, thread.changes, len(thread.pending_events)) == (1, 2, 2, 1)
+            assert (account.cards, account.version, account.balance, len(account.pending_events)) == (1, 2, 2, 1)
         session.commit()
 
 
-def test_an_expression_of_a_query_is_after_a_flush_what_it_is_for_an_entity(threads: Engine) -> None:
+def test_an_expression_of_a_query_is_after_a_flush_what_it_is_for_an_entity(accounts: Engine) -> None:
     seen: list[tuple[Any, ...]] = []
     for kind in BOTH:
-        with Session(threads) as session:
-            thread = kind(id="t")
-            thread.change()
-            session.add(thread)
+        with Session(accounts) as session:
+            account = kind(id="a")
+            account.deposit()
+            session.add(account)
             session.commit()
             session.expunge_all()
-            thread = session.scalars(select(kind).options(with_expression(kind.seen, _count(kind)))).one()
-            before = thread.seen
-            thread.change()
+            account = session.scalars(select(kind).options(with_expression(kind.seen, _count(kind)))).one()
+            before = account.seen
+            account.deposit()
             session.flush()
-            seen.append((before, thread.seen))
+            seen.append((before, account.seen))
     assert seen[0] == seen[1]
     assert seen[0][0] == 0
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_mapper_hook_behind_the_row_finds_a_computed_attribute_as_it_is_then(threads: Engine, kind: Any) -> None:
+def test_a_mapper_hook_behind_the_row_finds_a_computed_attribute_as_it_is_then(accounts: Engine, kind: Any) -> None:
     found: list[int] = []
-    with Session(threads) as session:
-        thread = kind(id="t")
-        thread.change()
-        session.add_all([thread, Reply(thread_id="t")])
+    with Session(accounts) as session:
+        account = kind(id="a")
+        account.deposit()
+        session.add_all([account, Card(account_id="a")])
         session.commit()
-        assert thread.replies == 1
-        session.add(Reply(thread_id="t"))
+        assert account.cards == 1
+        session.add(Card(account_id="a"))
         session.flush()
-        thread.change()
-        event.listen(kind, "after_update", listener := lambda *_: found.append(thread.replies))
+        account.deposit()
+        event.listen(kind, "after_update", listener := lambda *_: found.append(account.cards))
         try:
             session.flush()
         finally:

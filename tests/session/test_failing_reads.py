@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select
 from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventDecodeError, applies
+from sa_eventsource import EventDecodeError
+from tests.bank import Deposited
+from tests.committing import changing_events, commit_events
 from tests.orders import Base, Customer, Order
+from tests.session.careless import CarelessAccount, TakenOver
 from tests.session.helpers import place_order, stored_types
 
 pytestmark = pytest.mark.slow_on_sqlite
@@ -18,59 +19,9 @@ pytestmark = pytest.mark.slow_on_sqlite
 IDS = ["a", "b", "c", "d"]
 
 
-class RoomBooked(DomainEvent):
-    """A room was booked by several guests."""
-
-    __event_type__ = "failing.RoomBooked"
-    guests: list[str]
-
-
-class GuestJoined(DomainEvent):
-    """A guest came along."""
-
-    __event_type__ = "failing.GuestJoined"
-    guest: str
-
-
-class RuleError(Exception):
-    """Raised by an @applies method, which should not."""
-
-
-class Booking(AggregateRoot, Base):
-    """A booking, with methods that do what they should not."""
-
-    __snapshot_frequency__ = 3
-
-    guests: list[str]
-    seen: int = 0
-
-    @applies(RoomBooked)
-    def _booked(self, event: RoomBooked) -> None:
-        self.guests = event.guests
-
-    @applies(GuestJoined)
-    def _joined(self, event: GuestJoined) -> None:
-        self.seen += 1
-        self.guests.append(event.guest)
-        if event.guest == "nobody":
-            raise RuleError
-
-
-def booking(*guests: str) -> Booking:
-    """Book a room."""
-    found = Booking(id="b-1")
-    found.apply_event(RoomBooked(guests=list(guests)))
-    return found
-
-
 def break_payload(engine: Engine, order_id: str, payload: str = '{"text": 7}', version: int = 2) -> None:
-    """Make one event unreadable, behind the back of the trigger."""
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
-        else:
-            for operation in ("update", "delete"):
-                connection.execute(text(f"DROP TRIGGER IF EXISTS sa_eventsource_immutable_events_{operation}"))
+    """Make one event unreadable."""
+    with changing_events(engine, Base) as connection:
         cast = "::jsonb" if engine.dialect.name == "postgresql" else ""
         connection.exec_driver_sql(
             f"UPDATE events SET event_data = '{payload}'{cast} WHERE aggregate_id = '{order_id}' AND version = {version}"
@@ -153,59 +104,51 @@ def test_a_refresh_that_fails_leaves_the_aggregate_expired(database: Engine) -> 
 
 def test_an_applies_method_that_raises_changes_nothing(database: Engine) -> None:
     with Session(database) as session:
-        room = booking("ann")
-        session.add(room)
+        account = CarelessAccount.open()
+        session.add(account)
         session.commit()
-        room.apply_event(GuestJoined(guest="ben"))
+        account.deposit(2)
         for _ in range(2):
-            with pytest.raises(RuleError):
-                room.apply_event(GuestJoined(guest="nobody"))
-            assert (room.guests, room.seen, room.version) == (["ann", "ben"], 1, 2)
-        room.apply_event(GuestJoined(guest="eve"))
+            account.fail()
+            assert (account.amounts, account.balance, account.version) == ([2], 2, 2)
+        account.deposit(3)
         session.commit()
-        assert (room.guests, room.seen, room.version) == (["ann", "ben", "eve"], 2, 3)
-    assert stored_types(database) == ["failing.RoomBooked", "failing.GuestJoined", "failing.GuestJoined"]
+        assert (account.amounts, account.balance, account.version) == ([2, 3], 5, 3)
+    assert stored_types(database) == ["bank.Opened", "bank.Deposited", "bank.Deposited"]
 
 
 @pytest.mark.parametrize("where", ["transient", "pending", "flushed", "detached"])
 def test_so_it_is_wherever_the_aggregate_is(database: Engine, where: str) -> None:
-    room = booking("ann")
+    account = CarelessAccount.open(2)
+    pending = account.pending_events
     session = Session(database, expire_on_commit=False)
     if where != "transient":
-        session.add(room)
+        session.add(account)
     if where in ("flushed", "detached"):
         session.flush()
+        pending = ()
     if where == "detached":
         session.commit()
         session.close()
-    with pytest.raises(RuleError):
-        room.apply_event(GuestJoined(guest="nobody"))
+    account.fail()
     if where == "detached":
-        session.add(room)
-    assert (room.guests, room.seen, room.version, room.pending_events) == (
-        ["ann"],
-        0,
-        1,
-        () if where in ("flushed", "detached") else (RoomBooked(guests=["ann"]),),
-    )
-    session.add(room)
+        session.add(account)
+    assert (account.amounts, account.balance, account.version, account.pending_events) == ([2], 2, 2, pending)
+    session.add(account)
     session.commit()
     session.close()
-    assert stored_types(database) == ["failing.RoomBooked"]
+    assert stored_types(database) == ["bank.Opened", "bank.Deposited"]
 
 
 def test_a_state_lost_behind_pending_events_is_made_of_what_they_followed(database: Engine) -> None:
     with Session(database, expire_on_commit=False) as session:
-        room = booking("ann")
-        session.add(room)
+        account = CarelessAccount.open()
+        session.add(account)
         session.commit()
-        room.apply_event(GuestJoined(guest="ben"))
-        with Session(database) as other:
-            other.get_one(Booking, "b-1").apply_event(GuestJoined(guest="faster"))
-            other.commit()
-        with pytest.raises(RuleError):
-            room.apply_event(GuestJoined(guest="nobody"))
-        assert (room.guests, room.version) == (["ann", "ben"], 2)
+        account.deposit(2)
+        commit_events(database, CarelessAccount, "a", Deposited(amount=100))
+        account.fail()
+        assert (account.amounts, account.version) == ([2], 2)
 
 
 @pytest.mark.parametrize("listening", [False, True])
@@ -214,41 +157,39 @@ def test_pending_events_outlive_the_load_of_a_part_when_the_state_is_lost(databa
     with Session(database, autoflush=False) as session:
         if listening:
             sa_event.listen(session, "do_orm_execute", lambda _state: None)
-        room = booking("ann")
-        session.add(room)
+        account = CarelessAccount.open()
+        session.add(account)
         session.commit()
-        _ = room.guests
-        room.apply_event(GuestJoined(guest="ben"))
-        with pytest.raises(RuleError):
-            room.apply_event(GuestJoined(guest="nobody"))
+        _ = account.amounts
+        account.deposit(2)
+        account.fail()
         if part == "refresh":
-            session.refresh(room, ["id"])
+            session.refresh(account, ["id"])
         else:
-            session.expire(room, ["id"])
-            assert room.id == "b-1"
-        assert room.pending_events == (GuestJoined(guest="ben"),)
+            session.expire(account, ["id"])
+            assert account.id == "a"
+        assert account.pending_events == (Deposited(amount=2),)
         session.commit()
-        assert room.guests == ["ann", "ben"]
-    assert stored_types(database) == ["failing.RoomBooked", "failing.GuestJoined"]
+        assert account.amounts == [2]
+    assert stored_types(database) == ["bank.Opened", "bank.Deposited"]
 
 
 def test_a_list_that_a_method_takes_over_is_not_the_event_s(database: Engine) -> None:
-    given = ["ann"]
-    event = RoomBooked(guests=given)
-    room = Booking(id="b-1")
-    room.apply_event(event)
-    room.apply_event(GuestJoined(guest="ben"))
-    given.append("eve")
-    event.guests.append("eve")
-    assert room.guests == ["ann", "ben"]
+    given = [1]
+    event = TakenOver(amounts=given)
+    account = CarelessAccount(id="a")
+    account.apply_event(event)
+    account.deposit(2)
+    given.append(99)
+    event.amounts.append(99)
+    assert account.amounts == [1, 2]
     with Session(database) as session:
-        session.add(room)
+        session.add(account)
         session.flush()
         session.rollback()
-        assert room.guests == ["ann", "ben"]
-        room.apply_event(GuestJoined(guest="cleo"))
-        session.add(room)
+        assert account.amounts == [1, 2]
+        account.deposit(3)
+        session.add(account)
         session.commit()
         session.expunge_all()
-        loaded: Any = session.get_one(Booking, "b-1")
-        assert loaded.guests == ["ann", "ben", "cleo"]
+        assert session.get_one(CarelessAccount, "a").amounts == [1, 2, 3]

@@ -14,10 +14,11 @@ import pytest
 from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning, applies
+from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.events import event_types
 from sa_eventsource.events.event_types import changed
+from tests.bank import AnyAccount, Deposited
 from tests.session.fingerprint_cases import CHANGES, INDIGESTIBLE, SAME, TWINS
 
 
@@ -83,81 +84,61 @@ class Base(DeclarativeBase):
     """The declarative base of these tests."""
 
 
-class Counted(DomainEvent):
-    """Something was counted."""
-
-    __event_type__ = "fingerprints.Counted"
-
-
 LOCK = threading.Lock()
 
 
-class Locked(AggregateRoot, Base):
+class Locked(AnyAccount, Base):
     """Asks for snapshots, and names a lock."""
 
     __snapshot_frequency__ = 1
 
-    n: int = 0
-
-    @applies(Counted)
-    def _counted(self, event: Counted) -> None:
+    def _deposited(self, event: Deposited) -> None:
         with LOCK:
-            self.n += 1
+            super()._deposited(event)
 
 
-class Unstorable(AggregateRoot, Base):
+class Unstorable(AnyAccount, Base):
     """Asks for snapshots of what Pydantic does not know."""
 
     __snapshot_frequency__ = 1
 
     lock: threading.Thread | None = None
-    n: int = 0
 
-    @applies(Counted)
-    def _counted(self, event: Counted) -> None:
-        self.n += 1
+
+class Plain(AnyAccount, Base):
+    """Asks for snapshots."""
+
+    __snapshot_frequency__ = 1
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [(Locked, r"Locked\._counted → LOCK: a _thread\.lock"), (Unstorable, "Pydantic cannot store its state")]
+    ("kind", "reason"), [(Locked, r"Locked\._deposited → LOCK: a _thread\.lock"), (Unstorable, "Pydantic cannot store its state")]
 )
 def test_a_class_without_a_fingerprint_is_read_from_its_events_and_warns_once(engine: Engine, kind: Any, reason: str) -> None:
     changed()  # whatever was digested in an earlier test is digested anew
     with Session(engine) as session:
         aggregate = kind(id="one")
-        aggregate.apply_event(Counted())
+        aggregate.deposit()
         session.add(aggregate)
         with pytest.warns(SnapshotWarning, match=reason) as caught:
             session.commit()
         assert len(caught) == 1
         warning: Any = caught[0].message
         assert warning.aggregate_class == kind.__name__
-        aggregate.apply_event(Counted())
+        aggregate.deposit()
         session.commit()
         session.expunge_all()
-        assert session.get_one(kind, "one").n == 2
+        assert session.get_one(kind, "one").balance == 2
         assert session.scalar(text("SELECT count(*) FROM snapshots")) == 0
 
 
-class Tallied(AggregateRoot, Base):
-    """Asks for snapshots."""
-
-    __snapshot_frequency__ = 1
-
-    n: int = 0
-
-    @applies(Counted)
-    def _counted(self, event: Counted) -> None:
-        self.n += 1
-
-
 def test_it_is_another_one_when_an_event_is_declared_later_that_the_class_takes() -> None:
-    definition = definition_of(Tallied)
+    definition = definition_of(Plain)
     before = definition.fingerprint
     assert before is not None
-    type("CountedElsewhere", (DomainEvent,), {"__module__": __name__, "__event_type__": "fingerprints.CountedElsewhere"})
+    type("Elsewhere", (DomainEvent,), {"__module__": __name__, "__event_type__": "fingerprints.Elsewhere"})
     assert definition.fingerprint == before
-    type("CountedTwice", (Counted,), {"__module__": __name__, "__event_type__": "fingerprints.CountedTwice"})
+    type("DepositedTwice", (Deposited,), {"__module__": __name__, "__event_type__": "fingerprints.DepositedTwice"})
     assert definition.fingerprint not in (before, None)
 
 

@@ -26,12 +26,10 @@ from sa_eventsource import (
     AggregateIdError,
     AggregateRoot,
     DeclarationError,
-    DomainEvent,
     EventRecord,
     EventSourcedRepository,
     EventStore,
     ReadModel,
-    applies,
     event_record,
     lock_aggregate,
     map_from_event,
@@ -39,6 +37,7 @@ from sa_eventsource import (
 from sa_eventsource.read_models import count
 from tests import PARTITIONS
 from tests.parameters import plainly
+from tests.shop import AnyTill, Sold
 from tests.statement_log import record_statements
 
 if TYPE_CHECKING:
@@ -51,82 +50,56 @@ class Base(DeclarativeBase):
     """The application's declarative base."""
 
 
-class Opened(DomainEvent):
-    """Something was opened."""
-
-    __event_type__ = "ids.Opened"
-    n: int = 0
-
-
-class Begun(DomainEvent):
-    """Something began."""
-
-    __event_type__ = "ids.Begun"
-
-
-class Noted(DomainEvent):
-    """Somebody wrote something down."""
-
-    __event_type__ = "ids.Noted"
-
-
-class Ticket(AggregateRoot[int], Base):
+class Ticket(AnyTill[int], Base):
     """Has a number."""
 
-    __ignored_events__ = (Noted,)
 
-    n: int = 0
-
-    @applies(Opened)
-    def _opened(self, event: Opened) -> None:
-        self.n = event.n
-
-
-class Session_(AggregateRoot[UUID], Base):
+class Session_(AnyTill[UUID], Base):
     """Has a UUID."""
 
     __aggregate_type__ = "Session"
-    __ignored_events__ = (Begun, Noted)
 
 
-class Account(AggregateRoot, Base):
+class Account(AnyTill, Base):
     """Has a text."""
-
-    __ignored_events__ = (Noted,)
 
 
 class TicketList(ReadModel, Base):
     """A read model in the shared table."""
 
+    __aggregates__ = (Ticket,)
     __consistency__ = "strong"
     id: Mapped[int]
-    n: Mapped[int] = map_from_event(Opened)
+    sales: Mapped[int] = map_from_event(Sold, reduce=count())
 
 
 class SessionList(ReadModel, Base):
     """A read model in the shared table, whose key is kept as a text."""
 
+    __aggregates__ = (Session_,)
     __consistency__ = "strong"
     id: Mapped[UUID]
-    began: Mapped[int] = map_from_event(Begun, reduce=count())
+    sales: Mapped[int] = map_from_event(Sold, reduce=count())
 
 
 class SessionRow(ReadModel, Base):
     """A read model in a table of its own."""
 
+    __aggregates__ = (Session_,)
     __consistency__ = "strong"
     __tablename__ = "session_rows"
     id: Mapped[UUID] = map_from_event(key=True, source="aggregate_id")
-    began: Mapped[int] = map_from_event(Begun, reduce=count())
+    sales: Mapped[int] = map_from_event(Sold, reduce=count())
 
 
 class TicketRow(ReadModel, Base):
     """A read model in a table of its own."""
 
+    __aggregates__ = (Ticket,)
     __consistency__ = "strong"
     __tablename__ = "ticket_rows"
     id: Mapped[int] = map_from_event(key=True, source="aggregate_id")
-    n: Mapped[int] = map_from_event(Opened)
+    sales: Mapped[int] = map_from_event(Sold, reduce=count())
 
 
 class Comment(Base):
@@ -169,8 +142,7 @@ def database(engine: Engine) -> Engine:
 
 
 def _open(session: Session, aggregate: Any) -> None:
-    first: dict[type[Any], Any] = {Ticket: Opened(), Session_: Begun(), Account: Noted()}
-    aggregate.apply_event(first[type(aggregate)])
+    aggregate.sell("pen")
     session.add(aggregate)
 
 
@@ -319,7 +291,7 @@ def test_relationships_to_aggregates_with_int_ids(database: Engine) -> None:
 
 _MANY = text("""
     INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at)
-    SELECT gen_random_uuid(), kind, CASE kind WHEN 'Ticket' THEN n::text ELSE gen_random_uuid()::text END, 1, 'ids.Begun', '{}',
+    SELECT gen_random_uuid(), kind, CASE kind WHEN 'Ticket' THEN n::text ELSE gen_random_uuid()::text END, 1, 'shop.Sold', '{}',
         now()
     FROM generate_series(1, 3000) AS n, (VALUES ('Ticket'), ('Session')) AS kinds (kind)
 """)
@@ -354,9 +326,7 @@ def test_a_value_is_found_by_the_index_of_the_log(postgres_engine: Engine, state
 def test_rows_grouped_by_the_id_are_asked_for_it_again(engine: Engine, condition: Any) -> None:
     with Session(engine) as session:
         for number in (8, 9):
-            ticket = Ticket(id=number)
-            ticket.apply_event(Opened(n=number))
-            session.add(ticket)
+            _open(session, Ticket(id=number))
         session.commit()
         having = select(Ticket.id, func.count()).group_by(Ticket.id).having(condition())
         assert session.execute(having).all() == [(9, 1)]
@@ -463,7 +433,7 @@ def test_a_value_of_a_subclass_is_stored_as_the_plain_value_that_it_equals(
         assert session.scalars(select(kind.id).where(kind.id >= value)).all() == [plain]
         repository = EventSourcedRepository(session, kind)
         assert repository.get(value) is found
-        assert repository.append(value, [Noted()], expected_version=1) == 2
+        assert repository.append(value, [Sold()], expected_version=1) == 2
         assert repository.load_at_version(value, 1).id == plain
         assert repository.history(value).count() == 2
         assert EventStore(session).events.of(kind, value).count() == 2

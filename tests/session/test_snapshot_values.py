@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import AggregateNotFoundError, AggregateRoot, DomainEvent, EventSourcedRepository, SnapshotWarning, applies
-from tests.session.helpers import state_of, stored_events
+from tests.session.helpers import stored_events
 
 
 class ValuesBase(DeclarativeBase):
@@ -323,15 +323,3 @@ def _store(engine: Engine, numbers: dict[str, int]) -> None:
             for _ in range(number):
                 aggregate.apply_event(SampleTaken(number=1))
         session.commit()
-
-
-def state_of_set_fields(aggregate: Any) -> dict[str, Any]:
-    """Give those state fields that have a value."""
-    _ = aggregate.version
-    names = [name for name in aggregate.__state_fields__.names if name != "unset"]
-    return {name: getattr(aggregate, name) for name in names}
-
-
-def test_helpers_agree() -> None:
-    loose = Loose()
-    assert state_of(loose) == state_of_set_fields(loose)

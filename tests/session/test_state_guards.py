@@ -12,57 +12,14 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import del_attribute, set_attribute
 
-from sa_eventsource import (
-    AggregateRoot,
-    AggregateStateError,
-    DomainEvent,
-    EventPayloadError,
-    EventRecord,
-    NestedEventError,
-    applies,
-)
-from tests.orders import Base, Order
+from sa_eventsource import AggregateStateError, EventPayloadError, EventRecord, NestedEventError
+from tests.bank import Closed
+from tests.orders import Order
+from tests.session.careless import CarelessAccount
 from tests.session.helpers import place_order, state_of, stored_types
 from tests.shop import NoteAdded, OrderPlaced, OrderStatus, OrderViewed
 
 pytestmark = pytest.mark.slow_on_sqlite
-
-
-class MeterRead(DomainEvent):
-    """A meter was read."""
-
-    __event_type__ = "meters.MeterRead"
-    value: int
-
-
-class MeterReset(DomainEvent):
-    """A meter went back to zero."""
-
-    __event_type__ = "meters.MeterReset"
-
-
-class MeterBroken(DomainEvent):
-    """A meter broke."""
-
-    __event_type__ = "meters.MeterBroken"
-
-
-class Meter(AggregateRoot, Base):
-    """A meter with methods that do what they must not."""
-
-    value: int = 0
-
-    @applies(MeterRead)
-    def _read(self, event: MeterRead) -> None:
-        self.value = event.value
-
-    @applies(MeterReset)
-    def _reset(self, event: MeterReset) -> None:
-        self.apply_event(MeterRead(value=0))
-
-    @applies(MeterBroken)
-    def _broken(self, event: MeterBroken) -> None:
-        self.broken = True
 
 
 @pytest.mark.parametrize(("field", "value"), [("status", OrderStatus.PAID), ("notes", []), ("version", 7), ("id", "other")])
@@ -100,20 +57,19 @@ def test_neither_does_sqlalchemy_set_them(database: Engine, field: str, value: A
 
 
 def test_an_undeclared_attribute_set_by_an_applies_method_is_refused() -> None:
-    meter = Meter()
+    account = CarelessAccount()
     with pytest.raises(AggregateStateError, match="not a state field") as caught:
-        meter.apply_event(MeterBroken())
-    assert (caught.value.field, caught.value.declared) == ("broken", False)
-    assert (meter.version, meter.pending_events) == (0, ())
+        account.apply_event(Closed())
+    assert (caught.value.field, caught.value.declared) == ("closed", False)
+    assert (account.version, account.pending_events) == (0, ())
 
 
 def test_an_event_applied_by_an_applies_method_is_refused() -> None:
-    meter = Meter()
-    meter.apply_event(MeterRead(value=3))
+    account = CarelessAccount.open(3)
     with pytest.raises(NestedEventError) as caught:
-        meter.apply_event(MeterReset())
-    assert (caught.value.aggregate_class, caught.value.event_class) == ("Meter", "MeterRead")
-    assert (meter.version, meter.value, len(meter.pending_events)) == (1, 3, 1)
+        account.withdraw(1)
+    assert (caught.value.aggregate_class, caught.value.event_class) == ("CarelessAccount", "Deposited")
+    assert (account.version, account.balance, len(account.pending_events)) == (2, 3, 2)
 
 
 def test_other_attributes_are_the_applications_business() -> None:

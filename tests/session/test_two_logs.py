@@ -11,15 +11,15 @@ from sqlalchemy import Engine, MetaData
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
-    AggregateRoot,
     ConcurrencyError,
-    DomainEvent,
     EventAlreadyAppendedError,
     EventContext,
     EventIdConflictError,
     EventSourceOptions,
     EventStore,
 )
+from tests.committing import commit_events
+from tests.shop import AnyTill, Sold
 from tests.statement_log import record_statements
 
 pytestmark = pytest.mark.slow_on_sqlite
@@ -40,25 +40,12 @@ class Billing(DeclarativeBase):
     __eventsource__ = EventSourceOptions(events="billing_events", snapshots="billing_snapshots")
 
 
-class Done(DomainEvent):
-    """Something happened."""
-
-    __event_type__ = "two_logs.Done"
-    what: str = ""
-
-
-class Sale(AggregateRoot, Sales):
+class Sale(AnyTill, Sales):
     """Kept in one log."""
 
-    __aggregate_type__ = "two_logs.Sale"
-    __ignored_events__ = (Done,)
 
-
-class Bill(AggregateRoot, Billing):
+class Bill(AnyTill, Billing):
     """Kept in the other."""
-
-    __aggregate_type__ = "two_logs.Bill"
-    __ignored_events__ = (Done,)
 
 
 BOTH: tuple[type[Any], ...] = (Sale, Bill)
@@ -80,19 +67,13 @@ def logs(engine: Engine) -> Engine:
 
 def new(aggregate_class: type[Any], aggregate_id: str, **given: Any) -> Any:
     aggregate = aggregate_class(id=aggregate_id)
-    aggregate.apply_event(Done(), **given)
+    aggregate.apply_event(Sold(), **given)
     return aggregate
 
 
 def write(engine: Engine, aggregates: Iterable[Any], *, info: dict[Any, Any] | None = None) -> None:
     with Session(engine, info=info or {}) as session:
         session.add_all(aggregates)
-        session.commit()
-
-
-def change_elsewhere(engine: Engine, aggregate_class: type[Any]) -> None:
-    with Session(engine) as session:
-        session.get_one(aggregate_class, "1").apply_event(Done())
         session.commit()
 
 
@@ -106,13 +87,13 @@ def test_a_conflict_names_the_stream_that_has_moved_on(logs: Engine, changed: ty
     with Session(logs, expire_on_commit=False) as session:
         loaded = [session.get_one(each, "1") for each in BOTH]
         session.commit()  # SQLite would not let others write
-        change_elsewhere(logs, changed)
+        commit_events(logs, changed, "1", Sold())
         for each in loaded:
-            each.apply_event(Done())
+            each.apply_event(Sold())
         with pytest.raises(ConcurrencyError) as caught:
             session.commit()
     error = caught.value
-    assert (error.aggregate_type, error.expected_version, error.actual_version) == (changed.__aggregate_type__, 1, 2)
+    assert (error.aggregate_type, error.expected_version, error.actual_version) == (changed.__name__, 1, 2)
     assert sorted(map(len, stored(logs))) == [1, 2]
 
 
@@ -127,11 +108,11 @@ def test_so_it_does_where_the_transaction_goes_on_and_cannot_see_it(
     write(engine, [new(each, "1") for each in BOTH])
     with Session(engine.execution_options(isolation_level=level)) as session:
         loaded = [session.get_one(each, "1") for each in BOTH]
-        change_elsewhere(engine, changed)
+        commit_events(engine, changed, "1", Sold())
         with pytest.raises(ConcurrencyError) as caught, session.begin_nested():
             for each in loaded:
-                each.apply_event(Done())
-    assert (caught.value.aggregate_type, caught.value.actual_version) == (changed.__aggregate_type__, None)
+                each.apply_event(Sold())
+    assert (caught.value.aggregate_type, caught.value.actual_version) == (changed.__name__, None)
 
 
 @pytest.mark.parametrize("repeated", BOTH)
@@ -145,8 +126,8 @@ def test_a_message_that_comes_twice_is_already_appended_and_what_is_new_beside_i
     with pytest.raises(EventAlreadyAppendedError) as caught:
         write(logs, [new(repeated, "2", **message), new(beside, "3")], info=info)
     error = caught.value
-    assert (error.aggregate_type, error.aggregate_id) == (repeated.__aggregate_type__, "2")
-    assert error.others == ((beside.__aggregate_type__, "3"),)
+    assert (error.aggregate_type, error.aggregate_id) == (repeated.__name__, "2")
+    assert error.others == ((beside.__name__, "3"),)
     assert stored(logs) == [[("1", 1), ("2", 1)]] * 2
 
 
@@ -165,7 +146,7 @@ def test_a_conflict_in_one_log_goes_before_a_repetition_in_the_other(logs: Engin
     write(logs, [new(repeated, "2", **message)])
     with pytest.raises(ConcurrencyError) as caught:
         write(logs, [new(repeated, "2", **message), new(beside, "1")])
-    assert (caught.value.aggregate_type, caught.value.aggregate_id) == (beside.__aggregate_type__, "1")
+    assert (caught.value.aggregate_type, caught.value.aggregate_id) == (beside.__name__, "1")
 
 
 @pytest.mark.parametrize("taken", BOTH)
@@ -174,7 +155,7 @@ def test_an_id_that_is_taken_in_one_log_is_named(logs: Engine, taken: type[Any])
     write(logs, [new(taken, "2", event_id=event_id)])
     with pytest.raises(EventIdConflictError) as caught:
         write(logs, [new(Bill if taken is Sale else Sale, "3"), new(taken, "3", event_id=event_id)])
-    assert (caught.value.event_id, caught.value.aggregate_type) == (event_id, taken.__aggregate_type__)
+    assert (caught.value.event_id, caught.value.aggregate_type) == (event_id, taken.__name__)
 
 
 def test_one_id_may_be_in_both_logs(logs: Engine) -> None:
@@ -188,13 +169,13 @@ def test_an_event_behind_one_that_is_not_stored_is_named_and_no_stream_that_the_
         flushed, ahead = new(Sale, "2"), new(Bill, "2")
         session.add(flushed)
         session.flush()
-        flushed.apply_event(Done())
-        ahead.apply_event(Done())
+        flushed.apply_event(Sold())
+        ahead.apply_event(Sold())
         ahead.__dict__["_sa_eventsource"].pending.pop(0)  # as after a restore of the log from a backup
         session.add(ahead)
         with pytest.raises(ConcurrencyError) as caught:
             session.commit()
-    assert (caught.value.aggregate_type, caught.value.actual_version) == (Bill.__aggregate_type__, 0)
+    assert (caught.value.aggregate_type, caught.value.actual_version) == (Bill.__name__, 0)
 
 
 @pytest.mark.parametrize("is_loaded", [False, True], ids=["new", "loaded"])
@@ -204,7 +185,7 @@ def test_logs_are_written_in_one_order(logs: Engine, order: Sequence[type[Any]],
         aggregates = [session.get_one(each, "1") if is_loaded else new(each, "2") for each in order]
         if is_loaded:
             for each in aggregates:
-                each.apply_event(Done())
+                each.apply_event(Sold())
         session.add_all(aggregates)
         with record_statements(logs) as statements:
             session.commit()
