@@ -420,14 +420,14 @@ class Story:
                 order.scan("Mainz")
                 order.deliver()
                 session.commit()
-        with self.step("Loading it again", "session.get(Order, id) reads the snapshot and the events behind it: one statement"):
+        with self.step("Loading it again", "session.get(Order, id) reads the snapshot and the events after it: one statement"):
             with Session(self.engine) as session:
                 rows = RowCount(self.engine)
                 order = session.get_one(Order, order_id)
                 read = rows.stop()
                 self.console.print(
                     f"  {order.version} events made this order; loading it read [bold]{read} rows[/]: "
-                    f"the snapshot at version 10 and {read - 1} events."
+                    f"the snapshot at version 10, the event that it ends with, and the {read - 2} events after it."
                 )
         self.show_stored(order_id)
 
