@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import AggregateRoot, DomainEvent
@@ -30,6 +31,28 @@ def commit_events(
         for event in events:
             aggregate.apply_event(event, occurred_at=occurred_at)
         session.commit()
+
+
+def commit_stored(
+    engine: Engine, aggregate_class: type[AggregateRoot[Any]], aggregate_id: str, event_type: str, payload: Any, *, version: int = 1
+) -> None:
+    """Commit one event with a payload that its class would not write: of the first version, or one that cannot be read."""
+    definition = aggregate_class.__aggregate_definition__
+    events = definition.tables.events
+    values: dict[str, Any] = {
+        "event_id": uuid4(),
+        "aggregate_type": definition.aggregate_type,
+        "aggregate_id": aggregate_id,
+        "version": version,
+        "event_type": event_type,
+        "event_version": 1,
+        "event_data": payload,
+        "occurred_at": datetime(2026, 5, 1, tzinfo=UTC),
+    }
+    if engine.dialect.name == "sqlite":
+        values["position"] = select(func.coalesce(func.max(events.c.position), 0) + 1).scalar_subquery()
+    with engine.begin() as connection:
+        connection.execute(insert(events).values(values))
 
 
 def execute(engine: Engine, *statements: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from sa_eventsource.projections.parked_streams import drop_stream, parked_stream
 from sa_eventsource.workers import Pace, Worker
 from tests.projections import bank
 from tests.projections.bank import Balance, Base, DeclaredParking, Parking, Stopping, deposit, totals
+from tests.waiting import wait_until
 
 AT_ONCE = RetryPolicy(attempts=3, first_pause=0)
 TABLES = tables_on(Base.metadata)
@@ -83,13 +83,11 @@ def test_a_running_worker_retries_when_the_time_has_come(postgres_engine: Engine
     retries = RetryPolicy(attempts=50, first_pause=0.05, factor=1)
     try:
         with Worker(postgres_engine, Base, only=["stopping"], retries=retries, pace=Pace(every_follower=1000)):
-            while totals(postgres_engine, Stopping) != {"a": 1} or checkpoint(postgres_engine, "stopping").attempts < 3:
-                time.sleep(0.01)
+            wait_until(
+                lambda: totals(postgres_engine, Stopping) == {"a": 1} and checkpoint(postgres_engine, "stopping").attempts >= 3
+            )
             bank._Refusing.mended = True
-            end = time.monotonic() + 10
-            while totals(postgres_engine, Stopping) != {"a": 1, "b": -5}:
-                assert time.monotonic() < end
-                time.sleep(0.01)
+            wait_until(lambda: totals(postgres_engine, Stopping) == {"a": 1, "b": -5})
     finally:
         bank._Refusing.mended = False
     row = checkpoint(postgres_engine, "stopping")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,7 +31,8 @@ from sa_eventsource.mapping import tables_on
 from sa_eventsource.read_models import count
 from tests.bank import AnyAccount, Closed, Deposited
 from tests.committing import commit_events
-from tests.databases import WAITING
+from tests.databases import number_waiting
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 
@@ -297,12 +297,11 @@ def test_it_waits_for_the_batch_under_way(postgres_engine: Engine) -> None:
     positions = tables_on(Base.metadata).projection_positions
     with postgres_engine.connect() as batch:
         batch.execute(select(positions).with_for_update())
-        thread = threading.Thread(target=EventReplayer(postgres_engine, Base).rewind, args=("places.collector", "beginning"))
-        thread.start()
-        with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
-            wait_until(lambda: watch.scalar(text(WAITING)))
+        thread, errors = in_thread(lambda: EventReplayer(postgres_engine, Base).rewind("places.collector", "beginning"))
+        wait_until(lambda: number_waiting(postgres_engine))
         batch.rollback()
     thread.join()
+    assert errors == []
     assert run(postgres_engine) == [1, 2]
 
 

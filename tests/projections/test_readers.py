@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, func, select, text, update
+from sqlalchemy import Engine, MetaData, func, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -32,8 +32,9 @@ from sa_eventsource import (
 )
 from sa_eventsource.mapping import tables_on
 from tests.bank import AnyAccount, Deposited, Withdrawn
-from tests.committing import commit_events
-from tests.databases import WAITING
+from tests.committing import commit_events, commit_stored
+from tests.databases import number_waiting
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 
@@ -167,10 +168,8 @@ def test_who_asks_under_the_same_name_waits_and_gets_what_follows(postgres_engin
     others: list[int] = []
     with Session(postgres_engine) as session:
         assert amounts(EventStore(session, Base).follow("dock", batch=2)) == [1, 2]
-        thread = threading.Thread(target=lambda: others.extend(follow(postgres_engine)))
-        thread.start()
-        with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
-            wait_until(lambda: watch.scalar(text(WAITING)))
+        thread, _ = in_thread(lambda: others.extend(follow(postgres_engine)))
+        wait_until(lambda: number_waiting(postgres_engine))
         assert others == []
         assert amounts(EventStore(session, Base).follow("another name")) == [1, 2, 3], "which waits for nobody"
         session.commit()
@@ -188,11 +187,9 @@ def test_two_who_begin_under_one_name_at_the_same_time_share_the_log(postgres_en
         while batch := follow(postgres_engine, batch=3):
             found.append(batch)
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    for thread, errors in [in_thread(run) for _ in range(4)]:
         thread.join()
+        assert errors == []
     assert sorted(amount for batch in found for amount in batch) == list(range(40))
 
 
@@ -248,30 +245,15 @@ def test_it_begins_at_a_time(engine: Engine) -> None:
 
 def test_an_event_that_cannot_be_read_moves_nothing(engine: Engine) -> None:
     happen(engine, 1)
-    tables = tables_on(Base.metadata)
+    commit_stored(engine, Account, "b", "bank.Deposited", {})
     with Session(engine) as session:
-        session.execute(
-            text(
-                "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, "
-                "occurred_at, position) SELECT :id, aggregate_type, 'b', version, event_type, event_version, '{}', occurred_at, 2 "
-                "FROM events"
-            )
-            if engine.dialect.name == "sqlite"
-            else text(
-                "INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, "
-                "occurred_at) SELECT cast(:id AS uuid), aggregate_type, 'b', version, event_type, event_version, '{}', occurred_at "
-                "FROM events"
-            ),
-            {"id": "11111111-2222-4333-8444-555555555555"},
-        )
-        session.commit()
         store = EventStore(session, Base)
         with pytest.raises(EventDecodeError):
             store.follow("dock")
         session.commit()
         assert amounts(store.follow("dock", batch=1)) == [1]
         session.commit()
-        assert session.scalar(select(tables.projection_positions.c.last_processed_position)) == 1
+        assert session.scalar(select(tables_on(Base.metadata).projection_positions.c.last_processed_position)) == 1
 
 
 async def test_an_async_session_follows_as_well(async_engine: AsyncEngine) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, ClassVar
-from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, select
@@ -27,7 +25,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.read_models import count
 from tests.bank import AnyAccount, Closed, Opened
-from tests.committing import commit_events
+from tests.committing import commit_events, commit_stored
 from tests.shop import AnyTill, Sold
 
 
@@ -156,23 +154,8 @@ def test_only_events_of_the_named_aggregates_are_taken(engine: Engine, model: ty
 
 def test_older_events_of_others_are_left_out_too(engine: Engine) -> None:
     Base.metadata.create_all(engine)
-    tables = Owners.__read_model_definition__.tables
-    with engine.begin() as connection:
-        for number, (kind, owner) in enumerate([("Account", "Ann"), ("Safe", "Bob")], 1):
-            values = {} if engine.dialect.name == "postgresql" else {"position": number}
-            connection.execute(
-                tables.events.insert().values(
-                    event_id=UUID(int=number),
-                    aggregate_type=f"sharing.{kind}",
-                    aggregate_id="1",
-                    version=1,
-                    event_type="sharing.HandedOver",
-                    event_version=1,
-                    event_data={"to": owner},
-                    occurred_at=datetime(2026, 5, 1, tzinfo=UTC),
-                    **values,
-                )
-            )
+    commit_stored(engine, Account, "1", "sharing.HandedOver", {"to": "Ann"})
+    commit_stored(engine, Safe, "1", "sharing.HandedOver", {"to": "Bob"})
     ReadModelManager(engine, Base).catch_up(Owners)
     assert owners(engine, Owners) == {"1": "Ann"}
 

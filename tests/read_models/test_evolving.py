@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -54,9 +54,12 @@ from sa_eventsource import (
 )
 from sa_eventsource.testing import projected, recorded
 from tests.bank import AnyAccount, Closed, Opened
-from tests.committing import commit_events
+from tests.committing import commit_events, commit_stored
+from tests.databases import number_waiting
 from tests.parameters import plainly
 from tests.shop import AnyOrder, OrderPlaced
+from tests.threads import in_thread
+from tests.waiting import wait_until
 
 
 class Base(DeclarativeBase):
@@ -235,15 +238,7 @@ def test_rows_begin_with_defaults_and_are_changed_and_removed(engine: Engine) ->
 def test_events_of_other_aggregates_and_of_older_versions(engine: Engine) -> None:
     happen(engine, "a", put(3))
     happen(engine, "a", put(50), kind=Trolley)
-    with engine.begin() as connection:
-        values = "'evolving.Put', 1, '{\"article\": \"egg\", \"dozens\": 2}', 'evolving.Shelf', 'a', 2, CURRENT_TIMESTAMP"
-        identity = "gen_random_uuid(), DEFAULT" if engine.dialect.name == "postgresql" else f"'{'0' * 32}', 99"
-        connection.execute(
-            text(
-                "INSERT INTO events (event_type, event_version, event_data, aggregate_type, aggregate_id, version, occurred_at, "
-                f"event_id, position) VALUES ({values.replace(':', chr(92) + ':')}, {identity})"
-            )
-        )
+    commit_stored(engine, Shelf, "a", "evolving.Put", {"article": "egg", "dozens": 2}, version=2)
     ReadModelManager(engine, Base).catch_up()
     for model in (Stock, StrongStock, OwnStock):
         EventReplayer(engine, Base).rebuild(model)
@@ -300,62 +295,35 @@ def test_what_the_database_refuses_names_the_model(postgres_engine: Engine) -> N
     assert articles(postgres_engine) == {}
 
 
-def _waiting(engine: Engine) -> int:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with engine.connect() as connection:
-        return connection.scalar(text(query)) or 0
-
-
 @pytest.mark.parametrize("is_there", [False, True], ids=["new row", "row that is there"])
 @pytest.mark.parametrize("is_kept", [False, True], ids=["rolled back", "committed"])
 def test_two_transactions_that_change_one_row_lose_nothing(postgres_engine: Engine, is_there: bool, is_kept: bool) -> None:
     if is_there:
         happen(postgres_engine, "z", put(100))
-    failures: list[BaseException] = []
-
-    def second() -> None:
-        try:
-            happen(postgres_engine, "b", put(10), put(7, "cup"), take(1))
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=second)
     with Session(postgres_engine) as session:
-        shelf = Shelf(id="a")
+        session.add(shelf := Shelf(id="a"))
         shelf.apply_event(put(1))
-        session.add(shelf)
         session.flush()
-        thread.start()
-        end = time.monotonic() + 20
-        while not _waiting(postgres_engine):
-            assert time.monotonic() < end
-            assert thread.is_alive()
+        thread, errors = in_thread(lambda: happen(postgres_engine, "b", put(10), put(7, "cup"), take(1)))
+        wait_until(lambda: number_waiting(postgres_engine), "the second does not wait for the first")
         if is_kept:
             session.commit()
         else:
             session.rollback()
     thread.join(60)
-    assert not failures
+    assert errors == []
     assert articles(postgres_engine) == {"cup": 7, "tea": 9 + (100 if is_there else 0) + (1 if is_kept else 0)}
     assert verify(postgres_engine, Base).is_sound
 
 
 def test_many_transactions_lose_nothing(postgres_engine: Engine) -> None:
-    failures: list[BaseException] = []
-
     def write(writer: int) -> None:
-        try:
-            for number in range(15):
-                happen(postgres_engine, f"{writer}-{number}", put(1, f"a{number % 4}"), put(1, "tea"))
-        except BaseException as error:
-            failures.append(error)
+        for number in range(15):
+            happen(postgres_engine, f"{writer}-{number}", put(1, f"a{number % 4}"), put(1, "tea"))
 
-    threads = [threading.Thread(target=write, args=(each,)) for each in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(60)
-    assert not failures
+    for thread, errors in [in_thread(partial(write, writer)) for writer in range(4)]:
+        thread.join(60)
+        assert errors == []
     assert articles(postgres_engine) == {"a0": 16, "a1": 16, "a2": 16, "a3": 12, "tea": 60}
 
 

@@ -23,7 +23,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -39,7 +39,7 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.read_models import sum_
-from tests.committing import commit_events
+from tests.committing import commit_events, commit_stored
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -239,24 +239,6 @@ CASES: dict[str, tuple[type[DomainEvent], str, Any, Any, Any]] = {
 }
 
 
-def store(engine: Engine, aggregate: type[Any], event_type: str, payload: dict[str, Any]) -> None:
-    tables = aggregate.__aggregate_definition__.tables
-    with engine.begin() as connection:
-        connection.execute(
-            insert(tables.events).values(
-                event_id=UUID(int=1),
-                aggregate_type=aggregate.__aggregate_definition__.aggregate_type,
-                aggregate_id="x",
-                version=1,
-                event_type=event_type,
-                event_version=1,
-                event_data=payload,
-                occurred_at=MOMENT,
-                **({} if engine.dialect.name == "postgresql" else {"position": 1}),
-            )
-        )
-
-
 @pytest.mark.parametrize("own_table", [False, True], ids=["shared table", "own table"])
 @pytest.mark.parametrize("what", CASES)
 def test_every_way_reads_it_as_the_class_does(engine: Engine, what: str, own_table: bool) -> None:
@@ -291,7 +273,7 @@ def test_every_way_reads_it_as_the_class_does(engine: Engine, what: str, own_tab
             return session.scalars(select(model.field)).one()
 
     if isinstance(stored, dict):
-        store(engine, Thing, event_class.__event_type__, stored)
+        commit_stored(engine, Thing, "x", event_class.__event_type__, stored)
         EventReplayer(engine, Base).rebuild(strong)
     else:
         commit_events(engine, Thing, "x", stored())

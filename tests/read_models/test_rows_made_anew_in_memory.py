@@ -32,7 +32,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.read_models import ReadModelDefinition, count, last
 from tests.bank import AnyAccount, Closed, Deposited, Withdrawn
-from tests.committing import commit_events
+from tests.committing import commit_events, commit_stored
 from tests.read_models.memory import cramp
 from tests.read_models.test_four_ways import rows_of
 from tests.shop import AnyOrder, OrderPlaced
@@ -247,15 +247,7 @@ def test_an_event_that_fails_is_named_and_all_is_as_it_was(engine: Engine, monke
 def test_an_event_that_cannot_be_read_leaves_all_as_it_was(engine: Engine, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     happen(engine, deposit("a"), deposit("b"), deposit("c"))
     before = stored(engine, OwnBook)
-    with engine.begin() as connection:
-        identity = "gen_random_uuid(), DEFAULT" if engine.dialect.name == "postgresql" else f"'{'0' * 32}', 99"
-        connection.execute(
-            text(
-                "INSERT INTO events (event_type, event_version, event_data, aggregate_type, aggregate_id, version, occurred_at, "
-                "event_id, position) VALUES ('bank.Deposited', 1, '{}', 'in_memory.Account', 'd', 1, CURRENT_TIMESTAMP, "
-                f"{identity})"
-            )
-        )
+    commit_stored(engine, Account, "d", "bank.Deposited", {})
     cramp(monkeypatch, room=room, batch_size=2)
     with pytest.raises(EventDecodeError, match="amount: Field required"):
         EventReplayer(engine, Base).rebuild(OwnBook)
