@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
     After,
-    AggregateRoot,
     Command,
     DomainEvent,
     EventSourceOptions,
@@ -18,29 +18,32 @@ from sa_eventsource import (
     command_handler,
     reacts,
 )
+from tests.bank import AnyAccount, Deposited
+from tests.shop import AnyOrder, OrderPlaced
 
 
 class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(commands="commands")
 
 
-class RoomBooked(DomainEvent):
-    __event_type__ = "bookings.RoomBooked"
+class Booking(AnyOrder, Base):
+    """An order for a room."""
 
-
-class Booking(AggregateRoot[str], Base):
     __aggregate_type__ = "bookings.Booking"
-    __ignored_events__ = (RoomBooked,)
 
 
-class RoomPaid(DomainEvent):
-    __event_type__ = "bookings.RoomPaid"
-    booking_id: str
+class Account(AnyAccount, Base):
+    """Where guests pay: the note of a deposit names the booking."""
+
+    __aggregate_type__ = "bookings.Account"
 
 
-class BankAccount(AggregateRoot[str], Base):
-    __aggregate_type__ = "bookings.BankAccount"
-    __ignored_events__ = (RoomPaid,)
+BOOKED = OrderPlaced(customer_id="c-1", total=Decimal(80))
+
+
+def paid(booking_id: str) -> Deposited:
+    """Give the event that pays for a booking."""
+    return Deposited(amount=80, note=booking_id)
 
 
 class GiveAway(Command[None]):
@@ -81,12 +84,12 @@ class Stay(ProcessManager, Base):
     __on_error__: ClassVar[Any] = "stop"
     stage: str = "new"
 
-    @reacts(RoomBooked)
-    def on_booked(self, event: RoomBooked) -> list[object]:
+    @reacts(OrderPlaced)
+    def on_booked(self, event: OrderPlaced) -> list[object]:
         return [StayBegun(), After(PATIENCE, GiveAway(booking_id=self.id), key="payment")]
 
-    @reacts(RoomPaid, by="booking_id")
-    def on_paid(self, event: RoomPaid) -> list[object]:
+    @reacts(Deposited, by="note")
+    def on_paid(self, event: Deposited) -> list[object]:
         if self.id in broken:
             raise ValueError("no money today")
         return [StayPaid()] if self.stage == "waiting" else []

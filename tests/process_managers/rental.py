@@ -19,6 +19,7 @@ from sa_eventsource import (
     command_handler,
     reacts,
 )
+from tests.bank import AnyAccount, Deposited
 
 
 class Base(DeclarativeBase):
@@ -41,14 +42,10 @@ class Bike(AggregateRoot[str], Base):
     __ignored_events__ = (BikeTaken, BikeReturned)
 
 
-class DepositPaid(DomainEvent):
-    __event_type__ = "rental.DepositPaid"
-    rental_id: str
+class Account(AnyAccount, Base):
+    """Where a deposit is paid: its note names the rental."""
 
-
-class Customer(AggregateRoot[str], Base):
-    __aggregate_type__ = "rental.Customer"
-    __ignored_events__ = (DepositPaid,)
+    __aggregate_type__ = "rental.Account"
 
 
 class Charge(Command[None]):
@@ -119,8 +116,8 @@ class Rental(ProcessManager[UUID], Base):
             return [Unhandled()]
         return [RentalBegun(), After(timedelta(hours=1), Remind(rental_id=self.id), key="reminder")]
 
-    @reacts(DepositPaid, by="rental_id")
-    def on_paid(self, event: DepositPaid) -> list[object]:
+    @reacts(Deposited, by="note")
+    def on_paid(self, event: Deposited) -> list[object]:
         _fail("paid")
         for each in list(meanwhile):
             each()

@@ -29,15 +29,15 @@ from sa_eventsource import (
 from sa_eventsource.consumers import consumers_on
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
+from tests.bank import Deposited
 from tests.cli.commands import call, succeed
 from tests.committing import commit_events
 from tests.process_managers.rental import (
+    Account,
     Base,
     Bike,
     BikeReturned,
     BikeTaken,
-    Customer,
-    DepositPaid,
     Extend,
     Remind,
     Rental,
@@ -69,7 +69,7 @@ def take(engine: Engine, rental_id: UUID, **values: Any) -> None:
 
 
 def pay(engine: Engine, rental_id: UUID) -> None:
-    commit_events(engine, Customer, f"customer of {rental_id}", DepositPaid(rental_id=str(rental_id)))
+    commit_events(engine, Account, f"account of {rental_id}", Deposited(amount=1, note=str(rental_id)))
 
 
 def bring_back(engine: Engine, rental_id: UUID) -> None:

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from sa_eventsource import RetryPolicy, Worker
-from tests.process_managers.bookings import BankAccount, Base, Booking, RoomBooked, RoomPaid, Stay
+from tests.committing import commit_events
+from tests.process_managers.bookings import BOOKED, Account, Base, Booking, Stay, paid
 
 COMMANDS = Base.metadata.tables["commands"]
 EVENTS = Base.metadata.tables["events"]
@@ -34,11 +35,7 @@ class Story:
         self.due_at: dict[str, datetime] = {}
         self.open: dict[str, Session] = {}
         for each in self.ids:
-            with Session(engine) as session:
-                booking = Booking(id=each)
-                booking.apply_event(RoomBooked())
-                session.add(booking)
-                session.commit()
+            commit_events(engine, Booking, each, BOOKED)
         self.work(NAME)
 
     def __enter__(self) -> Self:
@@ -54,8 +51,8 @@ class Story:
     def begin_to_pay(self, booking: str) -> None:
         """Record a payment; unless others could not write meanwhile, leave the transaction open."""
         session = Session(self.engine)
-        account = BankAccount(id=f"account of {booking}")
-        account.apply_event(RoomPaid(booking_id=booking))
+        account = Account(id=f"account of {booking}")
+        account.apply_event(paid(booking))
         session.add(account)
         session.flush()
         paid_at = session.scalar(select(EVENTS.c.recorded_at).where(EVENTS.c.aggregate_id == account.id))

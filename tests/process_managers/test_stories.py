@@ -186,11 +186,7 @@ def test_all_that_follows_knows_where_it_comes_from(engine: Engine) -> None:
 
 
 def test_an_event_for_no_process_is_passed_over(engine: Engine) -> None:
-    with Session(engine) as session:
-        payment = Payment(id="p-1")
-        payment.apply_event(PaymentReceived(order_id=None))
-        session.add(payment)
-        session.commit()
+    commit_events(engine, Payment, "p-1", PaymentReceived(order_id=None))
     let_work(engine)
     with Session(engine) as session:
         assert session.scalars(select(Fulfilment)).all() == []

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, func, select, text, update
+from sqlalchemy import Engine, create_engine, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -30,7 +30,8 @@ from sa_eventsource.projections import Clearances, CommandBacklog, drop_stream, 
 from tests.cli.commands import succeed
 from tests.committing import commit_events
 from tests.databases import configure_sqlite
-from tests.process_managers.bookings import BankAccount, Base, Booking, RoomBooked, RoomPaid, Stay, Wave, broken, waved
+from tests.process_managers.bookings import BOOKED, Account, Base, Booking, Stay, Wave, broken, paid, waved
+from tests.statement_log import record_executions
 from tests.waiting import wait_until
 
 COMMANDS = Base.metadata.tables["commands"]
@@ -52,11 +53,11 @@ def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
 def book(engine: Engine, *bookings: str) -> None:
     """Book rooms two hours ago, so that the time for the payment is over by now."""
     for each in bookings:
-        commit_events(engine, Booking, each, RoomBooked(), occurred_at=LONG_AGO)
+        commit_events(engine, Booking, each, BOOKED, occurred_at=LONG_AGO)
 
 
 def pay(engine: Engine, booking: str) -> None:
-    commit_events(engine, BankAccount, f"account of {booking}", RoomPaid(booking_id=booking))
+    commit_events(engine, Account, f"account of {booking}", paid(booking))
 
 
 def follow(engine: Engine) -> None:
@@ -128,8 +129,8 @@ class TestWhatIsWaitedFor:
         book(postgres_engine, "b-1")
         follow(postgres_engine)
         with Session(postgres_engine) as session:
-            account = BankAccount(id="a-1")
-            account.apply_event(RoomPaid(booking_id="b-1"))
+            account = Account(id="a-1")
+            account.apply_event(paid("b-1"))
             session.add(account)
             session.flush()
             make_due(postgres_engine, at=datetime.now(UTC))
@@ -150,8 +151,8 @@ class TestWhatIsWaitedFor:
             stranger.execute(select(EVENTS))
             make_due(postgres_engine)
             with Session(postgres_engine) as session:
-                account = BankAccount(id="a-1")
-                account.apply_event(RoomPaid(booking_id="b-1"))
+                account = Account(id="a-1")
+                account.apply_event(paid("b-1"))
                 session.add(account)
                 session.flush()
                 run_commands(postgres_engine)
@@ -291,7 +292,7 @@ class TestWhoCannotGoOn:
         pay(postgres_engine, "b-1")
         with postgres_engine.begin() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
-            connection.execute(update(EVENTS).where(EVENTS.c.event_type == "bookings.RoomPaid").values(event_data={}))
+            connection.execute(update(EVENTS).where(EVENTS.c.event_type == "bank.Deposited").values(event_data={}))
         make_due(postgres_engine)
         Worker(postgres_engine, Base, retries=RetryPolicy(attempts=1)).run_once()
         assert set(stages(postgres_engine).values()) == {"waiting"}
@@ -393,8 +394,8 @@ def problems(engine: Engine) -> list[str]:
 
 
 def _record_payment(session: Session, booking: str) -> None:
-    account = BankAccount(id=f"account of {booking}")
-    account.apply_event(RoomPaid(booking_id=booking))
+    account = Account(id=f"account of {booking}")
+    account.apply_event(paid(booking))
     session.add(account)
     session.flush()
 
@@ -409,15 +410,9 @@ def test_a_look_does_not_walk_through_those_that_are_held_back(postgres_engine: 
             """)
         )
         connection.execute(text("ANALYZE commands"))
-    asked: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "FROM commands" in statement:
-            asked.append((statement, parameters))
-
-    event.listen(postgres_engine, "before_cursor_execute", note)
-    run_commands(postgres_engine)
-    event.remove(postgres_engine, "before_cursor_execute", note)
+    with record_executions(postgres_engine) as executed:
+        run_commands(postgres_engine)
+    asked = [each for each in executed if "FROM commands" in each[0]]
     assert len(asked) >= 3
     with postgres_engine.connect() as connection:
         for statement, parameters in asked:
