@@ -18,6 +18,7 @@ import psycopg
 from sqlalchemy import Engine, MetaData, create_engine, event, make_url, text
 
 from tests.processes import guard
+from tests.waiting import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks for a directory that containers do not have
@@ -42,6 +43,16 @@ def number_waiting(engine: Engine) -> int:
     """Count who waits for a lock in an engine's database; other tests' databases on the same server do not count."""
     with engine.connect() as connection:
         return connection.scalar(text(WAITING)) or 0
+
+
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+"""Who else is connected with this database."""
+
+
+def wait_until_alone(engine: Engine) -> None:
+    """Wait until nobody else is connected: of who is killed while they commit, a server process stays that finishes the commit."""
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        wait_until(lambda: connection.scalar(text(f"SELECT count(*) = 0 {OTHERS}")), "others stay connected")
 
 
 class EmbeddedServer:

@@ -34,6 +34,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.commands import waiting_commands
 from tests.commands.ordering import Base, Note, Order, WriteNote, notes
+from tests.databases import number_waiting
 from tests.shop import OrderPlaced
 from tests.transaction_ends import NOT_TO_BE_PREVENTED
 from tests.waiting import wait_until
@@ -541,7 +542,7 @@ class TestKeys:
             assert begun.wait(60)
             replacing = threading.Thread(target=later, args=(postgres_engine, Do(what="second")), kwargs={"key": "k"})
             replacing.start()
-            wait_until(lambda: _waits_for_lock(postgres_engine))
+            wait_until(lambda: number_waiting(postgres_engine))
             go_on.set()
             replacing.join()
             wait_until(lambda: len(notes(postgres_engine)) == 2)
@@ -581,9 +582,3 @@ def _listeners(engine: Engine) -> int:
     with engine.connect() as connection:
         question = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
         return connection.scalar(text(question)) or 0
-
-
-def _waits_for_lock(engine: Engine) -> bool:
-    with engine.connect() as connection:
-        question = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        return bool(connection.scalar(text(question)))

@@ -33,6 +33,7 @@ from sa_eventsource import (
 )
 from sa_eventsource.commands import discard_command, retry_command, waiting_commands
 from tests.commands.ordering import Annotate, Base, CountNotes, PlaceOrder, WriteNote, notes
+from tests.databases import wait_until_alone
 from tests.waiting import wait_until
 
 TABLE = Base.metadata.tables["commands"]
@@ -396,12 +397,11 @@ _FILL = """
 def _entries_read(engine: Engine) -> int:
     """How many entries of indexes on the conditions of commands were read; a connection tells when it ends."""
     engine.dispose()
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        wait_until(lambda: connection.scalar(text(_OTHERS)) == 0)
+    wait_until_alone(engine)
+    with engine.connect() as connection:
         return connection.scalar(text(_READ)) or 0
 
 
-_OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 _READ = """
     SELECT sum(idx_tup_read)::int FROM pg_stat_user_indexes WHERE relname = 'commands' AND indexrelname LIKE 'ix\\_commands\\_%'
 """

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -25,10 +25,10 @@ from sa_eventsource import (
     schedule,
 )
 from tests.commands.ordering import Base, Note
+from tests.databases import number_waiting
 from tests.waiting import wait_until
 
 TABLE = Base.metadata.tables["commands"]
-WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 
 
 class Bake(Command[str]):
@@ -99,11 +99,6 @@ def notes(engine: Engine) -> list[str]:
         return list(session.scalars(select(Note.text).order_by(Note.id)))
 
 
-def one_waits(engine: Engine) -> None:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        wait_until(lambda: connection.scalar(WAITING), "nobody waits for the other")
-
-
 @pytest.fixture(params=["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
 def leveled(request: pytest.FixtureRequest, postgres_database_url: str) -> Any:
     engine = create_engine(postgres_database_url, isolation_level=request.param)
@@ -118,7 +113,7 @@ def while_it_bakes(engine: Engine, first: Any, second: Callable[[], Any]) -> tup
             baking = pool.submit(first)
             assert in_handler.wait(60)
             waiting = pool.submit(second)
-            one_waits(engine)
+            wait_until(lambda: number_waiting(engine), "nobody waits for the other")
         finally:
             go_on.set()
     return baking, waiting

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,8 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from sa_eventsource import EventReplayer, ReadModelManager
-from tests import waiting
-from tests.databases import WAITING, EmbeddedServer
+from tests.databases import OTHERS, WAITING, EmbeddedServer, wait_until_alone
 from tests.parameters import slow_after
 from tests.proofs.accounts import (
     Eventual,
@@ -30,15 +28,11 @@ from tests.proofs.accounts import (
     rebuild_in_a_process,
 )
 from tests.proofs.cutting import Child, Cut
-
-wait_until = partial(waiting.wait_until, seconds=30)
+from tests.waiting import wait_until
 
 MODELS = (LateBalance, LateOwnDay, LateHandledBalance)
 
 HOLD = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN new; END'"
-
-OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-
 
 KINDS = ["before COMMIT", "COMMIT sent"]
 
@@ -47,12 +41,6 @@ def follower(url: str, *cuts: Cut, batch_size: int = 10, first: type[Any] = Late
     """A process that catches up with all models, one of them first, until it comes to its cut or nothing is left."""
     names = [each.__name__ for each in sorted(MODELS, key=lambda each: each is not first)]
     return Child(follow_in_a_process, url, batch_size, names, cuts=cuts)
-
-
-def wait_until_alone(engine: Engine) -> None:
-    """A follower that was killed while it committed leaves a server process behind that finishes the commit."""
-    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        wait_until(lambda: connection.scalar(text(f"SELECT count(*) = 0 {OTHERS}")), "connections of dead followers stay")
 
 
 def fill(engine: Engine, events: int) -> int:

@@ -16,11 +16,11 @@ from sa_eventsource import ConcurrencyError, EventRecord
 from sa_eventsource.session.retry import is_conflict
 from sa_eventsource.time_ordered_ids import uuid7
 from tests.proofs.cutting import Child
-from tests.proofs.ledger import Added, Base, Counter, Ledger, append_all, count_up, run_task, transaction_marks
+from tests.proofs.tills import Account, Base, Till, append_all, count_up, run_task, transaction_marks
 
 ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
-# A writer is a list of transactions; each names its ledgers, how many events go into each, and what happens to a savepoint.
+# A writer is a list of transactions; each names its tills, how many events go into each, and what happens to a savepoint.
 transactions = st.tuples(
     st.sets(st.integers(0, 2), min_size=1, max_size=3),
     st.integers(1, 3),
@@ -42,9 +42,9 @@ def write(
     engine: Engine, start: threading.Barrier, prefix: str, name: str, plan: list[tuple[set[int], int, str]], out: Outcome
 ) -> None:
     start.wait(timeout=30)
-    for number, (ledgers, events, savepoint) in enumerate(plan):
+    for number, (tills, events, savepoint) in enumerate(plan):
         transaction = f"{prefix}{name}.{number}"
-        marks = transaction_marks(transaction, [f"{prefix}{each}" for each in sorted(ledgers)], events)
+        marks = transaction_marks(transaction, [f"{prefix}{each}" for each in sorted(tills)], events)
         try:
             with Session(engine) as session:
                 append_all(session, marks, "none" if savepoint == "rolled back" else savepoint)
@@ -72,14 +72,14 @@ def check_log(engine: Engine, prefix: str, committed: set[str], refused: set[str
         mine = select(EventRecord).where(EventRecord.aggregate_id.startswith(prefix)).order_by(EventRecord.position)
         for record in session.scalars(mine):
             versions[record.aggregate_id].append(record.version)
-            transaction, size, *_ = record.event_data["mark"].split("/")
+            transaction, size, *_ = record.event_data["what"].split("/")
             found[transaction].append(int(size))
         assert set(found) == committed
         assert not set(found) & refused
         assert all(len(sizes) == sizes[0] for sizes in found.values())
         assert all(stream == list(range(1, len(stream) + 1)) for stream in versions.values())
-        for ledger_id, stream in versions.items():
-            assert len(session.get_one(Ledger, ledger_id).marks) == len(stream)
+        for till_id, stream in versions.items():
+            assert len(session.get_one(Till, till_id).sold) == len(stream)
 
 
 @pytest.fixture
@@ -128,17 +128,17 @@ def test_of_two_writers_of_one_version_exactly_one_is_refused(postgres_engine: E
     engine = postgres_engine.execution_options(isolation_level=isolation_level)
     for number in range(20):
         with Session(engine) as session:
-            session.add(ledger := Ledger(id=f"race-{number}"))
-            ledger.enter("first")
+            session.add(till := Till(id=f"race-{number}"))
+            till.sell("first")
             session.commit()
         loaded = threading.Barrier(4)
         results: list[ConcurrencyError | OperationalError | None] = []
 
-        def compete(ledger_id: str = f"race-{number}", together: threading.Barrier = loaded) -> None:
+        def compete(till_id: str = f"race-{number}", together: threading.Barrier = loaded) -> None:
             with Session(engine) as session:
-                ledger = session.get_one(Ledger, ledger_id)
+                till = session.get_one(Till, till_id)
                 together.wait(timeout=30)
-                ledger.enter("second")
+                till.sell("second")
                 try:
                     session.commit()
                 except (ConcurrencyError, OperationalError) as error:
@@ -158,7 +158,7 @@ def test_of_two_writers_of_one_version_exactly_one_is_refused(postgres_engine: E
                 assert (error.aggregate_id, error.expected_version) == (f"race-{number}", 1)
                 assert error.actual_version in (2, None)
         with Session(engine) as session:
-            assert session.get_one(Ledger, f"race-{number}").version == 2
+            assert session.get_one(Till, f"race-{number}").version == 2
 
 
 @pytest.mark.parametrize("in_savepoint", [False, True])
@@ -169,24 +169,24 @@ def test_the_conflict_names_the_loser_and_not_what_was_flushed_before(
     """What the transaction had flushed before is gone with the rollback, and has fewer events than expected, but is no conflict."""
     engine = postgres_engine.execution_options(isolation_level=isolation_level)
     with Session(engine) as session:
-        session.add(contested := Ledger(id="contested"))
-        contested.enter("1")
+        session.add(contested := Till(id="contested"))
+        contested.sell("1")
         session.commit()
     with Session(engine) as session:
-        contested = session.get_one(Ledger, "contested")
+        contested = session.get_one(Till, "contested")
         if in_savepoint:
             session.begin_nested()
-        own = [Ledger(id=f"own-{number}") for number in range(8)]  # a flush takes changed instances in any order
+        own = [Till(id=f"own-{number}") for number in range(8)]  # a flush takes changed instances in any order
         session.add_all(own)
         for each in own:
-            each.enter("1")
+            each.sell("1")
         session.flush()
         with Session(engine) as other:
-            other.get_one(Ledger, "contested").enter("2")
+            other.get_one(Till, "contested").sell("2")
             other.commit()
         for each in own:
-            each.enter("2")
-        contested.enter("too late")
+            each.sell("2")
+        contested.sell("too late")
         with pytest.raises((ConcurrencyError, OperationalError)) as caught:
             session.flush()
     if isinstance(caught.value, ConcurrencyError):
@@ -202,8 +202,8 @@ def test_the_conflict_names_the_loser_and_not_what_was_flushed_before(
 def test_a_counter_that_is_retried_ends_at_the_sum(postgres_engine: Engine, isolation_level: str) -> None:
     engine = postgres_engine.execution_options(isolation_level=isolation_level)
     with Session(engine) as session:
-        session.add(counter := Counter(id="counter"))
-        counter.apply_event(Added())
+        session.add(account := Account(id="counter"))
+        account.deposit()
         session.commit()
     threads = [threading.Thread(target=count_up, args=(engine, "counter", 10)) for _ in range(4)]
     for thread in threads:
@@ -211,15 +211,15 @@ def test_a_counter_that_is_retried_ends_at_the_sum(postgres_engine: Engine, isol
     for thread in threads:
         thread.join(timeout=120)
     with Session(engine) as session:
-        assert session.get_one(Counter, "counter").total == 41
+        assert session.get_one(Account, "counter").balance == 41
 
 
-def test_processes_write_the_same_ledgers_without_losing_anything(postgres_database_url: str) -> None:
+def test_processes_write_the_same_tills_without_losing_anything(postgres_database_url: str) -> None:
     engine = create_engine(postgres_database_url)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        session.add(counter := Counter(id="counter"))
-        counter.apply_event(Added())
+        session.add(account := Account(id="counter"))
+        account.deposit()
         session.commit()
     processes = []
     for number, level in enumerate([*ISOLATION_LEVELS, "READ COMMITTED"]):
@@ -227,11 +227,11 @@ def test_processes_write_the_same_ledgers_without_losing_anything(postgres_datab
             "url": postgres_database_url,
             "name": f"p{number}",
             "seed": number,
-            "ledgers": ["a", "b", "c"],
+            "tills": ["a", "b", "c"],
             "events": 3,
             "count": 40,
             "isolation_level": level,
-            "counter": "counter",
+            "account": "counter",
             "times": 5,
         }
         processes.append(Child(run_task, task))
@@ -245,14 +245,14 @@ def test_processes_write_the_same_ledgers_without_losing_anything(postgres_datab
     assert committed
     check_processes(engine, committed, refused)
     with Session(engine) as session:
-        assert session.get_one(Counter, "counter").total == 21
+        assert session.get_one(Account, "counter").balance == 21
     engine.dispose()
 
 
 def check_processes(engine: Engine, committed: set[str], refused: set[str]) -> None:
     with Session(engine) as session:
         rows = session.execute(
-            select(EventRecord.event_data["mark"].as_string()).where(EventRecord.aggregate_type == "proofs.Ledger")
+            select(EventRecord.event_data["what"].as_string()).where(EventRecord.aggregate_type == "proofs.Till")
         ).scalars()
         found: dict[str, list[int]] = defaultdict(list)
         for mark in rows:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections import defaultdict
 from contextlib import ExitStack
 from multiprocessing.connection import wait
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from sa_eventsource import EventRecord
-from tests.databases import EmbeddedServer
+from tests.databases import EmbeddedServer, wait_until_alone
 from tests.parameters import slow_after
 from tests.proofs.cutting import Child, Cut
-from tests.proofs.ledger import Base, Ledger, append_all, run_task, transaction_marks
+from tests.proofs.tills import Base, Till, append_all, run_task, transaction_marks
 
 KINDS = ["before SELECT", "after SELECT", "before INSERT", "after INSERT", "before COMMIT", "COMMIT sent", "committed"]
 """Where a writer is cut off; the last is when it knows that it has committed, and has not told anybody."""
@@ -24,8 +23,8 @@ KINDS = ["before SELECT", "after SELECT", "before INSERT", "after INSERT", "befo
 
 def writer(url: str, name: str, *cuts: Cut) -> Child:
     """A process that commits transactions and says so until it comes to its cut."""
-    ledgers = [f"ledger-{number}" for number in range(4)]
-    task = {"url": url, "name": name, "seed": zlib.crc32(name.encode()), "ledgers": ledgers, "events": 4, "count": 10**6}
+    tills = [f"till-{number}" for number in range(4)]
+    task = {"url": url, "name": name, "seed": zlib.crc32(name.encode()), "tills": tills, "events": 4, "count": 10**6}
     return Child(run_task, task, cuts=cuts)
 
 
@@ -50,28 +49,17 @@ def acknowledged(writers: list[Child]) -> set[str]:
     return {name for each in writers for (name,) in each.heard("committed")}
 
 
-def wait_for_the_last_commits(session: Session) -> None:
-    """A writer that was killed while it committed leaves a server process behind that finishes the commit."""
-    others = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-    end = time.monotonic() + 30
-    while session.scalar(others):
-        assert time.monotonic() < end, "connections of dead writers stay"
-        session.rollback()
-        time.sleep(0.02)
-    session.rollback()
-
-
 def check(url: str, committed: set[str]) -> int:
     """Check the log against what was acknowledged; return how many transactions are in it of which nobody was told."""
     engine = create_engine(url)
     try:
+        wait_until_alone(engine)
         with Session(engine) as session:
-            wait_for_the_last_commits(session)
             versions: dict[str, list[int]] = defaultdict(list)
             found: dict[str, list[int]] = defaultdict(list)
             for record in session.scalars(select(EventRecord).order_by(EventRecord.position)):
                 versions[record.aggregate_id].append(record.version)
-                name, size, *_ = record.event_data["mark"].split("/")
+                name, size, *_ = record.event_data["what"].split("/")
                 found[name].append(int(size))
             for stream in versions.values():
                 assert stream == list(range(1, len(stream) + 1))
@@ -81,8 +69,8 @@ def check(url: str, committed: set[str]) -> int:
             # Work goes on.
             append_all(session, transaction_marks("after", list(versions), 1), "none")
             session.commit()
-            for ledger_id, stream in versions.items():
-                assert session.get_one(Ledger, ledger_id).version == len(stream) + 1
+            for till_id, stream in versions.items():
+                assert session.get_one(Till, till_id).version == len(stream) + 1
         print(f"{len(committed)} acknowledged, {len(found)} found")
         return len(found) - len(committed)
     finally:

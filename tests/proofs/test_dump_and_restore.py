@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, MovedLogError, ReadModel, RecordedEvent, Worker, map_from_event, subscribe
+from sa_eventsource import MovedLogError, ReadModel, RecordedEvent, Worker, map_from_event, subscribe
 from sa_eventsource.checkpoints import adopt
 from sa_eventsource.consumers.declared_consumers import chosen_consumers
 from sa_eventsource.consumers.shards import followers_of
@@ -20,6 +20,7 @@ from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import sum_
 from tests import PARTITIONS
+from tests.bank import AnyAccount, Deposited
 from tests.cli.commands import fail, succeed
 from tests.committing import commit_events
 from tests.databases import DatabasePool, own_server
@@ -33,53 +34,45 @@ class Base(DeclarativeBase):
     """Base of the log that is moved."""
 
 
-class Moved(DomainEvent):
-    """One step of a parcel."""
+class Account(AnyAccount, Base):
+    """Where money comes in."""
 
-    __event_type__ = "moving.Moved"
-    step: int
-
-
-class Parcel(AggregateRoot[str], Base):
-    """What is moved."""
-
-    __aggregate_type__ = "moving.Parcel"
-    __ignored_events__ = (Moved,)
+    __aggregate_type__ = "moving.Account"
 
 
-class Steps(ReadModel, Base):
+class Balance(ReadModel, Base):
     """Split into three."""
 
-    __projection_name__ = "steps"
+    __projection_name__ = "balance"
     __shards__ = 3
 
-    total: Mapped[int] = map_from_event(Moved, source="step", reduce=sum_())
+    balance: Mapped[int] = map_from_event(Deposited, source="amount", reduce=sum_())
 
 
 seen: list[tuple[str, str, int]] = []
 
 
-@subscribe("ahead", Moved, base=Base)
-def _ahead(event: RecordedEvent[Moved], session: Session) -> None:
+@subscribe("ahead", Deposited, base=Base)
+def _ahead(event: RecordedEvent[Deposited], session: Session) -> None:
     seen.append(("ahead", event.aggregate_id, event.version))
 
 
-@subscribe("halfway", Moved, base=Base)
-def _halfway(event: RecordedEvent[Moved], session: Session) -> None:
+@subscribe("halfway", Deposited, base=Base)
+def _halfway(event: RecordedEvent[Deposited], session: Session) -> None:
     seen.append(("halfway", event.aggregate_id, event.version))
 
 
-@subscribe("behind", Moved, base=Base)
-def _behind(event: RecordedEvent[Moved], session: Session) -> None:
+@subscribe("behind", Deposited, base=Base)
+def _behind(event: RecordedEvent[Deposited], session: Session) -> None:
     seen.append(("behind", event.aggregate_id, event.version))
 
 
-@subscribe("never", Moved, base=Base)
-def _never(event: RecordedEvent[Moved], session: Session) -> None:
+@subscribe("never", Deposited, base=Base)
+def _never(event: RecordedEvent[Deposited], session: Session) -> None:
     seen.append(("never", event.aggregate_id, event.version))
 
 
-FOLLOWING = ("ahead", "behind", "halfway", "steps")
+FOLLOWING = ("ahead", "balance", "behind", "halfway")
 NAMES = ("ahead", "behind", "halfway", "never")
 
 
@@ -110,8 +103,8 @@ def origin(origins: DatabasePool) -> Iterator[Engine]:
         engine.dispose()
 
 
-def move(engine: Engine, parcel_id: str, *steps: int) -> None:
-    commit_events(engine, Parcel, parcel_id, *(Moved(step=step) for step in steps))
+def deposit(engine: Engine, account_id: str, *amounts: int) -> None:
+    commit_events(engine, Account, account_id, *(Deposited(amount=amount) for amount in amounts))
 
 
 def run(engine: Engine, *names: str) -> int:
@@ -132,19 +125,19 @@ def fill(engine: Engine) -> None:
     seen.clear()
     Base.metadata.create_all(engine)
     for number in range(5):
-        move(engine, f"p-{number}", 1, 2)
-    run(engine, "behind", "steps")
+        deposit(engine, f"a-{number}", 1, 2)
+    run(engine, "balance", "behind")
     for number in range(5):
-        move(engine, f"p-{number}", 3)
+        deposit(engine, f"a-{number}", 3)
     step(engine, "halfway", 7)
     with Session(engine) as late:
-        late.add(parcel := Parcel(id="late"))
-        parcel.apply_event(Moved(step=1))
+        late.add(account := Account(id="late"))
+        account.deposit()
         late.flush()
-        move(engine, "p-0", 4)
+        deposit(engine, "a-0", 4)
         run(engine, "ahead")
         late.commit()
-    move(engine, "p-1", 4)
+    deposit(engine, "a-1", 4)
 
 
 def dump_and_restore(origin: Engine, target: Engine, *dump_options: str) -> None:
@@ -167,16 +160,16 @@ def check(engine: Engine) -> None:
     """Each follower has seen each event once, and every stream in order; the model is what the log comes to."""
     with engine.connect() as connection:
         events = connection.execute(text("SELECT aggregate_id, version FROM events ORDER BY position")).all()
-        sums = connection.execute(text("SELECT aggregate_id, sum((event_data->>'step')::int) FROM events GROUP BY 1"))
-        steps: dict[str, int] = {row[0]: row[1] for row in sums}
+        sums = connection.execute(text("SELECT aggregate_id, sum((event_data->>'amount')::int) FROM events GROUP BY 1"))
+        balances: dict[str, int] = {row[0]: row[1] for row in sums}
     for name in NAMES:
-        mine = [(parcel_id, version) for who, parcel_id, version in seen if who == name]
+        mine = [(account_id, version) for who, account_id, version in seen if who == name]
         assert sorted(mine) == sorted(tuple(each) for each in events), name
-        for parcel_id in {each for each, _ in mine}:
-            versions = [version for each, version in mine if each == parcel_id]
+        for account_id in {each for each, _ in mine}:
+            versions = [version for each, version in mine if each == account_id]
             assert versions == sorted(versions), name
     with Session(engine) as session:
-        assert {session.identity_key(instance=row)[1][0]: row.total for row in session.scalars(select(Steps))} == steps
+        assert {session.identity_key(instance=row)[1][0]: row.balance for row in session.scalars(select(Balance))} == balances
 
 
 def test_whoever_follows_goes_on_in_the_fresh_cluster(origin: Engine, fresh_cluster: Engine) -> None:
@@ -185,7 +178,7 @@ def test_whoever_follows_goes_on_in_the_fresh_cluster(origin: Engine, fresh_clus
     run(fresh_cluster)
     check(fresh_cluster)
     for number in range(6):
-        move(fresh_cluster, f"p-{number}", 9)
+        deposit(fresh_cluster, f"a-{number}", 9)
     run(fresh_cluster)
     check(fresh_cluster)
 
@@ -194,11 +187,11 @@ def test_whoever_follows_goes_on_in_the_fresh_cluster(origin: Engine, fresh_clus
 def test_what_is_appended_before_anybody_follows_is_taken_too(origin: Engine, fresh_cluster: Engine) -> None:
     fill(origin)
     dump_and_restore(origin, fresh_cluster)
-    move(fresh_cluster, "p-0", 9)
-    move(fresh_cluster, "new", 1, 2)
+    deposit(fresh_cluster, "a-0", 9)
+    deposit(fresh_cluster, "new", 1, 2)
     with Session(fresh_cluster) as session:
         with session.begin_nested():  # the row then has the id of a subtransaction
-            session.get_one(Parcel, "p-1").apply_event(Moved(step=9))
+            session.get_one(Account, "a-1").deposit(9)
         session.commit()
     run(fresh_cluster)
     check(fresh_cluster)
@@ -211,7 +204,7 @@ def test_in_another_database_of_the_same_cluster_all_holds(origin: Engine) -> No
         connection.execute(text("CREATE DATABASE elsewhere"))
     target = create_engine(make_url(origin.url).set(database="elsewhere"))
     dump_and_restore(origin, target)
-    move(target, "p-0", 9)
+    deposit(target, "a-0", 9)
     run(target)
     check(target)
     target.dispose()
@@ -233,7 +226,7 @@ def test_where_it_is_not_certain_nothing_is_taken_until_somebody_decides(
     with Session(fresh_cluster) as session, pytest.raises(MovedLogError, match="sa-eventsource adopt"):
         take_step(session, follower, None)
     last = _last_position(fresh_cluster)
-    move(fresh_cluster, "p-0", 9)
+    deposit(fresh_cluster, "a-0", 9)
     with Session(fresh_cluster) as session:
         assert adopt(session, Base, last_position=last) == last
     run(fresh_cluster)

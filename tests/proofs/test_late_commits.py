@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import fold
@@ -24,19 +24,18 @@ from sa_eventsource.workers import Worker
 from tests.databases import DatabasePool, EmbeddedServer
 from tests.followers import followers_on
 from tests.proofs.accounts import rows_of
-from tests.proofs.parcels import (
+from tests.proofs.schedules import (
     SUBSCRIPTIONS,
+    Account,
     Append,
     Base,
     Begin,
+    Branch,
     End,
     EndPrepared,
     Handled,
     Operation,
-    Parcel,
-    Place,
     Read,
-    Scanned,
     Schedule,
     Stranger,
     Trail,
@@ -44,6 +43,7 @@ from tests.proofs.parcels import (
     schedule,
     taken,
 )
+from tests.statement_log import record_executions
 
 connections = st.integers(0, 4)
 operations = st.lists(
@@ -96,10 +96,10 @@ def check(running: Schedule) -> None:
     with Session(running.engine) as session:
         rows = session.execute(select_events(events).where(events.c.aggregate_id.startswith(prefix)).order_by(events.c.position))
         log = recorded_events(session.connection(), events, rows.all())
-        assert {each.event.mark for each in log} == running.committed
+        assert {each.event.note for each in log} == running.committed
         streams: dict[str, list[str]] = defaultdict(list)
         for each in log:
-            streams[each.aggregate_id].append(each.event.mark)
+            streams[each.aggregate_id].append(each.event.note)
             assert each.version == len(streams[each.aggregate_id])
         for name in SUBSCRIPTIONS:
             found = session.execute(
@@ -107,15 +107,15 @@ def check(running: Schedule) -> None:
             )
             seen: dict[str, list[str]] = defaultdict(list)
             for row in found:
-                seen[row.stream].append(row.mark)
-                assert row.version == len(seen[row.stream]), f"{name} took {row.mark} out of order"
+                seen[row.stream].append(row.note)
+                assert row.version == len(seen[row.stream]), f"{name} took {row.note} out of order"
             assert seen == streams, name
-        for model in (Trail, Place):
+        for model in (Trail, Branch):
             assert {key: row for key, row in rows_of(session, model).items() if key.startswith(prefix)} == fold(model, log)
         handled = session.scalars(select(Handled).where(Handled.id.startswith(prefix)))
-        assert {row.id: row.marks.split() for row in handled} == streams
-        for stream, marks in streams.items():
-            assert session.get_one(Parcel, stream).scans == len(marks)
+        assert {row.id: row.notes.split() for row in handled} == streams
+        for stream, notes in streams.items():
+            assert session.get_one(Account, stream).balance == len(notes)
 
 
 def fuzz(engine: Engine, elsewhere: Engine) -> dict[str, int]:
@@ -170,23 +170,9 @@ def test_so_it_is_with_prepared_transactions(preparing_server: EmbeddedServer) -
 
 FILL = """
 INSERT INTO events (event_id, aggregate_type, aggregate_id, version, event_type, event_data, occurred_at)
-SELECT gen_random_uuid(), 'parcels.Parcel', :name || number, 1, 'parcels.Scanned', '{"mark": "m", "place": "p"}', now()
+SELECT gen_random_uuid(), 'schedules.Account', :name || number, 1, 'bank.Deposited', '{"amount": 1}', now()
 FROM generate_series(1, 500) number
 """
-
-
-@contextmanager
-def statements_of(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
-    """Statements that read the log, with their parameters."""
-    found: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "FROM events" in statement:
-            found.append((statement, parameters))
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def rows_read(plan: dict[str, Any]) -> int:
@@ -206,12 +192,13 @@ def declared(engine: Engine) -> list[Follower]:
 def read_by_a_poll(engine: Engine, new_events: NewEvents) -> int:
     """Commit one event, ask for its type, let followers look, and count the rows that they read."""
     with Session(engine) as session:
-        session.add(parcel := Parcel(id=f"poll-{uuid7()}"))
-        parcel.apply_event(Scanned(mark="m", place="p"))
+        session.add(account := Account(id=f"poll-{uuid7()}"))
+        account.deposit()
         session.commit()
-    with Session(engine) as session, statements_of(engine) as statements:
-        assert new_events.types(session) == {"parcels.Scanned"}
+    with Session(engine) as session, record_executions(engine) as executed:
+        assert new_events.types(session) == {"bank.Deposited"}
         assert sum(take_step(session, each, 100).events for each in declared(engine)) == 2
+    statements = [each for each in executed if "FROM events" in each[0]]
     assert len(statements) > 2
     total = 0
     with engine.connect() as connection:

@@ -18,7 +18,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
     AggregateRoot,
-    DomainEvent,
     EventRecord,
     ReadModel,
     ReadModelManager,
@@ -52,6 +51,7 @@ from tests.proofs.accounts import (
     write_strong,
 )
 from tests.proofs.cutting import Child
+from tests.shop import AnyTill, Sold
 
 ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 LEVELS = ["READ COMMITTED", *(pytest.param(each, marks=pytest.mark.slow) for each in ISOLATION_LEVELS[1:])]
@@ -70,27 +70,21 @@ class Chained(DeclarativeBase):
     """Base of a model whose handler appends events."""
 
 
-class Linked(DomainEvent):
-    __event_type__ = "proofs.Linked"
-    number: int
+class Till(AnyTill, Chained):
+    __aggregate_type__ = "proofs.ChainedTill"
 
 
-class Link(AggregateRoot, Chained):
-    __aggregate_type__ = "proofs.Link"
-    __ignored_events__ = (Linked,)
-
-
-class Links(ReadModel, Chained):
-    __tablename__ = "links"
+class Chain(ReadModel, Chained):
+    __tablename__ = "chain"
     number: Mapped[int] = mapped_column(primary_key=True)
     seen: Mapped[int] = mapped_column(default=0)
 
     @classmethod
-    @handles(Linked)
-    def linked(cls, event: RecordedEvent[Linked], session: Session) -> None:
+    @handles(Sold)
+    def sold(cls, event: RecordedEvent[Sold], session: Session) -> None:
         load_for_update(session, cls, event.event.number).seen += 1
         if event.event.number < 100:
-            add(session, Link, [[Linked(number=event.event.number + 1)]])
+            add(session, Till, [[Sold(number=event.event.number + 1)]])
 
 
 def write_handled(engine: Engine, name: str, commits: int) -> list[str]:
@@ -269,7 +263,7 @@ def test_what_a_handler_appends_while_it_catches_up_is_taken_later(postgres_engi
 
     with Session(postgres_engine) as session:
         for _ in range(5):
-            add(session, Link, [[Linked(number=0)]])
+            add(session, Till, [[Sold(number=0)]])
         session.commit()
     with ThreadPoolExecutor(2) as pool:
         others = [pool.submit(draw_ids) for _ in range(2)]
@@ -278,7 +272,7 @@ def test_what_a_handler_appends_while_it_catches_up_is_taken_later(postgres_engi
         for other in others:
             other.result(timeout=60)
     with Session(postgres_engine) as session:
-        assert {row.number: row.seen for row in session.scalars(select(Links))} == dict.fromkeys(range(101), 5)
+        assert {row.number: row.seen for row in session.scalars(select(Chain))} == dict.fromkeys(range(101), 5)
     assert taken == 505
 
 

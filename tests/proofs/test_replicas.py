@@ -16,9 +16,7 @@ from sqlalchemy import Engine, create_engine, make_url, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import (
-    AggregateRoot,
     CommitTokenError,
-    DomainEvent,
     MovedLogError,
     ReadModel,
     ReadModelManager,
@@ -35,6 +33,7 @@ from tests.committing import commit_events
 from tests.databases import EmbeddedServer, own_server
 from tests.processes import finish
 from tests.proofs.test_dump_and_restore import BINARIES
+from tests.shop import AnyTill, Sold
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # two servers each
@@ -44,18 +43,10 @@ class Base(DeclarativeBase):
     """Base of the log that is replicated."""
 
 
-class Noted(DomainEvent):
-    """Something was noted."""
+class Till(AnyTill, Base):
+    """Where marks are sold."""
 
-    __event_type__ = "replicas.Noted"
-    mark: str
-
-
-class Item(AggregateRoot[str], Base):
-    """What it was noted of."""
-
-    __aggregate_type__ = "replicas.Item"
-    __ignored_events__ = (Noted,)
+    __aggregate_type__ = "replicas.Till"
 
 
 class Marks(ReadModel, Base):
@@ -63,12 +54,12 @@ class Marks(ReadModel, Base):
 
     __projection_name__ = "marks"
     id: Mapped[str]
-    number: Mapped[int] = map_from_event(Noted, reduce=count())
-    marks: Mapped[list[str]] = map_from_event(Noted, reduce=append("mark"))
+    number: Mapped[int] = map_from_event(Sold, reduce=count())
+    marks: Mapped[list[str]] = map_from_event(Sold, reduce=append("what"))
 
 
-def note(engine: Engine, item_id: str, *marks: str) -> None:
-    commit_events(engine, Item, item_id, *(Noted(mark=mark) for mark in marks))
+def sell(engine: Engine, till_id: str, *marks: str) -> None:
+    commit_events(engine, Till, till_id, *(Sold(what=mark) for mark in marks))
 
 
 def taken(engine: Engine) -> int:
@@ -137,7 +128,7 @@ def subscribed(published: str) -> Iterator[tuple[Engine, Engine]]:
             "BEGIN INSERT INTO noise VALUES (1); EXCEPTION WHEN others THEN NULL; END; END LOOP; END $$",
         )
         for number in range(20):
-            note(source, f"i{number % 7}", str(number))
+            sell(source, f"t{number % 7}", str(number))
         uri = make_url(source.url)
         connection = f"host={uri.query['host']} user={uri.username} dbname={uri.database}"
         as_one = "" if PARTITIONS is None else " WITH (publish_via_partition_root = true)"
@@ -172,7 +163,7 @@ def test_events_that_come_with_the_transaction_ids_of_another_cluster_are_not_fo
         assert (status.state, status.lag_events) == ("moved", 20)
         assert len(manager.problems()) == 1
         for number in range(10):
-            note(source, f"i{number % 7}", f"later {number}")
+            sell(source, f"t{number % 7}", f"later {number}")
         wait_until(lambda: number_of_events(target) == 30)
         assert Worker(target, Base).run_once() == 0
         assert manager.status()[0].state == "moved"
@@ -181,7 +172,7 @@ def test_events_that_come_with_the_transaction_ids_of_another_cluster_are_not_fo
         # The other server takes over: from here on, events are written here only.
         execute(target, "DROP SUBSCRIPTION log", "SELECT setval(pg_get_serial_sequence('events', 'position'), 30)")
         assert manager.catch_up() == 30
-        note(target, "i0", "here")
+        sell(target, "t0", "here")
         assert manager.catch_up() == 1
         assert taken(target) == 31
         assert verify(target, Base).findings == ()
@@ -191,11 +182,11 @@ def test_events_that_come_without_their_transaction_ids_are_followed_as_any_othe
     with subscribed(f"TABLE events ({COLUMNS})") as (source, target):
         with Worker(target, Base):
             with Session(source) as late:
-                late.add(item := Item(id="late"))
-                item.apply_event(Noted(mark="committed last"))
+                late.add(till := Till(id="late"))
+                till.sell("committed last")
                 late.flush()
                 for number in range(10):
-                    note(source, f"i{number % 7}", f"later {number}", "more")
+                    sell(source, f"t{number % 7}", f"later {number}", "more")
                 wait_until(lambda: taken(target) == 40)
                 late.commit()
             wait_until(lambda: taken(target) == 41)
@@ -212,13 +203,13 @@ def test_a_log_that_moves_by_replication_takes_its_checkpoints_along() -> None:
     with subscribed("ALL TABLES") as (source, target):
         ReadModelManager(source, Base).catch_up()
         with Session(source) as late:
-            late.add(item := Item(id="late"))
-            item.apply_event(Noted(mark="late"))
+            late.add(till := Till(id="late"))
+            till.sell("late")
             late.flush()
-            note(source, "i0", "a", "b")
+            sell(source, "t0", "a", "b")
             ReadModelManager(source, Base).catch_up()
             late.commit()
-        note(source, "i1", "c")
+        sell(source, "t1", "c")
         wait_until(lambda: number_of_events(target) == 24)
         wait_until(lambda: taken(target) == 22)
         manager = ReadModelManager(target, Base)
@@ -233,7 +224,7 @@ def test_a_log_that_moves_by_replication_takes_its_checkpoints_along() -> None:
             manager.catch_up()
         with Session(target) as session:
             assert adopt(session, Base) == 24
-        note(target, "i2", "here")
+        sell(target, "t2", "here")
         assert manager.catch_up() == 3
         assert taken(target) == 25
         assert verify(target, Base).findings == ()
@@ -242,12 +233,12 @@ def test_a_log_that_moves_by_replication_takes_its_checkpoints_along() -> None:
 def test_a_standby_has_no_followers_until_it_is_promoted() -> None:
     with server() as (primary_server, primary):
         Base.metadata.create_all(primary)
-        note(primary, "i0", "1", "2")
+        sell(primary, "t0", "1", "2")
         ReadModelManager(primary, Base).catch_up()
         with server(copy_of=primary) as (_, standby):
-            note(primary, "i0", "3")
+            sell(primary, "t0", "3")
             with Session(primary) as session:
-                session.get_one(Item, "i0").apply_event(Noted(mark="4"))
+                session.get_one(Till, "t0").sell("4")
                 session.commit()
                 token = commit_token(session)
             assert token is not None
@@ -265,13 +256,13 @@ def test_a_standby_has_no_followers_until_it_is_promoted() -> None:
                     wait_for(session, Marks, after=token, timeout=30)
                     with pytest.raises(CommitTokenError):
                         wait_for(session, Marks, after="01a22500-c87b-735b-8279-cb5458ecd189", timeout=0.05)
-                note(primary, "i1", "5")
+                sell(primary, "t1", "5")
                 wait_until(lambda: number_of_events(standby) == 5)
                 primary_server.crash()
                 with standby.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     assert connection.scalar(text("SELECT pg_promote()"))
                 wait_until(lambda: taken(standby) == 5)
-                note(standby, "i1", "6")
+                sell(standby, "t1", "6")
                 wait_until(lambda: taken(standby) == 6)
             assert ReadModelManager(standby, Base).problems() == []
             assert verify(standby, Base).findings == ()

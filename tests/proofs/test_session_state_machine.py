@@ -23,16 +23,17 @@ from sqlalchemy.exc import OperationalError, PendingRollbackError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from sa_eventsource import ConcurrencyError, EventRecord
+from tests.shop import AnyTill
 
-from .ledger import AnyLedger, Base, Ledger, SnapshotLedger
+from .tills import Base, SnapshotTill, Till
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-Key = tuple[type[AnyLedger], str]
+Key = tuple[type[AnyTill], str]
 
-CLASSES: tuple[type[AnyLedger], ...] = (Ledger, SnapshotLedger)
+CLASSES: tuple[type[AnyTill], ...] = (Till, SnapshotTill)
 SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE = "40001", "55P03"
 
 
@@ -40,7 +41,7 @@ SERIALIZATION_FAILURE, LOCK_NOT_AVAILABLE = "40001", "55P03"
 class Held:
     """An instance, and what the model knows of it."""
 
-    instance: AnyLedger
+    instance: AnyTill
     key: Key
     is_new: bool
     seen: list[str] | None
@@ -107,13 +108,13 @@ class SessionMachine(RuleBasedStateMachine):
         options=st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=3),
         sizes=st.lists(st.tuples(st.sampled_from(CLASSES), st.integers(1, 4)), min_size=1, max_size=3),
     )
-    def open_sessions(self, options: list[tuple[bool, bool, bool]], sizes: list[tuple[type[AnyLedger], int]]) -> None:
+    def open_sessions(self, options: list[tuple[bool, bool, bool]], sizes: list[tuple[type[AnyTill], int]]) -> None:
         """Begin with a few streams that several sessions hold: a random walk would take long to meet its first conflict."""
         with Session(self.engine) as session:
             for kind, size in sizes:
                 key, marks = (kind, f"{self.prefix}-{next(self.numbers)}"), self.new_marks(size)
-                session.add(ledger := kind(id=key[1]))
-                ledger.enter(*marks)
+                session.add(till := kind(id=key[1]))
+                till.sell(*marks)
                 self.keys.append(key)
                 self.committed[key] = marks
             session.commit()
@@ -289,15 +290,15 @@ class SessionMachine(RuleBasedStateMachine):
     # -- rules ---------------------------------------------------------------------------------------------------------
 
     @rule(data=st.data(), kind=st.sampled_from(CLASSES), number=st.integers(1, 4), known=st.booleans())
-    def new(self, data: st.DataObject, kind: type[AnyLedger], number: int, known: bool) -> None:
+    def new(self, data: st.DataObject, kind: type[AnyTill], number: int, known: bool) -> None:
         worker = self.choose_worker(data)
         rivals = [key for key in self.keys if key not in worker.held]
         key = data.draw(st.sampled_from(rivals)) if known and rivals else (kind, f"{self.prefix}-{next(self.numbers)}")
         marks = self.new_marks(number)
-        ledger = key[0](id=key[1])
-        ledger.enter(*marks)
-        worker.session.add(ledger)
-        worker.held[key] = Held(ledger, key, is_new=True, seen=[], pending=marks)
+        till = key[0](id=key[1])
+        till.sell(*marks)
+        worker.session.add(till)
+        worker.held[key] = Held(till, key, is_new=True, seen=[], pending=marks)
         if key not in self.keys:
             self.keys.append(key)
 
@@ -333,7 +334,7 @@ class SessionMachine(RuleBasedStateMachine):
         failure = self.model_load(worker, held)
         if failure is None:
             held.pending = held.pending + marks
-        self.attempt(worker, lambda: held.instance.enter(*marks), failure, recover_outside=outside)
+        self.attempt(worker, lambda: held.instance.sell(*marks), failure, recover_outside=outside)
         return failure
 
     @precondition(lambda self: self.shared_keys())
@@ -372,7 +373,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def load_and_read(self, worker: Worker, held: Held, outside: bool) -> Failure | None:
         failure = self.model_load(worker, held)
-        self.attempt(worker, lambda: held.instance.marks, failure, recover_outside=outside)
+        self.attempt(worker, lambda: held.instance.sold, failure, recover_outside=outside)
         return failure
 
     @precondition(lambda self: any(worker.held for worker in self.workers))
@@ -499,7 +500,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.keys)
     @rule(data=st.data(), kind=st.sampled_from(CLASSES), populate=st.booleans(), outside=st.booleans())
-    def select(self, data: st.DataObject, kind: type[AnyLedger], populate: bool, outside: bool) -> None:
+    def select(self, data: st.DataObject, kind: type[AnyTill], populate: bool, outside: bool) -> None:
         worker = self.choose_worker(data)
         failure = self.model_flush(worker) if worker.autoflush else None
         keys = [key for key in self.keys if key[0] is kind and not ((held := worker.held.get(key)) and held.is_new)]
@@ -588,12 +589,12 @@ class SessionMachine(RuleBasedStateMachine):
     def compare(self, held: Held) -> None:
         if held.seen is None:
             assert "version" not in vars(held.instance)
-            assert "marks" not in vars(held.instance)
+            assert "sold" not in vars(held.instance)
             return
-        assert vars(held.instance)["marks"] == [*held.seen, *held.pending]
+        assert vars(held.instance)["sold"] == (*held.seen, *held.pending)
         assert held.instance.id == held.key[1]
         assert held.instance.version == len(held.seen) + len(held.pending)
-        assert [getattr(each, "mark", None) for each in held.instance.pending_events] == held.pending
+        assert [getattr(each, "what", None) for each in held.instance.pending_events] == held.pending
 
     @invariant()
     def log_is_as_foretold(self) -> None:
@@ -608,7 +609,7 @@ class SessionMachine(RuleBasedStateMachine):
         with self.engine.connect() as connection:
             for aggregate_type, aggregate_id, version, data in connection.execute(statement):
                 marks = streams.setdefault((aggregate_type, aggregate_id), [])
-                marks.append(data["mark"])
+                marks.append(data["what"])
                 assert version == len(marks)
         assert streams == {(key[0].__aggregate_type__, key[1]): marks for key, marks in self.committed.items()}
 

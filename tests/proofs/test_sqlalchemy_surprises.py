@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, InternalError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import EventRecord
-from tests.proofs.ledger import Base, Ledger
+from tests.proofs.tills import Base, Till
 
 
 class PlainBase(DeclarativeBase):
@@ -102,15 +102,15 @@ def test_applying_an_event_makes_a_loaded_aggregate_dirty(engine: Engine) -> Non
     """Which is why it sets the mapped version: a state field alone would change nothing that a session sees."""
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        session.add(ledger := Ledger(id="a"))
-        ledger.enter("1")
+        session.add(till := Till(id="a"))
+        till.sell("1")
         session.commit()
-        assert ledger.marks == ["1"]
+        assert till.sold == ("1",)
         assert not session.dirty
-        ledger.enter("2")
-        assert ledger in session.dirty
+        till.sell("2")
+        assert till in session.dirty
         session.commit()
-        assert ledger.version == 2
+        assert till.version == 2
 
 
 @pytest.mark.parametrize(("first_commits", "inserted"), [(True, 0), (False, 1)])
@@ -159,10 +159,10 @@ def test_postgresql_pushes_the_id_into_the_grouped_subquery(postgres_engine: Eng
     Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         for number in range(200):
-            session.add(ledger := Ledger(id=f"ledger-{number}"))
-            ledger.enter(*(f"{number}/{each}" for each in range(10)))
+            session.add(till := Till(id=f"till-{number}"))
+            till.sell(*(f"{number}/{each}" for each in range(10)))
         session.commit()
-    statement = select(Ledger).where(Ledger.id == "ledger-77")
+    statement = select(Till).where(Till.id == "till-77")
     compiled = statement.compile(dialect=postgres_engine.dialect, compile_kwargs={"literal_binds": True})
     with postgres_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE events"))
@@ -180,8 +180,8 @@ def test_positions_are_drawn_at_insert_and_visible_at_commit(postgres_engine: En
     positions = select(EventRecord.position, EventRecord.aggregate_id).order_by(EventRecord.position)
     with Session(postgres_engine) as early, Session(postgres_engine) as late, Session(postgres_engine) as reader:
         for session, name in ((early, "early"), (late, "late")):
-            session.add(ledger := Ledger(id=name))
-            ledger.enter("1")
+            session.add(till := Till(id=name))
+            till.sell("1")
             session.flush()
         late.commit()
         seen = reader.execute(positions).all()
@@ -197,8 +197,8 @@ def test_a_rolled_back_insert_leaves_a_gap_in_positions(postgres_engine: Engine)
     Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
         for name, commits in (("a", True), ("b", False), ("c", True)):
-            session.add(ledger := Ledger(id=name))
-            ledger.enter("1")
+            session.add(till := Till(id=name))
+            till.sell("1")
             session.flush()
             session.commit() if commits else session.rollback()
         first, second = session.scalars(select(EventRecord.position).order_by(EventRecord.position))
@@ -209,10 +209,10 @@ def test_the_transaction_id_of_a_row_is_that_of_the_whole_transaction(postgres_e
     """Savepoints have ids of their own, but pg_current_xact_id() gives the outermost, which snapshots know."""
     Base.metadata.create_all(postgres_engine)
     with Session(postgres_engine) as session:
-        session.add(ledger := Ledger(id="a"))
-        ledger.enter("1")
+        session.add(till := Till(id="a"))
+        till.sell("1")
         session.flush()
         with session.begin_nested():
-            ledger.enter("2")
+            till.sell("2")
         session.commit()
         assert len(set(session.scalars(select(EventRecord.transaction_id)))) == 1

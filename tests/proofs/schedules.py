@@ -1,4 +1,4 @@
-"""Parcels whose scans are followed in every way; and connections that are interleaved as a list of operations says."""
+"""Accounts whose deposits are followed in every way; and connections that are interleaved as a list of operations says."""
 
 from __future__ import annotations
 
@@ -11,54 +11,42 @@ from typing import Any, Literal
 from sqlalchemy import Column, Engine, Identity, Integer, String, Table, func, insert, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, applies, handles, load_for_update, map_from_event
+from sa_eventsource import ReadModel, RecordedEvent, handles, load_for_update, map_from_event
 from sa_eventsource.consumers import subscribe
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections.steps import attempt_step
 from sa_eventsource.read_models import append, count
 from sa_eventsource.time_ordered_ids import uuid7
 from sa_eventsource.workers import Worker
+from tests.bank import AnyAccount, Deposited
 from tests.followers import followers_on
 
 
 class Base(DeclarativeBase):
-    """Base of the parcels."""
+    """Base of the accounts."""
 
 
-class Scanned(DomainEvent):
-    """A parcel was seen."""
+class Account(AnyAccount, Base):
+    """Where money comes in, each time with a unique note and at one of a few branches."""
 
-    __event_type__ = "parcels.Scanned"
-    mark: str
-    place: str
-
-
-class Parcel(AggregateRoot[str], Base):
-    """What is scanned."""
-
-    __aggregate_type__ = "parcels.Parcel"
-    scans: int = 0
-
-    @applies(Scanned)
-    def _scanned(self, _event: Scanned) -> None:
-        self.scans += 1
+    __aggregate_type__ = "schedules.Account"
 
 
 class Trail(ReadModel, Base):
     """Declared."""
 
     __projection_name__ = "trail"
-    marks: Mapped[list[str]] = map_from_event(Scanned, reduce=append("mark"))
-    last_place: Mapped[str] = map_from_event(Scanned, source="place")
+    notes: Mapped[list[str]] = map_from_event(Deposited, reduce=append("note"))
+    last_branch: Mapped[str] = map_from_event(Deposited, source="branch")
 
 
-class Place(ReadModel, Base):
+class Branch(ReadModel, Base):
     """Declared, fed by many streams, and split into shards."""
 
-    __projection_name__ = "place"
+    __projection_name__ = "branch"
     __shards__ = 3
-    place: Mapped[str] = map_from_event(Scanned, key=True)
-    scans: Mapped[int] = map_from_event(Scanned, reduce=count())
+    branch: Mapped[str] = map_from_event(Deposited, key=True)
+    deposits: Mapped[int] = map_from_event(Deposited, reduce=count())
 
 
 class Handled(ReadModel, Base):
@@ -67,13 +55,13 @@ class Handled(ReadModel, Base):
     __tablename__ = "handled"
     __projection_name__ = "handled"
     id: Mapped[str] = mapped_column(primary_key=True)
-    marks: Mapped[str] = mapped_column(default="")
+    notes: Mapped[str] = mapped_column(default="")
 
     @classmethod
-    @handles(Scanned)
-    def _scanned(cls, event: RecordedEvent[Scanned], session: Session) -> None:
+    @handles(Deposited)
+    def _deposited(cls, event: RecordedEvent[Deposited], session: Session) -> None:
         row: Any = load_for_update(session, cls, event.aggregate_id)
-        row.marks += f"{event.event.mark} "
+        row.notes += f"{event.event.note} "
 
 
 taken = Table(
@@ -83,23 +71,23 @@ taken = Table(
     Column("subscription", String, nullable=False),
     Column("stream", String, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("mark", String, nullable=False),
+    Column("note", String, nullable=False),
 )
 other = Table("other", Base.metadata, Column("number", Integer, Identity(), primary_key=True))
 
 
-@subscribe("one by one", Scanned, base=Base)
-def _one_by_one(scanned: RecordedEvent[Scanned], session: Session) -> None:
-    _write("one by one", scanned, session)
+@subscribe("one by one", Deposited, base=Base)
+def _one_by_one(deposited: RecordedEvent[Deposited], session: Session) -> None:
+    _write("one by one", deposited, session)
 
 
-@subscribe("in batches", Scanned, base=Base, batch_size=3)
-def _in_batches(scanned: RecordedEvent[Scanned], session: Session) -> None:
-    _write("in batches", scanned, session)
+@subscribe("in batches", Deposited, base=Base, batch_size=3)
+def _in_batches(deposited: RecordedEvent[Deposited], session: Session) -> None:
+    _write("in batches", deposited, session)
 
 
-def _write(subscription: str, scanned: RecordedEvent[Scanned], session: Session) -> None:
-    values = {"stream": scanned.aggregate_id, "version": scanned.version, "mark": scanned.event.mark}
+def _write(subscription: str, deposited: RecordedEvent[Deposited], session: Session) -> None:
+    values = {"stream": deposited.aggregate_id, "version": deposited.version, "note": deposited.event.note}
     session.execute(insert(taken).values(subscription=subscription, **values))
 
 
@@ -170,7 +158,7 @@ Operation = Begin | Append | End | EndPrepared | Stranger | Read | Work
 class _Transaction:
     session: Session
     streams: set[str] = field(default_factory=set)
-    marks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -182,7 +170,7 @@ class Schedule:
         elsewhere: Another database of the server.
         prepares: Whether the server has prepared transactions.
         prefix: Of the streams of this run.
-        committed: The marks that must be in the log.
+        committed: The notes that must be in the log.
     """
 
     engine: Engine
@@ -235,47 +223,47 @@ class Schedule:
         transaction.streams.add(stream)
         session = transaction.session
         if operation.savepoint == "none":
-            self._scan(transaction, stream, operation)
+            self._deposit(transaction, stream, operation)
             session.flush()
             return
-        before = list(transaction.marks)
+        before = list(transaction.notes)
         savepoint = session.begin_nested()
-        self._scan(transaction, stream, operation)
+        self._deposit(transaction, stream, operation)
         session.flush()
         if operation.savepoint == "released":
             savepoint.commit()
         else:
             savepoint.rollback()
-            transaction.marks = before
+            transaction.notes = before
 
-    def _scan(self, transaction: _Transaction, stream: str, operation: Append) -> None:
+    def _deposit(self, transaction: _Transaction, stream: str, operation: Append) -> None:
         session = transaction.session
-        marks = [f"{self.prefix}{self._number + number}" for number in range(1, operation.events + 1)]
+        notes = [f"{self.prefix}{self._number + number}" for number in range(1, operation.events + 1)]
         self._number += operation.events
-        transaction.marks += marks
-        places = [f"{self.prefix}{each[-1]}" for each in marks]
+        transaction.notes += notes
+        branches = [f"{self.prefix}{each[-1]}" for each in notes]
         if operation.raw:
-            self._insert(session, stream, marks, places)
+            self._insert(session, stream, notes, branches)
             return
-        parcel = session.get(Parcel, stream, populate_existing=True)
-        if parcel is None:
-            session.add(parcel := Parcel(id=stream))
-        for mark, place in zip(marks, places, strict=True):
-            parcel.apply_event(Scanned(mark=mark, place=place))
+        account = session.get(Account, stream, populate_existing=True)
+        if account is None:
+            session.add(account := Account(id=stream))
+        for note, branch in zip(notes, branches, strict=True):
+            account.apply_event(Deposited(amount=1, note=note, branch=branch))
 
-    def _insert(self, session: Session, stream: str, marks: list[str], places: list[str]) -> None:
+    def _insert(self, session: Session, stream: str, notes: list[str], branches: list[str]) -> None:
         """Append as someone without the library would."""
         session.flush()
         events = tables_on(Base.metadata).events
         last = session.scalar(select(func.max(events.c.version)).where(events.c.aggregate_id == stream)) or 0
-        for version, (mark, place) in enumerate(zip(marks, places, strict=True), last + 1):
+        for version, (note, branch) in enumerate(zip(notes, branches, strict=True), last + 1):
             values = {
                 "event_id": uuid7(),
-                "aggregate_type": "parcels.Parcel",
+                "aggregate_type": Account.__aggregate_type__,
                 "aggregate_id": stream,
                 "version": version,
-                "event_type": "parcels.Scanned",
-                "event_data": func.jsonb_build_object("mark", mark, "place", place),
+                "event_type": Deposited.__event_type__,
+                "event_data": func.jsonb_build_object("amount", 1, "note", note, "branch", branch),
                 "occurred_at": func.current_timestamp(),
             }
             session.connection().execute(insert(events).values(values))
@@ -292,14 +280,14 @@ class Schedule:
                 session.rollback()
             else:
                 session.commit()
-                self.committed.update(transaction.marks)
+                self.committed.update(transaction.notes)
 
     def _end_prepared(self, name: str, *, commit: bool) -> None:
         transaction = self._prepared.pop(name)
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql(f"{'COMMIT' if commit else 'ROLLBACK'} PREPARED '{name}'")
         if commit:
-            self.committed.update(transaction.marks)
+            self.committed.update(transaction.notes)
 
     def _stranger(self, elsewhere: bool) -> None:
         if elsewhere in self._strangers:
