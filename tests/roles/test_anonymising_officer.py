@@ -7,7 +7,8 @@ from sqlalchemy import Engine, MetaData, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import EventSourceOptions, EventStore, ReadModel, ReadModelManager, anonymise, map_from_event, verify
+from sa_eventsource import EventSourceOptions, EventStore, ReadModel, ReadModelManager, map_from_event, verify
+from tests.anonymising import anonymise_all
 from tests.clinic import Admitted, AnyPatient
 from tests.database_roles import ROLES, connected_as, grant_with_tables
 from tests.privacy.keys import MASTER_KEYS
@@ -56,12 +57,8 @@ def isolated(postgres_engine: Engine) -> Engine:
 
 
 def anonymise_in(engine: Engine) -> None:
-    is_finished = False
-    while not is_finished:
-        with Session(engine) as session:
-            events = EventStore(session, Base).events.of_type(Admitted)
-            is_finished = anonymise(events, ["ward"], lambda _field: "-", name="all", reason="retention").is_finished
-            session.commit()
+    with Session(engine) as session:
+        anonymise_all(session, EventStore(session, Base).events.of_type(Admitted), "ward", "-")
 
 
 def test_the_officer_anonymises_and_nobody_else(isolated: Engine) -> None:

@@ -14,7 +14,9 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
 from sa_eventsource import EventQuery, EventRecord, EventStore, UnknownEventTypeError, event_context
-from tests.orders import Order, Warehouse
+from tests.committing import changing_events
+from tests.orders import Base, Order, Warehouse
+from tests.session.helpers import place_order
 from tests.shop import NoteAdded, OrderPaid, OrderPlaced, OrderShipped
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -141,12 +143,10 @@ def test_reading_flushes_the_sessions_own_events(database: Engine) -> None:
 
 
 def test_an_event_of_an_unknown_type_is_named(postgres: Engine) -> None:
+    place_order(postgres, "o-1")
+    with changing_events(postgres, Base) as connection:
+        connection.execute(text("UPDATE events SET event_type = 'shop.Forgotten'"))
     with Session(postgres) as session:
-        session.add(Order.place(order_id="o-1"))
-        session.commit()
-        session.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
-        session.execute(text("UPDATE events SET event_type = 'shop.Forgotten'"))
-        session.commit()
         with pytest.raises(UnknownEventTypeError, match=r"shop\.Forgotten"):
             EventStore(session).events.all()
         with pytest.raises(UnknownEventTypeError, match=r"shop\.Forgotten") as caught:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError, StaleDataError
 
 from sa_eventsource import CorruptStreamError, EventSourceError
+from tests.committing import changing_events
 from tests.orders import Base, Customer, Order
 from tests.session.helpers import place_order, stored_events, stored_types
 from tests.shop import OrderStatus
@@ -103,10 +104,9 @@ def test_a_connection_lost_before_a_load(postgres: Engine) -> None:
 
 def test_a_hole_in_a_stream_is_found_when_it_is_loaded(postgres: Engine) -> None:
     order_id = place_order(postgres, notes=3)
+    with changing_events(postgres, Base) as connection:
+        connection.execute(text("DELETE FROM events WHERE version = 2"))
     with Session(postgres) as session:
-        session.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
-        session.execute(text("DELETE FROM events WHERE version = 2"))
-        session.commit()
         for load in (lambda: session.get(Order, order_id), lambda: session.scalars(select(Order)).all()):
             with pytest.raises(CorruptStreamError) as caught:
                 load()
