@@ -6,37 +6,28 @@ from uuid import UUID
 
 from sqlalchemy.orm import DeclarativeBase, Mapped
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, map_from_event
+from sa_eventsource import ReadModel, map_from_event
 from sa_eventsource.read_models import count
+from tests.shop import AnyTill, Sold
 
 
 class Base(DeclarativeBase):
     """The declarative base."""
 
 
-class Named(DomainEvent):
-    """What the rows are of."""
+class Till(AnyTill[UUID], Base):
+    """Its ids are of another type, too."""
 
-    __event_type__ = "keyed.Named"
-
-    number: int
-    word: str
-
-
-class Thing(AggregateRoot[UUID], Base):
-    """Has the events."""
-
-    __aggregate_type__ = "keyed.Thing"
-    __ignored_events__ = (Named,)
+    __aggregate_type__ = "keyed.Till"
 
 
 class ById(ReadModel, Base):
-    """A row a thing."""
+    """A row a till."""
 
     __projection_name__ = "by_id"
 
     id: Mapped[UUID] = map_from_event(key=True, source="aggregate_id")
-    word: Mapped[str] = map_from_event(Named)
+    what: Mapped[str] = map_from_event(Sold)
 
 
 class ByNumber(ReadModel, Base):
@@ -44,15 +35,15 @@ class ByNumber(ReadModel, Base):
 
     __projection_name__ = "by_number"
 
-    number: Mapped[int] = map_from_event(Named, key=True)
-    things: Mapped[int] = map_from_event(Named, reduce=count())
+    number: Mapped[int] = map_from_event(Sold, key=True)
+    times: Mapped[int] = map_from_event(Sold, reduce=count())
 
 
 class ByBoth(ReadModel, Base):
-    """A row a number and a word."""
+    """A row a number and what was sold."""
 
     __projection_name__ = "by_both"
 
-    number: Mapped[int] = map_from_event(Named, key=True)
-    word: Mapped[str] = map_from_event(Named, key=True)
-    things: Mapped[int] = map_from_event(Named, reduce=count())
+    number: Mapped[int] = map_from_event(Sold, key=True)
+    what: Mapped[str] = map_from_event(Sold, key=True)
+    times: Mapped[int] = map_from_event(Sold, reduce=count())

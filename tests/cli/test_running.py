@@ -23,12 +23,13 @@ from sa_eventsource.read_models import count
 from tests.bank import AnyAccount, Deposited
 from tests.cli.commands import call, fail, start, succeed
 from tests.cli.keyed_models import Base as Keyed
-from tests.cli.keyed_models import Named, Thing
+from tests.cli.keyed_models import Till
 from tests.databases import WAITING
 from tests.parameters import slow_after
 from tests.projections import bank
 from tests.projections import test_places_in_the_log as places
 from tests.projections.bank import Account, Balance, Base, Noted, deposit, totals
+from tests.shop import Sold
 from tests.waiting import wait_until
 
 
@@ -276,7 +277,7 @@ def test_a_model_is_rebuilt(banked: Engine) -> None:
     [
         ("by_id", str(UUID(int=1)), "x", "id in a key of ById is of type UUID, which 'x' cannot be read as"),
         ("by_number", "-7", "x", "number in a key of ByNumber is of type int, not 'x'"),
-        ("by_both", None, "x", "--key is one value, and a key of by_both has several: number, word. Name the events"),
+        ("by_both", None, "x", "--key is one value, and a key of by_both has several: number, what. Name the events"),
     ],
 )
 def test_a_row_is_named_by_its_key_whatever_its_type(
@@ -285,8 +286,8 @@ def test_a_row_is_named_by_its_key_whatever_its_type(
     command = ("rebuild", "tests.cli.keyed_models:Base", model, "--key")
     Keyed.metadata.create_all(sqlite_engine)
     with Session(sqlite_engine) as session:
-        session.add(thing := Thing(id=UUID(int=1)))
-        thing.apply_event(Named(number=-7, word="x"))
+        session.add(till := Till(id=UUID(int=1)))
+        till.apply_event(Sold(what="x", number=-7))
         session.commit()
     assert reason in fail(*command, wrong, engine=sqlite_engine, status=2)
     if right is not None:

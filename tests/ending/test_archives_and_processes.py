@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -26,14 +27,12 @@ from sa_eventsource import (
     reacts,
 )
 from sa_eventsource.commands import discard_command, waiting_commands
+from tests.committing import commit_events
+from tests.shop import AnyOrder, OrderPlaced
 
 
 class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(archives="archives", commands="commands")
-
-
-class Ordered(DomainEvent):
-    __event_type__ = "archives_processes.Ordered"
 
 
 class Paid(DomainEvent):
@@ -46,9 +45,8 @@ class Begun(DomainEvent):
     __event_type__ = "archives_processes.Begun"
 
 
-class Order(AggregateRoot, Base):
+class Order(AnyOrder, Base):
     __aggregate_type__ = "archives_processes.Order"
-    __ignored_events__ = (Ordered,)
 
 
 class Payment(AggregateRoot, Base):
@@ -72,8 +70,8 @@ class Sale(ProcessManager[str], Base):
 
     times: int = 0
 
-    @reacts(Ordered)
-    def on_ordered(self, _event: Ordered) -> list[object]:
+    @reacts(OrderPlaced)
+    def on_ordered(self, _event: OrderPlaced) -> list[object]:
         if self.id == "o-4":
             return [Begun(), After(timedelta(days=30), Remind(order=self.id)), StreamClosed(reason="done")]
         return [Begun(), StreamClosed(reason="done")] if self.id != "o-3" else [Begun()]
@@ -87,6 +85,9 @@ class Sale(ProcessManager[str], Base):
         self.times += 1
 
 
+PLACED = OrderPlaced(customer_id="c-1", total=Decimal(10))
+
+
 @pytest.fixture
 def tables() -> MetaData | None:
     return Base.metadata
@@ -98,23 +99,16 @@ def follow_all(engine: Engine) -> None:
         pass
 
 
-def append(engine: Engine, aggregate: AggregateRoot, event: DomainEvent) -> None:
-    with Session(engine) as session:
-        aggregate.apply_event(event)
-        session.add(aggregate)
-        session.commit()
-
-
 @pytest.mark.parametrize("function", [archive, compact])
 def test_a_late_event_for_an_archived_process_is_ignored(engine: Engine, function: Any) -> None:
     for order_id in ("o-1", "o-2", "o-3"):
-        append(engine, Order(id=order_id), Ordered())
+        commit_events(engine, Order, order_id, PLACED)
     follow_all(engine)
     with Session(engine) as session:
         function(session, Sale, "o-1", reason="r")
         session.commit()
     for order_id in ("o-1", "o-2", "o-3"):
-        append(engine, Payment(id=f"p-{order_id}"), Paid(order=order_id))
+        commit_events(engine, Payment, f"p-{order_id}", Paid(order=order_id))
     follow_all(engine)
     with engine.connect() as connection:
         streams = text("SELECT aggregate_id, max(version) FROM events WHERE aggregate_type = 'archives_processes.Sale' GROUP BY 1")
@@ -125,7 +119,7 @@ def test_a_late_event_for_an_archived_process_is_ignored(engine: Engine, functio
 
 def test_a_process_whose_time_outs_wait_is_not_archived(engine: Engine) -> None:
     for order_id in ("o-1", "o-4"):
-        append(engine, Order(id=order_id), Ordered())
+        commit_events(engine, Order, order_id, PLACED)
     follow_all(engine)
     with Session(engine) as session:
         (waiting,) = waiting_commands(session, Base)

@@ -6,81 +6,42 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from sqlalchemy import Engine, MetaData, create_engine, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session
+from sqlalchemy.orm import Session
 
 from sa_eventsource import (
-    AggregateRoot,
     ArchiveError,
     ArchiveFileError,
-    DomainEvent,
     EventIdConflictError,
     EventReplayer,
-    EventSourceOptions,
     EventStore,
     MissingExtraError,
-    Personal,
-    ReadModel,
-    StoredField,
     StreamArchivedError,
     StreamClosedError,
-    anonymise,
-    applies,
     archive,
     archived_streams,
     async_archive,
     async_unarchive,
     async_unneeded_archive_files,
     forget,
-    map_from_event,
     personal_data,
     unarchive,
     unneeded_archive_files,
     verify,
 )
+from tests.anonymising import anonymise_all
 from tests.cli.commands import fail, succeed
-from tests.ending.garden import Base as Garden
-from tests.ending.garden import Bed, all_rows, follow_all, plant
-from tests.privacy.keys import MASTER_KEYS
+from tests.clinic import Admitted, Visited
+from tests.ending.patients import BASE, Base, Patient, Patients, bring_back, put_away, stay
+from tests.ending.tills import Base as Shop
+from tests.ending.tills import Till, all_rows, follow_all, sell
 from tests.proofs.cutting import Child, Cut, Points
-
-BASE = "tests.ending.test_archives_in_files:Base"
-
-
-class Base(DeclarativeBase):
-    __eventsource__ = EventSourceOptions(archives="archives", master_keys=MASTER_KEYS, anonymisations="anonymisations")
-
-
-class Written(DomainEvent):
-    __event_type__ = "archive_files.Written"
-
-    to: Annotated[str, Personal(subject="aggregate_id", placeholder="(forgotten)")]
-    city: str | None = None
-
-
-class Letter(AggregateRoot, Base):
-    __aggregate_type__ = "archive_files.Letter"
-
-    to: str = ""
-
-    @applies(Written)
-    def _written(self, event: Written) -> None:
-        self.to = event.to
-
-
-class Letters(ReadModel, Base):
-    __projection_name__ = "archive_files_letters"
-    __consistency__ = "strong"
-
-    id: Mapped[str] = map_from_event(Written, key=True, source="aggregate_id")
-    city: Mapped[str | None] = map_from_event(Written)
-
 
 EVENTS = Base.metadata.tables["events"]
 ARCHIVED = Base.metadata.tables["archived_events"]
@@ -90,30 +51,6 @@ IDS = Base.metadata.tables["archived_event_ids"]
 @pytest.fixture
 def tables() -> MetaData | None:
     return Base.metadata
-
-
-def write(engine: Engine, letter_id: str, *cities: str | None) -> None:
-    with Session(engine) as session:
-        letter = Letter(id=letter_id)
-        for city in cities:
-            letter.apply_event(Written(to=f"Annabelle of {letter_id}", city=city))
-        letter.close_stream("sent")
-        session.add(letter)
-        session.commit()
-
-
-def put_away(engine: Engine, directory: Path, letter_id: str = "l-1") -> Any:
-    with Session(engine) as session:
-        done = archive(session, Letter, letter_id, reason="r", directory=directory)
-        session.commit()
-        return done
-
-
-def bring_back(engine: Engine, letter_id: str = "l-1", **options: Any) -> Any:
-    with Session(engine) as session:
-        done = unarchive(session, Letter, letter_id, reason="r", **options)
-        session.commit()
-        return done
 
 
 def without_transaction(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -136,104 +73,104 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def letters(engine: Engine) -> Engine:
-    write(engine, "l-1", "Ulm", "Zürich \U0001f389", None)
-    write(engine, "l-2", "Bonn")
+def clinic(engine: Engine) -> Engine:
+    stay(engine, "p-1", "Ulm", "Zürich \U0001f389")
+    stay(engine, "p-2", "Bonn")
     return engine
 
 
 # --- there and back ---
 
 
-def test_the_events_are_in_a_file_and_no_more_in_the_database(letters: Engine, folder: Path) -> None:
-    done = put_away(letters, folder)
+def test_the_events_are_in_a_file_and_no_more_in_the_database(clinic: Engine, folder: Path) -> None:
+    done = put_away(clinic, "p-1", directory=folder)
     assert done.file == folder / f"{done.sha256}.parquet"
     assert (done.place, done.events) == (str(done.file), 4)
     assert names(folder) == [done.file.name]
     table = parquet.read_table(done.file)
     assert table["version"].to_pylist() == [1, 2, 3, 4]
-    assert table["aggregate_id"].to_pylist() == ["l-1"] * 4
-    with letters.connect() as connection:
+    assert table["aggregate_id"].to_pylist() == ["p-1"] * 4
+    with clinic.connect() as connection:
         assert connection.execute(select(ARCHIVED)).all() == []
-        assert [row[4] for row in all_rows(connection, "l-1")] == ["sa_eventsource.StreamArchived"]
-    with Session(letters) as session:
+        assert [row[4] for row in all_rows(connection, "p-1")] == ["sa_eventsource.StreamArchived"]
+    with Session(clinic) as session:
         with pytest.raises(StreamArchivedError) as caught:
-            session.get(Letter, "l-1")
+            session.get(Patient, "p-1")
         assert caught.value.place == done.place
         assert [each.file for each in archived_streams(session, base=Base)] == [done.file]
-        assert session.get(Letters, "l-1") is None
-        again = Letter(id="l-1")
-        again.apply_event(Written(to="Bea"))
+        assert session.get(Patients, "p-1") is None
+        again = Patient(id="p-1")
+        again.apply_event(Visited(visitor="Cid", visitor_id="cid"))
         session.add(again)
         with pytest.raises(StreamClosedError):
             session.commit()
-    found = verify(letters, Base)
+    found = verify(clinic, Base)
     assert (found.findings, found.archived) == ((), 1)
 
 
-def test_every_value_comes_back_and_the_file_stays(letters: Engine, folder: Path) -> None:
-    with letters.connect() as connection:
-        before = all_rows(connection, "l-1")
-    done = put_away(letters, folder)
-    back = bring_back(letters)
+def test_every_value_comes_back_and_the_file_stays(clinic: Engine, folder: Path) -> None:
+    with clinic.connect() as connection:
+        before = all_rows(connection, "p-1")
+    done = put_away(clinic, "p-1", directory=folder)
+    back = bring_back(clinic, "p-1")
     assert back.file == done.file
     assert done.file.exists()
-    with letters.connect() as connection:
-        after = all_rows(connection, "l-1")
+    with clinic.connect() as connection:
+        after = all_rows(connection, "p-1")
         assert without_transaction(after) == without_transaction(before)
-        assert {row[12] for row in after} == {"3" if letters.dialect.name == "postgresql" else "0"}
+        assert {row[12] for row in after} == {"3" if clinic.dialect.name == "postgresql" else "0"}
         assert connection.execute(select(ARCHIVED)).all() == connection.execute(select(IDS)).all() == []
-    with Session(letters) as session:
-        assert session.get_one(Letter, "l-1").to == "Annabelle of l-1"
-        assert session.get_one(Letters, "l-1").city is None
-    assert wrong(letters) == []
-    assert put_away(letters, folder).sha256 == done.sha256
-    assert wrong(letters) == []
+    with Session(clinic) as session:
+        assert session.get_one(Patient, "p-1").name == "Annabelle of p-1"
+        assert session.get_one(Patients, "p-1").ward == "Zürich \U0001f389"
+    assert wrong(clinic) == []
+    assert put_away(clinic, "p-1", directory=folder).sha256 == done.sha256
+    assert wrong(clinic) == []
 
 
-def test_followers_get_nothing_twice_and_a_new_one_gets_all(letters: Engine, folder: Path) -> None:
-    put_away(letters, folder)
-    write(letters, "l-3", "Rome")
-    bring_back(letters)
-    EventReplayer(letters, Base).rebuild(Letters)
-    assert wrong(letters) == []
-    with Session(letters) as session:
-        assert [each.aggregate_id for each in EventStore(session, Base).events.all()] == [*["l-1"] * 4, *["l-2"] * 2, *["l-3"] * 2]
+def test_followers_get_nothing_twice_and_a_new_one_gets_all(clinic: Engine, folder: Path) -> None:
+    put_away(clinic, "p-1", directory=folder)
+    stay(clinic, "p-3", "Rome")
+    bring_back(clinic, "p-1")
+    EventReplayer(clinic, Base).rebuild(Patients)
+    assert wrong(clinic) == []
+    with Session(clinic) as session:
+        assert [each.aggregate_id for each in EventStore(session, Base).events.all()] == [*["p-1"] * 4, *["p-2"] * 3, *["p-3"] * 3]
 
 
-def test_a_rollback_leaves_a_file_that_nobody_needs_and_the_next_archive_takes_its_place(letters: Engine, folder: Path) -> None:
-    with Session(letters) as session:
-        done = archive(session, Letter, "l-1", reason="r", directory=folder)
+def test_a_rollback_leaves_a_file_that_nobody_needs_and_the_next_archive_takes_its_place(clinic: Engine, folder: Path) -> None:
+    with Session(clinic) as session:
+        done = archive(session, Patient, "p-1", reason="r", directory=folder)
         assert unneeded_archive_files(session, folder, base=Base) == []
         session.rollback()
-        assert session.get_one(Letter, "l-1").version == 4
+        assert session.get_one(Patient, "p-1").version == 4
         assert unneeded_archive_files(session, folder, base=Base) == [done.file]
     (folder / "notes.txt").write_text("mine")
-    put_away(letters, folder)
-    with Session(letters) as session:
+    put_away(clinic, "p-1", directory=folder)
+    with Session(clinic) as session:
         assert unneeded_archive_files(session, str(folder), base=Base) == []
-        unarchive(session, Letter, "l-1", reason="r")
+        unarchive(session, Patient, "p-1", reason="r")
         session.commit()
         assert unneeded_archive_files(session, folder, base=Base) == [done.file]
 
 
-def test_a_dry_run_writes_no_file_and_reads_it(letters: Engine, folder: Path) -> None:
-    with Session(letters) as session:
-        asked = archive(session, Letter, "l-1", reason="r", directory=folder, dry_run=True)
+def test_a_dry_run_writes_no_file_and_reads_it(clinic: Engine, folder: Path) -> None:
+    with Session(clinic) as session:
+        asked = archive(session, Patient, "p-1", reason="r", directory=folder, dry_run=True)
         session.commit()
     assert names(folder) == []
-    done = put_away(letters, folder)
+    done = put_away(clinic, "p-1", directory=folder)
     assert (asked.file, asked.sha256) == (done.file, done.sha256)
-    with letters.connect() as connection:
+    with clinic.connect() as connection:
         before = connection.execute(select(IDS.c.event_id).order_by(IDS.c.version)).all()
     assert len(before) == 4
-    bring_back(letters, dry_run=True)
-    with letters.connect() as connection:
+    bring_back(clinic, "p-1", dry_run=True)
+    with clinic.connect() as connection:
         assert connection.execute(select(IDS.c.event_id).order_by(IDS.c.version)).all() == before
         assert connection.execute(select(ARCHIVED)).all() == []
     done.file.unlink()
     with pytest.raises(ArchiveFileError, match="is not there"):
-        bring_back(letters, dry_run=True)
+        bring_back(clinic, "p-1", dry_run=True)
 
 
 # --- refused ---
@@ -249,7 +186,7 @@ def _flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def _other_city(path: Path) -> None:
+def _other_ward(path: Path) -> None:
     table = parquet.read_table(path)
     data = [each.replace("Ulm", "Rom") for each in table["event_data"].to_pylist()]
     number = table.schema.get_field_index("event_data")
@@ -260,28 +197,26 @@ def _one_less(path: Path) -> None:
     parquet.write_table(parquet.read_table(path).slice(0, 3), path)
 
 
-@pytest.mark.parametrize("alter", [Path.unlink, _cut_off, _flip, _other_city, _one_less])
-def test_a_file_that_is_missing_or_altered_is_found_and_not_brought_back(letters: Engine, folder: Path, alter: Any) -> None:
-    done = put_away(letters, folder)
+@pytest.mark.parametrize("alter", [Path.unlink, _cut_off, _flip, _other_ward, _one_less])
+def test_a_file_that_is_missing_or_altered_is_found_and_not_brought_back(clinic: Engine, folder: Path, alter: Any) -> None:
+    done = put_away(clinic, "p-1", directory=folder)
     alter(done.file)
-    (finding,) = wrong(letters)
-    assert finding.startswith(f"archives: archive_files.Letter 'l-1': its file {done.file} ")
-    with Session(letters) as session:
+    (finding,) = wrong(clinic)
+    assert finding.startswith(f"archives: ending.Patient 'p-1': its file {done.file} ")
+    with Session(clinic) as session:
         with pytest.raises(ArchiveFileError) as caught:
-            unarchive(session, Letter, "l-1", reason="r")
-        assert (caught.value.aggregate_type, caught.value.aggregate_id) == ("archive_files.Letter", "l-1")
+            unarchive(session, Patient, "p-1", reason="r")
+        assert (caught.value.aggregate_type, caught.value.aggregate_id) == ("ending.Patient", "p-1")
         assert caught.value.path == done.file
         assert isinstance(caught.value, ArchiveError)
         session.commit()
-    with letters.connect() as connection:
-        assert [row[4] for row in all_rows(connection, "l-1")] == ["sa_eventsource.StreamArchived"]
+    with clinic.connect() as connection:
+        assert [row[4] for row in all_rows(connection, "p-1")] == ["sa_eventsource.StreamArchived"]
         assert connection.execute(select(ARCHIVED)).all() == []
         assert len(connection.execute(select(IDS)).all()) == 4
 
 
-def test_what_is_read_back_as_something_else_is_not_archived(
-    letters: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_read_back_as_something_else_is_not_archived(clinic: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsync = os.fsync
 
     def lose_a_byte(descriptor: int) -> None:
@@ -291,119 +226,114 @@ def test_what_is_read_back_as_something_else_is_not_archived(
 
     monkeypatch.setattr(os, "fsync", lose_a_byte)
     with pytest.raises(ArchiveFileError):
-        put_away(letters, folder)
+        put_away(clinic, "p-1", directory=folder)
     assert names(folder) == []
-    with Session(letters) as session:
-        assert session.get_one(Letter, "l-1").version == 4
+    with Session(clinic) as session:
+        assert session.get_one(Patient, "p-1").version == 4
 
 
-def test_a_directory_that_is_not_there_or_none_is_refused_before_anything_is_locked(letters: Engine, folder: Path) -> None:
-    with Session(letters) as session:
+def test_a_directory_that_is_not_there_or_none_is_refused_before_anything_is_locked(clinic: Engine, folder: Path) -> None:
+    with Session(clinic) as session:
         for dry_run in (True, False):
             with pytest.raises(ArchiveFileError, match="Create it first") as caught:
-                archive(session, Letter, "l-1", reason="r", directory=folder / "no", dry_run=dry_run)
+                archive(session, Patient, "p-1", reason="r", directory=folder / "no", dry_run=dry_run)
             assert caught.value.path == folder / "no"
         wrong_directory: Any
         for wrong_directory in (7, b"/tmp"):
             with pytest.raises(TypeError, match="give a path"):
-                archive(session, Letter, "l-1", reason="r", directory=wrong_directory)
+                archive(session, Patient, "p-1", reason="r", directory=wrong_directory)
 
 
-def test_a_disk_that_is_full_is_told(letters: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_is_told(clinic: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ArchiveFileError, match=r"cannot be written.*No space left"):
-        put_away(letters, folder)
+        put_away(clinic, "p-1", directory=folder)
     assert names(folder) == []
-    assert wrong(letters) == []
+    assert wrong(clinic) == []
 
 
 def test_a_log_with_proofs_keeps_its_events_in_the_database(engine: Engine, folder: Path) -> None:
-    Garden.metadata.drop_all(engine)
+    Shop.metadata.drop_all(engine)
     Base.metadata.drop_all(engine)
-    Garden.metadata.create_all(engine)
-    plant(engine, "b-1", "leek")
+    Shop.metadata.create_all(engine)
+    sell(engine, "t-1", "pen")
     follow_all(engine)
     with Session(engine) as session, pytest.raises(ArchiveError, match=r"has proofs.*Leave out directory="):
-        archive(session, Bed, "b-1", reason="r", directory=folder)
+        archive(session, Till, "t-1", reason="r", directory=folder)
 
 
-def test_without_pyarrow_the_extra_is_named(letters: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = put_away(letters, folder)
+def test_without_pyarrow_the_extra_is_named(clinic: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = put_away(clinic, "p-1", directory=folder)
     for name in [each for each in sys.modules if each.startswith(("pyarrow", "sa_eventsource.transfer.parquet"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match="parquet"):
-        put_away(letters, folder, "l-2")
+        put_away(clinic, "p-2", directory=folder)
     with pytest.raises(MissingExtraError, match="parquet"):
-        bring_back(letters)
-    (finding,) = wrong(letters)
+        bring_back(clinic, "p-1")
+    (finding,) = wrong(clinic)
     assert f"its file {done.file} cannot be checked here" in finding
 
 
-def test_the_ids_of_events_in_files_are_taken(letters: Engine, folder: Path) -> None:
-    with Session(letters) as session:
-        event_id = EventStore(session, Base).events.of(Letter, "l-1").all()[1].event_id
-    put_away(letters, folder)
-    with Session(letters) as session:
-        letter = Letter(id="l-3")
-        letter.apply_event(Written(to="Bea"), event_id=event_id)
-        session.add(letter)
+def test_the_ids_of_events_in_files_are_taken(clinic: Engine, folder: Path) -> None:
+    with Session(clinic) as session:
+        event_id = EventStore(session, Base).events.of(Patient, "p-1").all()[1].event_id
+    put_away(clinic, "p-1", directory=folder)
+    with Session(clinic) as session:
+        patient = Patient(id="p-3")
+        patient.apply_event(Admitted(name="Cid", person_id="p-3"), event_id=event_id)
+        session.add(patient)
         with pytest.raises(EventIdConflictError) as caught:
             session.commit()
         error = caught.value
-        assert (error.event_id, error.aggregate_id, error.version) == (event_id, "l-1", 2)
+        assert (error.event_id, error.aggregate_id, error.version) == (event_id, "p-1", 2)
         assert error.differences == ("aggregate_id", "version")
 
 
-def test_ids_that_were_lost_are_found(letters: Engine, folder: Path) -> None:
-    put_away(letters, folder)
-    with letters.begin() as connection:
+def test_ids_that_were_lost_are_found(clinic: Engine, folder: Path) -> None:
+    put_away(clinic, "p-1", directory=folder)
+    with clinic.begin() as connection:
         connection.execute(IDS.delete().where(IDS.c.version == 2))
-    assert "of the ids of its events (4), 3 are kept" in wrong(letters)[0]
-    with letters.begin() as connection:
+    assert "of the ids of its events (4), 3 are kept" in wrong(clinic)[0]
+    with clinic.begin() as connection:
         connection.execute(text("DELETE FROM archives"))
-    assert any("it is no archive in a file" in each for each in wrong(letters))
+    assert any("it is no archive in a file" in each for each in wrong(clinic))
 
 
 # --- personal data ---
 
 
-def test_who_is_forgotten_is_forgotten_in_files_too(letters: Engine, folder: Path) -> None:
-    done = put_away(letters, folder)
+def test_who_is_forgotten_is_forgotten_in_files_too(clinic: Engine, folder: Path) -> None:
+    done = put_away(clinic, "p-1", directory=folder)
     assert b"Annabelle" not in done.file.read_bytes()
     assert "Annabelle" not in str(parquet.read_table(done.file)["event_data"])
-    with Session(letters) as session:
-        held: Any = personal_data(session, "l-1", base=Base)
+    with Session(clinic) as session:
+        held: Any = personal_data(session, "p-1", base=Base)
         assert (held["events"], held["archived_files"]) == (
             [],
-            [{"aggregate_type": "archive_files.Letter", "aggregate_id": "l-1", "place": done.place}],
+            [{"aggregate_type": "ending.Patient", "aggregate_id": "p-1", "place": done.place}],
         )
-        assert personal_data(session, "l-2", base=Base)["archived_files"] == []
-        forget(session, "l-1", reason="request", base=Base)
+        assert personal_data(session, "p-2", base=Base)["archived_files"] == []
+        forget(session, "p-1", reason="request", base=Base)
         session.commit()
-        assert personal_data(session, "l-1", base=Base)["archived_files"] == []
-    bring_back(letters)
-    with Session(letters) as session:
-        assert session.get_one(Letter, "l-1").to == "(forgotten)"
-    assert wrong(letters) == []
+        assert personal_data(session, "p-1", base=Base)["archived_files"] == []
+    bring_back(clinic, "p-1")
+    with Session(clinic) as session:
+        assert session.get_one(Patient, "p-1").name == "(forgotten)"
+    assert wrong(clinic) == []
 
 
-def test_what_an_anonymisation_has_missed_is_not_brought_back(letters: Engine, folder: Path) -> None:
-    def hide(field: StoredField) -> Any:
-        return "(gone)" if field.value is not None else None
-
-    put_away(letters, folder)
-    with Session(letters) as session:
-        while not anonymise(EventStore(session, Base).events, ["city"], hide, name="cities", reason="r").is_finished:
-            session.commit()
-        session.commit()
-    with pytest.raises(ArchiveError, match=r"'cities' \(city\)"):
-        bring_back(letters)
-    bring_back(letters, despite_anonymisations=True)
-    assert wrong(letters) == []
+def test_what_an_anonymisation_has_missed_is_not_brought_back(clinic: Engine, folder: Path) -> None:
+    put_away(clinic, "p-1", directory=folder)
+    with Session(clinic) as session:
+        anonymise_all(session, EventStore(session, Base).events, "ward", name="wards")
+    with pytest.raises(ArchiveError, match=r"'wards' \(ward\)"):
+        bring_back(clinic, "p-1")
+    bring_back(clinic, "p-1", despite_anonymisations=True)
+    assert wrong(clinic) == []
 
 
 # --- async, the command line, and who is killed ---
@@ -412,29 +342,29 @@ def test_what_an_anonymisation_has_missed_is_not_brought_back(letters: Engine, f
 async def test_async(async_engine: AsyncEngine, folder: Path) -> None:
     url = async_engine.url
     engine = create_engine(url.set(drivername="sqlite") if url.drivername.startswith("sqlite") else url)
-    write(engine, "l-1", "Ulm")
+    stay(engine, "p-1", "Ulm")
     async with AsyncSession(async_engine) as session:
-        done = await async_archive(session, Letter, "l-1", reason="r", directory=folder)
-        await async_unarchive(session, Letter, "l-1", reason="r")
+        done = await async_archive(session, Patient, "p-1", reason="r", directory=folder)
+        await async_unarchive(session, Patient, "p-1", reason="r")
         await session.commit()
         assert await async_unneeded_archive_files(session, folder, base=Base) == [done.file]
     engine.dispose()
 
 
-def test_the_command_line(letters: Engine, folder: Path) -> None:
-    stream = (BASE, "archive_files.Letter", "l-1", "--reason", "r")
-    succeed("archive", *stream, "--directory", str(folder), engine=letters)
+def test_the_command_line(clinic: Engine, folder: Path) -> None:
+    stream = (BASE, "ending.Patient", "p-1", "--reason", "r")
+    succeed("archive", *stream, "--directory", str(folder), engine=clinic)
     (name,) = names(folder)
-    assert f"4 events in {folder / name}" in succeed("archived", BASE, engine=letters).stdout.replace("\n", "")
-    assert succeed("archived", BASE, "--unneeded", str(folder), engine=letters).stdout == ""
+    assert f"4 events in {folder / name}" in succeed("archived", BASE, engine=clinic).stdout.replace("\n", "")
+    assert succeed("archived", BASE, "--unneeded", str(folder), engine=clinic).stdout == ""
     (folder / name).rename(folder / "elsewhere.parquet")
-    assert "is not there" in fail("unarchive", *stream, engine=letters, status=1)
-    assert "elsewhere.parquet" in succeed("archived", BASE, "--unneeded", str(folder), engine=letters).stdout
-    lines = succeed("archived", BASE, "--unneeded", str(folder), "--json", engine=letters).stdout.splitlines()
+    assert "is not there" in fail("unarchive", *stream, engine=clinic, status=1)
+    assert "elsewhere.parquet" in succeed("archived", BASE, "--unneeded", str(folder), engine=clinic).stdout
+    lines = succeed("archived", BASE, "--unneeded", str(folder), "--json", engine=clinic).stdout.splitlines()
     assert [json.loads(line) for line in lines] == [str(folder / "elsewhere.parquet")]
-    assert "give one of them" in fail("archived", BASE, "--unneeded", str(folder), "--returned", engine=letters, status=2)
+    assert "give one of them" in fail("archived", BASE, "--unneeded", str(folder), "--returned", engine=clinic, status=2)
     (folder / "elsewhere.parquet").rename(folder / name)
-    succeed("unarchive", *stream, engine=letters)
+    succeed("unarchive", *stream, engine=clinic)
 
 
 def _archive_it(points: Points, url: str, directory: str) -> None:
@@ -456,7 +386,7 @@ def _archive_it(points: Points, url: str, directory: str) -> None:
     engine = create_engine(url)
     points.watch(engine)
     with Session(engine) as session:
-        archive(session, Letter, "l-1", reason="r", directory=directory)
+        archive(session, Patient, "p-1", reason="r", directory=directory)
         session.commit()
     engine.dispose()
 
@@ -482,24 +412,24 @@ def _archive_it(points: Points, url: str, directory: str) -> None:
 )
 def test_who_is_killed_while_he_writes_a_file_loses_nothing(postgres_database_url: str, folder: Path, cut: Cut) -> None:
     engine = create_engine(postgres_database_url)
-    write(engine, "l-1", "Ulm", "Bonn")
+    stay(engine, "p-1", "Ulm", "Bonn")
     with engine.connect() as connection:
-        before = all_rows(connection, "l-1")
+        before = all_rows(connection, "p-1")
     with Child(_archive_it, postgres_database_url, str(folder), cuts=(cut,)) as child:
         child.until_it_stops()
         child.kill()
     with Session(engine) as session:
         if not archived_streams(session, base=Base):
-            assert cut.kind != "COMMIT sent" or session.get(Letter, "l-1") is not None
+            assert cut.kind != "COMMIT sent" or session.get(Patient, "p-1") is not None
             left = unneeded_archive_files(session, folder, base=Base)
             assert len(left) == 1
             assert left == sorted(folder.iterdir())
-            archive(session, Letter, "l-1", reason="again", directory=folder)
+            archive(session, Patient, "p-1", reason="again", directory=folder)
             session.commit()
         assert unneeded_archive_files(session, folder, base=Base) == []
         assert len(names(folder)) == 1
     assert wrong(engine) == []
-    bring_back(engine)
+    bring_back(engine, "p-1")
     with engine.connect() as connection:
-        assert without_transaction(all_rows(connection, "l-1")) == without_transaction(before)
+        assert without_transaction(all_rows(connection, "p-1")) == without_transaction(before)
     engine.dispose()

@@ -34,8 +34,8 @@ from tests.cli.commands import call, fail, succeed
 from tests.clinic import Admitted, AnyPatient
 from tests.database_roles import ROLES, connected_as, drop_roles, engine_as, grant_with_tables, own_roles, session_of
 from tests.databases import DatabasePool
-from tests.ending.garden import Base as Garden
-from tests.ending.garden import all_rows, follow_all, plant
+from tests.ending.tills import Base as Shop
+from tests.ending.tills import all_rows, follow_all, sell
 from tests.privacy.keys import MASTER_KEYS
 
 
@@ -330,43 +330,43 @@ def test_tenants_have_files_of_their_own(clinics: Engine, tmp_path: Path) -> Non
 
 # --- the command line ---
 
-GARDEN = "tests.ending.garden:Base"
+SHOP = "tests.ending.tills:Base"
 
 
 @pytest.fixture
-def garden(engine: Engine) -> Engine:
-    Garden.metadata.create_all(engine)
-    plant(engine, "b-1", "leek", "chard")
-    plant(engine, "b-2", "leek")
-    plant(engine, "b-3", "sage", close=False)
+def shop(engine: Engine) -> Engine:
+    Shop.metadata.create_all(engine)
+    sell(engine, "t-1", "pen", "ink")
+    sell(engine, "t-2", "pen")
+    sell(engine, "t-3", "map", close=False)
     follow_all(engine)
     return engine
 
 
-def test_the_command_line_archives_lists_and_brings_back(garden: Engine) -> None:
+def test_the_command_line_archives_lists_and_brings_back(shop: Engine) -> None:
     options = ("--reason", "season", "--user", "ann")
-    said = succeed("archive", GARDEN, "archiving.Bed", "b-1", "b-2", *options, "--dry-run", engine=garden)
+    said = succeed("archive", SHOP, "archiving.Till", "t-1", "t-2", *options, "--dry-run", engine=shop)
     assert "2 streams would be archived" in said.stderr
-    assert json.loads("[" + ",".join(succeed("archived", GARDEN, "--json", engine=garden).stdout.splitlines()) + "]") == []
-    said = succeed("archive", GARDEN, "archiving.Bed", "b-1", "b-2", *options, engine=garden)
+    assert json.loads("[" + ",".join(succeed("archived", SHOP, "--json", engine=shop).stdout.splitlines()) + "]") == []
+    said = succeed("archive", SHOP, "archiving.Till", "t-1", "t-2", *options, engine=shop)
     assert "2 streams archived" in said.stderr
     assert "archiving_labels has @handles methods: run sa-eventsource rebuild" in said.stderr
-    lines = [json.loads(line) for line in succeed("archived", GARDEN, "--json", engine=garden).stdout.splitlines()]
+    lines = [json.loads(line) for line in succeed("archived", SHOP, "--json", engine=shop).stdout.splitlines()]
     assert [(line["aggregate_id"], line["events"], line["reason"], line["metadata"]) for line in lines] == [
-        ("b-1", 3, "season", {"user": "ann"}),
-        ("b-2", 2, "season", {"user": "ann"}),
+        ("t-1", 3, "season", {"user": "ann"}),
+        ("t-2", 2, "season", {"user": "ann"}),
     ]
-    assert "archived: 2 streams" in succeed("verify", GARDEN, engine=garden).stdout
-    assert "is archived" in fail("show", GARDEN, "archiving.Bed", "b-1", engine=garden, status=1)
-    succeed("unarchive", GARDEN, "archiving.Bed", "b-1", *options, "--json", engine=garden)
-    assert "back in the log since" in succeed("archived", GARDEN, "--returned", engine=garden).stdout
-    assert "archiving.Bed b-2: 2 events in archived_events" in succeed("archived", GARDEN, engine=garden).stdout
-    assert "leek" in succeed("show", GARDEN, "archiving.Bed", "b-1", engine=garden).stdout
+    assert "archived: 2 streams" in succeed("verify", SHOP, engine=shop).stdout
+    assert "is archived" in fail("show", SHOP, "archiving.Till", "t-1", engine=shop, status=1)
+    succeed("unarchive", SHOP, "archiving.Till", "t-1", *options, "--json", engine=shop)
+    assert "back in the log since" in succeed("archived", SHOP, "--returned", engine=shop).stdout
+    assert "archiving.Till t-2: 2 events in archived_events" in succeed("archived", SHOP, engine=shop).stdout
+    assert "pen" in succeed("show", SHOP, "archiving.Till", "t-1", engine=shop).stdout
 
 
-def test_the_command_line_says_why_not(garden: Engine) -> None:
-    assert "close_stream" in fail("archive", GARDEN, "archiving.Bed", "b-3", "--reason", "r", engine=garden, status=1)
-    assert "not archived" in fail("unarchive", GARDEN, "archiving.Bed", "b-1", "--reason", "r", engine=garden, status=1)
-    assert "archiving.Bed" in fail("archive", GARDEN, "Nothing", "b-3", "--reason", "r", engine=garden, status=2)
-    assert call("archive", GARDEN, "archiving.Bed", "b-1", engine=garden).exit_code == 2  # without a reason
-    assert "archives=" in fail("archived", "tests.orders:Base", engine=garden, status=1)
+def test_the_command_line_says_why_not(shop: Engine) -> None:
+    assert "close_stream" in fail("archive", SHOP, "archiving.Till", "t-3", "--reason", "r", engine=shop, status=1)
+    assert "not archived" in fail("unarchive", SHOP, "archiving.Till", "t-1", "--reason", "r", engine=shop, status=1)
+    assert "archiving.Till" in fail("archive", SHOP, "Nothing", "t-3", "--reason", "r", engine=shop, status=2)
+    assert call("archive", SHOP, "archiving.Till", "t-1", engine=shop).exit_code == 2  # without a reason
+    assert "archives=" in fail("archived", "tests.orders:Base", engine=shop, status=1)

@@ -84,43 +84,43 @@ def tables() -> MetaData | None:
 def test_the_aggregate_may_take_the_end_for_a_state(engine: Engine) -> None:
     with Session(engine) as session:
         till = Till(id="b")
-        till.apply_event(Sold(what="leek"))
-        till.close_stream("frost")
+        till.sell("pen")
+        till.close_stream("sold out")
         session.add(till)
         session.commit()
-        assert (till.ended, till.is_stream_closed) == ("frost", True)
+        assert (till.ended, till.is_stream_closed) == ("sold out", True)
     with Session(engine) as session:
-        assert session.get_one(Till, "b").ended == "frost"
+        assert session.get_one(Till, "b").ended == "sold out"
 
 
 def test_a_method_that_raises_leaves_the_stream_open(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with Session(engine) as session:
         till = Till(id="b")
-        till.apply_event(Sold(what="leek"))
+        till.sell("pen")
         session.add(till)
         session.commit()
         monkeypatch.setattr(StreamClosed, "reason", property(lambda _: 1 / 0), raising=False)
         with pytest.raises(ZeroDivisionError):
-            till.close_stream("frost")
+            till.close_stream("sold out")
         monkeypatch.undo()
         assert not till.is_stream_closed
-        till.apply_event(Sold(what="chard"))
+        till.sell("ink")
         session.commit()
 
 
 def test_a_snapshot_does_not_hide_the_end(engine: Engine) -> None:
     with Session(engine) as session:
         till = Till(id="b")
-        till.apply_event(Sold(what="leek"))
+        till.sell("pen")
         session.add(till)
         session.commit()
-        till.close_stream("frost")
+        till.close_stream("sold out")
         session.commit()
     with Session(engine) as session:
         version = session.execute(text("SELECT version FROM snapshots")).scalar_one()
         assert version == 1
         till = session.get_one(Till, "b")
-        assert (till.version, till.ended, till.is_stream_closed) == (2, "frost", True)
+        assert (till.version, till.ended, till.is_stream_closed) == (2, "sold out", True)
         session.rollback()
         # One that says it covers the last event, as from a hand that copied rows.
         last = session.execute(text("SELECT CAST(event_id AS TEXT) FROM events WHERE version = 2")).scalar_one()
@@ -135,10 +135,10 @@ def test_a_snapshot_does_not_hide_the_end(engine: Engine) -> None:
 def test_read_models_and_subscriptions_take_it(engine: Engine) -> None:
     with Session(engine) as session:
         till = Till(id="b")
-        till.apply_event(Sold(what="leek"))
+        till.sell("pen")
         session.add(till)
         session.commit()
-        till.close_stream("frost")
+        till.close_stream("sold out")
         account = Account(id="b")
         account.close_stream("sold")
         session.add(account)
@@ -146,7 +146,7 @@ def test_read_models_and_subscriptions_take_it(engine: Engine) -> None:
         assert session.get_one(Tills, "b").state == "over"
     ended_tills.clear()
     Worker(engine, Base).run_once()
-    assert sorted(ended_tills) == [("b", "frost"), ("b", "sold")]
+    assert sorted(ended_tills) == [("b", "sold out"), ("b", "sold")]
     with Session(engine) as session:
         assert session.get_one(TillsLater, "b").state == "over"
     assert verify(engine, Base).findings == ()
@@ -155,7 +155,7 @@ def test_read_models_and_subscriptions_take_it(engine: Engine) -> None:
 def test_verify_finds_an_event_behind_the_end(engine: Engine) -> None:
     with Session(engine) as session:
         till = Till(id="b")
-        till.apply_event(Sold(what="leek"))
+        till.sell("pen")
         till.close_stream()
         session.add(till)
         session.commit()

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import archive, archived_streams, compact, unarchive
 from sa_eventsource.verification import verify
-from tests.ending.garden import Base, Bed, all_rows, follow_all, plant
+from tests.ending.tills import Base, Till, all_rows, follow_all, sell
 from tests.proofs.cutting import Child, Cut, Points
 
 _MOVES: dict[str, Any] = {"archive": archive, "compact": compact, "unarchive": unarchive}
@@ -28,7 +28,7 @@ def _move(points: Points, url: str, name: str) -> None:
     engine = create_engine(url)
     points.watch(engine)
     with Session(engine) as session:
-        _MOVES[name](session, Bed, "b-1", reason="r")
+        _MOVES[name](session, Till, "t-1", reason="r")
         session.commit()
     engine.dispose()
 
@@ -51,13 +51,13 @@ def _is_archived(session: Session) -> bool:
 @pytest.mark.parametrize("name", ["archive", "compact", "unarchive"])
 def test_a_killed_process_leaves_the_stream_here_or_there(postgres_database_url: str, name: str, cut: Cut) -> None:
     engine = create_engine(postgres_database_url)
-    plant(engine, "b-1", "leek", "chard")
+    sell(engine, "t-1", "pen", "ink")
     follow_all(engine)
     with engine.connect() as connection:
-        before = all_rows(connection, "b-1")
+        before = all_rows(connection, "t-1")
     if name == "unarchive":
         with Session(engine) as session:
-            compact(session, Bed, "b-1", reason="r")
+            compact(session, Till, "t-1", reason="r")
             session.commit()
     with Child(_move, postgres_database_url, name, cuts=(cut,)) as child:
         child.until_it_stops()
@@ -66,16 +66,16 @@ def test_a_killed_process_leaves_the_stream_here_or_there(postgres_database_url:
         was_done = _is_archived(session) is (name != "unarchive")
         assert was_done is (cut.kind == "COMMIT sent" and was_done)  # once it is on its way, nobody knows
         if not was_done:
-            _MOVES[name](session, Bed, "b-1", reason="again")
+            _MOVES[name](session, Till, "t-1", reason="again")
             session.commit()
         if name == "compact":
-            assert session.get_one(Bed, "b-1").plants == ("leek", "chard")
+            assert session.get_one(Till, "t-1").sold == ("pen", "ink")
             session.rollback()
         if name != "unarchive":
-            unarchive(session, Bed, "b-1", reason="r")
+            unarchive(session, Till, "t-1", reason="r")
             session.commit()
         assert not _is_archived(session)
     with engine.connect() as connection:
-        assert all_rows(connection, "b-1") == before
+        assert all_rows(connection, "t-1") == before
     assert [str(each) for each in verify(engine, Base, proofs=True).findings if not each.is_warning] == []
     engine.dispose()

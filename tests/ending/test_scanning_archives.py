@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import archive
 from sa_eventsource.evolution import LogScan, scan_log
 from sa_eventsource.mapping import tables_on
-from tests.ending.garden import Base, Bed, follow_all, plant
+from tests.ending.tills import Base, Till, follow_all, sell
 
 ARCHIVED = Base.metadata.tables["archived_events"]
 
@@ -22,12 +22,12 @@ def tables() -> MetaData | None:
 
 
 @pytest.fixture
-def garden(engine: Engine) -> Engine:
-    plant(engine, "b-1", "leek", "chard")
-    plant(engine, "b-2", "leek", close=False)
+def shop(engine: Engine) -> Engine:
+    sell(engine, "t-1", "pen", "ink")
+    sell(engine, "t-2", "pen", close=False)
     follow_all(engine)
     with Session(engine) as session:
-        archive(session, Bed, "b-1", reason="frost")
+        archive(session, Till, "t-1", reason="sold out")
         session.commit()
     return engine
 
@@ -36,18 +36,18 @@ def _scan(connection: Connection, sample: int | None = None) -> LogScan:
     return scan_log(connection, tables_on(Base.metadata), sample=sample)
 
 
-def test_archived_events_are_read_and_nothing_is_wrong_with_markers(garden: Engine) -> None:
-    with garden.connect() as connection:
+def test_archived_events_are_read_and_nothing_is_wrong_with_markers(shop: Engine) -> None:
+    with shop.connect() as connection:
         scan = _scan(connection)
     assert (scan.events, scan.read, scan.findings) == (5, 5, [])  # three are archived; the log has one, and the marker
 
 
 @pytest.mark.parametrize("sample", [None, 1])
-def test_an_archived_event_that_nothing_reads_is_told(garden: Engine, sample: int | None) -> None:
-    with garden.begin() as connection:
+def test_an_archived_event_that_nothing_reads_is_told(shop: Engine, sample: int | None) -> None:
+    with shop.begin() as connection:
         row = connection.execute(select(ARCHIVED).where(ARCHIVED.c.version == 1)).one()._asdict()
-        other = {"event_id": UUID(int=1), "aggregate_id": "b-9", "position": 999, "event_type": "archiving.Sown"}
+        other = {"event_id": UUID(int=1), "aggregate_id": "t-9", "position": 999, "event_type": "archiving.Given"}
         connection.execute(insert(ARCHIVED), {**row, **other})
         scan = _scan(connection, sample)
     (found,) = scan.findings
-    assert (found.trouble, found.subject, found.count, found.first["aggregate_id"]) == ("unknown type", "archiving.Sown", 1, "b-9")
+    assert (found.trouble, found.subject, found.count, found.first["aggregate_id"]) == ("unknown type", "archiving.Given", 1, "t-9")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import pytest
 from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, Personal, applies, forget, verify
+from sa_eventsource import EventSourceOptions, forget, verify
 from sa_eventsource.integrity import grow_tree, newest_head, prove
 from sa_eventsource.verification import ProofOptions
+from tests.clinic import Admitted, AnyPatient
+from tests.committing import commit_events
 from tests.integrity.proven_log import SIGNING_KEY, tables_of_log
 from tests.privacy.keys import MASTER_KEYS
 
@@ -21,20 +21,9 @@ class KnownBase(DeclarativeBase):
     )
 
 
-class Met(DomainEvent):
-    __event_type__ = "integrity.Met"
-
-    name: Annotated[str, Personal(subject="aggregate_id", placeholder="(forgotten)")]
-
-
-class Acquaintance(AggregateRoot, KnownBase):
-    __aggregate_type__ = "integrity.Acquaintance"
-
-    name: str = ""
-
-    @applies(Met)
-    def _met(self, event: Met) -> None:
-        self.name = event.name
+class Patient(AnyPatient, KnownBase):
+    __aggregate_type__ = "integrity.Patient"
+    __snapshot_frequency__ = None
 
 
 @pytest.fixture
@@ -48,12 +37,8 @@ def known(postgres_engine: Engine) -> Engine:
         connection.execute(text("CREATE SCHEMA proven"))
     KnownBase.metadata.create_all(postgres_engine)
     for name in ("ann", "bob", "eve"):
-        with Session(postgres_engine) as session:
-            person = Acquaintance(id=name)
-            for number in range(10):
-                person.apply_event(Met(name=f"{name} {number}"))
-            session.add(person)
-            session.commit()
+        stays = [Admitted(name=f"{name} {number}", person_id=name) for number in range(10)]
+        commit_events(postgres_engine, Patient, name, *stays)
     with Session(postgres_engine) as session:
         assert grow_tree(session, base=KnownBase) == 30
     return postgres_engine
@@ -70,7 +55,7 @@ def test_forgetting_leaves_proofs_valid(known: Engine) -> None:
             forget(session, name, reason="asked", base=KnownBase)
         session.commit()
     with Session(known) as session:
-        assert session.get_one(Acquaintance, "ann").name == "(forgotten)"
+        assert session.get_one(Patient, "ann").name == "(forgotten)"
         assert prove(session, event_id, head=head, base=KnownBase) == proof
     assert proof.check(head)["event_id"] == str(event_id)
     found = verify(known, KnownBase, proofs=ProofOptions(heads=[head], public_keys=SIGNING_KEY.public_keys()))

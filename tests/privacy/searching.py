@@ -1,4 +1,4 @@
-"""Searching a whole database for a value, in all the ways that it may be written."""
+"""Searching a whole database, and what is sent to it, for a value in all the ways that it may be written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from base64 import b64encode
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, event, inspect, text
 
 
 def spellings(value: str) -> set[bytes]:
@@ -36,3 +36,10 @@ def places(engine: Engine, value: str) -> list[str]:
                 if any(each in written.encode() for each in wanted):
                     found.append(table)
     return sorted(set(found))
+
+
+def what_is_sent(engine: Engine) -> list[str]:
+    """List, from now on, the statements that an engine sends, with their parameters."""
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda _c, _u, text, parameters, _x, _m: sent.append(f"{text} {parameters!r}"))
+    return sent

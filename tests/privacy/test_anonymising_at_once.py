@@ -12,8 +12,6 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
     EventSourceOptions,
     EventStore,
     ReadModelManager,
@@ -22,6 +20,8 @@ from sa_eventsource import (
     forget,
     verify,
 )
+from tests.bank import AnyAccount, Deposited
+from tests.committing import commit_events
 from tests.databases import WAITING_FOR_EVENTS, number_waiting
 from tests.privacy.searching import places
 from tests.privacy.test_anonymising import Base, Order, Renamed, finish, one_call, order
@@ -34,16 +34,8 @@ class Bare(DeclarativeBase):
     __eventsource__ = EventSourceOptions(anonymisations="anonymisations")
 
 
-class Written(DomainEvent):
-    __event_type__ = "anonymising_at_once.Written"
-
-    customer: str
-    country: str
-
-
-class Diary(AggregateRoot, Bare):
-    __aggregate_type__ = "anonymising_at_once.Diary"
-    __ignored_events__ = (Written,)
+class Account(AnyAccount, Bare):
+    __aggregate_type__ = "anonymising_at_once.Account"
 
 
 @pytest.fixture
@@ -58,12 +50,7 @@ def test_two_that_rewrite_at_once_wait_for_each_other(postgres_engine: Engine) -
     """Where no read model keeps them apart, both would have the log locked, and each would wait for the other to write to it."""
     database = postgres_engine
     Bare.metadata.create_all(database)
-    with Session(database) as session:
-        diary = Diary(id="d-1")
-        for _ in range(12):
-            diary.apply_event(Written(customer="Annabelle", country="Ruritania"))
-        session.add(diary)
-        session.commit()
+    commit_events(database, Account, "a-1", *[Deposited(amount=1, owner="Annabelle", branch="Ruritania")] * 12)
     within: set[str] = set()
 
     def rewriting(name: str) -> Callable[[StoredField], Any]:
@@ -78,8 +65,8 @@ def test_two_that_rewrite_at_once_wait_for_each_other(postgres_engine: Engine) -
 
     def run(name: str) -> int:
         with Session(database) as session:
-            written = EventStore(session, Bare).events.of_type(Written)
-            done = anonymise(written, [_field(name)], _named(rewriting(name), name), name=name, reason="retention", at_most=50)
+            deposits = EventStore(session, Bare).events.of_type(Deposited)
+            done = anonymise(deposits, [_field(name)], _named(rewriting(name), name), name=name, reason="retention", at_most=50)
             session.commit()
         return done.events
 
@@ -92,7 +79,7 @@ def test_two_that_rewrite_at_once_wait_for_each_other(postgres_engine: Engine) -
 
 
 def _field(name: str) -> str:
-    return "customer" if name == "first" else "country"
+    return "owner" if name == "first" else "branch"
 
 
 def _named(function: Callable[[StoredField], Any], name: str) -> Callable[[StoredField], Any]:

@@ -18,7 +18,6 @@ from sa_eventsource import (
     Personal,
     ReadModel,
     ReadModelManager,
-    applies,
     async_personal_data,
     forget,
     map_from_event,
@@ -48,9 +47,7 @@ class Booked(DomainEvent):
 
 class Booking(AggregateRoot, Base):
     __aggregate_type__ = "held_data.Booking"
-
-    @applies(Booked)
-    def _booked(self, event: Booked) -> None: ...
+    __ignored_events__ = (Booked,)
 
 
 class Names(ReadModel, Base):

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import threading
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
 from sqlalchemy import Engine, MetaData, create_engine, event, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
     DeclarationError,
-    DomainEvent,
     EventReplayer,
     EventSourceOptions,
     MaskedConnectionError,
     ReadModel,
     ReadModelManager,
     RecordedEvent,
-    applies,
     evolves,
     handles,
     map_from_event,
-    upcast,
     verify,
 )
-from sa_eventsource.events import Personal
 from sa_eventsource.privacy import forget, rotate_subject_key
 from sa_eventsource.read_models import count
+from tests.committing import commit_events
 from tests.databases import number_waiting
+from tests.privacy.customers import Address, AnyCustomer, Registered, Visited
+from tests.privacy.forgetting import forget_person
 from tests.privacy.keys import MASTER_KEYS
-from tests.privacy.searching import places
+from tests.privacy.searching import places, what_is_sent
 from tests.threads import in_thread
 from tests.waiting import wait_until
 
@@ -41,34 +38,8 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(master_keys=MASTER_KEYS)
 
 
-class Address(BaseModel):
-    city: str
-    street: Annotated[str, Personal(subject="aggregate_id", placeholder="(nowhere)")]
-
-
-class Registered(DomainEvent):
-    __event_type__ = "models_in_clear.Registered"
-    __event_version__ = 2
-
-    name: Annotated[str, Personal(subject="aggregate_id", placeholder="(forgotten)")]
-    address: Address
-    country: str
-
-
-@upcast("models_in_clear.Registered", from_version=1)
-def _with_country(payload: dict[str, Any]) -> dict[str, Any]:
-    return {**payload, "country": "NL"}
-
-
-class Visited(DomainEvent):
-    __event_type__ = "models_in_clear.Visited"
-
-
-class Customer(AggregateRoot, Base):
+class Customer(AnyCustomer, Base):
     __aggregate_type__ = "models_in_clear.Customer"
-
-    @applies(DomainEvent)
-    def _any(self, _event: DomainEvent) -> None: ...
 
 
 class Names(ReadModel, Base):
@@ -122,24 +93,16 @@ class Cities(ReadModel, Base):
 NAME, STREET = "Zoë Überhöltz", "Ringstraße 17"
 
 
-def register(engine: Engine, subject: str, name: str = NAME, *, visits: int = 1) -> None:
-    with Session(engine) as session:
-        customer = Customer(id=subject)
-        customer.apply_event(Registered(name=name, address=Address(city="Linz", street=STREET), country="AT"))
-        for _ in range(visits):
-            customer.apply_event(Visited())
-        session.add(customer)
-        session.commit()
+def registered(name: str = NAME, city: str = "Linz") -> Registered:
+    return Registered(name=name, address=Address(city=city, street=STREET), country="AT")
+
+
+def register(engine: Engine, subject: str, name: str = NAME) -> None:
+    commit_events(engine, Customer, subject, registered(name), Visited())
 
 
 def catch_up(engine: Engine) -> None:
     ReadModelManager(engine, Base).catch_up()
-
-
-def forget_z(engine: Engine) -> None:
-    with Session(engine) as session:
-        forget(session, "z", reason="asked", base=Base)
-        session.commit()
 
 
 @pytest.fixture
@@ -189,15 +152,11 @@ def test_the_log_is_looked_through_before_anybody_waits_and_what_came_since_is_f
         if "LIKE" in statement and not looked:
             looked.append(statement)
             rotate_key(beside, "z")
-            with Session(beside) as session:  # by another key, while the log is looked through
-                session.get_one(Customer, "z").apply_event(
-                    Registered(name="Zenobia", address=Address(city="Graz", street=STREET), country="AT")
-                )
-                session.commit()
+            commit_events(beside, Customer, "z", registered("Zenobia", "Graz"))  # by another key, while the log is looked through
             catch_up(beside)
             assert places(beside, "Zenobia") == ["models_in_clear_strong", "projections"]
 
-    forget_z(postgres_engine)
+    forget_person(postgres_engine, "z", Base)
     beside.dispose()
     assert looked
     assert places(postgres_engine, NAME) == places(postgres_engine, "Zenobia") == []
@@ -216,13 +175,9 @@ def test_who_has_very_many_events_is_forgotten_too(engine: Engine, monkeypatch: 
     monkeypatch.setattr("sa_eventsource.privacy.events_of_subject._MOST", 2)
     for subject in ("z", "other"):
         register(engine, subject)
-    with Session(engine) as session:
-        customer = session.get_one(Customer, "z")
-        for number in range(4):
-            customer.apply_event(Registered(name=f"{NAME} {number}", address=Address(city="Graz", street=STREET), country="AT"))
-        session.commit()
+    commit_events(engine, Customer, "z", *(registered(f"{NAME} {number}", "Graz") for number in range(4)))
     catch_up(engine)
-    forget_z(engine)
+    forget_person(engine, "z", Base)
     with Session(engine) as session:
         assert session.get_one(Names, "z").name == session.get_one(StrongNames, "z").name == "(forgotten)"
         assert session.get_one(Names, "other").name == NAME
@@ -230,8 +185,7 @@ def test_who_has_very_many_events_is_forgotten_too(engine: Engine, monkeypatch: 
 
 def test_only_what_a_model_takes_in_clear_is_sent_in_clear(engine: Engine) -> None:
     """Its statement for old events has them as Python has read them."""
-    sent: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda _c, _u, text, parameters, _x, _m: sent.append(f"{text} {parameters!r}"))
+    sent = what_is_sent(engine)
     register(engine, "z", "Alexandra")
     with Session(engine) as session:
         session.execute(text("DELETE FROM models_in_clear_strong"))
@@ -290,7 +244,7 @@ def test_forgetting_waits_for_a_worker_that_writes_and_takes_its_row_along(postg
     stop = Stop(postgres_engine, "projections")
     worker, failed = in_thread(lambda: ReadModelManager(postgres_engine, Base).catch_up(model))
     assert stop.reached.wait(30)
-    forgetting, errors = in_thread(lambda: forget_z(postgres_engine))
+    forgetting, errors = in_thread(lambda: forget_person(postgres_engine, "z", Base))
     wait_until(lambda: number_waiting(postgres_engine))
     stop.go_on.set()
     worker.join(30)
@@ -318,10 +272,10 @@ def test_a_worker_waits_for_forgetting_and_writes_the_placeholder(postgres_engin
 def test_forgetting_waits_for_an_append_with_a_strong_model_and_takes_its_row_along(postgres_engine: Engine) -> None:
     with Session(postgres_engine) as session:
         customer = Customer(id="z")
-        customer.apply_event(Registered(name=NAME, address=Address(city="Linz", street=STREET), country="AT"))
+        customer.apply_event(registered())
         session.add(customer)
         session.flush()
-        forgetting, errors = in_thread(lambda: forget_z(postgres_engine))
+        forgetting, errors = in_thread(lambda: forget_person(postgres_engine, "z", Base))
         wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
         forgetting.join(30)
@@ -332,15 +286,9 @@ def test_forgetting_waits_for_an_append_with_a_strong_model_and_takes_its_row_al
 
 def test_an_append_of_something_else_waits_and_finds_the_row_as_it_was_left(postgres_engine: Engine) -> None:
     register(postgres_engine, "z")
-
-    def visit() -> None:
-        with Session(postgres_engine) as other:
-            other.get_one(Customer, "z").apply_event(Visited())
-            other.commit()
-
     with Session(postgres_engine) as session:
         forget(session, "z", reason="asked", base=Base)
-        visiting, errors = in_thread(visit)
+        visiting, errors = in_thread(lambda: commit_events(postgres_engine, Customer, "z", Visited()))
         wait_until(lambda: number_waiting(postgres_engine))
         session.commit()
         visiting.join(30)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -35,9 +35,11 @@ from sa_eventsource import (
 )
 from sa_eventsource.events import Personal
 from sa_eventsource.exceptions import SealedValueError
+from tests.clinic import AnyPatient, Discharged
 from tests.events.kinds_of_fields import kinds
 from tests.events.test_every_kind_of_field import same
 from tests.privacy.keys import MASTER_KEYS
+from tests.privacy.searching import what_is_sent
 
 _numbers = itertools.count()
 
@@ -61,52 +63,32 @@ class Registered(DomainEvent):
     clerk: Annotated[str | None, Personal(subject="metadata.user")] = None
 
 
-class Renamed(DomainEvent):
-    __event_type__ = "sealed_values.Renamed"
-
-    name: Annotated[str, Personal(subject="aggregate_id", placeholder="")]
-
-
-class Noted(DomainEvent):
-    __event_type__ = "sealed_values.Noted"
-
-    note: str
-
-
 class Customer(AggregateRoot, Base):
+    """Has events of any class, also of those that are made up."""
+
     __aggregate_type__ = "sealed_values.Customer"
 
     email: str = ""
-    name: str = ""
-    notes: int = 0
 
     @applies(Registered)
     def _registered(self, event: Registered) -> None:
         self.email = event.email
 
-    @applies(Renamed)
-    def _renamed(self, event: Renamed) -> None:
-        self.name = event.name
-
     @applies(DomainEvent)
-    def _noted(self, _event: DomainEvent) -> None:
-        self.notes += 1
+    def _any(self, _event: DomainEvent) -> None: ...
 
 
-class Frequent(AggregateRoot, Base):
-    __aggregate_type__ = "sealed_values.Frequent"
-    __snapshot_frequency__ = 1
+class Patient(AnyPatient, Base):
+    __aggregate_type__ = "sealed_values.Patient"
 
-    name: str = ""
 
-    @applies(Renamed)
-    def _renamed(self, event: Renamed) -> None:
-        self.name = event.name
+@pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
 
 
 @pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
 
@@ -154,7 +136,6 @@ def test_the_log_holds_no_personal_data_and_the_application_has_it(session: Sess
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(kind=kinds())
 def test_a_personal_value_of_any_type_comes_back_as_it_was_or_is_refused(engine: Engine, kind: tuple[Any, Any]) -> None:
-    Base.metadata.create_all(engine)
     annotation, value = kind
     event_class = declared(annotation, value)
     if event_class is None:
@@ -197,11 +178,10 @@ def declared(annotation: Any, value: Any) -> type[DomainEvent] | None:
 
 
 def test_the_event_that_is_applied_has_what_is_personal_at_once(session: Session) -> None:
-    customer = register(session)
-    customer.apply_event(Renamed(name="Ann"))
-    assert customer.name == "Ann"
+    session.add(patient := Patient.admit("p-1", "Ann"))
+    assert patient.name == "Ann"
     session.flush()
-    assert customer.name == "Ann"
+    assert patient.name == "Ann"
 
 
 def test_an_event_without_a_subject_is_refused_before_anything_is_written(session: Session) -> None:
@@ -226,18 +206,12 @@ def test_a_base_without_master_keys_takes_no_personal_data(engine: Engine) -> No
     class Bare(DeclarativeBase):
         pass
 
-    class BareCustomer(AggregateRoot, Bare):
-        __aggregate_type__ = "sealed_values.BareCustomer"
-
-        @applies(DomainEvent)
-        def _any(self, _event: DomainEvent) -> None: ...
+    class BarePatient(AnyPatient, Bare):
+        __aggregate_type__ = "sealed_values.BarePatient"
 
     assert "subject_keys" not in Bare.metadata.tables
-    Bare.metadata.create_all(engine)
-    customer = BareCustomer()
-    customer.apply_event(Renamed(name="Ann"))
     with Session(engine) as session:
-        session.add(customer)
+        session.add(BarePatient.admit("p-1", "Ann"))
         with pytest.raises(DeclarationError, match="has no master keys"):
             session.commit()
         session.rollback()
@@ -339,14 +313,13 @@ def test_what_it_costs_in_statements(
         session.query(Customer).all()
     assert len([each for each in log if "subject_keys" in each]) == 1
     with statements(engine) as log:
-        customer.apply_event(Noted(note="x"))
+        customer.apply_event(Discharged())
         session.commit()
     assert [each for each in log if "subject_keys" in each] == []
 
 
 def test_the_statements_hold_nothing_in_clear(engine: Engine, session: Session) -> None:
-    sent: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda _c, _u, text, parameters, _x, _m: sent.append(f"{text} {parameters!r}"))
+    sent = what_is_sent(engine)
     customer = register(session, email="ann@example.com")
     session.expire_all()
     assert customer.email == "ann@example.com"
@@ -366,8 +339,6 @@ def test_a_masked_engine_asks_for_no_key_and_reads_placeholders(
 
 
 async def test_an_async_session_reads_and_writes_personal_data(async_engine: AsyncEngine) -> None:
-    async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
     async with AsyncSession(async_engine) as session:
         for number in range(3):
             customer = Customer()
@@ -387,11 +358,9 @@ def test_the_metadata_of_the_session_names_a_subject(session: Session) -> None:
 
 
 def test_a_stream_with_personal_data_leaves_no_snapshot_in_clear(session: Session) -> None:
-    frequent = Frequent()
-    frequent.apply_event(Renamed(name="Annabelle"))
-    session.add(frequent)
+    session.add(patient := Patient.admit("p-1", "Annabelle"))
     session.commit()
     held = session.execute(text("SELECT CAST(state AS TEXT) FROM snapshots")).scalars().all()
     assert [each for each in held if "Annabelle" in each] == []
     session.expire_all()
-    assert frequent.name == "Annabelle"
+    assert patient.name == "Annabelle"

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.schema import CreateSchema
 
 from tests.cli.commands import call, url_of
-from tests.verification.damage import Base, buy
+from tests.verification.damage import Base, sell
 
 HERE = "tests.verification.damage:Base"
 
@@ -32,7 +32,7 @@ def test_each_command_sees_the_tenants_log(postgres_engine: Engine) -> None:
             path = {"options": f"-csearch_path={tenant}"}
             urls[tenant] = postgres_engine.url.update_query_dict(path).render_as_string(hide_password=False)
         Base.metadata.create_all(engine)
-        buy(engine, "b-1", *range(number))
+        sell(engine, "t-1", *range(number))
     assert {tenant: len(run("export", url).splitlines()) - 1 for tenant, url in urls.items()} == {"alpha": 1, "beta": 2, None: 3}
     run("run", urls["beta"], "--once")
     assert {tenant: _lag(url) for tenant, url in urls.items()} == {"alpha": 1, "beta": 0, None: 3}

@@ -23,7 +23,8 @@ from sa_eventsource import (
     wait_for,
 )
 from tests.databases import DatabasePool
-from tests.verification.damage import Articles, Base, Basket, Baskets, Bought
+from tests.shop import Sold
+from tests.verification.damage import Articles, Base, Till, Tills
 
 Sessions = Callable[[str], sessionmaker[Session]]
 
@@ -45,26 +46,26 @@ def sessions(postgres_databases: DatabasePool) -> Iterator[Sessions]:
             engine.dispose()
 
 
-def buy(make: sessionmaker[Session], number: int) -> Any:
+def sell(make: sessionmaker[Session], number: int) -> Any:
     with make() as session:
-        basket = Basket(id="b-1")
+        till = Till(id="t-1")
         for _ in range(number):
-            basket.apply_event(Bought(article="pen", price=1))
-        session.add(basket)
+            till.apply_event(Sold(what="pen", number=1))
+        session.add(till)
         session.commit()
         return commit_token(session)
 
 
 def test_each_tenant_has_a_log_of_its_own(sessions: Sessions) -> None:
     alpha, beta = sessions("alpha"), sessions("beta")
-    token = buy(alpha, 2)
-    buy(beta, 3)
+    token = sell(alpha, 2)
+    sell(beta, 3)
     Worker(alpha, Base).run_once()
     for make, number, articles in ((alpha, 2, [2]), (beta, 3, [])):
         with make() as session:
-            assert session.get_one(Basket, "b-1").version == number
+            assert session.get_one(Till, "t-1").version == number
             assert EventStore(session, Base).events.count() == number
-            assert session.execute(select(inspect(Baskets).primary_key[0])).scalars().all() == ["b-1"]
+            assert session.execute(select(inspect(Tills).primary_key[0])).scalars().all() == ["t-1"]
             assert [each.number for each in session.scalars(select(Articles))] == articles
         assert verify(make, Base).is_sound
     with alpha() as session:
@@ -75,11 +76,11 @@ def test_each_tenant_has_a_log_of_its_own(sessions: Sessions) -> None:
 
 def test_why_an_append_was_refused_is_asked_of_the_tenants_database(sessions: Sessions) -> None:
     alpha, beta = sessions("alpha"), sessions("beta")
-    buy(alpha, 1)
-    buy(beta, 1)
+    sell(alpha, 1)
+    sell(beta, 1)
     with alpha() as first, alpha() as second, beta() as other:
         for session in (first, second, other):
-            session.get_one(Basket, "b-1").apply_event(Bought(article="ink", price=2))
+            session.get_one(Till, "t-1").apply_event(Sold(what="ink", number=2))
         first.commit()
         other.commit()
         with pytest.raises(ConcurrencyError) as refused:
@@ -89,7 +90,7 @@ def test_why_an_append_was_refused_is_asked_of_the_tenants_database(sessions: Se
 
 def test_a_tenant_is_exported_rebuilt_and_moved_alone(sessions: Sessions) -> None:
     alpha, beta = sessions("alpha"), sessions("beta")
-    buy(alpha, 2)
+    sell(alpha, 2)
     events = event_record(Base).__table__
     with alpha() as session:
         lines = list(export_events(session.connection(), events))

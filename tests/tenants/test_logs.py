@@ -33,7 +33,8 @@ from sa_eventsource.read_models import definition_of
 from sa_eventsource.store import database_of
 from tests.advisory_locks import OWN_ADVISORY_LOCKS
 from tests.databases import WAITING
-from tests.verification.damage import Articles, Base, Basket, Baskets, Bought, PerDay, buy
+from tests.shop import Sold
+from tests.verification.damage import Articles, Base, PerDay, Till, Tills, sell
 
 EVENTS = tables_on(Base.metadata).events
 TENANTS = ("Tenant one", 'tenant"2', None)
@@ -54,8 +55,8 @@ class Seen:
 def seen(engine: Engine) -> Seen:
     with Session(engine) as session:
         return Seen(
-            totals={each.id: each.total for each in session.scalars(select(Basket))},
-            strong={row[0]: row[1] for row in session.execute(select(inspect(Baskets).primary_key[0], Baskets.total))},
+            totals={each.id: each.total for each in session.scalars(select(Till))},
+            strong={row[0]: row[1] for row in session.execute(select(inspect(Tills).primary_key[0], Tills.total))},
             eventual={each.article: each.number for each in session.scalars(select(Articles))},
             own_table=len(session.scalars(select(PerDay)).all()),
             snapshots=len(session.execute(select(tables_on(Base.metadata).snapshots)).all()),
@@ -74,7 +75,7 @@ def engines(postgres_engine: Engine) -> list[Engine]:
                 connection.execute(CreateSchema(tenant))
             engine = postgres_engine.execution_options(schema_translate_map={None: tenant})
         Base.metadata.create_all(engine)
-        buy(engine, "b-1", *range(number))
+        sell(engine, "t-1", *range(number))
         found.append(engine)
     return found
 
@@ -82,25 +83,25 @@ def engines(postgres_engine: Engine) -> list[Engine]:
 def test_appending_loading_and_selecting_stay_with_the_tenant(engines: list[Engine]) -> None:
     first, second, default = engines
     with Session(first) as session:
-        basket = session.get_one(Basket, "b-1")
-        assert (basket.version, basket.total) == (1, 0)
-        assert session.get(Basket, "b-2") is None
-    buy(second, "b-2", 5)
-    assert [each.totals for each in map(seen, engines)] == [{"b-1": 0}, {"b-1": 1, "b-2": 5}, {"b-1": 3}]
+        till = session.get_one(Till, "t-1")
+        assert (till.version, till.total) == (1, 0)
+        assert session.get(Till, "t-2") is None
+    sell(second, "t-2", 5)
+    assert [each.totals for each in map(seen, engines)] == [{"t-1": 0}, {"t-1": 1, "t-2": 5}, {"t-1": 3}]
     with Session(first) as session:
         assert session.scalars(select(event_record(Base)).order_by(event_record(Base).position)).one().version == 1
-        repository = EventSourcedRepository(session, Basket)
-        assert len(list(repository.history("b-1"))) == 1
+        repository = EventSourcedRepository(session, Till)
+        assert len(list(repository.history("t-1"))) == 1
     with Session(default) as session:
-        assert EventSourcedRepository(session, Basket).load_at_version("b-1", 2).total == 1
+        assert EventSourcedRepository(session, Till).load_at_version("t-1", 2).total == 1
 
 
 def test_snapshots_and_strong_rows_stay_with_the_tenant(engines: list[Engine]) -> None:
-    buy(engines[0], "b-1", 10, 20, 30)
+    sell(engines[0], "t-1", 10, 20, 30)
     assert [each.snapshots for each in map(seen, engines)] == [1, 0, 1]
-    assert [each.strong for each in map(seen, engines)] == [{"b-1": 60}, {"b-1": 1}, {"b-1": 3}]
+    assert [each.strong for each in map(seen, engines)] == [{"t-1": 60}, {"t-1": 1}, {"t-1": 3}]
     with Session(engines[0]) as session:
-        assert session.get_one(Basket, "b-1").total == 60
+        assert session.get_one(Till, "t-1").total == 60
 
 
 def test_catching_up_stays_with_the_tenant(engines: list[Engine]) -> None:
@@ -118,8 +119,8 @@ def test_catching_up_stays_with_the_tenant(engines: list[Engine]) -> None:
 def test_waiting_asks_the_tenants_checkpoint(engines: list[Engine]) -> None:
     assert Worker(engines[0], Base).run_once() == 3
     with Session(engines[0]) as session:
-        session.add(basket := Basket(id="b-9"))
-        basket.apply_event(Bought(article="article 0", price=2))
+        session.add(till := Till(id="t-9"))
+        till.apply_event(Sold(what="article 0", number=2))
         session.commit()
         token = commit_token(session)
         assert token is not None
@@ -138,7 +139,7 @@ def test_a_rebuild_counts_each_event_once_and_locks_the_tenants_log(engines: lis
     locked = _locks_of_rebuilding(first)
     for model in (Articles, PerDay):
         EventReplayer(first, Base).rebuild(model)
-    assert EventReplayer(first, Base).rebuild_rows(Baskets, ["b-1"]) == 1
+    assert EventReplayer(first, Base).rebuild_rows(Tills, ["t-1"]) == 1
     assert locked == {(TENANTS[0], "events")}
     assert seen(first) == expected
     assert [seen(second), seen(default)] == others
@@ -159,7 +160,7 @@ def _locks_of_rebuilding(engine: Engine) -> set[tuple[str | None, str]]:
         found.update((schema, name) for schema, name in held)
 
     event.listen(engine, "commit", note)
-    EventReplayer(engine, Base).rebuild(Baskets)
+    EventReplayer(engine, Base).rebuild(Tills)
     event.remove(engine, "commit", note)
     return found
 
@@ -167,12 +168,12 @@ def _locks_of_rebuilding(engine: Engine) -> set[tuple[str | None, str]]:
 def test_a_writer_of_another_tenant_does_not_wait_for_a_rebuild(engines: list[Engine]) -> None:
     with Session(engines[0]) as session:
         connection = session.connection()
-        database_of(connection.dialect).lock_log(connection, definition_of(Baskets).tables.events)
+        database_of(connection.dialect).lock_log(connection, definition_of(Tills).tables.events)
         for engine in engines[1:]:
             with engine.connect() as connection:
                 connection.execute(text("SET lock_timeout = '10s'"))
-            buy(engine, "b-1", 100)
-        waiting = threading.Thread(target=buy, args=(engines[0], "b-1", 100))
+            sell(engine, "t-1", 100)
+        waiting = threading.Thread(target=sell, args=(engines[0], "t-1", 100))
         waiting.start()
         with engines[2].connect() as connection:
             while not connection.scalar(text(WAITING)):
@@ -180,16 +181,16 @@ def test_a_writer_of_another_tenant_does_not_wait_for_a_rebuild(engines: list[En
                 connection.rollback()
         session.rollback()
         waiting.join(60)
-    assert [each.totals["b-1"] for each in map(seen, engines)] == [100, 101, 103]
+    assert [each.totals["t-1"] for each in map(seen, engines)] == [100, 101, 103]
 
 
 def test_the_lock_of_an_aggregate_is_the_tenants(engines: list[Engine], postgres_engine: Engine) -> None:
     with Session(engines[0]) as one:
-        lock_aggregate(one, Basket, "b-1")
+        lock_aggregate(one, Till, "t-1")
         for engine in engines[1:]:
             with Session(engine) as other:
                 other.execute(text("SET LOCAL lock_timeout = '10s'"))
-                lock_aggregate(other, Basket, "b-1")
+                lock_aggregate(other, Till, "t-1")
                 assert not other.scalar(text(WAITING))
         by_path = create_engine(postgres_engine.url)
         with Session(by_path) as other:
@@ -197,7 +198,7 @@ def test_the_lock_of_an_aggregate_is_the_tenants(engines: list[Engine], postgres
             assert other.scalar(text(f"SELECT count(*) FROM {OWN_ADVISORY_LOCKS} AND granted")) == 1
             other.execute(text("SET LOCAL lock_timeout = '50ms'"))
             with pytest.raises(Exception, match="lock timeout"):
-                lock_aggregate(other, Basket, "b-1")
+                lock_aggregate(other, Till, "t-1")
         by_path.dispose()
 
 
@@ -217,16 +218,16 @@ def test_status_and_verification_are_of_the_tenant(engines: list[Engine]) -> Non
 
 def test_an_export_of_one_tenant_is_imported_by_another(engines: list[Engine]) -> None:
     first, second, default = engines
-    buy(first, "b-7", 1, 2)
+    sell(first, "t-7", 1, 2)
     with first.connect() as connection:
-        lines = list(export_events(connection, EVENTS, EVENTS.c.aggregate_id == "b-7"))
+        lines = list(export_events(connection, EVENTS, EVENTS.c.aggregate_id == "t-7"))
     before = seen(default)
     with second.begin() as connection:
         assert import_events(connection, EVENTS, lines).added == 2
-    assert seen(second).totals == {"b-1": 1, "b-7": 3}
-    assert seen(second).strong == {"b-1": 1}
-    EventReplayer(second, Base).rebuild(Baskets)
-    assert seen(second).strong == {"b-1": 1, "b-7": 3}
+    assert seen(second).totals == {"t-1": 1, "t-7": 3}
+    assert seen(second).strong == {"t-1": 1}
+    EventReplayer(second, Base).rebuild(Tills)
+    assert seen(second).strong == {"t-1": 1, "t-7": 3}
     assert seen(default) == before
 
 
@@ -239,7 +240,7 @@ def test_a_moved_log_is_adopted_by_the_tenant_alone(engines: list[Engine]) -> No
         assert adopt(session, Base) == 1
     assert _transaction_ids(first) == [3]
     assert [_transaction_ids(second), _transaction_ids(default)] == others
-    buy(first, "b-1", 9)
+    sell(first, "t-1", 9)
     Worker(first, Base).run_once()
     assert seen(first).eventual == {"article 0": 2}
 
@@ -259,7 +260,7 @@ def attached(tmp_path: object) -> Iterator[list[Engine]]:
     engines = [engine.execution_options(schema_translate_map={None: name}) for name in ("one", "two")] + [engine]
     for number, each in enumerate(engines, 1):
         Base.metadata.create_all(each)
-        buy(each, "b-1", *range(number))
+        sell(each, "t-1", *range(number))
     yield engines
     engine.dispose()
 
@@ -267,11 +268,11 @@ def attached(tmp_path: object) -> Iterator[list[Engine]]:
 def test_tenants_on_sqlite_are_apart(attached: list[Engine]) -> None:
     first, second, default = attached
     others = [seen(second), seen(default)]
-    buy(first, "b-1", 10, 20, 30)
+    sell(first, "t-1", 10, 20, 30)
     assert Worker(first, Base).run_once() == 12
-    EventReplayer(first, Base).rebuild(Baskets)
+    EventReplayer(first, Base).rebuild(Tills)
     EventReplayer(first, Base).rebuild(Articles)
-    assert seen(first) == Seen({"b-1": 60}, {"b-1": 60}, {"article 0": 2, "article 1": 1, "article 2": 1}, 1, 1, 4)
+    assert seen(first) == Seen({"t-1": 60}, {"t-1": 60}, {"article 0": 2, "article 1": 1, "article 2": 1}, 1, 1, 4)
     assert [seen(second), seen(default)] == others
     assert [verify(engine, Base).findings for engine in attached] == [()] * 3
     with first.connect() as connection:
@@ -280,5 +281,5 @@ def test_tenants_on_sqlite_are_apart(attached: list[Engine]) -> None:
         connection.execute(text("DROP TRIGGER two.sa_eventsource_immutable_events_delete"))
         connection.execute(EVENTS.delete())
         assert import_events(connection, EVENTS, lines).added == 4
-    assert seen(second) == replace(others[0], totals={"b-1": 60}, events=4)
+    assert seen(second) == replace(others[0], totals={"t-1": 60}, events=4)
     assert [each.check for each in verify(second, Base, only=[]).findings] == ["immutability"]

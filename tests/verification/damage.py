@@ -9,49 +9,41 @@ from typing import Any
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_eventsource import AggregateRoot, DomainEvent, ReadModel, RecordedEvent, Worker, applies, handles, map_from_event
+from sa_eventsource import ReadModel, RecordedEvent, Worker, applies, handles, map_from_event
 from sa_eventsource.mapping import tables_on
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.read_models import append, count, day, first, sum_
 from tests.committing import commit_events
+from tests.shop import AnyTill, Sold
 
 
 class Base(DeclarativeBase):
     """Base of what is verified."""
 
 
-class Bought(DomainEvent):
-    """Something went into a basket."""
+class Till(AnyTill, Base):
+    """It knows the numbers too; with a snapshot every three events."""
 
-    __event_type__ = "verified.Bought"
-    article: str
-    price: int
-
-
-class Basket(AggregateRoot[str], Base):
-    """With a snapshot every three events."""
-
-    __aggregate_type__ = "verified.Basket"
+    __aggregate_type__ = "verified.Till"
     __snapshot_frequency__ = 3
 
     total: int = 0
-    articles: tuple[str, ...] = ()
 
-    @applies(Bought)
-    def _bought(self, event: Bought) -> None:
-        self.total += event.price
-        self.articles = (*self.articles, event.article)
+    @applies(Sold)
+    def _sold(self, event: Sold) -> None:
+        super()._sold(event)
+        self.total += event.number
 
 
-class Baskets(ReadModel, Base):
+class Tills(ReadModel, Base):
     """Written with the events; one row a stream."""
 
-    __projection_name__ = "baskets"
+    __projection_name__ = "tills"
     __consistency__ = "strong"
 
-    first: Mapped[str] = map_from_event(Bought, reduce=first("article"))
-    total: Mapped[int] = map_from_event(Bought, reduce=sum_("price"))
-    articles: Mapped[list[str]] = map_from_event(Bought, reduce=append("article"))
+    first: Mapped[str] = map_from_event(Sold, reduce=first("what"))
+    total: Mapped[int] = map_from_event(Sold, reduce=sum_("number"))
+    articles: Mapped[list[str]] = map_from_event(Sold, reduce=append("what"))
 
 
 class Articles(ReadModel, Base):
@@ -60,9 +52,9 @@ class Articles(ReadModel, Base):
     __projection_name__ = "articles"
     __shards__ = 3
 
-    article: Mapped[str] = map_from_event(Bought, key=True)
-    number: Mapped[int] = map_from_event(Bought, reduce=count())
-    latest: Mapped[int] = map_from_event(Bought, source="price")
+    article: Mapped[str] = map_from_event(Sold, key=True, source="what")
+    number: Mapped[int] = map_from_event(Sold, reduce=count())
+    latest: Mapped[int] = map_from_event(Sold, source="number")
 
 
 class PerDay(ReadModel, Base):
@@ -73,8 +65,8 @@ class PerDay(ReadModel, Base):
     __on_error__ = "park"
 
     day: Mapped[date] = map_from_event(key=True, source=day())
-    basket: Mapped[str] = map_from_event(key=True, source="aggregate_id")
-    latest: Mapped[int] = map_from_event(Bought, source="price")
+    till: Mapped[str] = map_from_event(key=True, source="aggregate_id")
+    latest: Mapped[int] = map_from_event(Sold, source="number")
 
 
 class ByHand(ReadModel, Base):
@@ -86,28 +78,28 @@ class ByHand(ReadModel, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
 
     @classmethod
-    @handles(Bought)
-    def _bought(cls, event: RecordedEvent[Bought], session: Session) -> None:
+    @handles(Sold)
+    def _sold(cls, event: RecordedEvent[Sold], session: Session) -> None:
         pass
 
 
 EVENTS = tables_on(Base.metadata).events
 
-COMPARED = ("articles", "baskets", "per_day")
+COMPARED = ("articles", "tills", "per_day")
 
 
-def buy(engine: Engine, basket_id: str, *prices: int) -> None:
-    """Put something into a basket, in a transaction of its own."""
-    commit_events(engine, Basket, basket_id, *(Bought(article=f"article {price % 3}", price=price) for price in prices))
+def sell(engine: Engine, till_id: str, *numbers: int) -> None:
+    """Sell so many of something at a till, an event each, in a transaction of its own."""
+    commit_events(engine, Till, till_id, *(Sold(what=f"article {number % 3}", number=number) for number in numbers))
 
 
-def fill(engine: Engine, baskets: int = 4) -> None:
+def fill(engine: Engine, tills: int = 4) -> None:
     """Make a log that all have followed, except for what came last."""
     Base.metadata.create_all(engine)
-    for number in range(baskets):
-        buy(engine, f"b-{number}", *range(1, 6))
+    for number in range(tills):
+        sell(engine, f"t-{number}", *range(1, 6))
     Worker(engine, Base).run_once()
-    buy(engine, "b-0", 7)
+    sell(engine, "t-0", 7)
 
 
 def execute(engine: Engine, *statements: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, MetaData, create_engine, make_url, text
 from sa_eventsource import verify
 from tests import PARTITIONS
 from tests.trigger_damage import POSTGRESQL, SQLITE, damage
-from tests.verification.damage import Base, buy
+from tests.verification.damage import Base, sell
 
 
 def found(engine: Engine) -> list[str]:
@@ -24,7 +24,7 @@ def tables() -> MetaData:
 
 @pytest.mark.parametrize("name", POSTGRESQL)
 def test_damaged_triggers_on_postgresql_are_found(postgres_engine: Engine, name: str) -> None:
-    buy(postgres_engine, "b-1", 1)
+    sell(postgres_engine, "t-1", 1)
     assert found(postgres_engine) == []
     damage(postgres_engine, name)
     (first, *_) = found(postgres_engine)
@@ -36,7 +36,7 @@ def test_damaged_triggers_on_postgresql_are_found(postgres_engine: Engine, name:
 
 @pytest.mark.parametrize("name", SQLITE)
 def test_damaged_triggers_on_sqlite_are_found(sqlite_engine: Engine, name: str) -> None:
-    buy(sqlite_engine, "b-1", 1)
+    sell(sqlite_engine, "t-1", 1)
     assert found(sqlite_engine) == []
     damage(sqlite_engine, name)
     (first,) = found(sqlite_engine)

@@ -10,8 +10,6 @@ from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
-    DomainEvent,
     ReadModel,
     RecordedEvent,
     RetryPolicy,
@@ -24,33 +22,23 @@ from sa_eventsource.consumers.shards import followers_of
 from sa_eventsource.projections.steps import take_step
 from sa_eventsource.read_models import definition_of
 from tests.cli.commands import call, fail, succeed
-from tests.verification.damage import COMPARED, Articles, Base, Basket, Bought, buy, execute, fill
+from tests.shop import AnyTill, Sold
+from tests.verification.damage import COMPARED, Articles, Base, Till, execute, fill, sell
 
 
 class Unmigrated(DeclarativeBase):
     """Base of what gained a unique index, and no migration."""
 
 
-class Seated(DomainEvent):
-    """Somebody has sat down."""
-
-    __event_type__ = "verified.Seated"
-    number: int
-    holder: str
-
-
-class Guest(AggregateRoot[str], Unmigrated):
-    """Who did."""
-
-    __aggregate_type__ = "verified.Guest"
-    __ignored_events__ = (Seated,)
+class UnmigratedTill(AnyTill, Unmigrated):
+    __aggregate_type__ = "verified.UnmigratedTill"
 
 
 class Seats(ReadModel, Unmigrated):
     """In the shared table."""
 
     __projection_name__ = "seats"
-    number: Mapped[int] = map_from_event(Seated, unique=True)
+    number: Mapped[int] = map_from_event(Sold, unique=True)
 
 
 class SeatsByRow(ReadModel, Unmigrated):
@@ -58,37 +46,27 @@ class SeatsByRow(ReadModel, Unmigrated):
 
     __tablename__ = "seats_by_row"
     __projection_name__ = "seats_by_row"
-    number: Mapped[int] = map_from_event(Seated, unique=True, index=True)
-    holder: Mapped[str] = map_from_event(Seated, unique=True)
+    number: Mapped[int] = map_from_event(Sold, unique=True, index=True)
+    what: Mapped[str] = map_from_event(Sold, unique=True)
 
 
 class Tallying(DeclarativeBase):
     """Base of a model with a method that does not take every event."""
 
 
-class Tallied(DomainEvent):
-    """A number was written down."""
-
-    __event_type__ = "verified.Tallied"
-    number: int
-
-
-class Slate(AggregateRoot[str], Tallying):
-    """Where."""
-
-    __aggregate_type__ = "verified.Slate"
-    __ignored_events__ = (Tallied,)
+class TalliedTill(AnyTill, Tallying):
+    __aggregate_type__ = "verified.TalliedTill"
 
 
 class Tally(ReadModel, Tallying):
-    """The numbers of a slate."""
+    """The numbers of a till."""
 
     __projection_name__ = "tally"
     id: Mapped[str]
     total: Mapped[int] = mapped_column(default=0)
 
-    @evolves(Tallied)
-    def _tallied(self, recorded: RecordedEvent[Tallied]) -> None:
+    @evolves(Sold)
+    def _sold(self, recorded: RecordedEvent[Sold]) -> None:
         if recorded.event.number == UNLUCKY:
             raise ValueError("unlucky")
         self.total += recorded.event.number
@@ -119,7 +97,7 @@ def test_nothing_is_found_where_nothing_is_wrong(log: Engine) -> None:
     verification = verify(log, Base)
     assert verification.findings == ()
     assert verification.is_sound
-    assert verification.rows == {"articles": 3, "baskets": 4, "per_day": 4}
+    assert verification.rows == {"articles": 3, "tills": 4, "per_day": 4}
     assert verification.snapshots == 4
     assert verification.not_compared == {"by_hand": "it has @handles methods, which a fold leaves out"}
 
@@ -128,17 +106,17 @@ def test_a_method_that_raises_for_an_event_that_was_skipped_is_a_finding(engine:
     Tallying.metadata.create_all(engine)
     with Session(engine) as session:
         for name, number in (("a", 1), ("b", UNLUCKY), ("c", 2)):
-            slate = Slate(id=name)
-            slate.apply_event(Tallied(number=number))
-            session.add(slate)
+            till = TalliedTill(id=name)
+            till.apply_event(Sold(number=number))
+            session.add(till)
             session.commit()
     worker = Worker(engine, Tallying, retries=RetryPolicy(attempts=1))
     worker.run_once()
     succeed("resume", "tests.verification.test_verify:Tallying", "tally", "--skip", engine=engine)
     worker.run_once()
     (found,) = map(str, verify(engine, Tallying).findings)
-    assert found.startswith("read models: tally: its rows cannot be compared: read model 'tally' cannot take verified.Tallied ")
-    assert found.endswith("(verified.Slate 'b' version 1) in row 'b': ValueError: unlucky")
+    assert found.startswith("read models: tally: its rows cannot be compared: read model 'tally' cannot take shop.Sold ")
+    assert found.endswith("(verified.TalliedTill 'b' version 1) in row 'b': ValueError: unlucky")
 
 
 def test_an_empty_log_is_sound(engine: Engine) -> None:
@@ -147,8 +125,8 @@ def test_an_empty_log_is_sound(engine: Engine) -> None:
 
 def test_what_is_put_aside_or_half_taken_is_no_difference(postgres_engine: Engine) -> None:
     fill(postgres_engine)
-    buy(postgres_engine, "b-1", 2**40, 4)
-    buy(postgres_engine, "b-2", 8, 9)
+    sell(postgres_engine, "t-1", 2**40, 4)
+    sell(postgres_engine, "t-2", 8, 9)
     Worker(postgres_engine, Base, only=["per_day"]).run_once()
     definition = definition_of(Articles)
     with Session(postgres_engine) as session:
@@ -162,37 +140,37 @@ def test_what_is_put_aside_or_half_taken_is_no_difference(postgres_engine: Engin
 
 
 def test_a_missing_version_is_found(log: Engine) -> None:
-    execute(log, "DELETE FROM events WHERE aggregate_id = 'b-1' AND version = 3")
+    execute(log, "DELETE FROM events WHERE aggregate_id = 't-1' AND version = 3")
     (first, *_) = found(log, only=[])
     assert first == (
-        "streams: verified.Basket 'b-1': version 4 stands after version 2: events are missing. Restore them from a backup."
+        "streams: verified.Till 't-1': version 4 stands after version 2: events are missing. Restore them from a backup."
     )
 
 
 def test_a_missing_beginning_is_found(log: Engine) -> None:
-    execute(log, "DELETE FROM events WHERE aggregate_id = 'b-1' AND version <= 2")
+    execute(log, "DELETE FROM events WHERE aggregate_id = 't-1' AND version <= 2")
     assert "version 3 stands at its beginning" in found(log, only=[])[0]
 
 
 def test_positions_against_the_order_of_versions_are_found(log: Engine) -> None:
     execute(
         log,
-        "UPDATE events SET position = -position WHERE aggregate_id = 'b-2' AND version IN (4, 5)",
+        "UPDATE events SET position = -position WHERE aggregate_id = 't-2' AND version IN (4, 5)",
         "UPDATE events SET position = (SELECT max(-position) + min(-position) FROM events WHERE position < 0) + position"
         " WHERE position < 0",
     )
     (only,) = found(log, only=[])
-    assert only.startswith("streams: verified.Basket 'b-2': version 5 has position")
+    assert only.startswith("streams: verified.Till 't-2': version 5 has position")
 
 
 def test_an_aggregate_type_that_no_class_has_is_found(log: Engine) -> None:
     """As after a class was renamed: for the code, its streams are not there."""
-    execute(log, "UPDATE events SET aggregate_type = 'former.Basket' WHERE aggregate_id IN ('b-1', 'b-2')")
+    execute(log, "UPDATE events SET aggregate_type = 'former.Till' WHERE aggregate_id IN ('t-1', 't-2')")
     verification = verify(log, Base, only=[])
     (only,) = [each for each in verification.findings if each.check == "aggregate types"]
-    assert (only.subject, only.is_warning) == ("former.Basket", False)
+    assert (only.subject, only.is_warning) == ("former.Till", False)
     assert only.message.startswith("no class has the type, which 2 streams have")
-    assert "__aggregate_type__ = 'former.Basket'" in only.message
+    assert "__aggregate_type__ = 'former.Till'" in only.message
 
 
 def test_a_unique_index_that_is_missing_is_found(engine: Engine) -> None:
@@ -211,7 +189,7 @@ def test_a_unique_index_that_is_missing_is_found(engine: Engine) -> None:
         f"read models: seats_by_row: the unique index {ROW} {missing}",
     }
     if engine.dialect.name == "postgresql":  # SQLite cannot drop a constraint
-        expected.add(f"read models: seats_by_row: the unique constraint on holder {missing}")
+        expected.add(f"read models: seats_by_row: the unique constraint on what {missing}")
     assert messages == expected
 
 
@@ -224,14 +202,14 @@ def test_an_unknown_event_type_is_found(log: Engine) -> None:
 def test_an_event_of_a_newer_version_is_found(log: Engine) -> None:
     execute(log, "UPDATE events SET event_version = 7 WHERE version = 6")
     lines = found(log)
-    assert "event types: verified.Bought: there are events of version 7, and the code, which is older, knows 1" in lines
+    assert "event types: shop.Sold: there are events of version 7, and the code, which is older, knows 1" in lines
 
 
 def test_a_payload_that_cannot_be_read_is_found_and_the_other_models_are_compared(log: Engine) -> None:
-    execute(log, "UPDATE events SET event_data = '{}' WHERE aggregate_id = 'b-3' AND version = 1")
+    execute(log, """UPDATE events SET event_data = '{"number": null}' WHERE aggregate_id = 't-3' AND version = 1""")
     verification = verify(log, Base)
-    assert {each.subject for each in verification.findings if each.check == "read models"} == {"articles", "baskets", "per_day"}
-    assert {each.subject for each in verification.findings if each.check == "snapshots"} == {"verified.Basket 'b-3'"}
+    assert {each.subject for each in verification.findings if each.check == "read models"} == {"articles", "tills", "per_day"}
+    assert {each.subject for each in verification.findings if each.check == "snapshots"} == {"verified.Till 't-3'"}
 
 
 def test_transaction_ids_of_another_cluster_are_found(postgres_engine: Engine) -> None:
@@ -262,7 +240,7 @@ def test_a_checkpoint_that_cannot_be_read_is_found(postgres_engine: Engine, colu
     (only,) = verification.findings
     assert str(only).startswith("checkpoints: per_day: its snapshot cannot be read: ")
     assert verification.not_compared["per_day"] == "its checkpoint cannot be read"
-    assert set(verification.rows) == {"articles", "baskets"}
+    assert set(verification.rows) == {"articles", "tills"}
 
 
 def test_a_window_that_ends_before_it_begins_is_found(postgres_engine: Engine) -> None:
@@ -284,9 +262,9 @@ def test_a_checkpoint_past_events_that_were_not_taken_is_found(postgres_engine: 
 
 def test_a_strong_model_that_was_never_built_is_a_warning(engine: Engine) -> None:
     fill(engine)
-    execute(engine, "DELETE FROM projection_positions WHERE projection_name = 'baskets'")
+    execute(engine, "DELETE FROM projection_positions WHERE projection_name = 'tills'")
     (only,) = verify(engine, Base).findings
-    assert str(only).startswith("checkpoints: baskets: the log has events from before its checkpoint")
+    assert str(only).startswith("checkpoints: tills: the log has events from before its checkpoint")
     assert only.is_warning
 
 
@@ -330,44 +308,44 @@ def test_a_parked_event_that_is_gone_is_found(log: Engine) -> None:
 
 
 def test_a_snapshot_ahead_of_its_stream_is_found(log: Engine) -> None:
-    execute(log, "UPDATE snapshots SET version = 9 WHERE aggregate_id = 'b-1'")
+    execute(log, "UPDATE snapshots SET version = 9 WHERE aggregate_id = 't-1'")
     assert any(
-        each.startswith("snapshots: verified.Basket 'b-1': it is of version 9, and the stream ends at 5") for each in found(log)
+        each.startswith("snapshots: verified.Till 't-1': it is of version 9, and the stream ends at 5") for each in found(log)
     )
 
 
 def test_a_snapshot_of_a_stream_that_is_gone_is_found(log: Engine) -> None:
-    execute(log, "DELETE FROM events WHERE aggregate_id = 'b-1'")
+    execute(log, "DELETE FROM events WHERE aggregate_id = 't-1'")
     assert any("it is of version 5, and the stream ends at 0" in each for each in found(log))
 
 
 def test_a_snapshot_of_a_log_that_went_on_otherwise_is_found(log: Engine) -> None:
-    execute(log, f"UPDATE events SET event_id = '{1:032x}' WHERE aggregate_id = 'b-1' AND version = 5")
+    execute(log, f"UPDATE events SET event_id = '{1:032x}' WHERE aggregate_id = 't-1' AND version = 5")
     snapshots = [each for each in found(log, only=[]) if each.startswith("snapshots")]
     assert [each.partition(" It is not used")[0] for each in snapshots] == [
-        "snapshots: verified.Basket 'b-1': it is of version 5, and the stream has another event of that version."
+        "snapshots: verified.Till 't-1': it is of version 5, and the stream has another event of that version."
     ]
 
 
 def test_a_snapshot_with_another_state_is_found(log: Engine) -> None:
-    state = json.dumps({"total": 99, "articles": ["article 1"]})
-    execute(log, "UPDATE snapshots SET state = :state WHERE aggregate_id = 'b-1'", parameters={"state": state})
+    state = json.dumps({"total": 99, "sold": ["article 1"]})
+    execute(log, "UPDATE snapshots SET state = :state WHERE aggregate_id = 't-1'", parameters={"state": state})
     lines = found(log, only=[])
-    assert lines[0].startswith("snapshots: verified.Basket 'b-1': articles is ('article 1',) in the snapshot of version 5, and the")
+    assert lines[0].startswith("snapshots: verified.Till 't-1': sold is ('article 1',) in the snapshot of version 5, and the")
     assert lines[1].startswith(
-        "snapshots: verified.Basket 'b-1': total is 99 in the snapshot of version 5, and the events make it 15"
+        "snapshots: verified.Till 't-1': total is 99 in the snapshot of version 5, and the events make it 15"
     )
 
 
 def test_a_snapshot_that_the_code_would_not_use_is_left_out(log: Engine) -> None:
-    execute(log, "UPDATE snapshots SET state = '{}', state_fingerprint = 'former' WHERE aggregate_id = 'b-1'")
+    execute(log, "UPDATE snapshots SET state = '{}', state_fingerprint = 'former' WHERE aggregate_id = 't-1'")
     verification = verify(log, Base)
     assert verification.findings == ()
     assert verification.snapshots == 3
 
 
 def test_a_row_that_differs_is_found(log: Engine) -> None:
-    execute(log, "UPDATE per_day SET latest = 99 WHERE basket = 'b-1'")
+    execute(log, "UPDATE per_day SET latest = 99 WHERE till = 't-1'")
     (only,) = found(log)
     assert only.startswith("read models: per_day '[")
     assert only.endswith("latest is 99, and the log makes it 5. Rebuild it: per_day.")
@@ -375,12 +353,10 @@ def test_a_row_that_differs_is_found(log: Engine) -> None:
 
 def test_a_row_in_the_shared_table_that_differs_is_found(log: Engine) -> None:
     cast = "::jsonb" if log.dialect.name == "postgresql" else ""
-    data = json.dumps({"id": "b-1", "first": "article 1", "total": 15, "articles": ["article 1", "article 2", "article 0"]})
-    execute(log, f"UPDATE projections SET data = CAST(:data AS TEXT){cast} WHERE id = 'b-1'", parameters={"data": data})
+    data = json.dumps({"id": "t-1", "first": "article 1", "total": 15, "articles": ["article 1", "article 2", "article 0"]})
+    execute(log, f"UPDATE projections SET data = CAST(:data AS TEXT){cast} WHERE id = 't-1'", parameters={"data": data})
     (only,) = found(log)
-    assert only.startswith(
-        "read models: baskets 'b-1': articles is ['article 1', 'article 2', 'article 0'], and the log makes it ["
-    )
+    assert only.startswith("read models: tills 't-1': articles is ['article 1', 'article 2', 'article 0'], and the log makes it [")
 
 
 def test_a_missing_row_is_found(log: Engine) -> None:
@@ -391,7 +367,7 @@ def test_a_missing_row_is_found(log: Engine) -> None:
 
 
 def test_a_row_that_no_event_made_is_found(log: Engine) -> None:
-    execute(log, "UPDATE per_day SET basket = 'b-9' WHERE basket = 'b-1'")
+    execute(log, "UPDATE per_day SET till = 't-9' WHERE till = 't-1'")
     messages = sorted(each.partition(": ")[2].partition("]': ")[2] for each in found(log))
     assert messages == [
         "is in the table, and the log makes no such row. Rebuild it: per_day.",
@@ -410,17 +386,17 @@ def test_an_event_that_was_skipped_is_found(log: Engine) -> None:
 
 @pytest.mark.slow_on_sqlite
 def test_of_many_findings_the_first_hundred_are_kept(engine: Engine) -> None:
-    fill(engine, baskets=120)
-    execute(engine, "DELETE FROM projections WHERE projection_name = 'baskets'")
-    assert len(found(engine, only=["baskets"])) == 100
+    fill(engine, tills=120)
+    execute(engine, "DELETE FROM projections WHERE projection_name = 'tills'")
+    assert len(found(engine, only=["tills"])) == 100
 
 
 @pytest.mark.slow_on_sqlite
 def test_a_sample_compares_about_as_many_as_asked_for_and_a_seed_draws_the_same(engine: Engine) -> None:
-    fill(engine, baskets=200)
+    fill(engine, tills=200)
     execute(engine, "UPDATE per_day SET latest = 99")
     verification = verify(engine, Base, sample=50, seed=5)
-    assert 20 <= verification.rows["baskets"] <= 80
+    assert 20 <= verification.rows["tills"] <= 80
     assert 20 <= verification.rows["per_day"] <= 80
     assert 20 <= verification.snapshots <= 80
     assert len(verification.findings) == verification.rows["per_day"]
@@ -433,15 +409,15 @@ def test_progress_is_told(log: Engine) -> None:
     told: list[tuple[str, int, int | None]] = []
     verify(log, Base, progress=lambda what, done, total: told.append((what, done, total)))
     assert ("streams", 0, None) in told
-    assert ("snapshots of verified.Basket", 4, 4) in told
-    assert ("baskets", 21, 21) in told
+    assert ("snapshots of verified.Till", 4, 4) in told
+    assert ("tills", 21, 21) in told
 
 
 def test_nothing_is_locked_and_nothing_written(postgres_engine: Engine) -> None:
     """Beside an open transaction of a writer and one of a follower, which hold locks."""
     fill(postgres_engine)
     with Session(postgres_engine) as writer, Session(postgres_engine) as follower:
-        writer.get_one(Basket, "b-1").apply_event(Bought(article="late", price=1))
+        writer.get_one(Till, "t-1").apply_event(Sold(what="late", number=1))
         writer.flush()
         follower.execute(text("SELECT * FROM projection_positions FOR UPDATE"))
         assert found(postgres_engine) == []
@@ -465,14 +441,14 @@ def test_the_command_says_what_is_wrong_by_its_status_too(log: Engine) -> None:
 
 
 def test_the_command_gives_json(log: Engine) -> None:
-    document = json.loads(succeed("verify", HERE, "--json", "--sample", "2", "--seed", "3", "--only", "baskets", engine=log).stdout)
+    document = json.loads(succeed("verify", HERE, "--json", "--sample", "2", "--seed", "3", "--only", "tills", engine=log).stdout)
     assert document["is_sound"] is True
     assert document["findings"] == []
-    assert list(document["rows"]) == ["baskets"]
+    assert list(document["rows"]) == ["tills"]
     assert document["seed"] == 3
 
 
 def test_the_command_names_the_models_that_there_are(log: Engine) -> None:
-    assert "there is no read model 'nothing'; there are: articles, baskets" in fail(
+    assert "there is no read model 'nothing'; there are: articles, tills" in fail(
         "verify", HERE, "--only", "nothing", engine=log, status=2
     )

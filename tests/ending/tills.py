@@ -1,4 +1,4 @@
-"""Streams that are archived: beds of a garden, with all that follows them."""
+"""Streams that are archived: tills of a shop, with all that follows them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
     DomainEvent,
     EventSourceOptions,
     ReadModel,
     StreamClosed,
     Worker,
-    applies,
     grow_tree,
     handles,
     map_from_event,
     subscribe,
 )
 from sa_eventsource.read_models import count
+from tests.shop import AnyTill, Sold
 
 
 class Base(DeclarativeBase):
@@ -29,44 +28,31 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(archives="archives", proofs=True)
 
 
-class Planted(DomainEvent):
-    """Something was planted."""
+class Till(AnyTill, Base):
+    """A till, with a snapshot every two events."""
 
-    __event_type__ = "archiving.Planted"
-    plant: str
-
-
-class Bed(AggregateRoot, Base):
-    """A bed."""
-
-    __aggregate_type__ = "archiving.Bed"
+    __aggregate_type__ = "archiving.Till"
     __snapshot_frequency__ = 2
 
-    plants: tuple[str, ...] = ()
 
-    @applies(Planted)
-    def _planted(self, event: Planted) -> None:
-        self.plants = (*self.plants, event.plant)
-
-
-class Beds(ReadModel, Base):
+class Tills(ReadModel, Base):
     """One row a stream, written with the events."""
 
-    __projection_name__ = "archiving_beds"
+    __projection_name__ = "archiving_tills"
     __consistency__ = "strong"
 
-    id: Mapped[str] = map_from_event(Planted, key=True, source="aggregate_id")
-    plant: Mapped[str] = map_from_event(Planted)
-    is_open: Mapped[bool] = map_from_event({Planted: True, StreamClosed: False})
+    id: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
+    what: Mapped[str] = map_from_event(Sold)
+    is_open: Mapped[bool] = map_from_event({Sold: True, StreamClosed: False})
 
 
-class Plants(ReadModel, Base):
+class Goods(ReadModel, Base):
     """Rows that many streams feed."""
 
-    __projection_name__ = "archiving_plants"
+    __projection_name__ = "archiving_goods"
 
-    plant: Mapped[str] = map_from_event(Planted, key=True)
-    times: Mapped[int] = map_from_event(Planted, reduce=count())
+    what: Mapped[str] = map_from_event(Sold, key=True)
+    times: Mapped[int] = map_from_event(Sold, reduce=count())
 
 
 class Labels(ReadModel, Base):
@@ -75,12 +61,12 @@ class Labels(ReadModel, Base):
     __tablename__ = "archiving_labels"
     __projection_name__ = "archiving_labels"
 
-    bed: Mapped[str] = mapped_column(primary_key=True)
+    till: Mapped[str] = mapped_column(primary_key=True)
 
     @classmethod
-    @handles(Planted)
-    def planted(cls, recorded: Any, session: Session) -> None:
-        session.execute(text("INSERT INTO archiving_labels VALUES (:bed) ON CONFLICT DO NOTHING"), {"bed": recorded.aggregate_id})
+    @handles(Sold)
+    def label(cls, recorded: Any, session: Session) -> None:
+        session.execute(text("INSERT INTO archiving_labels VALUES (:till) ON CONFLICT DO NOTHING"), {"till": recorded.aggregate_id})
 
 
 heard: list[tuple[str, int]] = []
@@ -91,15 +77,14 @@ def _hear(recorded: Any, _session: Session) -> None:
     heard.append((recorded.aggregate_id, recorded.version))
 
 
-def plant(engine: Engine, bed_id: str, *plants: str, close: bool = True) -> None:
-    """Commit a bed, an event a plant, and its end."""
+def sell(engine: Engine, till_id: str, *goods: str, close: bool = True) -> None:
+    """Commit a till where something was sold, an event each, and its end."""
     with Session(engine) as session:
-        bed = Bed(id=bed_id)
-        for each in plants:
-            bed.apply_event(Planted(plant=each))
+        till = Till(id=till_id)
+        till.sell(*goods)
         if close:
-            bed.close_stream("frost")
-        session.add(bed)
+            till.close_stream("sold out")
+        session.add(till)
         session.commit()
 
 
@@ -112,12 +97,12 @@ def follow_all(engine: Engine) -> None:
         grow_tree(session, base=Base)
 
 
-def all_rows(connection: Connection, bed_id: str) -> list[tuple[Any, ...]]:
+def all_rows(connection: Connection, till_id: str) -> list[tuple[Any, ...]]:
     """Read all columns of a stream in the log, as text."""
     columns = (
         "event_id, aggregate_type, aggregate_id, version, event_type, event_version, event_data, metadata, occurred_at, "
         "correlation_id, causation_id, position, transaction_id, recorded_at"
     )
     casts = ", ".join(f"CAST({each.strip()} AS TEXT)" for each in columns.split(","))
-    statement = text(f"SELECT {casts} FROM events WHERE aggregate_id = :bed ORDER BY version")
-    return [tuple(row) for row in connection.execute(statement, {"bed": bed_id})]
+    statement = text(f"SELECT {casts} FROM events WHERE aggregate_id = :till ORDER BY version")
+    return [tuple(row) for row in connection.execute(statement, {"till": till_id})]
