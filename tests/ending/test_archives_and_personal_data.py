@@ -135,7 +135,7 @@ def test_a_stream_that_an_anonymisation_did_not_see_is_not_brought_back(engine: 
         start_anonymising(session)
     if finished:
         anonymise_all(engine)
-    with pytest.raises(ArchiveError, match=r"'wards' \(city\).*despite_anonymisations=True.*another name") as caught:
+    with pytest.raises(ArchiveError, match=r"'wards' \(ward\).*despite_anonymisations=True.*another name") as caught:
         bring_back(engine, "p-1")
     assert (caught.value.aggregate_type, caught.value.aggregate_id) == ("ending.Patient", "p-1")
     bring_back(engine, "p-1", despite_anonymisations=True)

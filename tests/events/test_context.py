@@ -12,17 +12,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from sa_eventsource import DomainEvent, EventContext, EventContextLostError, EventPayloadError, RecordedEvent, event_context
+from sa_eventsource import EventContext, EventContextLostError, EventPayloadError, RecordedEvent, event_context
 from sa_eventsource.events import current_context
 from sa_eventsource.testing import recorded
+from tests.bank import Closed
 
 
-class ContextNoted(DomainEvent):
-    pass
-
-
-def noted(correlation_id: UUID | None) -> RecordedEvent[ContextNoted]:
-    (made,) = recorded(ContextNoted())
+def closing(correlation_id: UUID | None) -> RecordedEvent[Closed]:
+    (made,) = recorded(Closed())
     return replace(made, correlation_id=correlation_id)
 
 
@@ -47,9 +44,9 @@ def test_a_block_ends_with_its_exception() -> None:
 
 def test_a_cause_gives_its_id_and_its_correlation() -> None:
     correlation = uuid4()
-    with event_context(caused_by=(cause := noted(correlation))) as context:
+    with event_context(caused_by=(cause := closing(correlation))) as context:
         assert (context.causation_id, context.correlation_id) == (cause.event_id, correlation)
-    with event_context(caused_by=(first := noted(None))) as context:
+    with event_context(caused_by=(first := closing(None))) as context:
         assert (context.causation_id, context.correlation_id) == (first.event_id, first.event_id)
 
 
@@ -60,7 +57,7 @@ def test_an_id_must_be_a_uuid(name: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("wrong", [UUID(int=1), "x", ContextNoted()])
+@pytest.mark.parametrize("wrong", [UUID(int=1), "x", Closed()])
 def test_a_cause_is_an_event_as_read(wrong: Any) -> None:
     with pytest.raises(TypeError, match="RecordedEvent"), event_context(caused_by=wrong):
         pass

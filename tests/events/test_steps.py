@@ -12,6 +12,7 @@ from sa_eventsource import DomainEvent, upcast
 from sa_eventsource.events import decode, encode
 from sa_eventsource.events.codec import STEPS
 from sa_eventsource.events.codec_steps import Step
+from tests.bank import Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +26,6 @@ class Confided(DomainEvent):
 @upcast(Confided, from_version=1)
 def _rename(payload: dict[str, Any]) -> dict[str, Any]:
     return {"secret": payload["told"]}
-
-
-class Shouted(DomainEvent):
-    words: str
 
 
 def _hide(event: DomainEvent, text: str) -> str:
@@ -69,8 +66,8 @@ def test_a_step_that_joins_is_the_last_on_the_way_to_the_log_and_the_first_on_th
 
 @pytest.mark.usefixtures("hiding")
 def test_a_step_does_not_concern_other_classes() -> None:
-    assert encode(Shouted(words="x")) == '{"words":"x"}'
-    assert decode("Shouted", 1, '{"words":"x"}') == Shouted(words="x")
+    assert encode(Withdrawn(amount=1)) == '{"amount":1}'
+    assert decode("bank.Withdrawn", 1, '{"amount":1}') == Withdrawn(amount=1)
 
 
 def test_a_step_that_left_is_gone() -> None:

@@ -13,33 +13,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import AfterValidator, BaseModel, Field
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventPayloadError, EventStore, applies
+from sa_eventsource import DomainEvent, EventPayloadError, EventStore
 from sa_eventsource.events import as_read, encode
 from sa_eventsource.events.exactness import proof_of
-from tests.events.test_every_kind_of_field import same
+from tests.events.boxes import Base, Box, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Engine, MetaData
 
 _numbers = itertools.count()
 
 
-class Base(DeclarativeBase):
-    pass
-
-
-class Tray(AggregateRoot, Base):
-    __aggregate_type__ = "unvalidated.Tray"
-
-    events: int = 0
-
-    @applies(DomainEvent)
-    def _count(self, _event: DomainEvent) -> None:
-        self.events += 1
+@pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
 
 
 class Cat(BaseModel):
@@ -152,11 +143,11 @@ OUTSIDE: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("case", OUTSIDE)
 def test_a_value_outside_of_its_type_is_refused(case: str, route: str) -> None:
     event = ROUTES[route](*OUTSIDE[case])
-    tray = Tray()
+    box = Box()
     with pytest.raises(EventPayloadError) as caught:
-        tray.apply_event(event)
+        box.apply_event(event)
     assert caught.value.field.startswith("value") or not caught.value.field
-    assert (tray.events, tray.pending_events) == (0, ())
+    assert (box.events, box.pending_events) == (0, ())
 
 
 def test_a_field_that_the_event_does_not_have_is_named() -> None:
@@ -309,16 +300,15 @@ _ANY = st.one_of([*(_held(*each) for each in (*_HASHABLE, *_MODELS)), *(_keyed(*
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(field=_ANY, route=st.sampled_from(sorted(ROUTES)))
 def test_whatever_apply_event_takes_is_read_back(engine: Engine, field: tuple[Any, Any], route: str) -> None:
-    Base.metadata.create_all(engine)
     event = ROUTES[route](*field)
-    tray = Tray()
+    box = Box()
     try:
-        tray.apply_event(event)
+        box.apply_event(event)
     except EventPayloadError:
         return
     with Session(engine) as session:
-        session.add(tray)
+        session.add(box)
         session.commit()
-        (found,) = EventStore(session, Tray).events.of(Tray, tray.id).all()
+        (found,) = EventStore(session, Box).events.of(Box, box.id).all()
         assert same(found.event, event), (found.event, event)
-        assert session.get_one(Tray, tray.id).events == 1
+        assert session.get_one(Box, box.id).events == 1

@@ -36,8 +36,8 @@ from sa_eventsource import (
 from sa_eventsource.events import Personal
 from sa_eventsource.exceptions import SealedValueError
 from tests.clinic import AnyPatient, Discharged
+from tests.events.boxes import same
 from tests.events.kinds_of_fields import kinds
-from tests.events.test_every_kind_of_field import same
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import what_is_sent
 
