@@ -22,10 +22,11 @@ from tests.cli.exported_lines import HEADER, OLD_HEADER, exactly, in_lines, line
 from tests.cli.generated_logs import logs
 from tests.cli.logs import EVENTS, exported, imported, refused
 from tests.cli.test_events import insert_raw
-from tests.databases import WAITING
+from tests.databases import number_waiting
 from tests.orders import Order
 from tests.session.helpers import note_elsewhere, stored_events
 from tests.shop import NoteAdded
+from tests.waiting import wait_until
 
 # --- round trips ---
 
@@ -265,9 +266,7 @@ def test_a_writer_that_comes_between_is_noticed(postgres_log: Engine) -> None:
         session.flush()  # not visible to the import, which waits for it
         lines = [HEADER, line(9, version="4"), line(10, version="1", aggregate_id='"o-2"')]
         result = threads.submit(imported, postgres_log, lines)
-        with postgres_log.connect() as connection:
-            while not connection.scalar(text(WAITING)):
-                assert not result.done()
+        wait_until(lambda: number_waiting(postgres_log))
         session.commit()
         with pytest.raises(LogImportError, match="line 3, version: another transaction is writing to Order 'o-2'"):
             result.result(timeout=30)

@@ -24,7 +24,7 @@ from tests.bank import AnyAccount, Deposited
 from tests.cli.commands import call, fail, start, succeed
 from tests.cli.keyed_models import Base as Keyed
 from tests.cli.keyed_models import Till
-from tests.databases import WAITING
+from tests.databases import number_waiting
 from tests.parameters import slow_after
 from tests.projections import bank
 from tests.projections import test_places_in_the_log as places
@@ -147,8 +147,7 @@ def test_a_killed_workers_share_is_taken_over(postgres_engine: Engine) -> None:
         gate.execute(text("SELECT * FROM projections WHERE id = 'a' FOR UPDATE"))
         deposit(postgres_engine, "a", 2)
         process = start("run", BANK, "--only", "balance", engine=postgres_engine)
-        with postgres_engine.connect() as watch:
-            wait_until(lambda: watch.scalar(text(WAITING)))
+        wait_until(lambda: number_waiting(postgres_engine))
         process.kill()
         process.communicate(timeout=60)
         gate.rollback()

@@ -45,6 +45,7 @@ from sa_eventsource.verification import verify
 from tests.databases import WAITING_FOR_EVENTS
 from tests.ending.tills import Base, Goods, Labels, Till, Tills, all_rows, follow_all, heard, sell
 from tests.shop import AnyTill, Sold
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 EVENTS = Base.metadata.tables["events"]
@@ -714,23 +715,16 @@ def test_writers_wait_until_a_stream_is_archived(postgres_engine: Engine) -> Non
     Base.metadata.create_all(postgres_engine)
     sell(postgres_engine, "t-9", "pen")
     follow_all(postgres_engine)
-    done = threading.Event()
-
-    def write() -> None:
-        sell(postgres_engine, "t-10", "pen")
-        done.set()
-
     with Session(postgres_engine) as session:
         archive(session, Till, "t-9", reason="old")
-        thread = threading.Thread(target=write)
-        thread.start()
+        writing, errors = in_thread(lambda: sell(postgres_engine, "t-10", "pen"))
         with postgres_engine.connect() as connection:
             waits = text(f"SELECT count(*) {WAITING_FOR_EVENTS}")
-            wait_until(lambda: bool(connection.execute(waits).scalar()))
-        assert not done.is_set()
+            wait_until(lambda: connection.scalar(waits))
+        assert writing.is_alive()
         session.commit()
-    thread.join(60)
-    assert done.is_set()
+    writing.join(60)
+    assert (writing.is_alive(), errors) == (False, [])
 
 
 def test_the_ids_of_archived_events_are_taken(shop: Engine) -> None:

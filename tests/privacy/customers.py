@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 from sa_eventsource import AggregateRoot, DomainEvent, Personal, upcast
 
+STREET = "Ringstraße 17"
+
 
 class Address(BaseModel):
     """Where someone lives, of which only the street is personal."""
@@ -25,11 +27,17 @@ class Registered(DomainEvent):
     name: Annotated[str, Personal(subject="aggregate_id", placeholder="(forgotten)")]
     address: Address
     country: str
+    email: Annotated[str | None, Personal(subject="aggregate_id")] = None
 
 
 @upcast("customers.Registered", from_version=1)
 def _with_country(payload: dict[str, Any]) -> dict[str, Any]:
     return {**payload, "country": "NL"}
+
+
+def registered(name: str, city: str = "Linz", **values: Any) -> Registered:
+    """Make the event of a customer."""
+    return Registered(**{"name": name, "address": Address(city=city, street=STREET), "country": "AT", **values})
 
 
 class Visited(DomainEvent):

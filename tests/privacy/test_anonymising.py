@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Engine, create_engine, select, text
+from sqlalchemy import Engine, MetaData, create_engine, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -36,11 +36,13 @@ from sa_eventsource import (
     upcast,
     verify,
 )
+from tests.bank import AnyAccount
 from tests.cli.commands import call, succeed
 from tests.committing import commit_events
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import places
 from tests.proofs.cutting import Child, Cut, Points
+from tests.threads import in_thread
 from tests.waiting import wait_until
 
 BASE = "tests.privacy.test_anonymising:Base"
@@ -117,8 +119,12 @@ class ByHand(ReadModel, Base):
 
 
 @pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
+
+
+@pytest.fixture
 def database(engine: Engine) -> Engine:
-    Base.metadata.create_all(engine)
     return engine
 
 
@@ -320,8 +326,8 @@ class NoTable(DeclarativeBase):
     pass
 
 
-class Unlisted(AggregateRoot, NoTable):
-    __aggregate_type__ = "anonymising.Unlisted"
+class Account(AnyAccount, NoTable):
+    __aggregate_type__ = "anonymising.Account"
 
 
 def test_what_is_not_meant_is_refused(database: Engine) -> None:
@@ -347,14 +353,11 @@ def test_what_is_not_meant_is_refused(database: Engine) -> None:
 
 
 def test_a_transaction_that_sees_one_state_is_refused(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     with pytest.raises(AnonymisationError, match="READ COMMITTED"):
         one_call(postgres_engine.execution_options(isolation_level="REPEATABLE READ"))
 
 
 async def test_the_same_by_an_async_session(async_engine: AsyncEngine) -> None:
-    async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
     async with AsyncSession(async_engine) as session:
         new = Order(id="o-1")
         new.apply_event(Ordered(customer="Annabelle"))
@@ -370,7 +373,6 @@ async def test_the_same_by_an_async_session(async_engine: AsyncEngine) -> None:
 
 
 def test_one_that_was_killed_goes_on(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     for number in range(6):
         order(postgres_engine, number=number)
     url = postgres_engine.url
@@ -398,29 +400,21 @@ def _others(engine: Engine) -> int:
 
 
 def test_a_writer_beside_it_loses_nothing_and_brings_nothing_back(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
     for number in range(20):
         order(postgres_engine, number=number)
-    failures: list[BaseException] = []
     stop = threading.Event()
 
     def write() -> None:
-        try:
-            count = 0
-            while not stop.is_set() or count < 20:
-                with Session(postgres_engine) as session:
-                    session.get_one(Order, f"o-{count % 20}").apply_event(Renamed(customer="(anonymous)"))
-                    session.commit()
-                count += 1
-        except BaseException as error:
-            failures.append(error)
+        count = 0
+        while not stop.is_set() or count < 20:
+            commit_events(postgres_engine, Order, f"o-{count % 20}", Renamed(customer="(anonymous)"))
+            count += 1
 
-    writer = threading.Thread(target=write)
-    writer.start()
+    writer, errors = in_thread(write)
     finish(postgres_engine, at_most=3)
     stop.set()
     writer.join()
-    assert not failures
+    assert errors == []
     ReadModelManager(postgres_engine, Base).catch_up()
     assert places(postgres_engine, "Annabelle") == []
     with Session(postgres_engine) as session:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import (
@@ -39,8 +39,12 @@ class Account(AnyAccount, Bare):
 
 
 @pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
+
+
+@pytest.fixture
 def database(postgres_engine: Engine) -> Engine:
-    Base.metadata.create_all(postgres_engine)
     for number in range(12):
         order(postgres_engine, number=number, country="Ruritania")
     return postgres_engine
@@ -49,7 +53,6 @@ def database(postgres_engine: Engine) -> Engine:
 def test_two_that_rewrite_at_once_wait_for_each_other(postgres_engine: Engine) -> None:
     """Where no read model keeps them apart, both would have the log locked, and each would wait for the other to write to it."""
     database = postgres_engine
-    Bare.metadata.create_all(database)
     commit_events(database, Account, "a-1", *[Deposited(amount=1, owner="Annabelle", branch="Ruritania")] * 12)
     within: set[str] = set()
 

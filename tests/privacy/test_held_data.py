@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, MetaData, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
@@ -58,6 +58,11 @@ class Names(ReadModel, Base):
     name: Mapped[str] = map_from_event(Booked)
 
 
+@pytest.fixture
+def tables() -> MetaData | None:
+    return Base.metadata
+
+
 def book(session: Session) -> None:
     booking = Booking(id="b-1")
     booking.apply_event(Booked(room=7, name="Ann", guests=[Guest(guest="g-1", name="Bob"), Guest(guest="g-2", name="Cid")]))
@@ -66,7 +71,6 @@ def book(session: Session) -> None:
 
 
 def test_what_is_held_of_someone_is_listed_and_nothing_of_others(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         book(session)
         ReadModelManager(engine, Base).catch_up()
@@ -90,8 +94,6 @@ def test_what_is_held_of_someone_is_listed_and_nothing_of_others(engine: Engine)
 
 
 async def test_an_async_session_lists_it(async_engine: AsyncEngine) -> None:
-    async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
     async with AsyncSession(async_engine) as session:
         await session.run_sync(book)
         held = await async_personal_data(session, "g-2", base=Base)
@@ -110,7 +112,6 @@ LOOK_ALIKE = (
 @pytest.fixture
 def guests(engine: Engine) -> Engine:
     """Of each subject, an event of a stream of its own, and one among those of all others."""
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         party = Booking(id="party")
         everybody = [Guest(guest=each, name=f"<{number}>") for number, each in enumerate(LOOK_ALIKE)]
@@ -151,7 +152,6 @@ def test_nor_is_anybody_forgotten_with_one_who_looks_alike(guests: Engine, forgo
 
 
 def test_an_event_that_only_mentions_a_key_is_not_listed(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
     with Session(engine) as session:
         book(session)
         keys = find_tables(Base.metadata)

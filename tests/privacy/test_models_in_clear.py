@@ -26,7 +26,7 @@ from sa_eventsource.privacy import forget, rotate_subject_key
 from sa_eventsource.read_models import count
 from tests.committing import commit_events
 from tests.databases import number_waiting
-from tests.privacy.customers import Address, AnyCustomer, Registered, Visited
+from tests.privacy.customers import STREET, AnyCustomer, Registered, Visited, registered
 from tests.privacy.forgetting import forget_person
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import places, what_is_sent
@@ -90,11 +90,7 @@ class Cities(ReadModel, Base):
     city: Mapped[str] = map_from_event(Registered, source="address.city")
 
 
-NAME, STREET = "Zoë Überhöltz", "Ringstraße 17"
-
-
-def registered(name: str = NAME, city: str = "Linz") -> Registered:
-    return Registered(name=name, address=Address(city=city, street=STREET), country="AT")
+NAME = "Zoë Überhöltz"
 
 
 def register(engine: Engine, subject: str, name: str = NAME) -> None:
@@ -272,7 +268,7 @@ def test_a_worker_waits_for_forgetting_and_writes_the_placeholder(postgres_engin
 def test_forgetting_waits_for_an_append_with_a_strong_model_and_takes_its_row_along(postgres_engine: Engine) -> None:
     with Session(postgres_engine) as session:
         customer = Customer(id="z")
-        customer.apply_event(registered())
+        customer.apply_event(registered(NAME))
         session.add(customer)
         session.flush()
         forgetting, errors = in_thread(lambda: forget_person(postgres_engine, "z", Base))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, String, func, inspect, select, text
+from sqlalchemy import Engine, MetaData, String, func, inspect, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 
 from sa_eventsource import (
-    AggregateRoot,
     DeclarationError,
     DomainEvent,
     EnvironmentKeys,
     EventReplayer,
     EventSourceOptions,
-    Personal,
     ReadModel,
     ReadModelManager,
     RecordedEvent,
@@ -29,6 +28,8 @@ from sa_eventsource import (
 )
 from sa_eventsource.exceptions import MasterKeyError
 from sa_eventsource.migrations.autogenerate import render_item
+from tests.committing import commit_events
+from tests.privacy.customers import AnyCustomer, Registered, Visited, registered
 from tests.privacy.keys import MASTER_KEYS, written
 from tests.privacy.searching import places
 
@@ -41,19 +42,8 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(master_keys=MASTER_KEYS)
 
 
-class Registered(DomainEvent):
-    __event_type__ = "search_hash.Registered"
-
-    email: Annotated[str | None, Personal(subject="aggregate_id")]
-
-
-class Visited(DomainEvent):
-    __event_type__ = "search_hash.Visited"
-
-
-class Customer(AggregateRoot, Base):
+class Customer(AnyCustomer, Base):
     __aggregate_type__ = "search_hash.Customer"
-    __ignored_events__ = (Registered, Visited)
 
 
 class Customers(ReadModel, Base):
@@ -75,18 +65,22 @@ class Customers(ReadModel, Base):
 
 
 @pytest.fixture
-def session(engine: Engine) -> Any:
-    Base.metadata.create_all(engine)
+def tables() -> MetaData | None:
+    return Base.metadata
+
+
+def commit(engine: Engine, customer_id: str, event: DomainEvent) -> None:
+    """Commit an event of a customer, and bring the read model to it."""
+    commit_events(engine, Customer, customer_id, event)
+    ReadModelManager(engine, Base).catch_up()
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    for name in ("ann", "bob"):
+        commit(engine, name, registered(name, email=f"{name}@example.com"))
+    commit(engine, "ann", Visited())
     with Session(engine) as session:
-        for name in ("ann", "bob"):
-            customer = Customer(id=name)
-            customer.apply_event(Registered(email=f"{name}@example.com"))
-            session.add(customer)
-        session.commit()
-        ReadModelManager(engine, Base).catch_up()
-        session.get_one(Customer, "ann").apply_event(Visited())
-        session.commit()
-        ReadModelManager(engine, Base).catch_up()
         yield session
 
 
@@ -138,11 +132,7 @@ def test_verify_knows_hashes_of_earlier_keys(session: Session, engine: Engine, m
     session.rollback()
     assert verify(engine, Base).findings == ()
     monkeypatch.setenv(VARIABLE, f"{written('2028', b'u')},{written('2027', b't')},{os.environ[VARIABLE]}")
-    customer = Customer(id="cid")
-    customer.apply_event(Registered(email="cid@example.com"))
-    session.add(customer)
-    session.commit()
-    ReadModelManager(engine, Base).catch_up()
+    commit(engine, "cid", registered("cid", email="cid@example.com"))
     found = verify(engine, Base)
     (warning,) = found.findings
     assert warning.is_warning

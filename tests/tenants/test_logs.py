@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -32,9 +31,11 @@ from sa_eventsource.mapping.immutability import SWITCH
 from sa_eventsource.read_models import definition_of
 from sa_eventsource.store import database_of
 from tests.advisory_locks import OWN_ADVISORY_LOCKS
-from tests.databases import WAITING
+from tests.databases import WAITING, number_waiting
 from tests.shop import Sold
+from tests.threads import in_thread
 from tests.verification.damage import Articles, Base, PerDay, Till, Tills, sell
+from tests.waiting import wait_until
 
 EVENTS = tables_on(Base.metadata).events
 TENANTS = ("Tenant one", 'tenant"2', None)
@@ -173,14 +174,11 @@ def test_a_writer_of_another_tenant_does_not_wait_for_a_rebuild(engines: list[En
             with engine.connect() as connection:
                 connection.execute(text("SET lock_timeout = '10s'"))
             sell(engine, "t-1", 100)
-        waiting = threading.Thread(target=sell, args=(engines[0], "t-1", 100))
-        waiting.start()
-        with engines[2].connect() as connection:
-            while not connection.scalar(text(WAITING)):
-                assert waiting.is_alive()
-                connection.rollback()
+        waiting, errors = in_thread(lambda: sell(engines[0], "t-1", 100))
+        wait_until(lambda: number_waiting(engines[2]))
         session.rollback()
         waiting.join(60)
+    assert errors == []
     assert [each.totals["t-1"] for each in map(seen, engines)] == [100, 101, 103]
 
 
