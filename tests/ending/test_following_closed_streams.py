@@ -140,13 +140,13 @@ def test_read_models_and_subscriptions_take_it(engine: Engine) -> None:
         session.commit()
         till.close_stream("sold out")
         account = Account(id="b")
-        account.close_stream("sold")
+        account.close_stream("empty")
         session.add(account)
         session.commit()
         assert session.get_one(Tills, "b").state == "over"
     ended_tills.clear()
     Worker(engine, Base).run_once()
-    assert sorted(ended_tills) == [("b", "sold out"), ("b", "sold")]
+    assert sorted(ended_tills) == [("b", "empty"), ("b", "sold out")]
     with Session(engine) as session:
         assert session.get_one(TillsLater, "b").state == "over"
     assert verify(engine, Base).findings == ()

@@ -181,7 +181,7 @@ def test_a_unique_index_that_is_missing_is_found(engine: Engine) -> None:
         for name in ("ix_seats_number", ROW):
             connection.execute(text(f'DROP INDEX "{name}"'))
         if engine.dialect.name == "postgresql":
-            connection.execute(text("ALTER TABLE seats_by_row DROP CONSTRAINT seats_by_row_holder_key"))
+            connection.execute(text("ALTER TABLE seats_by_row DROP CONSTRAINT seats_by_row_what_key"))
     messages = {str(each) for each in verify(engine, Unmigrated).findings}
     missing = "is missing, so that rows may share a value; migrate the database"
     expected = {
@@ -449,6 +449,6 @@ def test_the_command_gives_json(log: Engine) -> None:
 
 
 def test_the_command_names_the_models_that_there_are(log: Engine) -> None:
-    assert "there is no read model 'nothing'; there are: articles, tills" in fail(
+    assert "there is no read model 'nothing'; there are: articles, by_hand, per_day, tills" in fail(
         "verify", HERE, "--only", "nothing", engine=log, status=2
     )
