@@ -34,11 +34,16 @@ _POSTGRESQL_FIXTURES = {"postgres_url", "postgres_databases", "postgres_database
 _BOTH = ["postgresql", "sqlite"]
 _SERVER_FOLDER = pytest.StashKey[Path]()
 
+_OF_TERMINALS = ("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE")
+"""What rich and Typer go by, and pytest too: whoever runs the tests in colour does not mean the programs that they run."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make a folder for the embedded server, which the workers of pytest-xdist share, and heed interrupts, which tests send."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in _OF_TERMINALS:
+        os.environ.pop(each, None)
     worker_input = getattr(config, "workerinput", None)
     # Not in pytest's folder, which is closed to the user that the server runs as where the tests run as root.
     config.stash[_SERVER_FOLDER] = Path(
