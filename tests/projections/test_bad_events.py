@@ -15,6 +15,7 @@ from sa_eventsource.mapping import tables_on
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.projections.parked_streams import drop_stream, parked_streams, resume, retry_stream
 from sa_eventsource.workers import Pace, Worker
+from tests.committing import changing_events
 from tests.projections import bank
 from tests.projections.bank import Balance, Base, DeclaredParking, Parking, Stopping, deposit, totals
 from tests.waiting import wait_until
@@ -180,13 +181,7 @@ def test_a_dropped_stream_goes_on_without_what_was_put_aside(bank_engine: Engine
 
 def break_event(engine: Engine, position: int, payload: dict[str, Any]) -> None:
     """Let a stored payload be one that the declaration does not fit."""
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = on"))
-        else:
-            connection.execute(text("DROP TRIGGER IF EXISTS events_no_update"))
-            for (name,) in connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).all():
-                connection.execute(text(f'DROP TRIGGER "{name}"'))
+    with changing_events(engine, Base) as connection:
         connection.execute(update(TABLES.events).where(TABLES.events.c.position == position).values(event_data=payload))
 
 

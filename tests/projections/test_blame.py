@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import EventDecodeError, EventReplayer, EventStore, ReadModelError, ReadModelManager
 from sa_eventsource.projections import RetryPolicy, resume
 from sa_eventsource.workers import Worker
+from tests.committing import changing_events
 from tests.projections import hindrances
 from tests.projections.hindrances import Base, Declared, Handled, Order, ids, parked, write
 
@@ -35,13 +36,8 @@ def notes(engine: Engine) -> Iterator[Engine]:
 
 def make_unreadable(engine: Engine) -> str:
     """Give one event a time that Python has no value for; return the event's id."""
-    is_postgresql = engine.dialect.name == "postgresql"
-    moment = "20000-01-01 00:00:00+00" if is_postgresql else "soon"
-    with engine.begin() as connection:
-        if is_postgresql:
-            connection.execute(text("SET LOCAL sa_eventsource.allow_event_changes = 'on'"))
-        else:
-            connection.execute(text("DROP TRIGGER sa_eventsource_immutable_events_update"))
+    moment = "20000-01-01 00:00:00+00" if engine.dialect.name == "postgresql" else "soon"
+    with changing_events(engine, Base) as connection:
         connection.execute(
             text("UPDATE events SET occurred_at = :moment WHERE aggregate_id = :bad"), {"moment": moment, "bad": BAD}
         )

@@ -34,7 +34,7 @@ from sa_eventsource.mapping import tables_on
 from tests.bank import AnyAccount, Deposited, Withdrawn
 from tests.committing import commit_events, commit_stored
 from tests.databases import number_waiting
-from tests.threads import in_thread
+from tests.threads import in_thread, together
 from tests.waiting import wait_until
 
 
@@ -187,9 +187,7 @@ def test_two_who_begin_under_one_name_at_the_same_time_share_the_log(postgres_en
         while batch := follow(postgres_engine, batch=3):
             found.append(batch)
 
-    for thread, errors in [in_thread(run) for _ in range(4)]:
-        thread.join()
-        assert errors == []
+    together(*[run] * 4)
     assert sorted(amount for batch in found for amount in batch) == list(range(40))
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import DeclarationError, EventReplayer, ReadModelChangedError, ReadModelManager, Worker
 from tests.bank import Deposited
+from tests.committing import changing_events
 from tests.projections import bank
 from tests.projections.bank import Account, Balance, Base, BranchTotal, deposit, totals
 
@@ -61,13 +62,8 @@ def test_a_rebuild_warns_of_events_that_no_class_declares(filled: Engine, caplog
     """As after an event class was renamed, and its former name forgotten: their rows are gone."""
     EventReplayer(filled, Base).rebuild(Balance)
     assert caplog.records == []
-    change = "UPDATE events SET event_type = 'bank.PaidIn' WHERE aggregate_id IN ('a-01', 'a-02')"
-    with filled.begin() as connection:
-        if filled.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL session_replication_role = replica"))
-        else:
-            connection.execute(text("DROP TRIGGER sa_eventsource_immutable_events_update"))
-        connection.execute(text(change))
+    with changing_events(filled, Base) as connection:
+        connection.execute(text("UPDATE events SET event_type = 'bank.PaidIn' WHERE aggregate_id IN ('a-01', 'a-02')"))
     EventReplayer(filled, Base).rebuild(Balance)
     assert len(totals(filled, Balance)) == 10
     (record,) = caplog.records

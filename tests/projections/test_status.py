@@ -31,7 +31,7 @@ from sa_eventsource import (
 from sa_eventsource.consumers import Follower
 from sa_eventsource.projections import in_short, take_step
 from sa_eventsource.read_models import count, definition_of, sum_
-from tests.committing import commit_events
+from tests.committing import changing_events, commit_events
 from tests.processes import ROOT, finish
 from tests.projections import bank
 from tests.shop import AnyOrder, OrderCancelled, OrderPlaced
@@ -271,8 +271,7 @@ def test_a_checkpoint_of_another_cluster_is_a_problem(postgres_engine: Engine) -
 def test_a_log_with_transaction_ids_from_the_future_is_a_problem_before_anybody_follows(postgres_engine: Engine) -> None:
     shop = Shop(postgres_engine, EVENTUAL)
     shop.place("1")
-    with postgres_engine.begin() as connection:
-        connection.execute(text("SET LOCAL session_replication_role = replica"))
+    with changing_events(postgres_engine, shop.base) as connection:
         connection.execute(text("UPDATE events SET transaction_id = '999999999999'"))
     assert shop.state == "moved"
 

@@ -58,7 +58,7 @@ from tests.committing import commit_events, commit_stored
 from tests.databases import number_waiting
 from tests.parameters import plainly
 from tests.shop import AnyOrder, OrderPlaced
-from tests.threads import in_thread
+from tests.threads import in_thread, together
 from tests.waiting import wait_until
 
 
@@ -321,9 +321,7 @@ def test_many_transactions_lose_nothing(postgres_engine: Engine) -> None:
         for number in range(15):
             happen(postgres_engine, f"{writer}-{number}", put(1, f"a{number % 4}"), put(1, "tea"))
 
-    for thread, errors in [in_thread(partial(write, writer)) for writer in range(4)]:
-        thread.join(60)
-        assert errors == []
+    together(*(partial(write, writer) for writer in range(4)))
     assert articles(postgres_engine) == {"a0": 16, "a1": 16, "a2": 16, "a3": 12, "tea": 60}
 
 
