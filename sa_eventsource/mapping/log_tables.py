@@ -89,6 +89,7 @@ def followers_tables(metadata: MetaData, options: EventSourceOptions, where: dic
         Column("aggregate_type", String(MAX_NAME_LENGTH), nullable=False),
         Column("aggregate_id", String(MAX_NAME_LENGTH), nullable=False),
         Column("error", Text, nullable=True),
+        Column("attempts", Integer, nullable=True),  # null: never, as behind another, or by a release that did not count
         Column("parked_at", UtcDateTime, nullable=False, server_default=func.current_timestamp()),
         **where,
     )

@@ -148,7 +148,7 @@ def record_failure(  # noqa: PLR0913 - what happened, and what to make of it
         elif fails_anyway:
             verdict, outcome = "waiting", replace(outcome, status=WAITING, retry_at=None)
         elif follower.consumer.on_error == "park" and not isinstance(error.__cause__, HandlerTransactionError):
-            park(connection, follower.consumer, position, reason)
+            park(connection, follower.consumer, position, reason, attempts)
             verdict, outcome = "parked", checkpoint.without_failure()
         else:
             verdict, outcome = "stopped", replace(outcome, status=STOPPED, retry_at=None)

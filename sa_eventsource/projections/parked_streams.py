@@ -9,10 +9,10 @@ from sqlalchemy import delete, func, select, update
 
 from sa_eventsource.checkpoints import WAITING, lock_checkpoint, save_checkpoint
 from sa_eventsource.consumers import Relay, followers_of
-from sa_eventsource.projections.failures import error_text
+from sa_eventsource.projections.failures import culprit, error_text
 from sa_eventsource.projections.processing import process_stored
 from sa_eventsource.projections.relaying import relay_stored
-from sa_eventsource.projections.steps import skip_failed, take_before_failure
+from sa_eventsource.projections.steps import BAD_EVENT, skip_failed, take_before_failure
 from sa_eventsource.projections.transaction import following, reading
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class ParkedStream:
         events: How many are parked, it and those behind it.
         error: What went wrong, with the traceback.
         parked_at: When it was parked, in UTC.
+        attempts: How often the event was tried, retries in vain included; None where nobody counted, as for a publisher.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ParkedStream:
     events: int
     error: str | None
     parked_at: datetime
+    attempts: int | None
 
 
 def parked_streams(
@@ -83,6 +85,7 @@ def parked_streams(
             counted.c.number,
             parked.c.error,
             parked.c.parked_at,
+            parked.c.attempts,
         )
         .join(counted, counted.c.first == parked.c.position)
         .where(*wanted)
@@ -111,12 +114,26 @@ def retry_stream(session: Session, consumer: Consumer, stream: ParkedStream) -> 
     parked = consumer.tables.parked_events
     if isinstance(consumer, Relay):
         return _retry_delivery(session, consumer, stream)
-    with following(session, consumer) as connection:
-        _lock_all(connection, consumer)
-        ids = list(connection.scalars(select(parked.c.event_id).where(*_of_stream(consumer, stream)).order_by(parked.c.position)))
-        connection.execute(delete(parked).where(*_of_stream(consumer, stream)))
-        process_stored(session, consumer, ids)
+    try:
+        with following(session, consumer) as connection:
+            _lock_all(connection, consumer)
+            of_stream = select(parked.c.event_id).where(*_of_stream(consumer, stream))
+            ids = list(connection.scalars(of_stream.order_by(parked.c.position)))
+            connection.execute(delete(parked).where(*_of_stream(consumer, stream)))
+            process_stored(session, consumer, ids)
+    except BAD_EVENT as error:
+        _tried_in_vain(session, consumer, stream, error)
+        raise
     return len(ids)
+
+
+def _tried_in_vain(session: Session, consumer: Consumer, stream: ParkedStream, error: Exception) -> None:
+    """Count one more attempt at the event that a stream waits behind, and keep what went wrong if it did with this event."""
+    parked = consumer.tables.parked_events
+    reason = {parked.c.error: error_text(error)} if culprit(error) == stream.event_id else {}
+    with following(session, consumer) as connection:
+        of_event = (*_of_stream(consumer, stream), parked.c.event_id == stream.event_id)
+        connection.execute(update(parked).where(*of_event).values({parked.c.attempts: parked.c.attempts + 1, **reason}))
 
 
 def _retry_delivery(session: Session, relay: Relay, stream: ParkedStream) -> int:

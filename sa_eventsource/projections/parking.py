@@ -25,15 +25,22 @@ def has_parked(connection: Connection, consumer: Consumer) -> bool:
     return bool(connection.scalar(select(exists().where(consumer.tables.parked_events.c.projection_name == consumer.name))))
 
 
-def park(connection: Connection, consumer: Consumer, position: int, error: str) -> None:
-    """Park an event, with what went wrong; later ones of its stream follow as their batches come."""
+def park(connection: Connection, consumer: Consumer, position: int, error: str, attempts: int | None) -> None:
+    """Park an event, with what went wrong; later ones of its stream follow as their batches come.
+
+    Args:
+        connection: In the transaction that the checkpoint is written in.
+        consumer: Whose event it is.
+        position: Its position.
+        error: What went wrong, with the traceback.
+        attempts: How often it was tried; None where nobody counts.
+    """
     events, parked = consumer.tables.events, consumer.tables.parked_events
     under = consumer.parks_under(connection, position)
     stream = (events.c.aggregate_type, events.c.aggregate_id) if under is None else map(literal, under)
-    reference = select(literal(consumer.name), events.c.position, events.c.event_id, *stream, literal(error)).where(
-        events.c.position == position
-    )
-    columns = ["projection_name", "position", "event_id", "aggregate_type", "aggregate_id", "error"]
+    reference = select(literal(consumer.name), events.c.position, events.c.event_id, *stream, literal(error), literal(attempts))
+    reference = reference.where(events.c.position == position)
+    columns = ["projection_name", "position", "event_id", "aggregate_type", "aggregate_id", "error", "attempts"]
     connection.execute(insert(parked).from_select(columns, reference, include_defaults=False))
 
 

@@ -65,7 +65,7 @@ def relay_batch(  # noqa: PLR0913 - what is to be handed over, and from where
     refused = [event for event in settled if event.event_id in delivery.refused]
     for event in refused:
         error = delivery.refused[event.event_id]
-        park(connection, relay, event.position, error_text(error))
+        park(connection, relay, event.position, error_text(error), attempts=None)  # senders try by rules of their own
         log.error("%s: %s; parked", name_in_log(follower.name, connection), error)
     if refused:
         park_behind_others(connection, follower, done)

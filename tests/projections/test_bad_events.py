@@ -157,7 +157,10 @@ def test_a_parked_stream_is_retried_in_order_and_goes_on(bank_engine: Engine) ->
         (stream,) = parked_streams(session, definition)
         with pytest.raises(ReadModelError, match="negative"):
             retry_stream(session, definition, stream)
-        assert parked_streams(session, definition) == [stream]
+        (again,) = parked_streams(session, definition)
+        assert (again.event_id, again.events) == (stream.event_id, 2)
+        assert (stream.attempts, again.attempts) == (AT_ONCE.attempts, AT_ONCE.attempts + 1)
+        assert "retry_stream" in str(again.error)
         bank._Refusing.mended = True
         assert retry_stream(session, definition, stream) == 2
         assert parked_streams(session, definition) == []

@@ -52,6 +52,7 @@ def upgrade() -> None:
     sa.Column('aggregate_type', sa.String(length=255), nullable=False),
     sa.Column('aggregate_id', sa.String(length=255), nullable=False),
     sa.Column('error', sa.Text(), nullable=True),
+    sa.Column('attempts', sa.Integer(), nullable=True),
     sa.Column('parked_at', sa_eventsource.migrations.types.UtcDateTime(), server_default=sa.text('CURRENT_TIMESTAMP'), nullable=False),
     sa.PrimaryKeyConstraint('projection_name', 'position')
     )
