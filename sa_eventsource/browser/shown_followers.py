@@ -1,35 +1,29 @@
-"""What follows the log, as pages show it: which there are, how far each has come, lane by lane, and what it has parked."""
+"""What follows the log, as pages show it: which there are, and how far each has come, lane by lane."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import case, select
 from starlette.exceptions import HTTPException
 
-from sa_eventsource.browser.log_search import Listed, listed, preview
 from sa_eventsource.checkpoints import Checkpoint, read_checkpoint
 from sa_eventsource.consumers import consumers_on, followers_of
 from sa_eventsource.processes import ProcessSubscription
 from sa_eventsource.projections import ConsumerStatus, status_of
 from sa_eventsource.read_models import ReadModelDefinition
-from sa_eventsource.store import Reading, select_raw_events
+from sa_eventsource.store import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from sqlalchemy import Row
 
     from sa_eventsource.browser.page import Visit
     from sa_eventsource.consumers import Consumer
     from sa_eventsource.mapping import EventSourceTables
 
 _Told = TypeVar("_Told", Checkpoint, ConsumerStatus)
-_HIDDEN = "What went wrong may tell personal data, which you may not see."
-
-_PARKED = 20
-"""How many parked streams a page shows."""
+HIDDEN = "What went wrong may tell personal data, which you may not see."
+"""What stands in place of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +37,6 @@ class Lane:
 
     name: str
     checkpoint: Checkpoint
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """What a consumer has parked: the first event of each stream, with the event as stored, and whether there are more streams."""
-
-    events: Sequence[tuple[Row[Any], Listed | None]]
-    has_more: bool
 
 
 def consumer_named(tables: EventSourceTables, name: str | None) -> Consumer:
@@ -78,14 +64,6 @@ def hides_errors(visit: Visit, consumer: Consumer) -> bool:
     return has_some and not visit.access.personal_data and consumer.personal_data is not Reading.MASKED
 
 
-def parked_events(visit: Visit, consumer: Consumer) -> Any:
-    """Select what a consumer has parked, with its errors as the reader may see them."""
-    parked = visit.tables.parked_events
-    error = case((parked.c.error.is_not(None), _HIDDEN)) if hides_errors(visit, consumer) else parked.c.error
-    others = [each for each in parked.c if each is not parked.c.error]
-    return select(*others, error.label("error")).where(parked.c.projection_name == consumer.name)
-
-
 def lanes_of(visit: Visit, consumer: Consumer) -> list[Lane]:
     """Read how far each part of a consumer has come."""
     followers = followers_of(consumer, visit.connection.dialect)
@@ -94,7 +72,7 @@ def lanes_of(visit: Visit, consumer: Consumer) -> list[Lane]:
 
 def _told(visit: Visit, consumer: Consumer, found: _Told) -> _Told:
     """Leave out of what is known of a consumer what the reader may not see."""
-    return replace(found, error=_HIDDEN) if found.error is not None and hides_errors(visit, consumer) else found
+    return replace(found, error=HIDDEN) if found.error is not None and hides_errors(visit, consumer) else found
 
 
 def statuses_of(visit: Visit, consumers: Sequence[Consumer]) -> list[ConsumerStatus]:
@@ -102,15 +80,3 @@ def statuses_of(visit: Visit, consumers: Sequence[Consumer]) -> list[ConsumerSta
     visit.reader.rollback()
     with visit.source.session_in_time(visit.tenant) as session:
         return [_told(visit, each, status_of(session, each)) for each in consumers]
-
-
-def parked_by(visit: Visit, consumer: Consumer) -> Parked:
-    """Read the events that could not be taken, one for each stream: the longest waiting first."""
-    parked, events = visit.tables.parked_events, visit.tables.events
-    failed = parked_events(visit, consumer).where(parked.c.error.is_not(None))
-    rows = visit.connection.execute(failed.order_by(parked.c.position).limit(_PARKED + 1)).all()
-    shown = rows[:_PARKED]
-    stored = select_raw_events(events, preview(events)).where(events.c.event_id.in_([each.event_id for each in shown]))
-    found = visit.connection.execute(stored).all() if shown else []
-    by_id = {each.row.event_id: each for each in listed(visit.connection, events, found)}
-    return Parked([(each, by_id.get(each.event_id)) for each in shown], len(rows) > _PARKED)

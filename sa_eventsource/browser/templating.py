@@ -55,6 +55,7 @@ class Templates:
             "grouped": grouped,
             "counted": counted,
             "duration": duration,
+            "rate": rate,
             "document": document,
         }
         self._environment.globals |= {"product_title": title, "library_version": _VERSION}
@@ -85,11 +86,11 @@ def moment(value: datetime, digits: str = "milliseconds") -> Markup:
     )
 
 
-def time_of_day(value: datetime) -> Markup:
+def time_of_day(value: datetime, digits: str = "milliseconds") -> Markup:
     """Show a time without its date, which stands above."""
     there = value.astimezone(UTC)
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
-        there.isoformat(), there.replace(tzinfo=None).isoformat(sep=" "), there.time().isoformat(timespec="milliseconds")
+        there.isoformat(), there.replace(tzinfo=None).isoformat(sep=" "), there.time().isoformat(timespec=digits)
     )
 
 
@@ -106,3 +107,11 @@ def hue(name: str) -> Markup:
 def grouped(number: int) -> str:
     """Write a number with its thousands apart."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def rate(number: float) -> str:
+    """Write how many come a second: below ten with a digit behind the point."""
+    return f"{number:.1f}".removesuffix(".0") if number < _WITHOUT_DIGITS else grouped(round(number))
+
+
+_WITHOUT_DIGITS = 9.95

@@ -1,6 +1,15 @@
 """How far each follower has come, which events it has yet to take, and in which cluster both are true."""
 
-from sa_eventsource.checkpoints.batches import Batch, next_batch, of_batch, of_consumer, of_taken, origin_of_batch, read_batch
+from sa_eventsource.checkpoints.batches import (
+    Batch,
+    next_batch,
+    of_batch,
+    of_consumer,
+    of_follower,
+    of_taken,
+    origin_of_batch,
+    read_batch,
+)
 from sa_eventsource.checkpoints.checkpoint import (
     RUNNING,
     STOPPED,
@@ -47,6 +56,7 @@ __all__ = [
     "next_batch",
     "of_batch",
     "of_consumer",
+    "of_follower",
     "of_taken",
     "origin_of_batch",
     "position_of",

@@ -82,6 +82,9 @@ class ConsumerStatus:
         error: What it waits for, or went wrong with the event that it retries or has stopped at, with the traceback; the last line
             says it in short. None if nothing did.
         lag_is_whole: Whether *lag_events* are all that it has yet to take; otherwise there are more.
+        lag_since: When the oldest of them was recorded, in UTC; None if there is none. What was recorded before it has taken or
+            parked.
+        positions: The last position of each of its shards, in their order; of one that is not split, one.
     """
 
     name: str
@@ -97,6 +100,8 @@ class ConsumerStatus:
     parked_events: int
     error: str | None
     lag_is_whole: bool = True
+    lag_since: datetime | None = None
+    positions: tuple[int, ...] = ()
 
     @property
     def lag_in_words(self) -> str:
@@ -157,6 +162,8 @@ def status_of(session: Session, consumer: Consumer) -> ConsumerStatus:
         parked_events=number or 0,
         error=error,
         lag_is_whole=behind.is_whole,
+        lag_since=behind.oldest,
+        positions=tuple(checkpoint.position for checkpoint in checkpoints),
     )
 
 

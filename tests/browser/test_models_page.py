@@ -85,7 +85,6 @@ def test_a_definition_is_said_in_words(bank: Engine) -> None:
 def test_a_parked_event_is_shown_with_its_error_and_payload_and_no_button(bank: Engine) -> None:
     page = visit(browser_of(Base, bank), "/models/one?name=parking").text
     assert "negative: -5" in page
-    assert "Traceback (most recent call last)" in page
     assert '<span class="j-number">-5</span>' in page
     assert 'method="post"' not in page
 

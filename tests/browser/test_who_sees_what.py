@@ -31,7 +31,7 @@ from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.replays import replay_here
 from sa_eventsource.workers import Worker
 from tests.bank import AnyAccount, Opened
-from tests.browser.visiting import browser_of, visit
+from tests.browser.visiting import browser_of, send, visit
 from tests.clinic import Admitted, AnyPatient
 from tests.committing import commit_events
 from tests.orders import Base as Orders
@@ -250,10 +250,18 @@ def test_errors_of_what_reads_in_clear_are_shown_as_personal_data_is(engine: Eng
     Worker(engine, Hidden, retries=RetryPolicy(attempts=1)).run_once()
     masked, clear = browser_of(Hidden, engine), browser_of(Hidden, engine, authorize=lambda _request: Access(personal_data=True))
     ones = [f"/models/one?name={each}" for each in ("browser_patient_notes", "browser_patient_cards")]
-    for path in ("/models", *ones, "/processes", "/processes/one?name=browser.PatientWelcome"):
+    parked = re.findall(r'href="(/followers/parked/[^"]+)"', visit(masked, ones[0]).text)
+    lag = "/followers/lag?name=browser_patient_cards"
+    for path in ("/models", *ones, *parked, lag, "/processes", "/processes/one?name=browser.PatientWelcome"):
         pages = visit(masked, path).text, visit(clear, path).text
         assert ["ValueError: Wilhelmina" in each for each in pages] == [False, True], path
         assert ["which you may not see" in each for each in pages] == [True, False], path
+    assert [("Wilhelmina" in visit(each, parked[0]).text) for each in (masked, clear)] == [False, True]
+    retry = {"name": "browser_patient_notes", "type": "browser.Patient", "id": "p-1"}
+    for access in (Access(actions=True), Access(actions=True, personal_data=True)):
+        acting = browser_of(Hidden, engine, actions=True, authorize=lambda _request, access=access: access)
+        failed = send(acting, "/followers/parked/retry", page=parked[0], **retry)
+        assert (failed.status_code, "Wilhelmina" in failed.text) == (409, access.personal_data)
 
 
 def test_personal_data_is_shown_to_those_alone_who_may_see_it(engine: Engine) -> None:

@@ -6,8 +6,10 @@ from sa_eventsource.browser.pages import (
     commands_page,
     event_page,
     follower_actions,
+    lag_page,
     log_page,
     models_page,
+    parked_page,
     processes_page,
     rebuild_page,
     row_page,
@@ -29,6 +31,8 @@ PAGES = (
     commands_page.PAGE,
     subscriptions_page.PAGE,
     system_page.PAGE,
+    lag_page.PAGE,
+    parked_page.PAGE,
     follower_actions.PAGE,
 )
 

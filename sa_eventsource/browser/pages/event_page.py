@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def show_event(visit: Visit) -> Response:
     """Show an event."""
-    row, payload = _event(visit)
+    row, payload = stored_event(visit)
     events = visit.tables.events
     caused = (
         select(events.c.event_id, events.c.event_type, events.c.position)
@@ -47,10 +47,15 @@ def _page_of_cause(visit: Visit, cause: UUID) -> str:
 
 def show_payload(visit: Visit) -> Response:
     """Give the whole payload of an event as it is, for programs, and for payloads too long for a page."""
-    return Response(_event(visit)[1], media_type="application/json")
+    return Response(stored_event(visit)[1], media_type="application/json")
 
 
-def _event(visit: Visit) -> tuple[Any, str]:
+def stored_event(visit: Visit) -> tuple[Any, str]:
+    """Read the event that an address names by its id, and its payload as the reader may see it.
+
+    Raises:
+        HTTPException: There is none.
+    """
     event_id: UUID = visit.request.path_params["event_id"]
     events = visit.tables.events
     row = visit.connection.execute(select_raw_events(events).where(events.c.event_id == event_id)).one_or_none()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 
 from sa_eventsource.browser.page import Address, Page
-from sa_eventsource.browser.shown_followers import consumer_named, page_of
+from sa_eventsource.browser.shown_followers import HIDDEN, consumer_named, hides_errors, page_of
+from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
 
 if TYPE_CHECKING:
@@ -23,7 +24,15 @@ def retry(visit: Visit) -> Response:
     """Let a consumer take what it has parked of a stream."""
     consumer = consumer_named(visit.tables, visit.form.get("name"))
     with visit.source.session(visit.tenant) as session:
-        retry_stream(session, consumer, _stream(session, consumer, visit.form))
+        stream = _stream(session, consumer, visit.form)
+        try:
+            retry_stream(session, consumer, stream)
+        except EventSourceError as error:
+            if not hides_errors(visit, consumer):
+                raise
+            raise HTTPException(
+                409, f"{consumer.name} cannot take {stream.aggregate_type} {stream.aggregate_id} yet. {HIDDEN}"
+            ) from error
     return visit.go_to(page_of(consumer), name=consumer.name)
 
 

@@ -10,7 +10,8 @@ from sa_eventsource.browser.model_rows import RowsAsked, RowsPage, read_rows
 from sa_eventsource.browser.model_words import events_in_words, key_in_words
 from sa_eventsource.browser.page import Address, Page
 from sa_eventsource.browser.row_columns import SORTED
-from sa_eventsource.browser.shown_followers import parked_by, statuses_of
+from sa_eventsource.browser.shown_followers import statuses_of
+from sa_eventsource.browser.shown_parked_events import parked_by
 from sa_eventsource.projections import WELL, in_short
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from starlette.exceptions import HTTPException
 from sa_eventsource.browser.page import Address, Page
 from sa_eventsource.browser.process_instances import SIZE, instances_after, instances_of, reactions_before
 from sa_eventsource.browser.shown_commands import CommandsPage, commands_after, may_see_commands, what_they_await
-from sa_eventsource.browser.shown_followers import parked_by, parked_events, statuses_of
+from sa_eventsource.browser.shown_followers import statuses_of
+from sa_eventsource.browser.shown_parked_events import parked_by, parked_events
 from sa_eventsource.commands import require_table
 from sa_eventsource.consumers import subscriptions_on
 from sa_eventsource.mapping import SCHEDULED

@@ -9,7 +9,8 @@ from sqlalchemy import func, literal, select
 from starlette.exceptions import HTTPException
 
 from sa_eventsource.browser.page import Address, Page
-from sa_eventsource.browser.shown_followers import lanes_of, parked_by, statuses_of
+from sa_eventsource.browser.shown_followers import lanes_of, statuses_of
+from sa_eventsource.browser.shown_parked_events import parked_by
 from sa_eventsource.consumers import Relay, Subscription, subscriptions_on
 from sa_eventsource.processes import ProcessSubscription
 from sa_eventsource.projections import WELL, in_short
