@@ -149,7 +149,7 @@ def _last_taken(visit: Visit, position: int) -> Row[Any] | None:
     events = visit.tables.events
     with visit.source.session_in_time(visit.tenant) as session:
         connection = session.connection(bind_arguments=visit.tables.bind_arguments)
-        last = select(events.c.event_id, events.c.recorded_at).where(events.c.position == position)
+        last: Any = select(events.c.event_id, events.c.recorded_at).where(events.c.position == position)
         found: Row[Any] | None = connection.execute(last).first()
         return found
 
