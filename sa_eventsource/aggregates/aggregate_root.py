@@ -262,7 +262,7 @@ class AggregateRoot(Generic[IdT]):
             flag_modified(self, "version")
 
     def close_stream(self, reason: str = "", *, occurred_at: datetime | None = None, event_id: UUID | None = None) -> None:
-        """End the stream: apply :class:`~sa_eventsource.StreamClosed`, behind which it takes no further event, from anyone.
+        """End the stream: apply :class:`~sa_eventsource.StreamClosed`, after which it takes no further event, from anyone.
 
         The aggregate stays: it is loaded, looked back on and read by read models as before. Closing holds from the commit on. Who
         has loaded the aggregate before and commits later gets ``StreamClosedError``, and so does whoever appends without loading.

@@ -136,7 +136,7 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
     Args:
         session: A session without a transaction in progress.
         base: The declarative base.
-        last_position: The last position that was brought here; the events behind it were appended here. None for all.
+        last_position: The last position that was brought here; the events after it were appended here. None for all.
         keep: Whether the transaction ids still hold, as after ``pg_upgrade`` or in a physical copy: only the new cluster is noted.
 
     Returns:
@@ -144,7 +144,7 @@ def adopt(session: Session, base: Any, *, last_position: int | None = None, keep
 
     Raises:
         MovedLogError: More events will come by a subscription, with ids of the other cluster. End it first.
-        ValueError: *last_position* is less than 0, or behind the log's end. Or followers that began in this cluster have yet to
+        ValueError: *last_position* is less than 0, or after the log's end. Or followers that began in this cluster have yet to
             take events that others took in the former one: no transaction id would be right for both. Let them catch up first.
     """
     tables = tables_of_base("adopt()", base)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.archives import archive, archived_streams, compact, unarchive, unneeded_archive_files
+from sa_eventsource.cli.done_work import say_none
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import Output
@@ -136,10 +137,15 @@ def list_archives(
         raise UsageError("--returned lists archives, and --unneeded lists files: give one of them")
     with open_target(base, url) as target, Session(target.engine) as session:
         if unneeded is not None:
-            for path in unneeded_archive_files(session, unneeded, base=target.base):
+            files = unneeded_archive_files(session, unneeded, base=target.base)
+            for path in files:
                 typer.echo(json.dumps(str(path)) if as_json else path)
+            if not files and not as_json:
+                say_none(f"no unneeded file in {unneeded}")
             return
         found = archived_streams(session, base=target.base, returned=returned)
+    if not found and not as_json:
+        say_none("no archived stream")
     _print(found, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""What a command says of what it has done: a line on stderr for people, or an object of JSON on stdout for programs."""
+"""What a command says of what it has done, or has not found: a line on stderr for people, JSON on stdout for programs."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def say_done(text: str, *, as_json: bool, **members: Any) -> None:
         typer.echo(json.dumps(members, ensure_ascii=False, default=str))
     else:
         typer.echo(text, err=True)
+
+
+def say_none(what: str) -> None:
+    """Say on stderr that a list is empty, such as ``no event``: a command that prints nothing leaves people in doubt."""
+    typer.echo(f"there is {what}", err=True)

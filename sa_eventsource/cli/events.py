@@ -11,6 +11,7 @@ import typer
 from sqlalchemy import select
 
 from sa_eventsource.aggregates import definition_of
+from sa_eventsource.cli.done_work import say_none
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.log_reader import LogReader
@@ -93,6 +94,7 @@ def list_events(  # noqa: PLR0913 - each is an option
             with closing(reader.follow(interval) if follow else reader.read()) as batches:
                 for batch in batches:
                     printer.print(batch)
+            printer.end(is_filtered=bool(conditions), limit=limit)
         except KeyboardInterrupt:
             if not follow:
                 raise
@@ -105,16 +107,23 @@ class EventPrinter:
         """Print to *output*, for people or as JSON."""
         self._output = output
         self._as_json = as_json
+        self._has_printed = False
         self._widths = [0, 0, 0, 0]
 
     def print(self, batch: Sequence[Row[Any]]) -> None:
         """Print a batch and flush."""
+        self._has_printed = True
         for row in batch:
             if self._as_json:
                 self._output.line(json_object({**event_members(row), "transaction_id": str(row.transaction_id)}))
             else:
                 self._print_for_people(row)
         self._output.flush()
+
+    def end(self, *, is_filtered: bool, limit: int | None) -> None:
+        """Tell people if there was nothing to print."""
+        if not self._has_printed and not self._as_json and limit != 0:
+            say_none("no such event in the log" if is_filtered else "no event in the log")
 
     def _print_for_people(self, row: Row[Any]) -> None:
         cells = [

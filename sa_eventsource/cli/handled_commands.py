@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 from sqlalchemy.orm import Session
 
-from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done, say_none
 from sa_eventsource.cli.errors import UsageError
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import console_for_tables, printable
@@ -63,9 +63,11 @@ def list_waiting(
         }
         for each in waiting
     ]
+    if not rows:
+        say_none("no parked command" if only_parked else "no scheduled and no parked command")
+        return
     console = console_for_tables()
-    if rows:
-        console.print(table_or_blocks(console, rows, tuple(rows[0]), numbers=("attempts",)))
+    console.print(table_or_blocks(console, rows, tuple(rows[0]), numbers=("attempts",)))
     for each in waiting if errors else ():
         if each.error is not None:
             console.print(f"\n{each.command_type} {each.command_id}:\n{each.error}", markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.orm import Session
 
-from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
+from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done, say_none
 from sa_eventsource.cli.errors import FAILED, UsageError, describe
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import console_for_tables, printable
@@ -74,9 +74,11 @@ def list_parked(
         }
         for stream in streams
     ]
+    if not rows:
+        say_none("no parked event")
+        return
     console = console_for_tables()
-    if rows:
-        console.print(table_or_blocks(console, rows, tuple(rows[0]), numbers=("position", "events")))
+    console.print(table_or_blocks(console, rows, tuple(rows[0]), numbers=("position", "events")))
     for stream in streams if errors else ():
         console.print(f"\n{stream.name}, position {stream.position}:\n{stream.error}", markup=False, soft_wrap=True)
 

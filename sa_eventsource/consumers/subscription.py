@@ -119,7 +119,7 @@ def subscribe(
         base: The declarative base of the log; None for the one whose aggregates have the events.
         start: Where a new subscription begins: ``"beginning"``, with the first event of the log; ``"now"``, with those that are
             committed from the first time on that a worker looks after it; a time, with a time zone: with the first event that was
-            recorded then or later, once there is one; a position: behind it, once the log has come that far. What becomes visible
+            recorded then or later, once there is one; a position: after it, once the log has come that far. What becomes visible
             later is taken wherever it lies. It means nothing to a subscription that has begun: see
             :meth:`EventReplayer.rewind() <sa_eventsource.EventReplayer.rewind>`.
         batch_size: Events in a transaction, at most; it ends as well when a tenth of a second is over (:attr:`Pace.turn

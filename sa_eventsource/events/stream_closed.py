@@ -34,7 +34,7 @@ class StreamClosed(DomainEvent):
         """
         raise DeclarationError(
             f"{cls.__name__} inherits from StreamClosed, whose stored name says that a stream has ended. Apply an event of your "
-            "own that says what happened, and call close_stream() behind it"
+            "own that says what happened, and call close_stream() after it"
         )
 
 

@@ -69,14 +69,14 @@ class DuplicateAggregateError(EventSourceError, sa_exc.InvalidRequestError):
     """One transaction has events of two origins for one place in a stream. They were not written, and no other writer was involved.
 
     Either two instances of one aggregate have new events: get the instance that the session has, with ``session.get()``, and apply
-    the events to that one; or give the new aggregate an id of its own. Or ``append()`` was given a version that the transaction
-    itself has written behind: give the version that its last append returned, or that the instance in the session has. Running the
-    same again has the same end, so ``retry_on_conflict`` does not.
+    the events to that one; or give the new aggregate an id of its own. Or ``append()`` was given a version after which the
+    transaction itself has written already: give the version that its last append returned, or that the instance in the session
+    has. Running the same again has the same end, so ``retry_on_conflict`` does not.
 
     Attributes:
         aggregate_type: The aggregate's stored type name.
         aggregate_id: Its id, as stored.
-        expected_version: The version that events were to be appended behind; None for two instances.
+        expected_version: The version after which events were to be appended; None for two instances.
     """
 
     def __init__(self, aggregate_type: str, aggregate_id: str, *, expected_version: int | None = None) -> None:

@@ -116,7 +116,7 @@ def _check_signed(connection: Connection, proofs: ProofsOfBase, newest: Head, se
     try:
         newest.check_signature(keys)
     except ProofError as error:
-        advice = "Where the signing key was changed, keep the former key behind the new one until a head is signed with that"
+        advice = "Where the signing key was changed, keep the former key after the new one until a head is signed with that"
         raise _altered(newest.name, f"{error.reason}. {advice}", size, seen) from error
 
 

@@ -35,7 +35,7 @@ class ParkedStream:
         aggregate_id: The stream's id.
         event_id: The event that could not be taken.
         position: Its position.
-        events: How many are parked, it and those behind it.
+        events: How many are parked: this one, and those after it.
         error: What went wrong, with the traceback.
         parked_at: When it was parked, in UTC.
         attempts: How often the event was tried, retries in vain included; None where nobody counted, as for a publisher.

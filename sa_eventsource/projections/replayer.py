@@ -136,7 +136,7 @@ class EventReplayer:
             return rebuild_rows(session, definition, keys)
 
     def rewind(self, name: str, to: Place) -> int:
-        """Send a subscription or a reader back, while workers run: it takes again what it has taken behind a place in the log.
+        """Send a subscription or a reader back, while workers run: it takes the events after a place in the log again.
 
         What it does elsewhere happens again. It waits for the batch under way. What the subscription had yet to take it still has,
         and no place lets it leave anything out. Streams that it has parked stay parked; if it had stopped at an event, it comes
@@ -145,7 +145,7 @@ class EventReplayer:
         Args:
             name: The name of the subscription, or that given to :meth:`EventStore.follow() <sa_eventsource.EventStore.follow>`.
             to: ``"beginning"``; a time, with a time zone: before the first event that was recorded then or later; or a position:
-                behind it. Where nothing lies behind the place, nothing is taken again.
+                after it. If there is nothing after the place, nothing is taken again.
 
         Returns:
             The number of events that it has to take now, again or for the first time.

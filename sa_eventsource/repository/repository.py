@@ -205,7 +205,7 @@ class EventSourcedRepository(Generic[A]):
         Raises:
             ConcurrencyError: The stream is at another version; with ``ANY``, other writers came first a hundred times, the
                 isolation level hides them, or only a part of the events is stored already.
-            DuplicateAggregateError: This transaction has itself written events behind *expected_version*, or a part of these.
+            DuplicateAggregateError: This transaction has itself written events after *expected_version*, or a part of these.
                 Give the version that its last append returned.
             EventAlreadyAppendedError: The same events are stored already at that place. Carry on.
             EventIdConflictError: An event id is taken.

@@ -104,7 +104,7 @@ def _conflicts(evidence: Evidence) -> Verdict:
 
     def wrong() -> Iterator[str]:
         for each in seen:
-            refused = f"{each.transaction} was refused behind version {each.expected} of {each.aggregate_id}"
+            refused = f"{each.transaction} was refused after version {each.expected} of {each.aggregate_id}"
             winner = log.get((each.aggregate_type, each.aggregate_id, each.expected + 1))
             if winner is None:
                 yield f"{refused}, and no other version is there"

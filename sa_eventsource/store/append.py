@@ -224,7 +224,7 @@ def _insert_observed(log: LogAppend) -> None:
             if not (log.is_sent_alone or (log.held is not None and log.held.has_committed)):
                 raise
             # The caller must not take for failed what nothing can undo any more.
-            _log.exception("an observer has failed behind a commit, which stays")
+            _log.exception("an observer failed after a commit, which stays")
 
     if log.held is None or not log.held.end_append(end):
         end(None)

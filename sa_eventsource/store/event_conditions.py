@@ -127,7 +127,7 @@ class EventConditions(Generic[S]):
         return query
 
     def after_position(self, position: int) -> Self:
-        """Only events behind this position of the log, which is not included. 0 is before the first.
+        """Only events after this position of the log, which is not included. 0 is before the first.
 
         It pages through what is there, and does not follow the log: positions are drawn when events are written and seen when they
         are committed, so whoever remembers the last position skips all that is committed late, with a lower one. To follow the log,

@@ -196,7 +196,7 @@ class Checks:
         """Warn of an error that nobody has looked at: such a test passes whatever happens."""
         if not self._is_error_known and self._acting.error is not None:
             warnings.warn(
-                f"a step of a scenario raised {self._acting.error!r}, and nothing was checked behind it",
+                f"a step of a scenario raised {self._acting.error!r}, and nothing was checked after it",
                 RuntimeWarning,
                 stacklevel=2,
             )

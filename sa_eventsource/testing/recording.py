@@ -44,7 +44,7 @@ def recorded(  # noqa: PLR0913 - most of them have defaults
         id: Its id.
         at: When the first of them occurred, with a time zone.
         every: How much later each further one did.
-        position: Place of the first one in the log; the others are right behind it.
+        position: Place of the first one in the log; the others come right after it.
         version: Place of the first one in its stream.
         **metadata: Who, why, and whatever else is to be in the metadata of each.
 

@@ -85,7 +85,7 @@ def _misfits(checkpoint: Checkpoint, log: _Log) -> Iterator[str]:
             "says why not (sa-eventsource adopt)"
         )
     elif log.end is not None and any(Snapshot.parse(each).xmax > log.end for each in snapshots):
-        yield f"its snapshot is from the future: it ends behind transaction {log.end}, the next of this cluster"
+        yield f"its snapshot is from the future: it ends after transaction {log.end}, the next one of this cluster"
     elif (
         checkpoint.since and checkpoint.until and not Snapshot.parse(checkpoint.until).sees_all_of(Snapshot.parse(checkpoint.since))
     ):

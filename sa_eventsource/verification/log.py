@@ -52,7 +52,7 @@ def check_streams(connection: Connection, tables: EventSourceTables) -> Generato
             yield Finding(
                 "streams",
                 subject,
-                f"version {row.version} stands behind the event that closed the stream: something else than the library wrote it",
+                f"version {row.version} comes after the event that closed the stream: something other than the library wrote it",
             )
         else:
             yield Finding(

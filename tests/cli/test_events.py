@@ -289,9 +289,12 @@ def test_following_ends_when_as_many_as_wanted_are_there(postgres_log: Engine) -
     assert (process.returncode, errors) == (0, "")
 
 
-def test_an_empty_log_lists_nothing(empty: Engine) -> None:
-    result = call("events", BASE, engine=empty)
-    assert (result.exit_code, result.output) == (0, "")
+def test_a_list_without_events_says_so(empty: Engine) -> None:
+    listed = succeed("events", BASE, engine=empty)
+    assert (listed.stdout, listed.stderr) == ("", "there is no event in the log\n")
+    assert succeed("events", BASE, "--aggregate-id", "o-9", engine=empty).stderr == "there is no such event in the log\n"
+    for options in (("--json",), ("--limit", "0")):
+        assert succeed("events", BASE, *options, engine=empty).output == ""
 
 
 def test_a_window_is_found_by_its_transactions_and_not_by_a_walk_through_the_log(

@@ -350,7 +350,8 @@ def test_what_was_put_aside_is_listed_retried_and_dropped(banked: Engine) -> Non
     Worker(banked, Base, only=["parking"], retries=RetryPolicy(attempts=1)).run_once()
     assert "parking has parked nothing of 'b'" in fail("parked", "drop", BANK, "parking", "--id", "b", engine=banked, status=2)
     assert "bank.Account c: dropped 1 event" in succeed("parked", "drop", BANK, "parking", engine=banked).stderr
-    assert succeed("parked", "list", BANK, "--json", engine=banked).stdout == ""
+    assert succeed("parked", "list", BANK, "--json", engine=banked).output == ""
+    assert succeed("parked", "list", BANK, engine=banked).output == "there is no parked event\n"
     assert "so nothing can be parked; name a module that imports all" in fail(
         "parked", "list", "tests.orders:Base", engine=banked, status=2
     )

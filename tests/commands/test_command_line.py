@@ -53,6 +53,7 @@ def test_parked_commands_are_listed_retried_and_discarded(engine: Engine) -> Non
     assert succeed("commands", "retry", SHOP, str(first), engine=engine).stderr == f"{first} is scheduled for now\n"
     assert succeed("commands", "discard", SHOP, str(second), engine=engine).stderr == f"{second} is discarded\n"
     assert "no parked command" in fail("commands", "retry", SHOP, str(second), engine=engine, status=2)
+    assert succeed("commands", "list", SHOP, "--parked", engine=engine).output == "there is no parked command\n"
     assert "no scheduled and no parked" in fail("commands", "discard", SHOP, str(uuid4()), engine=engine, status=2)
 
 

@@ -356,7 +356,8 @@ def test_the_command_line(clinic: Engine, folder: Path) -> None:
     succeed("archive", *stream, "--directory", str(folder), engine=clinic)
     (name,) = names(folder)
     assert f"4 events in {folder / name}" in succeed("archived", BASE, engine=clinic).stdout.replace("\n", "")
-    assert succeed("archived", BASE, "--unneeded", str(folder), engine=clinic).stdout == ""
+    nothing = succeed("archived", BASE, "--unneeded", str(folder), engine=clinic)
+    assert (nothing.stdout, nothing.stderr) == ("", f"there is no unneeded file in {folder}\n")
     (folder / name).rename(folder / "elsewhere.parquet")
     assert "is not there" in fail("unarchive", *stream, engine=clinic, status=1)
     assert "elsewhere.parquet" in succeed("archived", BASE, "--unneeded", str(folder), engine=clinic).stdout

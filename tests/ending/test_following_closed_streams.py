@@ -176,4 +176,4 @@ def test_verify_finds_an_event_behind_the_end(engine: Engine) -> None:
         )
     findings = [str(each) for each in verify(engine, Base).findings if each.check == "streams"]
     assert len(findings) == 1
-    assert "closing.Till 'b': version 3 stands behind the event that closed the stream" in findings[0]
+    assert "closing.Till 'b': version 3 comes after the event that closed the stream" in findings[0]

@@ -125,7 +125,7 @@ def test_a_key_may_be_changed_while_the_former_one_is_known(restarted: Engine, m
         pay_in(session, "last", 1)
         session.commit()
     another = create_engine(restarted.url)
-    with pytest.raises(AlteredTreeError, match="keep the former key behind the new one"):
+    with pytest.raises(AlteredTreeError, match="keep the former key after the new one"):
         grow(another)
     another.dispose()
 

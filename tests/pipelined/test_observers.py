@@ -194,7 +194,7 @@ def test_an_observer_that_fails_behind_the_commit_undoes_nothing(
         assert account in session
         assert not account.pending_events
     assert [(each.name, each.getMessage()) for each in caplog.records] == [
-        ("sa_eventsource.observation", "an observer has failed behind a commit, which stays")
+        ("sa_eventsource.observation", "an observer failed after a commit, which stays")
     ]
     assert _versions(pipelined) == [1]
 

@@ -504,7 +504,7 @@ def test_an_observer_that_fails_behind_the_commit_undoes_nothing(one_connection:
         forget()
     assert stored_types(one_connection) == ["OrderPlaced"] * 2
     assert [(each.name, each.getMessage()) for each in caplog.records] == [
-        ("sa_eventsource.observation", "an observer has failed behind a commit, which stays")
+        ("sa_eventsource.observation", "an observer failed after a commit, which stays")
     ]
     assert caplog.records[0].exc_info is not None
     assert not _is_driver_in_autocommit(one_connection)

@@ -238,7 +238,7 @@ def test_an_error_that_is_none_or_another_is_told() -> None:
 
 def test_an_error_that_nobody_looks_at_is_a_warning() -> None:
     outcome = scenario(Account).when(lambda account: account.withdraw(5))
-    with pytest.warns(RuntimeWarning, match="NotEnoughMoney.*nothing was checked behind it"):
+    with pytest.warns(RuntimeWarning, match="NotEnoughMoney.*nothing was checked after it"):
         del outcome
         gc.collect()
 
