@@ -147,7 +147,7 @@ def _same_id(column: str) -> Callable[[Table, str], list[ColumnElement[bool]]]:
         try:
             return [events.c[column] == UUID(text)]
         except ValueError:
-            raise ValueError(f"“{text}” is no UUID.") from None
+            raise ValueError(f"“{text}” is not a UUID.") from None
 
     return condition
 

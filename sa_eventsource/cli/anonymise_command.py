@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 _NOT_REACHED = (
-    "{} not reached, those in files whatever they are: bring their streams back (sa-eventsource unarchive), and anonymise again "
-    "under another name"
+    "{} not reached (those in archive files count, whatever their type): bring their streams back with sa-eventsource unarchive, "
+    "and anonymise again under another name"
 )
 
 

@@ -184,4 +184,4 @@ def _uuid(text: str | None) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:
-        raise UsageError(f"--correlation: {text!r} is no UUID") from None
+        raise UsageError(f"--correlation: {text!r} is not a UUID") from None

@@ -82,7 +82,7 @@ def import_log(
         say_done(_summary(done), as_json=as_json, added=done.added, skipped=done.skipped)
         strong = sorted(name for name, model in target.tables.read_models.items() if model.is_strong)
         if done.added and strong:
-            typer.echo(f"strong read models take no part in an import; rebuild them: {', '.join(strong)}", err=True)
+            typer.echo(f"an import does not write the rows of strong read models; rebuild them: {', '.join(strong)}", err=True)
 
 
 class _Bar:

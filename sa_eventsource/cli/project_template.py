@@ -30,11 +30,11 @@ def check_name(name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         likely = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         advice = f", such as {likely}" if re.fullmatch(r"[a-z][a-z0-9_]*", likely) else ""
-        raise UsageError(f"{name!r} is no name for a package; write lower-case letters, digits and underscores{advice}")
+        raise UsageError(f"{name!r} is not a name for a package; write lower-case letters, digits and underscores{advice}")
     if len(name) > _LONGEST:
         raise UsageError(f"{name!r} has {len(name)} characters; a name has at most {_LONGEST}")
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        raise UsageError(f"{name!r} is a word of Python's; take another name")
+        raise UsageError(f"{name!r} is a keyword of Python; take another name")
     if name in sys.stdlib_module_names or name in _TAKEN:
         raise UsageError(f"{name!r} is the name of a module that the project needs or has; take another name")
 
@@ -53,7 +53,7 @@ def write_project(name: str, folder: Path) -> list[Path]:
         UsageError: The folder has something in it, or is no folder. Nothing is written.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{str(folder)!r} is there already, and is no folder; take another name")
+        raise UsageError(f"{str(folder)!r} is there already, and is not a folder; take another name")
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"the folder {str(folder)!r} is not empty; take another name, or empty it")
     template = shipped_folder("project_template", source="docs/examples/project_template")

@@ -163,9 +163,9 @@ def check_proof(
         proven = found
     stamped = "" if time_stamp_root is None else f"; stamped {for_people(timestamped_at(shown, time_stamp_root.read_bytes()))}"
     by = f", signed with the key {shown.key_id!r}" if keys is not None else ""
-    trust = "" if trusted is not None or keys is not None else "; who made that head is not known: pass --head or --public-key"
+    trust = "" if trusted is not None or keys is not None else "; who made that head is unknown: pass --head or --public-key"
     _print_json(proven)
-    typer.echo(f"it holds, for {shown.name} of {for_people(shown.made_at)}{by}{stamped}{trust}", err=True)
+    typer.echo(f"the proof holds for {shown.name} of {for_people(shown.made_at)}{by}{stamped}{trust}", err=True)
 
 
 def show_public_keys(base: BaseArgument) -> None:
@@ -173,14 +173,14 @@ def show_public_keys(base: BaseArgument) -> None:
     found = import_named(base, "a declarative base")
     keys = known_public_keys(proofs_on(tables_of(found, base)).signing_key)
     if keys is None:
-        raise UsageError("the base has no signing key of which the public one is known here")
+        raise UsageError("the base has no signing key whose public key is known here")
     Output().line(written_public_keys(keys).rstrip("\n"))
 
 
 def _asked(url: str, request: bytes) -> bytes:
     """Send a request to a time-stamping authority."""
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url!r} is no URL of a time-stamping authority; it begins with https:// or http://")
+        raise UsageError(f"{url!r} is not the URL of a time-stamping authority, which begins with https:// or http://")
     query = urllib.request.Request(url, request, {"Content-Type": "application/timestamp-query"})  # noqa: S310 - checked above
     with urllib.request.urlopen(query, timeout=_PATIENCE) as response:  # noqa: S310 - likewise
         answer: bytes = response.read()
@@ -191,7 +191,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ProofError(f"the file {path}", f"it is no JSON: {error}") from error
+        raise ProofError(f"the file {path}", f"it is not JSON: {error}") from error
 
 
 def _print_json(found: Any) -> None:

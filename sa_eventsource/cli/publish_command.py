@@ -40,7 +40,7 @@ def publish(
     """
     declared = import_named(publisher, "a publisher")
     if not isinstance(declared, Publisher):
-        raise UsageError(f"{publisher} is {declared!r}; name what Publisher(...) gave")
+        raise UsageError(f"{publisher} is {declared!r}; name a publisher, which Publisher(...) makes")
     if declared.base is None:
         raise UsageError(
             f"{publisher} does not say which log it follows; declare it with Publisher({declared.name!r}, ..., base=Base)"

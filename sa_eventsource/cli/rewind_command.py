@@ -50,9 +50,9 @@ def send_back(  # noqa: PLR0913 - each is an argument or an option
         rewound = rewind(session, target.tables, name, place)
     if rewound.again:
         again = counted(rewound.again, "event")
-        text = f"{name} went back: it takes {again} again, and has {rewound.to_take} to take in all"
+        text = f"{name} went back: it takes {again} again, and has {counted(rewound.to_take, 'event')} to take in total"
     else:
-        text = f"{name} stays where it is, not further than {to}, and has {counted(rewound.to_take, 'event')} to take"
+        text = f"{name} stays where it is: it has not come further than {to}, and has {counted(rewound.to_take, 'event')} to take"
     say_done(text, as_json=as_json, name=name, again=rewound.again, to_take=rewound.to_take)
 
 

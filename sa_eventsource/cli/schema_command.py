@@ -86,7 +86,7 @@ def write(
     output = Output()
     if problems:
         _print(output, problems)
-        output.styled((f"{file} is not written; --accept writes it all the same", "bold red"))
+        output.styled((f"{file} is not written; --accept writes it anyway", "bold red"))
         raise typer.Exit(FAILED)
     text = written(now if before is None else merged(before, now))
     file.write_text(text, encoding="utf-8")
@@ -151,7 +151,9 @@ def check_shapes(  # noqa: PLR0913 - one for each option
                 ("note    ", "yellow"),
                 (f"read model {name}: its declaration has changed; it is to be rebuilt, or given a new __version__", ""),
             )
-        good = ("all that the file has is read", "green") if not problems else ("nothing is known not to fit", "yellow")
+        good = (
+            ("the code reads all that the file has", "green") if not problems else ("nothing is known to be incompatible", "yellow")
+        )
         output.styled(good if not failing else (counted(len(failing), "thing does", "things do") + " not fit", "bold red"))
         if scan is not None:
             _print_scan(output, scan)
@@ -223,7 +225,7 @@ def _print_scan(output: Output, scan: LogScan) -> None:
         )
         output.styled((f"        first: {where}", "dim"))
     for name, number in scan.unused_snapshots.items():
-        output.styled(("note    ", "yellow"), (f"{counted(number, 'snapshot')} of {name} rest on other code, and are not used", ""))
+        output.styled(("note    ", "yellow"), (f"{counted(number, 'snapshot')} of {name} made by other code, and so not used", ""))
     read = f"{counted(scan.read, 'event')} of {scan.events} and {counted(scan.snapshots, 'snapshot')} were read"
     output.styled((read, "green" if not scan.findings else "bold red"))
 

@@ -63,7 +63,7 @@ def selftest(
         with _terminable(), Stages() as stages:
             found = run_selftest(database, seed=seed, seconds=seconds, connect_args=connect_args, keep=keep, progress=stages.show)
     except (KeyboardInterrupt, _TerminatedError) as error:
-        report(f"stopped before its end; what it had made is {'kept' if keep else 'dropped'}")
+        report(f"stopped before the end; what it created is {'kept' if keep else 'dropped'}")
         raise typer.Exit(_TERMINATED if isinstance(error, _TerminatedError) else _INTERRUPTED) from None
     except SelftestError as error:
         raise UsageError(describe(error)) from error
@@ -100,7 +100,7 @@ def _database(url: str | None) -> tuple[str, dict[str, Any]]:
     """The URL and what goes with it, for all processes to make engines of."""
     engine = make_engine(url)
     if database_of(engine.dialect).has_one_writer:
-        raise UsageError("the self-test needs PostgreSQL: what it tests, such as writers at the same time, SQLite does not have")
+        raise UsageError("the self-test needs PostgreSQL: SQLite does not have what it tests, such as simultaneous writers")
     if engine.dialect.driver != "psycopg":
         raise UsageError(f"the self-test needs the driver psycopg, as in postgresql+psycopg://, not {engine.dialect.driver}")
     parsed, connect_args = parse_database(url)

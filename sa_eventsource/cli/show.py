@@ -85,7 +85,7 @@ def _definition(tables: EventSourceTables, aggregate_type: str) -> AggregateDefi
     found = tables.aggregate_classes.get(aggregate_type)
     if found is None:
         known = ", ".join(sorted(tables.aggregate_classes)) or "none; name a module that imports the aggregates"
-        raise UsageError(f"there is no aggregate type {aggregate_type!r}; known are: {known}")
+        raise UsageError(f"there is no aggregate type {aggregate_type!r}; there are: {known}")
     return definition_of(found)
 
 

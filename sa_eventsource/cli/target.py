@@ -163,12 +163,12 @@ def tables_of(base: Any, reference: str) -> EventSourceTables:
     """
     metadata = getattr(base, "metadata", None)
     if not isinstance(metadata, MetaData):
-        raise UsageError(f"{reference} is no declarative base: it has no metadata")
+        raise UsageError(f"{reference} is not a declarative base: it has no metadata")
     tables = find_tables(metadata)
     if tables is not None:
         return tables
     if not isinstance(getattr(base, "registry", None), registry):
-        raise UsageError(f"{reference} has no event-sourcing tables, and is no declarative base to put them on")
+        raise UsageError(f"{reference} has no event-sourcing tables, and is not a declarative base on which they could be put")
     # The module of the base alone declares no aggregates; where the log lies is known nevertheless.
     return tables_of_base(reference, base)
 

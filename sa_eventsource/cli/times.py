@@ -47,7 +47,7 @@ def read_time(text: str, option: str, *, instead: str = "; write it like 2026-05
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{option}: {text!r} is no time in ISO 8601{instead}") from None
+        raise UsageError(f"{option}: {text!r} is not a time in ISO 8601{instead}") from None
     if moment.tzinfo is None:
         raise UsageError(f"{option}: {text!r} has no offset; write it, such as {moment.isoformat()}+00:00 or {moment.isoformat()}Z")
     return moment

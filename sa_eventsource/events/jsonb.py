@@ -18,7 +18,7 @@ def parsed(text: str) -> Any:
     """Read a JSON text as Python's ``json`` reads what PostgreSQL gives back.
 
     Raises:
-        ValueError: It is no JSON that PostgreSQL takes.
+        ValueError: It is not JSON that PostgreSQL takes.
         RecursionError: It is nested too deeply.
     """
     return _decoder.decode(text)

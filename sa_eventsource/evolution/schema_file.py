@@ -70,7 +70,7 @@ def read_document(text: str, name: str) -> Document:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise SchemaFileError(name, f"it is no JSON: {error}") from error
+        raise SchemaFileError(name, f"it is not JSON: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(found.get(each), dict) for each in ("events", "commands", "read_models")):
         raise SchemaFileError(name, "it was not written by this command")
     if found.get("format") != FORMAT:

@@ -35,7 +35,7 @@ class LogImportError(EventSourceError, ValueError):
 
 
 class LogExportError(EventSourceError, ValueError):
-    """A stored event cannot be exported: what SQLite keeps as its payload or metadata is no JSON.
+    """A stored event cannot be exported: what SQLite keeps as its payload or metadata is not JSON.
 
     The event was stored outside this library; correct or remove it in a copy of the file, where the trigger is dropped.
 
@@ -51,6 +51,6 @@ class LogExportError(EventSourceError, ValueError):
         self.position = position
         self.field = field
         super().__init__(
-            f"event {event_id} at position {position}: its {field} is no JSON, so it cannot be exported. It was stored outside "
+            f"event {event_id} at position {position}: its {field} is not JSON, so it cannot be exported. It was stored outside "
             "this library; correct it first."
         )

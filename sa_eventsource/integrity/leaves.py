@@ -37,7 +37,7 @@ def leaf_text(connection: Connection, row: Row[Any]) -> str:
         # In the order of the columns, which is that of the row: half the time that a dictionary of them takes.
         members = [name + ("null" if row[number] is None else write(row[number])) for number, name, write in _COLUMNS]
         return "{" + ",".join(members) + "}"
-    # A text that is no JSON could end a member, and stand for two of another event.
+    # A text that is not JSON could end a member, and stand for two of another event.
     found = event_members(row)
     del found["position"]
     return json_object(found)

@@ -51,7 +51,7 @@ def proofs_of_base(function: str, base: Any) -> ProofsOfBase:
 
     Raises:
         DeclarationError: It has none, or it is not clear which base is meant.
-        TypeError: It is no declarative base.
+        TypeError: It is not a declarative base.
     """
     if base is not None:
         return proofs_on(tables_of_base(f"{function}(base=...)", base))

@@ -143,7 +143,7 @@ def json_document(text: str | bytes | Mapping[str, Any], what: str, name: str, v
     try:
         found = json.loads(text) if isinstance(text, str | bytes) else text
     except ValueError as error:
-        raise ProofError(what, f"it is no JSON: {error}") from error
+        raise ProofError(what, f"it is not JSON: {error}") from error
     if not isinstance(found, dict) or found.get("format") != name or found.get("version") != version:
         raise ProofError(what, f'it is no object with "format": "{name}" and "version": {version}')
     return found

@@ -52,7 +52,7 @@ def personal_data_of_base(function: str, base: Any) -> PersonalDataOfBase:
 
     Raises:
         DeclarationError: It has no master keys, or it is not clear which base is meant.
-        TypeError: It is no declarative base.
+        TypeError: It is not a declarative base.
     """
     if base is not None:
         return personal_data_on(tables_of_base(f"{function}(base=...)", base))

@@ -99,7 +99,7 @@ def keys_by_id(connection: Connection, events: Table, key_ids: Iterable[str], *,
     """
     tables = find_tables(events.metadata)
     if tables is None:
-        raise DeclarationError(f"the log {events.name!r} holds sealed values, and its metadata is no declarative base's")
+        raise DeclarationError(f"the log {events.name!r} holds sealed values, and its metadata is not a declarative base's")
     found = personal_data_on(tables)
     statement = _statement(found.subject_keys, database_of(connection.dialect), "key_id", locked=locked)
     try:

@@ -152,7 +152,7 @@ def _token(name: str, after: Any) -> UUID:
     """Take a commit's token, as such or as text.
 
     Raises:
-        CommitTokenError: The text is no UUID.
+        CommitTokenError: The text is not a UUID.
         TypeError: It is neither.
     """
     if isinstance(after, UUID):

@@ -151,7 +151,7 @@ def _definition(request: Request) -> AggregateDefinition:
     metadata = getattr(found, "metadata", None)
     tables = find_tables(metadata) if isinstance(metadata, MetaData) else None
     if tables is None:
-        raise _UnusableError(f"{request.base} is no declarative base with aggregates there")
+        raise _UnusableError(f"{request.base} is not a declarative base with aggregates there")
     aggregate_class = tables.aggregate_classes.get(request.aggregate_type)
     if aggregate_class is None:
         known = ", ".join(sorted(tables.aggregate_classes)) or "none"

@@ -30,7 +30,7 @@ def create_roles(connection: Connection, base: Any) -> None:
 
     Raises:
         DeclarationError: The base declares no roles.
-        TypeError: The connection is none, or what is given is no declarative base.
+        TypeError: The connection is none, or what is given is not a declarative base.
         ProgrammingError: From the database: whose connection it is does not own the tables, or may not create roles.
     """
     tables = tables_of_base("create_roles()", base)

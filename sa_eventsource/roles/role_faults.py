@@ -56,7 +56,7 @@ def role_faults(connection: Connection, base: Any) -> list[RoleFault]:
 
     Raises:
         DeclarationError: The base declares no roles.
-        TypeError: The connection is none, or what is given is no declarative base.
+        TypeError: The connection is none, or what is given is not a declarative base.
     """
     tables = tables_of_base("role_faults()", base)
     check_connection("role_faults()", connection, tables.events)

@@ -35,7 +35,7 @@ def stored_text(events: FromClause, name: str) -> Any:
 def event_members(row: Row[Any]) -> dict[str, str]:
     """Give the columns of a row of :func:`select_raw_events` as JSON texts by name, all but the transaction's id.
 
-    SQLite lets other programs store what is no JSON; such a text stands, quoted, in a member ``not_json``.
+    SQLite lets other programs store what is not JSON; such a text stands, quoted, in a member ``not_json``.
     """
     members = stored_members(row)
     broken = not_json(row)
@@ -69,4 +69,4 @@ def _is_json(text: str) -> bool:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

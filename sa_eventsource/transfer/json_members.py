@@ -38,7 +38,7 @@ class Number(NamedTuple):
 
 
 class MemberError(ValueError):
-    """A text is no JSON object, or one that the log cannot hold."""
+    """A text is not a JSON object, or one that the log cannot hold."""
 
     def __init__(self, name: str, reason: str) -> None:
         """Keep the member's name, empty for the object as a whole, and the reason."""
@@ -51,7 +51,7 @@ def members_of(text: str) -> dict[str, Member]:
     """Take an object apart.
 
     Raises:
-        MemberError: It is no JSON object, a name comes twice, or a number is beyond what PostgreSQL holds.
+        MemberError: It is not a JSON object, a name comes twice, or a number is beyond what PostgreSQL holds.
     """
     found: dict[str, Member] = {}
     name = ""
@@ -74,7 +74,7 @@ def members_of(text: str) -> dict[str, Member]:
         if at != len(text):
             raise json.JSONDecodeError("Extra data", text, at)
     except json.JSONDecodeError as error:
-        raise MemberError(name, f"it is no JSON: {error.msg} at character {error.pos + 1} of the line") from error
+        raise MemberError(name, f"it is not JSON: {error.msg} at character {error.pos + 1} of the line") from error
     except (_NumberError, RecursionError) as error:
         raise MemberError(name, _unreadable(error)) from error
     return found
@@ -84,13 +84,13 @@ def member_of(name: str, text: str) -> Member:
     """Read a JSON text that is a member's value.
 
     Raises:
-        MemberError: It is no JSON, or a number is beyond what PostgreSQL holds.
+        MemberError: It is not JSON, or a number is beyond what PostgreSQL holds.
     """
     text = text.strip(_WHITE)
     try:
         return Member(_decoder.decode(text), text)
     except json.JSONDecodeError as error:
-        raise MemberError(name, f"it is no JSON: {error.msg} at character {error.pos + 1} of its text") from error
+        raise MemberError(name, f"it is not JSON: {error.msg} at character {error.pos + 1} of its text") from error
     except (_NumberError, RecursionError) as error:
         raise MemberError(name, _unreadable(error)) from error
 

@@ -43,7 +43,7 @@ def export_events(
         The header, then one line for each event.
 
     Raises:
-        LogExportError: SQLite holds a payload that is no JSON.
+        LogExportError: SQLite holds a payload that is not JSON.
     """
     log = LogExport("export_events()", connection, events_table, where, batch_size)
     yield header(datetime.now(UTC), log.count)
@@ -91,7 +91,7 @@ class LogExport:
         """Read the events in the order of positions, as rows of ``select_raw_events``, through a server-side cursor.
 
         Raises:
-            LogExportError: SQLite holds a payload that is no JSON.
+            LogExportError: SQLite holds a payload that is not JSON.
         """
         statement = select_raw_events(self._events).where(*self._where).order_by(self._events.c.position)
         result = self._connection.execute(statement, execution_options={"yield_per": self._batch_size})

@@ -42,8 +42,8 @@ def test_each_command_has_help(command: str) -> None:
         (":Base", "does not name a declarative base"),
         ("no_such_module_at_all:Base", "cannot import 'no_such_module_at_all': ModuleNotFoundError"),
         ("tests.orders:Bass", "module 'tests.orders' has no 'Bass'"),
-        ("tests.shop:LINES", "tests.shop:LINES is no declarative base: it has no metadata"),
-        ("tests.cli.commands:ROOT.parent", "is no declarative base"),
+        ("tests.shop:LINES", "tests.shop:LINES is not a declarative base: it has no metadata"),
+        ("tests.cli.commands:ROOT.parent", "is not a declarative base"),
     ],
 )
 def test_a_base_that_is_none_is_refused_in_one_line(sqlite_engine: Engine, base: str, message: str) -> None:
@@ -64,7 +64,7 @@ def test_a_base_without_aggregates_knows_where_its_log_lies(log: Engine, tmp_pat
     monkeypatch.chdir(tmp_path)
     assert len(succeed("events", "bare_application:Base", engine=log).stdout.splitlines()) == 5
     message = fail("show", "bare_application:Base", "Order", "o-1", engine=log, status=2)
-    assert "known are: none; name a module that imports the aggregates" in message
+    assert "there are: none; name a module that imports the aggregates" in message
 
 
 def test_an_aggregate_stands_for_its_base(log: Engine) -> None:
@@ -135,11 +135,11 @@ def test_the_module_runs_from_the_current_directory(log: Engine) -> None:
 
 
 class NoBase:
-    """Has a metadata, but is no declarative base."""
+    """Has a metadata, but is not a declarative base."""
 
     metadata = MetaData()
 
 
 def test_a_metadata_without_a_log_is_refused(sqlite_engine: Engine) -> None:
     message = fail("events", "tests.cli.test_application:NoBase", engine=sqlite_engine, status=2)
-    assert message.endswith("has no event-sourcing tables, and is no declarative base to put them on")
+    assert message.endswith("has no event-sourcing tables, and is not a declarative base on which they could be put")

@@ -174,8 +174,8 @@ def test_following_a_type_that_nobody_knows_yet_says_so_and_waits(log: Engine) -
     ("options", "message"),
     [
         (("--since", "2026-05-04T12:00"), "--since: '2026-05-04T12:00' has no offset; write it, such as 2026-05-04T12:00:00+00:00"),
-        (("--until", "yesterday"), "--until: 'yesterday' is no time in ISO 8601"),
-        (("--correlation", "abc"), "--correlation: 'abc' is no UUID"),
+        (("--until", "yesterday"), "--until: 'yesterday' is not a time in ISO 8601"),
+        (("--correlation", "abc"), "--correlation: 'abc' is not a UUID"),
     ],
 )
 def test_values_that_are_none_are_refused(log: Engine, options: tuple[str, ...], message: str) -> None:

@@ -99,11 +99,11 @@ def test_its_compose_file_starts_the_worker_behind_the_migrations(project: Path)
         ("my-shop", "write lower-case letters, digits and underscores, such as my_shop"),
         ("Shop", "such as shop"),
         ("../shop", "such as shop"),
-        ("2fast", "is no name for a package; write lower-case letters, digits and underscores"),
-        ("", "is no name for a package"),
-        ("shöp", "is no name for a package"),
-        ("class", "is a word of Python's"),
-        ("match", "is a word of Python's"),
+        ("2fast", "is not a name for a package; write lower-case letters, digits and underscores"),
+        ("", "is not a name for a package"),
+        ("shöp", "is not a name for a package"),
+        ("class", "is a keyword of Python"),
+        ("match", "is a keyword of Python"),
         ("json", "is the name of a module"),
         ("tests", "is the name of a module"),
         ("s" * 31, "has 31 characters; a name has at most 30"),
@@ -127,7 +127,7 @@ def test_files_that_are_there_are_not_touched(project: Path) -> None:
 def test_a_file_of_that_name_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / NAME).write_text("mine", encoding="utf-8")
-    assert "is no folder" in fail("new", NAME, status=2)
+    assert "is not a folder" in fail("new", NAME, status=2)
     assert (tmp_path / NAME).read_text(encoding="utf-8") == "mine"
 
 

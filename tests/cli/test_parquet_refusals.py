@@ -81,8 +81,8 @@ def test_the_row_is_named_at_which_a_file_is_damaged(log: Engine) -> None:
         ),
         ('{"format":"csv"}', "format", "there must be the header of an export first"),
         (HEADER.replace(":2,", ":3,"), "format_version", "3 is not known; this release reads versions 1 to 2"),
-        ("{", "", "it is no JSON"),
-        (b"\xff", "", "it is no JSON"),
+        ("{", "", "it is not JSON"),
+        (b"\xff", "", "it is not JSON"),
     ],
 )
 def test_a_file_without_the_header_is_refused(empty: Engine, head: str | bytes | None, field: str, reason: str) -> None:
@@ -168,10 +168,10 @@ def test_long_strings_and_another_order_of_columns_are_taken(empty: Engine) -> N
         ("event_data", '{"a":NaN}', "event_data", "NaN is not a number that JSON can hold"),
         ("event_data", '{"a":1e200000}', "event_data", "is beyond what PostgreSQL's numeric holds"),
         ("event_data", '{"a":' + "[" * 100_000 + "]" * 100_000 + "}", "event_data", "it is nested too deeply"),
-        ("event_data", '{"a":}', "event_data", "it is no JSON: Expecting value at character 6 of its text"),
-        ("event_data", '{"a":1},"metadata":{}', "event_data", "it is no JSON: Extra data at character 8 of its text"),
+        ("event_data", '{"a":}', "event_data", "it is not JSON: Expecting value at character 6 of its text"),
+        ("event_data", '{"a":1},"metadata":{}', "event_data", "it is not JSON: Extra data at character 8 of its text"),
         ("metadata", "[]", "metadata", "[] is neither an object nor null"),
-        ("metadata", "{", "metadata", "it is no JSON"),
+        ("metadata", "{", "metadata", "it is not JSON"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else None,
 )

@@ -313,18 +313,20 @@ def test_a_subscription_is_sent_back(sqlite_engine: Engine) -> None:
     for place, expected in (("1", [2, 3]), ("beginning", [1, 2, 3]), ("2026-01-01T00:00:00Z", [1, 2, 3])):
         result = succeed(*command, place, "--yes", engine=sqlite_engine)
         number = len(expected)
-        assert f"places.collector went back: it takes {number} events again, and has {number} to take in all" in result.stderr
+        assert (
+            f"places.collector went back: it takes {number} events again, and has {number} events to take in total" in result.stderr
+        )
         assert places.run(sqlite_engine) == expected
     places.deposit(sqlite_engine, 4)
     for place in ("3", "4", "99", "2999-01-01T00:00:00Z"):
         result = succeed(*command, place, "--yes", engine=sqlite_engine)
-        assert f"places.collector stays where it is, not further than {place}, and has 1 event to take" in result.stderr
+        assert f"places.collector stays where it is: it has not come further than {place}, and has 1 event to take" in result.stderr
     assert places.run(sqlite_engine) == [4]
     refused = call(*command, "1", engine=sqlite_engine, stdin="n\n")
     assert (refused.exit_code, places.run(sqlite_engine)) == (1, [])
     assert "will happen again, from 1 on" in refused.stderr
     refused_place = fail(*command, "begining", "--yes", engine=sqlite_engine, status=2)
-    assert "'begining' is no time in ISO 8601, nor is it a position or the word beginning; write beginning, a" in refused_place
+    assert "'begining' is not a time in ISO 8601, nor is it a position or the word beginning; write beginning, a" in refused_place
     for name in ("x", "places.stamps"):
         for yes in ([], ["--yes"]):  # there is nothing to confirm
             assert "There are: places.collector" in fail(

@@ -118,7 +118,7 @@ def test_a_run_that_is_stopped_leaves_nothing(postgres_engine: Engine, number: s
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
-    assert errors.endswith("error: stopped before its end; what it had made is dropped\n")
+    assert errors.endswith("error: stopped before the end; what it created is dropped\n")
     assert schemas(postgres_engine) == []
     assert list(tmp_path.iterdir()) == []
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sa-eventsource'"

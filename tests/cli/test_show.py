@@ -142,7 +142,7 @@ def test_an_id_is_read_as_the_type_that_is_declared(log: Engine) -> None:
 
 def test_an_unknown_type_lists_the_known(log: Engine) -> None:
     message = fail("show", BASE, "Ordre", "o-1", engine=log, status=2)
-    start, _, known = message.partition(" known are: ")
+    start, _, known = message.partition(" there are: ")
     assert start == "there is no aggregate type 'Ordre';"
     assert {"Account", "ExpressOrder", "Order"} <= set(known.split(", "))  # other tests declare more
     assert known.split(", ") == sorted(known.split(", "))

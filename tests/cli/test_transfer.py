@@ -93,7 +93,7 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(sqlite_engine: Engine, t
     file = tmp_path / "log.jsonl"
     file.write_text("yesterday's", encoding="utf-8")
     message = fail("export", BASE, "--output", str(file), engine=sqlite_engine, status=1)
-    assert message.startswith(f"event {UUID(int=1)} at position 1: its event_data is no JSON")
+    assert message.startswith(f"event {UUID(int=1)} at position 1: its event_data is not JSON")
     assert file.read_text(encoding="utf-8") == "yesterday's"
     assert list(tmp_path.glob("*.part")) == []
 
@@ -118,7 +118,7 @@ def test_strong_read_models_are_named_that_took_no_part(engine: Engine) -> None:
     event = line(1, aggregate_type='"shop.Order"', event_type='"shop.OrderPaid"', event_data='{"payment_id":"p-1"}')
     told = succeed("import", "tests.read_models.shop:Base", "-", engine=engine, stdin=f"{HEADER}\n{event}\n").stderr
     assert strong
-    assert told == f"imported 1 event\nstrong read models take no part in an import; rebuild them: {', '.join(strong)}\n"
+    assert told == f"imported 1 event\nan import does not write the rows of strong read models; rebuild them: {', '.join(strong)}\n"
     again = succeed("import", "tests.read_models.shop:Base", "-", engine=engine, stdin=f"{HEADER}\n{event}\n").stderr
     assert again == "imported 0 events; 1 event was there already\n"
 

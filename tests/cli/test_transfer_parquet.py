@@ -69,7 +69,7 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(sqlite_engine: Engine, t
     file = tmp_path / "log.parquet"
     file.write_text("yesterday's", encoding="utf-8")
     message = fail("export", BASE, "--format", "parquet", "--output", str(file), engine=sqlite_engine, status=1)
-    assert message.startswith(f"event {UUID(int=1)} at position 1: its event_data is no JSON")
+    assert message.startswith(f"event {UUID(int=1)} at position 1: its event_data is not JSON")
     assert file.read_text(encoding="utf-8") == "yesterday's"
     assert list(tmp_path.glob("*.part")) == []
 

@@ -58,5 +58,5 @@ def test_blocks_run(page: Path, database: str, request: pytest.FixtureRequest, t
 def test_fences_are_of_known_kinds(page: Path) -> None:
     """A block of a misspelt kind would never run."""
     kinds = _FENCE.findall(page.read_text(encoding="utf-8"))
-    assert set(kinds[::2]) <= {"python", "console", "sql", "text", "ini", "toml"}
+    assert set(kinds[::2]) <= {"python", "console", "sql", "text", "ini", "toml", "yaml"}
     assert set(kinds[1::2]) <= {""}

@@ -153,9 +153,9 @@ def test_proofs_on_the_command_line(engine: Engine, tmp_path: Path) -> None:
     checked = call("check-proof", str(proof), "--head", str(head), "--public-key", str(keys))
     assert checked.exit_code == 0, checked.output
     assert json.loads(checked.stdout)["event_id"] == event_id
-    assert checked.stderr.startswith("it holds, for the head of 20 events of ")
+    assert checked.stderr.startswith("the proof holds for the head of 20 events of ")
     assert checked.stderr.endswith(", signed with the key 'first'\n")
-    assert "who made that head is not known" in call("check-proof", str(proof)).stderr
+    assert "who made that head is unknown" in call("check-proof", str(proof)).stderr
     assert call("check-proof", str(head), "--public-key", str(keys)).exit_code == 0
     assert "check its signature with --public-key" in fail("check-proof", str(head), status=2)
     with Session(engine) as session:
@@ -171,7 +171,7 @@ def test_proofs_on_the_command_line(engine: Engine, tmp_path: Path) -> None:
     keys.write_text("no keys")
     assert "key 1 of the file" in fail("check-proof", str(proof), "--public-key", str(keys), status=1)
     proof.write_text("no JSON")
-    assert "it is no JSON" in fail("check-proof", str(proof), status=1)
+    assert "it is not JSON" in fail("check-proof", str(proof), status=1)
 
 
 def test_verifying_proofs_on_the_command_line(engine: Engine, tmp_path: Path) -> None:

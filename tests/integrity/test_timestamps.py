@@ -137,7 +137,7 @@ def test_heads_are_stamped_on_the_command_line(sqlite_engine: Engine, authority:
     assert "; stamped 20" in checked.stderr
     keys.write_text(call("public-keys", BASE).stdout)
     assert call("check-proof", str(head), "--public-key", str(keys)).exit_code == 0, "a stamp changes nothing that is signed"
-    assert "is no URL of a time-stamping authority" in fail(
+    assert "is not the URL of a time-stamping authority" in fail(
         "heads", BASE, "--time-stamp", "file:///", engine=sqlite_engine, status=2
     )
 

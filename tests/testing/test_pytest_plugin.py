@@ -278,7 +278,7 @@ def test_the_base_is_named_or_overridden(project: pytest.Pytester, postgres_url:
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*Say which declarative base is tested: eventsource_base = *"])
     result = run(project, test, f"--eventsource-url={postgres_url}", "--eventsource-base=models:Order.nothing")
-    result.stdout.fnmatch_lines(["*'models:Order.nothing' is no declarative base*"])
+    result.stdout.fnmatch_lines(["*'models:Order.nothing' is not a declarative base*"])
     project.makeconftest(
         """
         import pytest

@@ -64,7 +64,7 @@ def _asked_id(visit: Visit, name: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise HTTPException(400, f"{name}={text} is no UUID.") from error
+        raise HTTPException(400, f"{name}={text} is not a UUID.") from error
 
 
 PAGE = Page(

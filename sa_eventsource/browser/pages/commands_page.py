@@ -116,7 +116,7 @@ def _id(visit: Visit) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise HTTPException(400, f"id={text} is no UUID.") from None
+        raise HTTPException(400, f"id={text} is not a UUID.") from None
 
 
 PAGE = Page(

@@ -33,5 +33,5 @@ def base_named_by(config: pytest.Config) -> Any:
     for name in path.split("."):
         found = getattr(found, name, None)
     if not hasattr(found, "metadata"):
-        raise pytest.UsageError(f"{reference!r} is no declarative base. {_HOW}")
+        raise pytest.UsageError(f"{reference!r} is not a declarative base. {_HOW}")
     return found

@@ -54,7 +54,7 @@ def export_parquet(
         How many events were written.
 
     Raises:
-        LogExportError: SQLite holds a payload that is no JSON.
+        LogExportError: SQLite holds a payload that is not JSON.
         TypeError: An argument is of another type than is wanted.
     """
     if not callable(getattr(file, "write", None)) or hasattr(file, "encoding"):
