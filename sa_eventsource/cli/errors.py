@@ -6,10 +6,11 @@ not there. A reader that went away, such as ``head``, is no error; the status is
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
@@ -18,6 +19,9 @@ from typer.core import TyperGroup
 from sa_eventsource.application_errors import text_of
 from sa_eventsource.exceptions import EventSourceError, UnknownNameError
 from sa_eventsource.store import UNDEFINED_TABLE, advice_on, code_of, said_by_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FAILED = 1
 CALLED_WRONGLY = 2
@@ -65,6 +69,12 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return _one_line(text_of(error)) or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Add to a message the known name that is nearest to a mistaken one; nothing if none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _one_line(text: str) -> str:

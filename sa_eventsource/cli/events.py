@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -12,7 +11,7 @@ from sqlalchemy import select
 
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.cli.done_work import say_none
-from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.errors import UsageError, did_you_mean
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.log_reader import LogReader
 from sa_eventsource.cli.output import Output, padded
@@ -171,9 +170,7 @@ def _unknown(engine: Engine, column: Column[Any], names: Iterable[str], declared
         for name in names:
             is_stored = connection.execute(select(column).where(column == name).limit(1)).first() is not None
             if not (is_stored or name in declared or (column.name == "event_type" and is_readable(name))):
-                near = difflib.get_close_matches(name, declared, n=1)
-                advice = f"; did you mean {near[0]!r}?" if near else ""
-                kind = column.name.replace("_", " ")
+                kind, advice = column.name.replace("_", " "), did_you_mean(name, declared)
                 messages.append(f"{kind} {name!r} is unknown: no event in the log has it, and no class declares it{advice}")
     return messages
 

@@ -14,7 +14,7 @@ from sqlalchemy import URL, Engine, MetaData, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import registry
 
-from sa_eventsource.cli.errors import UsageError, describe
+from sa_eventsource.cli.errors import UsageError, describe, did_you_mean
 from sa_eventsource.mapping import TENANT_SETTING, EventSourceTables, find_tables, tables_of_base
 from sa_eventsource.store import current_tenant, reader_without_right, say_tenant
 
@@ -146,12 +146,15 @@ def import_named(reference: str, wanted: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
-        raise UsageError(f"cannot import {module_name!r}: {type(error).__name__}: {describe(error)}") from error
+        top = module_name.partition(".")[0]
+        is_elsewhere = isinstance(error, ModuleNotFoundError) and error.name == top
+        advice = f"; run it in the folder that has {top!r}, or install it" if is_elsewhere else ""
+        raise UsageError(f"cannot import {module_name!r}: {type(error).__name__}: {describe(error)}{advice}") from error
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise UsageError(f"module {module_name!r} has no {path!r}") from None
+            raise UsageError(f"module {module_name!r} has no {path!r}{did_you_mean(name, dir(found))}") from None
     return found
 
 

@@ -40,8 +40,13 @@ def test_each_command_has_help(command: str) -> None:
     [
         ("tests.orders", "does not name a declarative base; write MODULE:NAME"),
         (":Base", "does not name a declarative base"),
-        ("no_such_module_at_all:Base", "cannot import 'no_such_module_at_all': ModuleNotFoundError"),
-        ("tests.orders:Bass", "module 'tests.orders' has no 'Bass'"),
+        (
+            "no_such_module_at_all:Base",
+            "No module named 'no_such_module_at_all'; run it in the folder that has 'no_such_module_at_all'",
+        ),
+        ("tests.nowhere:Base", "No module named 'tests.nowhere'"),
+        ("tests.orders:Bass", "module 'tests.orders' has no 'Bass'; did you mean 'Base'?"),
+        ("tests.orders:nothing_like_it", "module 'tests.orders' has no 'nothing_like_it'"),
         ("tests.shop:LINES", "tests.shop:LINES is not a declarative base: it has no metadata"),
         ("tests.cli.commands:ROOT.parent", "is not a declarative base"),
     ],
