@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from sa_eventsource.projections import ParkedStream
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", show_default=False, help="The model's __projection_name__, or the subscription's name.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        show_default=False,
+        help="The model's __projection_name__ (by default its class's name), or the subscription's name.",
+    ),
 ]
 StreamOption = Annotated[
     str | None, typer.Option("--id", metavar="ID", show_default=False, help="Only the stream of this aggregate id.")

@@ -20,9 +20,16 @@ from sa_eventsource.projections import EventReplayer
 if TYPE_CHECKING:
     from sa_eventsource.read_models import ReadModelDefinition
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The model's __projection_name__.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", show_default=False, help="The model's __projection_name__, by default its class's name.")
+]
 AnyNameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", show_default=False, help="The model's __projection_name__, or the other's name.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        show_default=False,
+        help="The model's __projection_name__ (by default its class's name), or the name of the other.",
+    ),
 ]
 
 

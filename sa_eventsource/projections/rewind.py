@@ -82,9 +82,10 @@ def follower_to_rewind(session: Session, tables: EventSourceTables, name: str) -
     """
     known = {follower.name: follower for follower in (*subscriptions_on(tables), *readers_on(session, tables))}
     if name not in known:
-        is_model = name in tables.read_models
-        what = f"{name!r} is a read model; rebuild it" if is_model else f"there is no subscription and no reader {name!r}"
-        raise UnknownNameError(f"{what}. There are: {', '.join(known) or 'none'}", name, known)
+        if name in tables.read_models:
+            raise UnknownNameError(f"{name!r} is a read model; rebuild it instead of sending it back", name, known)
+        names = ", ".join(known) or "none"
+        raise UnknownNameError(f"there is no subscription and no reader {name!r}. There are: {names}", name, known)
     return known[name]
 
 
