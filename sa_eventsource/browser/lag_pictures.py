@@ -62,7 +62,10 @@ def picture_of_rates(samples: Sequence[Sample], parts: Sequence[Interval], *, sc
     known = [(each, each.rate) for each in parts if each.rate is not None]
     frame = _Frame(samples[0].moment, samples[-1].moment, _top([rate for _, rate in known], scale))
     bars = [(frame.x(each.begin.moment), frame.x(each.end.moment), frame.y(rate)) for each, rate in known]
-    line = "".join(f"M{left} {y}H{right}" for left, right, y in bars)
+    ends = [None, *(right for _, right, _ in bars)]
+    line = "".join(
+        f"V{y}H{right}" if left == end else f"M{left} {y}H{right}" for end, (left, right, y) in zip(ends, bars, strict=False)
+    )
     area = "".join(f"M{left} {HEIGHT}V{y}H{right}V{HEIGHT}Z" for left, right, y in bars)
     return Picture(frame.top, line, area, "")
 

@@ -117,6 +117,9 @@ def test_pictures_stay_within_their_frames() -> None:
     assert lag.points == "M0.0 100.0h0M200.0 35.0h0M800.0 96.5h0M1000.0 100.0h0"
     rates = picture_of_rates(samples, intervals(samples), scale=RATES)
     assert (rates.top, rates.area) == (50, "M0.0 100V96.0H200.0V100ZM800.0 100V40.0H1000.0V100Z")
+    assert rates.line == "M0.0 96.0H200.0M800.0 40.0H1000.0"
+    joined = [sample(0, 0), sample(5, 0, 5), sample(10, 0, 10)]
+    assert picture_of_rates(joined, intervals(joined), scale=RATES).line == "M0.0 50.0H500.0V0.0H1000.0"
     assert picture_of_rates(samples[:1], [], scale=RATES).line == ""
 
 

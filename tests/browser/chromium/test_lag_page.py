@@ -84,7 +84,7 @@ def test_without_scripts_a_link_adds_a_sample(without_scripts: Page, bank: str) 
 
 def test_the_page_of_a_parked_event_is_reached_and_what_is_parked_is_skipped_there(page: Page, bank: str) -> None:
     page.goto(f"{bank}/models/one?name=parking")
-    page.locator(".parked .event-line a").first.click()
+    page.get_by_role("link", name="Traceback and payload of 3").click()
     expect(page.locator(".problem")).to_contain_text("negative: -5")
     expect(page.get_by_role("region", name="Traceback")).to_contain_text("Traceback (most recent call last)")
     has_no_fault_and_fits_a_phone(page)
