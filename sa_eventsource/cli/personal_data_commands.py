@@ -16,7 +16,7 @@ from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import for_people
 from sa_eventsource.counting import counted
 from sa_eventsource.events import event_context
-from sa_eventsource.privacy import forget, personal_data, rotate_master_key
+from sa_eventsource.privacy import forget, personal_data, personal_data_on, rotate_master_key
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +61,7 @@ def forget_subject(  # noqa: PLR0913 - by keyword
     The application and workers may run. It cannot be undone.
     """
     with open_target(base, url) as target:
+        personal_data_on(target.tables)  # before anybody is asked
         if not yes:
             typer.confirm(f"All personal data of {subject} will be lost. Go on?", abort=True, err=True)
         with Session(target.engine) as session, nullcontext() if user is None else event_context(user=user):
@@ -89,4 +90,4 @@ def rotate(base: BaseArgument, *, url: UrlOption = None, as_json: DoneAsJsonOpti
         while wrapped := rotate_master_key(session, base=target.base):
             session.commit()
             number += wrapped
-    say_done(f"{counted(number, 'key was', 'keys were')} wrapped with the present master key", as_json=as_json, keys=number)
+    say_done(f"{counted(number, 'key was', 'keys were')} wrapped with the current master key", as_json=as_json, keys=number)

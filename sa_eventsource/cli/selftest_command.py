@@ -22,7 +22,6 @@ from sa_eventsource.cli.target import UrlOption, make_engine, parse_database
 from sa_eventsource.counting import counted
 from sa_eventsource.exceptions import SelftestError
 from sa_eventsource.selftest import run_selftest
-from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,12 +97,12 @@ def _terminable() -> Iterator[None]:
 
 def _database(url: str | None) -> tuple[str, dict[str, Any]]:
     """The URL and what goes with it, for all processes to make engines of."""
-    engine = make_engine(url)
-    if database_of(engine.dialect).has_one_writer:
+    parsed, connect_args = parse_database(url)
+    if parsed.get_backend_name() == "sqlite":
         raise UsageError("the self-test needs PostgreSQL: SQLite does not have what it tests, such as simultaneous writers")
+    engine = make_engine(url)
     if engine.dialect.driver != "psycopg":
         raise UsageError(f"the self-test needs the driver psycopg, as in postgresql+psycopg://, not {engine.dialect.driver}")
-    parsed, connect_args = parse_database(url)
     return parsed.render_as_string(hide_password=False), connect_args
 
 

@@ -6,6 +6,7 @@ from sa_eventsource.privacy.field_rewriting import FieldChange, StoredField, has
 from sa_eventsource.privacy.forgetting import Forgotten, async_forget, forget
 from sa_eventsource.privacy.held_data import async_personal_data, personal_data
 from sa_eventsource.privacy.master_keys import EnvironmentKeys, FileKeys, ServiceKeys
+from sa_eventsource.privacy.of_base import personal_data_on
 from sa_eventsource.privacy.of_session import context_of, expire_aggregates
 from sa_eventsource.privacy.rotation import rotate_master_key, rotate_subject_key
 from sa_eventsource.privacy.search_hash import SearchHash, hashing_by
@@ -29,6 +30,7 @@ __all__ = [
     "has_field",
     "hashing_by",
     "personal_data",
+    "personal_data_on",
     "rotate_master_key",
     "rotate_subject_key",
 ]

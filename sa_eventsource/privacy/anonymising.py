@@ -72,8 +72,8 @@ def anonymise(  # noqa: PLR0913 - by keyword
     tables = find_tables(events.table.metadata)
     if tables is None or tables.anonymisations is None:
         raise DeclarationError(
-            f"the base of the log {events.table.name!r} has no table that says what was anonymised. On the declarative base, write "
-            '__eventsource__ = EventSourceOptions(anonymisations="anonymisations"), and create it'
+            f"the base of the log {events.table.name!r} has no table that records what was anonymised. On the declarative base, "
+            'write __eventsource__ = EventSourceOptions(anonymisations="anonymisations"), and create it'
         )
     session = events.session
     flush_first(session)

@@ -110,6 +110,7 @@ def test_sqlite_is_refused(sqlite_engine: Engine) -> None:
     with sqlite_engine.begin():
         pass
     assert "the self-test needs PostgreSQL" in fail("selftest", engine=sqlite_engine, status=2)
+    assert "the self-test needs PostgreSQL" in fail("selftest", "--url", "sqlite:///not_there.db", status=2)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])

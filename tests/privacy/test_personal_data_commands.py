@@ -9,7 +9,7 @@ from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sa_eventsource import EnvironmentKeys, EventSourceOptions
-from tests.cli.commands import call, succeed
+from tests.cli.commands import call, fail, succeed
 from tests.clinic import AnyPatient
 from tests.privacy.keys import written
 
@@ -37,7 +37,7 @@ def test_someone_is_forgotten_by_a_command(engine: Engine, monkeypatch: pytest.M
         session.add(Patient.admit("p-1", "Annabelle"))
         session.commit()
     monkeypatch.setenv(VARIABLE, f"{written('2026', b'b')},{written('2025', b'a')}")
-    assert "1 key was wrapped with the present master key" in succeed("rotate-master-key", BASE, engine=engine).stderr
+    assert "1 key was wrapped with the current master key" in succeed("rotate-master-key", BASE, engine=engine).stderr
     shown = json.loads(succeed("show", BASE, "personal_data_commands.Patient", "p-1", "--json", engine=engine).stdout)
     assert shown["state"]["name"] == "Annabelle"
     assert "Annabelle" not in json.dumps(shown["events"][0]["event_data"]), "that is as it is stored"
@@ -52,3 +52,8 @@ def test_someone_is_forgotten_by_a_command(engine: Engine, monkeypatch: pytest.M
     assert shown["state"]["name"] == "(forgotten)"
     with engine.connect() as connection:
         assert "officer-1" in str(connection.execute(text("SELECT metadata FROM forgotten_subjects")).scalar())
+
+
+def test_who_cannot_forget_is_told_before_being_asked(engine: Engine) -> None:
+    message = fail("forget", "tests.orders:Base", "p-1", "--reason", "asked", engine=engine, status=1, stdin="y\n")
+    assert "has no master keys" in message
