@@ -114,7 +114,7 @@ def whole(samples: Sequence[Sample]) -> Interval | None:
 
 
 def with_sample(samples: Sequence[Sample], newest: Sample) -> list[Sample]:
-    """Add a sample. A clock that was set back begins anew."""
+    """Add a sample. A clock that was set back starts over."""
     if samples and samples[-1].moment >= newest.moment:
         samples = ()
     return _thinned([*samples, newest if samples else replace(newest, taken=None)])
@@ -168,7 +168,7 @@ def read_samples(text: str) -> list[Sample]:
     samples = [_read(*each.groups()) for each in found if each is not None]
     is_ordered = all(one.moment < other.moment for one, other in pairwise(samples))
     if not 0 < len(samples) == len(found) <= MOST or not is_ordered:
-        raise ValueError("these are no samples that a page has taken; it begins anew without them")
+        raise ValueError("these are not samples that a page has taken; it starts over without them")
     return samples
 
 
@@ -196,5 +196,5 @@ def read_positions(text: str) -> tuple[int, ...]:
         ValueError: No page has written them.
     """
     if _PLACES.fullmatch(text) is None:
-        raise ValueError("these are no positions that a page has seen; it begins anew without them")
+        raise ValueError("these are not positions that a page has seen; it starts over without them")
     return tuple(map(int, text.split("-")))

@@ -61,13 +61,13 @@ def test_what_is_written_is_read() -> None:
     ],
 )
 def test_what_no_page_has_written_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="begins anew without them"):
+    with pytest.raises(ValueError, match="starts over without them"):
         read_samples(text)
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "1--2", "-1", "1" * 19, "1\n", "-".join("1" * 2_000)])
 def test_so_are_positions(text: str) -> None:
-    with pytest.raises(ValueError, match="begins anew without them"):
+    with pytest.raises(ValueError, match="starts over without them"):
         read_positions(text)
 
 
