@@ -10,7 +10,7 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 
     Args:
         number: How many.
-        one: What stands behind 1.
-        many: What stands behind any other number; None for the same with an s.
+        one: What follows 1.
+        many: What follows any other number; None for the same with an s.
     """
     return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -61,7 +61,7 @@ class WrittenCondition:
     Attributes:
         path: The names that lead to the field.
         comparison: The operator.
-        value: What stands behind it, without quotes.
+        value: What follows it, without quotes.
         is_quoted: Whether it stood in quotes, and so is a text.
     """
 

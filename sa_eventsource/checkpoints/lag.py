@@ -53,7 +53,7 @@ class Lag:
 def lag(connection: Connection, follower: Follower, checkpoint: Checkpoint, *, most: int | None = None) -> Lag:
     """Count what a follower has yet to take, as far as this transaction sees it.
 
-    One that is new has yet to take what lies behind the place where it begins.
+    One that is new has yet to take what comes after the place where it begins.
 
     Args:
         connection: Where to count.

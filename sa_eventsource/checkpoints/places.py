@@ -76,7 +76,7 @@ def go_back(checkpoint: Checkpoint, position: int) -> Checkpoint:
     """Give back what a follower has taken behind a position; what it had yet to take, it still has.
 
     In the middle of a window that does not begin with the log, it goes back to where it has come in the window, at least: what was
-    taken before and lies behind, and what was not, could not be distinguished.
+    taken before and comes after, and what was not, could not be distinguished.
     """
     seen = checkpoint.until or checkpoint.since
     if seen is None:  # SQLite, or nothing was taken

@@ -92,7 +92,7 @@ def renumber(connection: Connection, tables: EventSourceTables, last_position: i
     Args:
         connection: In a transaction, which the caller commits.
         tables: The tables.
-        last_position: The last position that came with the old transaction ids; events behind it were written here.
+        last_position: The last position that came with the old transaction ids; events after it were written here.
         here: Identifier of this cluster.
 
     Returns:

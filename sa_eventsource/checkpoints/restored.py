@@ -36,9 +36,9 @@ def last_restored(connection: Connection, tables: EventSourceTables, here: str) 
     It is certain if all of this holds.
 
     - The first event was written by a transaction that brought events: it, or another one of its events, has a foreign id.
-    - So has the last event of that transaction. Events that were appended here lie behind all that were brought; if a migration
+    - So has the last event of that transaction. Events that were appended here come after all that were brought; if a migration
       has rewritten the table since, they have the same writer, and its last event was appended here.
-    - All others lie behind, and each was appended here: by the transaction that wrote the row, or within a savepoint of it.
+    - All others come after, and each was appended here: by the transaction that wrote the row, or within a savepoint of it.
     - If a checkpoint from elsewhere seems to see one of these others, the first ones were brought for sure. Otherwise they may have
       been appended here as well, and rewritten, the log may be the same as usual in a cluster with another identifier, as after
       ``pg_upgrade``, and the checkpoint does see them.

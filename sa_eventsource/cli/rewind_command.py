@@ -1,4 +1,4 @@
-"""``sa-eventsource rewind``: a subscription or a reader takes again what lies behind a place in the log."""
+"""``sa-eventsource rewind``: a subscription or a reader takes again what comes after a place in the log."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Delivery:
 class Relay(Subscription):
     """A subscription that hands events over, many at a time.
 
-    Which events the other system has confirmed is remembered with the checkpoint: those that lie behind one that has to wait, and
+    Which events the other system has confirmed is remembered with the checkpoint: those that come after one that has to wait, and
     those of a transaction that could not be committed. They are not handed over again, unless the process ends.
 
     Attributes:

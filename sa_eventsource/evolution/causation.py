@@ -69,7 +69,7 @@ def observed_causation(connection: Connection, tables: EventSourceTables, *, new
     )
     if newest is not None:
         places = select(events.c.position).order_by(events.c.position.desc()).limit(newest).subquery()
-        # Asked for by itself: of a value, the planner knows how few events lie behind it.
+        # Asked for by itself: of a value, the planner knows how few events come after it.
         first: int | None = connection.scalar(select(func.min(places.c.position)))
         counted = counted.where(effects.c.position >= (first or 0))
     found: dict[Pair, int] = {}

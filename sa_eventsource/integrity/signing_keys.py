@@ -44,7 +44,7 @@ def public_keys(text: str, place: str = "the text") -> dict[str, bytes]:
 class _WrittenSigningKeys:
     """Private keys that are written in a text: ``id:key``, the key as base64 of 32 random bytes. The first signs.
 
-    Others, which signed before, may stand behind it. The text is read each time, so that a new key counts at once.
+    Others, which signed before, may follow it. The text is read each time, so that a new key counts at once.
     """
 
     def _text(self) -> str:

@@ -60,7 +60,7 @@ class TreeComparison:
         public_keys: Who may have signed them, and the newest head in the database; None if nobody looks at signatures.
         is_moved: Whether the log was exported and imported since the heads were made, so that it has other positions.
         covered: How many events were found that are in the tree.
-        uncovered: How many events lie behind its end.
+        uncovered: How many events come after its end.
     """
 
     proofs: ProofsOfBase

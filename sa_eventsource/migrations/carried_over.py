@@ -27,7 +27,7 @@ class Carried:
         scope: What it is said of: ``table``; ``leaves``, the tables that hold the rows; ``all`` of these; ``sequence``, which
             positions are drawn from; ``none``, as it names all that it is about.
         before: What stands before the table's name; with ``none``, the whole statement.
-        behind: What stands behind it.
+        behind: What follows it.
     """
 
     scope: str

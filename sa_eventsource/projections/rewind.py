@@ -1,4 +1,4 @@
-"""Sending a subscription or a reader back: it takes again what lies behind a place in the log."""
+"""Sending a subscription or a reader back: it takes again what comes after a place in the log."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def follower_to_rewind(session: Session, tables: EventSourceTables, name: str) -
 
 def _sent_back(connection: Connection, follower: Follower, checkpoint: Checkpoint, to: Place) -> Checkpoint:
     position = position_of(connection, follower.tables, to)
-    if position is None:  # nothing lies behind it
+    if position is None:  # nothing comes after it
         return checkpoint
     if checkpoint.declaration is None:
         begins = follower.consumer.begins

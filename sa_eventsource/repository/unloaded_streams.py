@@ -1,4 +1,4 @@
-"""Appending to a stream without loading the aggregate: behind the version that the caller expects, or behind whatever is there."""
+"""Appending to a stream without loading the aggregate: after the version that the caller expects, or after whatever is there."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class UnloadedStream:
 
         Raises:
             ConcurrencyError: The stream is at another version.
-            DuplicateAggregateError: This transaction has itself written events behind that version, or a part of these.
+            DuplicateAggregateError: This transaction has itself written events after that version, or a part of these.
             EventAlreadyAppendedError: The same events are stored already at that place.
             EventIdConflictError: An event id is taken.
             EventPayloadError: An event holds a value that would not survive storage.

@@ -30,6 +30,9 @@ INSTEAD = {
     r"no more the": "no longer the",
     r"what becomes of": "what happens to",
     r"without a word": "silently",
+    r"(?:stands?|lies?) behind": "follows, comes after",
+    r"behind (?:the|a|an|each|every) (?:commit|COMMIT|version)": "after",
+    r"events? behind (?:it|them|that|the)": "after",
 }
 
 

@@ -1,7 +1,7 @@
 """The forms of the INSERT into the log, and what they have in common on all databases.
 
 Each skips what is stored already (``ON CONFLICT DO NOTHING``) instead of failing: the row count tells, and the transaction can
-still be asked. Each but the first event of a new stream goes in only behind the version it follows, so that an aggregate whose
+still be asked. Each but the first event of a new stream goes in only after the version it follows, so that an aggregate whose
 earlier events were never committed leaves no hole; and none goes in behind the event that closes a stream, whoever appends it.
 """
 

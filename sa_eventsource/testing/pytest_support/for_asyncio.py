@@ -30,7 +30,7 @@ def async_engine(url: str) -> AsyncEngine:
 
 
 def async_session_maker(bind: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Make what makes asynchronous sessions, whose objects can be read behind a commit: nothing is loaded without ``await``."""
+    """Make what makes asynchronous sessions, whose objects can be read after a commit: nothing is loaded without ``await``."""
     return async_sessionmaker(bind, expire_on_commit=False)
 
 
