@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import literal, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from sa_eventsource.event_log import Change, History, read_history
+from sa_eventsource.aggregates import past_view
+from sa_eventsource.event_log import Change, StreamReplay, read_history, state_texts
 from sa_eventsource.events import Parts, decode
 from sa_eventsource.replays import Applied, applied_by, said_of
+from sa_eventsource.store import select_raw_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Row
+    from sqlalchemy.sql import ColumnElement
 
     from sa_eventsource.aggregates import AggregateDefinition
     from sa_eventsource.events import DomainEvent
@@ -26,10 +30,9 @@ AROUND = 12
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An event in the life of an aggregate.
+    """An event in the life of an aggregate, replayed.
 
     Attributes:
-        row: Its columns, as ``select_raw_events`` gives them.
         payload: Its payload, in clear or with placeholders.
         changes: What it changed, by the name of the field.
         state: The state after it: JSON texts by the name of the field.
@@ -37,7 +40,6 @@ class Step:
         applied: The methods that applied them.
     """
 
-    row: Row[Any]
     payload: str
     changes: Mapping[str, Change]
     state: Mapping[str, str]
@@ -47,47 +49,79 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """Some steps of an aggregate's life.
+    """Some of an aggregate's life.
 
     Attributes:
-        steps: The steps, as far as they can be replayed.
-        error: Why the next one cannot be; None where all can.
-        last: The aggregate's last version.
+        rows: Its events around a version, without their payloads.
+        steps: What came of them, by version, as far as they could be replayed.
+        other: The state at the version that was asked for beside them; None where there is none.
+        reached: The version at which the time was up; None where it was enough.
+        broken: The first version that cannot be replayed, as far as is known.
+        error: Why it cannot be.
         snapshot: The version of its snapshot; None for none.
     """
 
-    steps: Sequence[Step]
+    rows: Sequence[Row[Any]]
+    steps: Mapping[int, Step]
+    other: Mapping[str, str] | None
+    reached: int | None
+    broken: int | None
     error: str | None
-    last: int
     snapshot: int | None
 
-    def at(self, version: int) -> Step | None:
-        """Get the step to a version; None where it cannot be shown."""
-        return next((each for each in self.steps if each.row.version == version), None)
 
+def life_around(  # noqa: PLR0913 - by keyword
+    connection: Connection,
+    definition: AggregateDefinition,
+    aggregate_id: str,
+    version: int,
+    *,
+    last: int,
+    other: int | None = None,
+    seconds: float,
+) -> Life:
+    """Read the events around a version, and replay the stream, once: as far as they go, or another version does.
 
-def life_around(connection: Connection, definition: AggregateDefinition, aggregate_id: str, version: int, last: int) -> Life:
-    """Read the steps around a version.
-
-    Raises:
-        EventSourceError: The state before them cannot be made.
+    Args:
+        connection: Where to read.
+        definition: The aggregate's class.
+        aggregate_id: Its id as stored.
+        version: The version.
+        last: The last version of the aggregate.
+        other: Another version, whose state is wanted too.
+        seconds: How long replaying may take.
     """
     first = max(1, min(version - AROUND, last - 2 * AROUND))
     until = min(last, first + 2 * AROUND)
-    history = read_history(connection, definition, aggregate_id, version=until, after=first - 1)
-    steps: list[Step] = []
+    replay = StreamReplay(connection, definition, aggregate_id, seconds=seconds)
+    steps: dict[int, Step] = {}
+    states: dict[int, Mapping[str, str]] = {}
     error = None
-    payloads = iter(history.payloads)
     try:
-        for row, changes in history.steps():
-            steps.append(_step(definition, row, next(payloads), changes, history.state))
+        in_time = True
+        if other is not None and other < first:
+            in_time = replay.go_to(other)
+            states[replay.version] = replay.state
+        if in_time and replay.go_to(first - 1):
+            for row, payload, changes in replay.steps(until):
+                steps[row.version] = _step(definition, row, payload, changes, replay.state)
+                states[row.version] = steps[row.version].state
+            if other is not None and other > until and replay.version == until and replay.go_to(other):
+                states[other] = replay.state
+    except SQLAlchemyError:
+        raise
     except Exception as raised:  # noqa: BLE001 - methods of the application's own may raise anything
         error = said_of(raised)
-    snapshots = definition.tables.snapshots
-    stored = select(snapshots.c.version).where(
-        snapshots.c.aggregate_type == definition.aggregate_type, snapshots.c.aggregate_id == aggregate_id
+    is_whole = replay.version >= max(until, other or 0)
+    return Life(
+        rows=_rows(connection, definition, aggregate_id, first, until),
+        steps=steps,
+        other=None if other is None else states.get(other),
+        reached=None if error is not None or is_whole else replay.version,
+        broken=None if error is None else replay.version + 1,
+        error=error,
+        snapshot=_snapshot(connection, definition, aggregate_id),
     )
-    return Life(steps, error, last, connection.execute(stored).scalar_one_or_none())
 
 
 def _step(
@@ -96,32 +130,27 @@ def _step(
     decoded = decode(row.event_type, row.event_version, payload, event_id=row.event_id)
     events = list(decoded) if isinstance(decoded, Parts) else [decoded]
     applied = [applied_by(definition, each) for each in events]
-    return Step(row, payload, changes, dict(state), events, [each for each in applied if each is not None])
+    return Step(payload, changes, state, events, [each for each in applied if each is not None])
 
 
-def first_broken(connection: Connection, definition: AggregateDefinition, aggregate_id: str, last: int) -> int | None:
-    """Find the first version whose event cannot be replayed; None where all can."""
-    history = read_history(connection, definition, aggregate_id, version=last)
-    version = 0
-    try:
-        for row, _ in history.steps():
-            version = row.version
-    except Exception:  # noqa: BLE001 - methods of the application's own may raise anything
-        return version + 1
-    return None
+def _rows(connection: Connection, definition: AggregateDefinition, aggregate_id: str, first: int, until: int) -> Sequence[Row[Any]]:
+    events = definition.tables.events
+    without_payload: ColumnElement[str] = literal("")
+    statement = select_raw_events(events, without_payload).where(
+        events.c.aggregate_type == definition.aggregate_type,
+        events.c.aggregate_id == aggregate_id,
+        events.c.version.between(first, until),
+    )
+    return connection.execute(statement.order_by(events.c.version)).all()
 
 
-def state_at(connection: Connection, definition: AggregateDefinition, aggregate_id: str, version: int) -> Mapping[str, str]:
-    """Make the state at a version: JSON texts by the name of the field.
-
-    Raises:
-        AggregateNotFoundError: It never had so many events.
-        EventSourceError: It cannot be made.
-    """
-    history = read_history(connection, definition, aggregate_id, version=version, after=version - 1)
-    for _ in history.steps():
-        pass
-    return history.state
+def _snapshot(connection: Connection, definition: AggregateDefinition, aggregate_id: str) -> int | None:
+    snapshots = definition.tables.snapshots
+    stored = select(snapshots.c.version).where(
+        snapshots.c.aggregate_type == definition.aggregate_type, snapshots.c.aggregate_id == aggregate_id
+    )
+    version: int | None = connection.execute(stored).scalar_one_or_none()
+    return version
 
 
 def state_then(
@@ -141,10 +170,7 @@ def state_then(
 
 def first_state(definition: AggregateDefinition, aggregate_id: str) -> Mapping[str, str]:
     """Make the state before the first event: JSON texts by the name of the field."""
-    history = History(definition, aggregate_id, (), (), whole=True)
-    for _ in history.steps():
-        pass
-    return history.state
+    return state_texts(definition, past_view(definition.aggregate_class, aggregate_id, ()))
 
 
 def given_events(connection: Connection, definition: AggregateDefinition, aggregate_id: str, version: int) -> list[DomainEvent]:

@@ -9,10 +9,10 @@ from pydantic_core import to_json
 
 from sa_eventsource.aggregates import AggregateDefinition, advance, past_view
 from sa_eventsource.exceptions import AggregateNotFoundError
-from sa_eventsource.store import clear_payloads, known_at, read_stream, refuse_archived, select_raw_events
+from sa_eventsource.store import clear_payloads, known_at, refuse_archived, select_raw_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Row
@@ -38,7 +38,6 @@ class History:
         rows: Its events by version.
         payloads: Their payloads in clear.
         whole: Whether each version must be there; what had happened by some time may have holes.
-        start: The aggregate as it stood before them; None where they are its first.
         state: The state fields after the events that :meth:`steps` has come to, as JSON texts by name.
     """
 
@@ -47,34 +46,44 @@ class History:
     rows: Sequence[Row[Any]]
     payloads: Sequence[str]
     whole: bool
-    start: Any = None
-    state: dict[str, str] = field(default_factory=dict)
+    state: Mapping[str, str] = field(default_factory=dict)
 
-    def steps(self) -> Iterator[tuple[Row[Any], dict[str, Change]]]:
+    def steps(self) -> Iterator[tuple[Row[Any], Mapping[str, Change]]]:
         """Replay the events one after the other.
 
         Raises:
             EventSourceError: An event cannot be replayed; the error names it.
         """
-        names = self.fields
-        view: Any = self.start
-        if view is None:
-            view = past_view(self.definition.aggregate_class, self.aggregate_id, ())
-        self.state = _texts(view, names)
+        view: Any = past_view(self.definition.aggregate_class, self.aggregate_id, ())
+        self.state = state_texts(self.definition, view)
         for row, payload in zip(self.rows, self.payloads, strict=True):
             stored = (row.version, row.event_type, row.event_version, payload, str(row.event_id))
             advance(view, self.aggregate_id, [stored], contiguous=self.whole)
-            before, self.state = self.state, _texts(view, names)
-            changes = {
-                name: Change(before.get(name), self.state.get(name)) for name in names if before.get(name) != self.state.get(name)
-            }
-            yield row, changes
+            before, self.state = self.state, state_texts(self.definition, view)
+            yield row, changes_between(before, self.state)
 
     @property
     def fields(self) -> list[str]:
         """The state fields in the order of their declaration, those of base classes first."""
-        declared = dict.fromkeys(name for base in reversed(self.definition.aggregate_class.__mro__) for name in vars(base))
-        return [name for name in declared if name in self.definition.state.names]
+        return state_fields(self.definition)
+
+
+def state_fields(definition: AggregateDefinition) -> list[str]:
+    """List the state fields of a class in the order of their declaration, those of base classes first."""
+    declared = dict.fromkeys(name for base in reversed(definition.aggregate_class.__mro__) for name in vars(base))
+    return [name for name in declared if name in definition.state.names]
+
+
+def state_texts(definition: AggregateDefinition, view: Any) -> dict[str, str]:
+    """Write the state fields of an aggregate that have a value as JSON texts, by name."""
+    values = vars(view)
+    return {name: _as_text(values[name]) for name in state_fields(definition) if name in values}
+
+
+def changes_between(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Change]:
+    """List what differs between two states, by the name of the field."""
+    names = dict.fromkeys([*after, *before])
+    return {name: Change(before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
 
 def read_history(  # noqa: PLR0913 - by keyword
@@ -85,11 +94,8 @@ def read_history(  # noqa: PLR0913 - by keyword
     moment: datetime | None = None,
     axis: TimeAxis = "occurred",
     version: int | None = None,
-    after: int = 0,
 ) -> History:
     """Read an aggregate's events, up to a moment or a version, which is included. *axis* says which of their times *moment* is.
-
-    With *after*, only those behind that version, which :attr:`History.start` has; no moment is given then.
 
     Raises:
         AggregateNotFoundError: There are none, or not so many.
@@ -104,22 +110,11 @@ def read_history(  # noqa: PLR0913 - by keyword
         statement = statement.where(known_at(events, definition.aggregate_type, aggregate_id, moment, axis))
     if version is not None:
         statement = statement.where(events.c.version <= version)
-    start = None
-    if after:
-        before = read_stream(connection, definition, aggregate_id, version=after)
-        if before is not None:
-            start = past_view(definition.aggregate_class, aggregate_id, before.rows, snapshot=before.snapshot)
-        statement = statement.where(events.c.version > after)
     rows = connection.execute(statement.order_by(events.c.version)).all()
     if not rows or (version is not None and rows[-1].version != version):
         raise AggregateNotFoundError(definition.aggregate_type, aggregate_id, moment=moment, axis=axis, version=version)
     payloads = clear_payloads(connection, events, rows)
-    return History(definition, aggregate_id, rows, payloads, whole=moment is None or axis == "recorded", start=start)
-
-
-def _texts(view: Any, names: Sequence[str]) -> dict[str, str]:
-    values = vars(view)
-    return {name: _as_text(values[name]) for name in names if name in values}
+    return History(definition, aggregate_id, rows, payloads, whole=moment is None or axis == "recorded")
 
 
 def _as_text(value: Any) -> str:

@@ -86,7 +86,14 @@ from sa_eventsource.store.sealing import (
     stored_payloads,
 )
 from sa_eventsource.store.snapshots import last_snapshot, put_last_snapshot, write_snapshots
-from sa_eventsource.store.stored_streams import STREAMS_AT_ONCE, StoredStream, read_archived_streams, read_stream, read_streams
+from sa_eventsource.store.stored_streams import (
+    STREAMS_AT_ONCE,
+    StoredStream,
+    read_archived_streams,
+    read_snapshot,
+    read_stream,
+    read_streams,
+)
 from sa_eventsource.store.tenants import (
     HELD,
     begin_for_tenant,
@@ -194,6 +201,7 @@ __all__ = [
     "raise_explained",
     "read_archived_streams",
     "read_events",
+    "read_snapshot",
     "read_stream",
     "read_streams",
     "reader_without_right",

@@ -86,6 +86,29 @@ def read_stream(  # noqa: PLR0913 - by keyword
     return None
 
 
+def read_snapshot(
+    connection: Connection, definition: AggregateDefinition, aggregate_id: str, *, until: int
+) -> SnapshotState | None:
+    """Read one aggregate's snapshot; None where there is none of use, or it is of a later version than *until*."""
+    if not definition.takes_snapshots:
+        return None
+    snapshots = definition.tables.snapshots
+    version = connection.execute(
+        select(snapshots.c.version).where(
+            snapshots.c.aggregate_type == definition.aggregate_type,
+            snapshots.c.aggregate_id == aggregate_id,
+            snapshots.c.version <= until,
+            snapshots.c.state_fingerprint == definition.fingerprint,
+        )
+    ).scalar_one_or_none()
+    if version is None:
+        return None
+    parameters = {**_ids(definition, [aggregate_id]), "until_version": version, "fingerprint": definition.fingerprint}
+    rows, _ = _rows(connection, definition, parameters, options=None)
+    stream = _stream(definition, aggregate_id, list(rows)) if rows else None
+    return None if stream is None else stream.snapshot
+
+
 def read_streams(
     connection: Connection,
     definition: AggregateDefinition,

@@ -15,20 +15,18 @@ from sa_eventsource.browser.log_filters import read_moment
 from sa_eventsource.browser.page import Address, Page
 from sa_eventsource.browser.stream_life import (
     AROUND,
-    first_broken,
     first_state,
     given_events,
     life_around,
     moments_of,
-    state_at,
     state_then,
 )
-from sa_eventsource.event_log import Change
+from sa_eventsource.event_log import changes_between
 from sa_eventsource.exceptions import EventSourceError, StreamArchivedError
 from sa_eventsource.replays import said_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from starlette.responses import Response
@@ -59,25 +57,24 @@ def show_stream(visit: Visit) -> Response:
 
 def _at_a_version(visit: Visit, definition: AggregateDefinition, aggregate_id: str, last: int, common: dict[str, Any]) -> Response:
     version = min(visit.whole_number("version", minimum=1) or last, last)
-    other = visit.whole_number("with", minimum=1)
-    try:
-        life = life_around(visit.connection, definition, aggregate_id, version, last)
-        compared = None if other is None else _compared(visit, definition, aggregate_id, min(other, last), version)
-    except SQLAlchemyError:
-        raise
-    except Exception:
-        broken = first_broken(visit.connection, definition, aggregate_id, last)
-        if broken is None:
-            raise
-        return visit.go_to("stream", version=broken, **common["of"])  # whose time line says what is wrong
+    asked = visit.whole_number("with", minimum=1)
+    other = None if asked is None else min(asked, last)
+    seconds = visit.source.seconds
+    life = life_around(visit.connection, definition, aggregate_id, version, last=last, other=other, seconds=seconds)
+    is_shown = life.broken is None or life.rows[0].version <= life.broken <= life.rows[-1].version
+    if life.broken is not None and (not is_shown or (other is not None and life.other is None)):
+        return visit.go_to("stream", version=life.broken, **common["of"])  # whose time line says what is wrong
+    step = life.steps.get(version)
     return visit.render(
         "stream.html",
         version=version,
         life=life,
-        step=life.at(version),
+        row=next((each for each in life.rows if each.version == version), None),
+        step=step,
         test=_test(visit, definition, aggregate_id, version),
         other=other,
-        compared=compared,
+        compared=None if step is None or life.other is None else _compared(life.other, step.state),
+        seconds=seconds,
         link_form=visit.source.link_form,
         **common,
     )
@@ -94,17 +91,12 @@ def _at_a_time(
             before, _ = state_then(visit.connection, definition, aggregate_id, moments[number - 1])
         else:
             before = first_state(definition, aggregate_id)
-    changed = {
-        name: Change(before.get(name), state.get(name))
-        for name in dict.fromkeys([*state, *before])
-        if before.get(name) != state.get(name)
-    }
     return visit.render(
         "stream_then.html",
         number=number,
         moment=moments[number],
         state=state,
-        changed=changed,
+        changed=changes_between(before, state),
         rows=rows,
         occurred=[each for each in rows if each.occurred_at == moments[number]],
         around=AROUND,
@@ -144,12 +136,8 @@ def _chosen_moment(visit: Visit, moments: list[datetime]) -> int:
     return max(sum(each <= wanted for each in moments) - 1, 0)
 
 
-def _compared(
-    visit: Visit, definition: AggregateDefinition, aggregate_id: str, first: int, second: int
-) -> list[tuple[str, str | None, str | None]]:
+def _compared(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
     """List the state fields with their values at two versions."""
-    before = state_at(visit.connection, definition, aggregate_id, first)
-    after = state_at(visit.connection, definition, aggregate_id, second)
     return [(name, before.get(name), after.get(name)) for name in dict.fromkeys([*after, *before])]
 
 
