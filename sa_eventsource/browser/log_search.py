@@ -12,10 +12,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, case, cast, func, select
+from sqlalchemy import func, select
 
-from sa_eventsource.events import sealed_names
-from sa_eventsource.store import clear_payloads, select_raw_events
+from sa_eventsource.browser.listed_events import listed, select_listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,26 +23,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Table
     from sqlalchemy.sql import ColumnElement
 
-PREVIEW = 1_000
-"""How many characters of a payload a list gets."""
+    from sa_eventsource.browser.listed_events import Listed
 
 _FEW, _MANY = 2_000, 100_000
 _STRETCH = 5_000
 _LONGEST_STRETCH = 80_000
 _SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An event in a list.
-
-    Attributes:
-        row: Its columns, as ``select_raw_events`` gives them.
-        payload: The beginning of its payload, in clear or with placeholders.
-    """
-
-    row: Row[Any]
-    payload: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +123,7 @@ class LogSearch:
         # Materialized: else the database may walk the log by position, as it takes the condition's events for evenly spread.
         places = select(column).where(*where, *behind).cte("places").prefix_with("MATERIALIZED", dialect="postgresql")
         page = select(places.c.position).order_by(places.c.position if newer else places.c.position.desc()).limit(self.size + 1)
-        statement = select_raw_events(self.events, preview(self.events)).where(column.in_(page))
+        statement = select_listed(self.connection, self.events).where(column.in_(page))
         return list(self.connection.execute(statement.order_by(column if newer else column.desc())).all())
 
     def _end_of_stretch(self, position: int | None, length: int, *, newer: bool) -> int | None:
@@ -148,7 +133,7 @@ class LogSearch:
         return bound
 
     def _rows(self, position: int | None, bound: int | None = None, *, newer: bool, size: int | None = None) -> list[Row[Any]]:
-        statement = _from(select_raw_events(self.events, preview(self.events)), self.events, position, newer=newer)
+        statement = _from(select_listed(self.connection, self.events), self.events, position, newer=newer)
         if bound is not None:
             where = self.events.c.position
             statement = statement.where(where <= bound if newer else where >= bound)
@@ -160,19 +145,6 @@ class LogSearch:
         if newer:
             page.reverse()
         return Found(listed(self.connection, self.events, page), len(rows) > self.size or searched_to is not None, searched_to)
-
-
-def preview(events: Table) -> Any:
-    """Select the beginning of each payload; all of one that has something sealed, which is opened as a whole."""
-    text = cast(events.c.event_data, Text)
-    beginning = func.substr(text, 1, PREVIEW + 1)
-    sealed = sealed_names()
-    return case((events.c.event_type.in_(sorted(sealed)), text), else_=beginning) if sealed else beginning
-
-
-def listed(connection: Connection, events: Table, rows: Sequence[Row[Any]]) -> list[Listed]:
-    """Make a list of rows of ``select_raw_events`` with :func:`preview`."""
-    return [Listed(row, text) for row, text in zip(rows, clear_payloads(connection, events, rows), strict=True)]
 
 
 def position_at(connection: Connection, events: Table, moment: datetime) -> int | None:

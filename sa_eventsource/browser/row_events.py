@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from sa_eventsource.browser.log_search import Listed
+    from sa_eventsource.browser.listed_events import Listed
     from sa_eventsource.events import RecordedEvent
     from sa_eventsource.read_models import ReadModelDefinition
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, select
 
-from sa_eventsource.browser.log_search import Listed, listed, preview
+from sa_eventsource.browser.listed_events import Listed, listed, select_listed
 from sa_eventsource.browser.shown_followers import HIDDEN, hides_errors
-from sa_eventsource.store import select_raw_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +97,7 @@ def _page(visit: Visit, wanted: Any, after: int | None, *, is_first: bool) -> Pa
         wanted = wanted.where(position > after)
     rows = visit.connection.execute(wanted.order_by(position).limit(SIZE + 1)).all()
     shown = rows[:SIZE]
-    stored = select_raw_events(events, preview(events)).where(events.c.event_id.in_([each.event_id for each in shown]))
+    stored = select_listed(visit.connection, events).where(events.c.event_id.in_([each.event_id for each in shown]))
     found = visit.connection.execute(stored).all() if shown else []
     by_id = {each.row.event_id: each for each in listed(visit.connection, events, found)}
     has_more = len(rows) > SIZE

@@ -13,16 +13,21 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, FromClause, Row
 
 
-def select_raw_events(events: FromClause, payload: ColumnElement[str] | None = None) -> Any:
+def select_raw_events(
+    events: FromClause, payload: ColumnElement[str] | None = None, metadata: ColumnElement[str] | None = None
+) -> Any:
     """Build a SELECT of all columns of events, ``event_data`` and ``event_metadata`` as the JSON text that is stored.
 
     Args:
         events: The log.
         payload: What to give as ``event_data`` in its place; None for what is stored.
+        metadata: Likewise as ``event_metadata``.
     """
     columns = {each.name: stored_text(events, each.name) for each in EVENT_COLUMNS}
     if payload is not None:
         columns["event_data"] = payload.label("event_data")
+    if metadata is not None:
+        columns["metadata"] = metadata.label("event_metadata")
     return select(*columns.values())
 
 

@@ -6,21 +6,22 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from starlette.exceptions import HTTPException
 
 from sa_eventsource.aggregates import definition_of
+from sa_eventsource.browser.listed_events import listed, select_listed
 from sa_eventsource.browser.log_filters import FILTERS, Filters, read_filters, read_moment
-from sa_eventsource.browser.log_search import Conditions, Found, LogSearch, listed, position_at, preview
+from sa_eventsource.browser.log_search import Found, LogSearch, position_at
 from sa_eventsource.browser.page import Address, Page
-from sa_eventsource.store import database_of, in_window, select_raw_events
+from sa_eventsource.store import database_of, in_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.responses import Response
 
-    from sa_eventsource.browser.log_search import Listed
+    from sa_eventsource.browser.listed_events import Listed
     from sa_eventsource.browser.page import Visit
     from sa_eventsource.mapping import EventSourceTables
 
@@ -67,7 +68,7 @@ def show_news(visit: Visit) -> Response:
     """Show what was committed since the page was made, or since the news before."""
     filters = read_filters(visit.request.query_params, visit.tables.events)
     events, positions = visit.tables.events, _news(visit, filters)
-    shown = select_raw_events(events, preview(events)).where(events.c.position.in_(positions[:_NEWS]))
+    shown = select_listed(visit.connection, events).where(events.c.position.in_(positions[:_NEWS]))
     rows = visit.connection.execute(shown.order_by(events.c.position.desc())).all()
     counted = min(len(positions), _MOST_COUNTED)
     return visit.render(
@@ -91,8 +92,7 @@ def _present(visit: Visit) -> str:
     snapshot = database_of(visit.connection.dialect).snapshot(visit.connection)
     if snapshot is not None:
         return snapshot
-    newest = LogSearch(visit.connection, visit.tables.events, Conditions(), size=1).before(None).events
-    return str(newest[0].row.position) if newest else "0"
+    return str(visit.connection.execute(select(func.max(visit.tables.events.c.position))).scalar_one() or 0)
 
 
 def _news(visit: Visit, filters: Filters) -> list[int]:

@@ -187,6 +187,10 @@ class Database(ABC):
         """Have the database end each statement that takes longer, until the transaction ends; where it can."""
 
     @abstractmethod
+    def stored_bytes(self, document: ColumnElement[Any]) -> ColumnElement[int]:
+        """Select about how many bytes a document takes where it is stored, without reading it."""
+
+    @abstractmethod
     def check_constraints(self, connection: Connection) -> None:
         """Check now what the commit would check."""
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    Integer,
     Interval,
     Text,
     and_,
@@ -208,6 +209,10 @@ class PostgreSQL(Database):
         until_the_end: ColumnElement[bool] = literal_column("true")
         limit = func.set_config("statement_timeout", milliseconds(seconds), until_the_end)
         connection.execute(select(limit, func.set_config("jit", "off", until_the_end)))
+
+    def stored_bytes(self, document: ColumnElement[Any]) -> ColumnElement[int]:
+        """Ask for its size, compressed as it may be."""
+        return func.pg_column_size(document, type_=Integer)
 
     def check_constraints(self, connection: Connection) -> None:
         """Check the deferred ones."""

@@ -1,0 +1,75 @@
+"""Events in a list: of a payload no more is read than its beginning, and only what is sealed in that is opened.
+
+A payload that may hold something sealed cannot be cut anywhere: a sealed value is opened as a whole. A small one is read whole. Of
+a large one the beginning is read, up to its first sealed value, and nothing is opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Text, and_, case, cast, func, literal
+
+from sa_eventsource.events import SEALED_BEGINNING, sealed_names
+from sa_eventsource.store import clear_payloads, database_of, select_raw_events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Row, Table
+
+PREVIEW = 1_000
+"""How many characters of a payload, and of metadata, a list gets."""
+
+MOST_OPENED = 65_536
+"""How many bytes a payload may have, as it is stored, to be opened for a list."""
+
+_CUT = "…"
+"""What the beginning of a payload begins with, and no JSON text does, where that may hold something sealed."""
+
+_MARK = SEALED_BEGINNING[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An event in a list.
+
+    Attributes:
+        row: Its columns, as ``select_raw_events`` gives them.
+        payload: The beginning of its payload, in clear or with placeholders.
+    """
+
+    row: Row[Any]
+    payload: str
+
+
+def select_listed(connection: Connection, events: Table) -> Any:
+    """Build a SELECT of events for :func:`listed`: all columns, payload and metadata as far as they are shown."""
+    text = cast(events.c.event_data, Text)
+    payload: Any = func.substr(text, 1, PREVIEW + 1)
+    sealed = sorted(sealed_names())
+    if sealed:
+        may_be_sealed = events.c.event_type.in_(sealed)
+        is_small = database_of(connection.dialect).stored_bytes(events.c.event_data) <= MOST_OPENED
+        payload = case((and_(may_be_sealed, is_small), text), (may_be_sealed, literal(_CUT).concat(payload)), else_=payload)
+    return select_raw_events(events, payload, func.substr(cast(events.c.metadata, Text), 1, PREVIEW + 1))
+
+
+def listed(connection: Connection, events: Table, rows: Sequence[Row[Any]]) -> list[Listed]:
+    """Make a list of rows of :func:`select_listed`."""
+    shown = [_beginning(row.event_data) for row in rows]
+    opened = [number for number, row in enumerate(rows) if shown[number] is None]
+    payloads = clear_payloads(connection, events, [rows[number] for number in opened])
+    for number, payload in zip(opened, payloads, strict=True):
+        shown[number] = payload[: PREVIEW + 1]
+    return [Listed(row, payload or "") for row, payload in zip(rows, shown, strict=True)]
+
+
+def _beginning(text: str) -> str | None:
+    """Give what is shown of a payload; None where something has to be opened for it."""
+    if not text.startswith(_CUT):
+        return None if _MARK in text[: PREVIEW + 1] else text[: PREVIEW + 1]
+    beginning = text[len(_CUT) :]
+    mark = beginning.find(_MARK)
+    return beginning if mark < 0 else beginning[: beginning.rindex("{", 0, mark)] + _CUT
