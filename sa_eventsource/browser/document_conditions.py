@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Numeric, Text, case, cast, func, null
 
+from sa_eventsource.browser.shown_text import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -27,6 +29,9 @@ _CONDITION = re.compile(
 _MOST_CONDITIONS = 50
 _NUMBER = re.compile(r"-?\d{1,300}(\.\d{1,300})?", re.ASCII)
 _STORED_NUMBER = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$"
+_MOST_DIGITS = 9
+"""Of the place in a list: with more, it is none that the database has."""
+
 _LONGEST_NUMBER = 1_000
 """What has more characters is no number to the database either, or may not be: it holds 131,072 digits."""
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -116,8 +121,12 @@ def read_conditions(text: str, example: str) -> Iterator[WrittenCondition]:
 def condition_on_document(
     document: Any, names: Sequence[str], path: Sequence[str], condition: WrittenCondition
 ) -> ColumnElement[bool]:
-    """Make a condition on the field of a JSON column that names lead to, and behind them a path, in which numbers count from 0."""
-    steps: list[str | int] = [*names, *(int(each) if each.isdecimal() else each for each in path)]
+    """Make a condition on the field of a JSON column that names lead to, and behind them a path, in which numbers count from 0.
+
+    Raises:
+        ValueError: A number in the path is too long.
+    """
+    steps: list[str | int] = [*names, *map(_step, path)]
     stored: Any = cast(document[tuple(steps) if len(steps) > 1 else steps[0]].as_string(), Text)
     wanted: Any = condition.value
     if condition.comparison != "~" and not condition.is_quoted and _NUMBER.fullmatch(wanted):
@@ -126,3 +135,11 @@ def condition_on_document(
         stored = case((is_long, cast(null(), Numeric)), (stored.regexp_match(_STORED_NUMBER), cast(stored, Numeric)))
         wanted = cast(str(Decimal(wanted)), Numeric)
     return condition.compare(stored, wanted)
+
+
+def _step(name: str) -> str | int:
+    if not (name.isascii() and name.isdecimal()):
+        return name
+    if len(name) > _MOST_DIGITS:
+        raise ValueError(f"“{shortened(name, 20)}” is no place in a list: write a number of at most {_MOST_DIGITS} digits.")
+    return int(name)

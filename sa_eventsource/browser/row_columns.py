@@ -14,6 +14,7 @@ from sqlalchemy import DateTime, Numeric, literal, type_coerce
 from sqlalchemy.types import TypeDecorator
 
 from sa_eventsource.browser.log_filters import read_moment
+from sa_eventsource.browser.shown_text import shortened
 from sa_eventsource.mapping import TENANT_ID, UtcDateTime
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class RowColumn:
         try:
             return self._read(text)
         except (ValueError, ArithmeticError, KeyError):
-            raise ValueError(f"“{text}” is no value of {self.name}, which is {_HOW_TO_WRITE[self.kind](self.python)}.") from None
+            written = shortened(text)
+            raise ValueError(f"“{written}” is no value of {self.name}, which is {_HOW_TO_WRITE[self.kind](self.python)}.") from None
 
     def _read(self, text: str) -> tuple[Any, TypeEngine[Any]]:
         kind: Any = self.column.type
@@ -159,6 +161,12 @@ def _number(text: str) -> str:
     return text
 
 
+def _whole(text: str) -> str:
+    if not _WHOLE.fullmatch(text) or len(text.lstrip("-")) > _MOST_DIGITS:
+        raise ValueError(text)
+    return text
+
+
 def _member(enumeration: Any, text: str) -> Any:
     for each in enumeration:
         if str(each.value) == text:
@@ -166,12 +174,15 @@ def _member(enumeration: Any, text: str) -> Any:
     return enumeration[text]
 
 
+_MOST_DIGITS = 18
+"""Of a whole number: with more, it may be none that a column holds, nor that the database takes."""
+
 _WHOLE = re.compile(r"-?[0-9]{1,300}")
 _NUMBER = re.compile(r"-?[0-9]{1,300}(\.[0-9]{1,300})?|NaN|-?Infinity|[0-9.]{1,40}e[-+]?[0-9]{1,3}")
 
 _READERS: dict[Kind, Callable[[Any, str], Any]] = {
     "text": lambda _, text: text,
-    "number": lambda python, text: python(_number(text)),
+    "number": lambda python, text: python(_number(text) if python is not int else _whole(text)),
     "boolean": lambda _, text: {"true": True, "false": False}[text.lower()],
     "date": lambda _, text: date.fromisoformat(text),
     "moment": lambda _, text: read_moment(text),
@@ -183,7 +194,7 @@ _READERS: dict[Kind, Callable[[Any, str], Any]] = {
 
 _HOW_TO_WRITE: dict[Kind, Callable[[Any], str]] = {
     "text": lambda _: "a text",
-    "number": lambda _: "a number, such as 12 or 12.50",
+    "number": lambda python: f"a number, such as 12{f', of at most {_MOST_DIGITS} digits' if python is int else ' or 12.50'}",
     "boolean": lambda _: "true or false",
     "date": lambda _: "a date, such as 2026-05-04",
     "moment": lambda _: "a time, such as 2026-05-04 or 2026-05-04T12:00; it is UTC unless it has an offset",

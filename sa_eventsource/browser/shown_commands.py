@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Text, and_, cast, func, literal, or_, select
 from starlette.exceptions import HTTPException
 
-from sa_eventsource.browser.log_search import PREVIEW
+from sa_eventsource.browser.listed_events import PREVIEW
 from sa_eventsource.commands import require_table
 from sa_eventsource.mapping import DISCARDED, DONE, PARKED, SCHEDULED, is_parked_command, is_scheduled, statement_clock
 from sa_eventsource.projections import Clearances, waits_for_parked
@@ -151,6 +151,7 @@ def _place(after: Sequence[str], *, has_time: bool) -> tuple[datetime | None, UU
         (last,) = map(UUID, after[1:] if has_time else after)
         if due is not None and due.tzinfo is None:
             raise ValueError
-    except (ValueError, IndexError):
+        due = due and due.astimezone(UTC)
+    except (ValueError, IndexError, OverflowError):
         raise HTTPException(400, f"after={', '.join(after)} names no command. Begin with the first page.") from None
     return due, last
