@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 SIZE = 50
 """How many processes, or events of one, a page has."""
 
+RUNNING = "running"
 _STATES = {CLOSED_TYPE: "ended", ARCHIVED_TYPE: "archived"}
+STATES = (RUNNING, *_STATES.values())
+"""What is said of a process."""
+
+_SECONDS = 0.5
+_AT_A_TIME = 500
+"""How many processes are looked at by a statement, where those of one state are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,21 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class InstancesPage:
+    """A page of processes.
+
+    Attributes:
+        instances: The processes, by their ids.
+        next: The id that the next page begins behind; None if there is none.
+        searched_to: The last id that was looked at, where the time was up before the page was full; else None.
+    """
+
+    instances: Sequence[Instance]
+    next: str | None
+    searched_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reacted:
     """An event of a process, with what led to it, and the commands that the process sent then.
 
@@ -60,14 +83,34 @@ class Reacted:
     commands: Sequence[Row[Any]]
 
 
-def instances_after(visit: Visit, process_type: str, after: str | None) -> list[Instance]:
-    """Read processes in the order of their ids, from id to id along an index, however many events each has; one more than a page.
+def instances_after(visit: Visit, process_type: str, after: str | None, state: str | None = None) -> InstancesPage:
+    """Read a page of processes in the order of their ids.
+
+    With a state, ids are walked along until the page is full or half a second is over: no index knows of states.
 
     Args:
         visit: Who asks.
         process_type: The name of the process manager.
         after: The id that the page begins behind; None for the first page.
+        state: One of :data:`STATES`, to leave out all others; None for all.
     """
+    ends = time.monotonic() + _SECONDS
+    number = SIZE + 1 if state is None else _AT_A_TIME
+    found: list[Instance] = []
+    while True:
+        ids = _ids_after(visit, process_type, after, number)
+        found += [each for each in instances_of(visit, process_type, ids) if state in (None, each.state)]
+        if len(found) > SIZE:
+            return InstancesPage(found[:SIZE], next=found[SIZE - 1].last.aggregate_id)
+        if len(ids) < number:
+            return InstancesPage(found, next=None)
+        after = ids[-1]
+        if time.monotonic() > ends:
+            return InstancesPage(found, next=after, searched_to=after)
+
+
+def _ids_after(visit: Visit, process_type: str, after: str | None, number: int) -> Sequence[str]:
+    """Read ids in their order, from one to the next along an index, however many events each process has."""
     events = visit.tables.events
     following = events.alias("following")
     first = select(func.min(events.c.aggregate_id).label("id"), literal(1).label("number")).where(
@@ -77,9 +120,8 @@ def instances_after(visit: Visit, process_type: str, after: str | None) -> list[
     behind = select(func.min(following.c.aggregate_id)).where(
         following.c.aggregate_type == process_type, following.c.aggregate_id > ids.c.id
     )
-    ids = ids.union_all(select(behind.scalar_subquery(), ids.c.number + 1).where(ids.c.id.is_not(None), ids.c.number <= SIZE))
-    found = visit.connection.execute(select(ids.c.id).where(ids.c.id.is_not(None)).order_by(ids.c.number)).scalars().all()
-    return instances_of(visit, process_type, found)
+    ids = ids.union_all(select(behind.scalar_subquery(), ids.c.number + 1).where(ids.c.id.is_not(None), ids.c.number < number))
+    return visit.connection.execute(select(ids.c.id).where(ids.c.id.is_not(None)).order_by(ids.c.number)).scalars().all()
 
 
 def instances_of(visit: Visit, process_type: str, ids: Sequence[str]) -> list[Instance]:
@@ -101,7 +143,7 @@ def instances_of(visit: Visit, process_type: str, ids: Sequence[str]) -> list[In
     )
     time_outs = {each: (number, due_at) for each, number, due_at in visit.connection.execute(waiting)}
     return [
-        Instance(by_id[each], _STATES.get(by_id[each].event_type, "running"), *time_outs.get(each, (0, None)))
+        Instance(by_id[each], _STATES.get(by_id[each].event_type, RUNNING), *time_outs.get(each, (0, None)))
         for each in ids
         if each in by_id
     ]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 from starlette.requests import Request
 
-from sa_eventsource.browser import Access
+from sa_eventsource.browser import Access, process_instances
 from tests.browser.garage import HOSTILE, Base, bring, open_for_a_day, work
 from tests.browser.visiting import browser_of, send, visit, words_of
 from tests.orders import Base as Orders
@@ -52,7 +52,7 @@ def test_a_process_manager_shows_its_reactions_time_outs_and_processes(garage: E
     assert words.count("due in 2 d") == 5
     assert instances_on(page.text) == sorted([quote(HOSTILE, safe=""), "car-1", "car-2", "yard-0", "yard-1"])
     assert "garage.RepairBegun" in words
-    assert words.count(" ended ") == 2
+    assert page.text.count('">ended</span>') == 2
     assert visit(app, "/processes/one?name=nobody").status_code == 404
 
 
@@ -67,6 +67,34 @@ def test_processes_are_paged_by_id(garage: Engine) -> None:
     found = instances_on(first) + instances_on(second)
     assert (len(instances_on(first)), len(found), len(set(found))) == (50, 65, 65)
     assert 'rel="next"' not in second.partition('id="instances"')[2]
+
+
+def test_processes_are_filtered_by_id_and_state(garage: Engine) -> None:
+    app = browser_of(Base, garage)
+    found = {each: instances_on(visit(app, f"{MANAGER}&state={each}").text) for each in process_instances.STATES}
+    assert {each: len(some) for each, some in found.items()} == {"running": 3, "ended": 2, "archived": 0}
+    assert sorted(found["running"] + found["ended"]) == sorted(instances_on(visit(app, MANAGER).text))
+    ended = found["ended"][0]
+    for asked, expected in ((f"id={ended}", [ended]), (f"id={ended}&state=ended", [ended]), (f"id={ended}&state=running", [])):
+        assert instances_on(visit(app, f"{MANAGER}&{asked}").text) == expected
+    nothing = visit(app, f"{MANAGER}&id=nobody")
+    assert "No process is like that" in words_of(nothing)
+    assert "/commands?process=garage.Repair&amp;id=nobody" in nothing.text
+    assert "none of running, ended, archived" in visit(app, f"{MANAGER}&state=lost").text
+
+
+def test_a_search_for_a_state_says_how_far_it_came_and_goes_on(garage: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_instances, "_SECONDS", -1)
+    monkeypatch.setattr(process_instances, "_AT_A_TIME", 2)
+    app = browser_of(Base, garage)
+    page = visit(app, f"{MANAGER}&state=ended").text
+    found = instances_on(page)
+    assert "Searched as far as process" in page
+    while links := re.findall(r'rel="next" href="([^"#]+)[^"]*">Search on', page):
+        page = visit(app, links[0].replace("&amp;", "&")).text
+        found += instances_on(page)
+    monkeypatch.undo()
+    assert found == instances_on(visit(app, f"{MANAGER}&state=ended").text)
 
 
 def test_a_process_shows_what_led_to_each_event_and_what_followed(garage: Engine) -> None:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 
 from sa_eventsource.browser.page import Address, Page
-from sa_eventsource.browser.process_instances import SIZE, instances_after, instances_of, reactions_before
+from sa_eventsource.browser.process_instances import (
+    SIZE,
+    STATES,
+    InstancesPage,
+    instances_after,
+    instances_of,
+    reactions_before,
+)
 from sa_eventsource.browser.shown_commands import CommandsPage, commands_after, may_see_commands, what_they_await
 from sa_eventsource.browser.shown_followers import statuses_of
 from sa_eventsource.browser.shown_parked_events import parked_by, parked_events
@@ -25,6 +32,10 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping import EventSourceTables
 
 
+_LAST_VERSION = 2**31 - 1
+"""No stream has a higher one."""
+
+
 def show_processes(visit: Visit) -> Response:
     """Show all process managers."""
     managers = _managers(visit.tables)
@@ -38,16 +49,24 @@ def show_processes(visit: Visit) -> Response:
 def show_process(visit: Visit) -> Response:
     """Show one process manager, the time-outs that it waits for, and its processes."""
     manager = _manager(visit)
-    after = visit.asked("after")
-    instances = instances_after(visit, manager.name, after)
+    after, process_id, state = visit.asked("after"), visit.asked("id"), visit.asked("state")
+    if state not in (None, *STATES):
+        raise HTTPException(400, f"state={state} is none of {', '.join(STATES)}.")
+    if process_id is None:
+        page = instances_after(visit, manager.name, after, state)
+    else:
+        of_id = instances_of(visit, manager.name, [process_id])
+        page = InstancesPage([each for each in of_id if state in (None, each.state)], next=None)
     waiting = _waiting(visit, manager.name)
     parked = parked_by(visit, manager)
     return visit.render(
         "process.html",
         manager=manager,
         reactions=[(each, code_of(getattr(each.owner, each.name))) for each in manager.process.reactions.values()],
-        instances=instances[:SIZE],
-        next=instances[SIZE - 1].last.aggregate_id if len(instances) > SIZE else None,
+        page=page,
+        of={"name": manager.name, "state": state},
+        process_id=process_id,
+        states=STATES,
         is_first=after is None,
         waiting=waiting,
         parked=parked,
@@ -68,7 +87,10 @@ def show_instance(visit: Visit) -> Response:
     waiting = _waiting(visit, manager.name, process_id)
     if not found and not waiting.rows:
         raise HTTPException(404, f"There is no process {process_id} of {manager.name}.")
-    reacted = reactions_before(visit, manager.name, process_id, visit.whole_number("before", minimum=1))
+    before = visit.whole_number("before", minimum=1)
+    if before is not None:
+        before = min(before, _LAST_VERSION)
+    reacted = reactions_before(visit, manager.name, process_id, before)
     return visit.render(
         "process_instance.html",
         manager=manager,
