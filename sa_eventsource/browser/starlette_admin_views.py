@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Text, cast, func, or_, select
+from sqlalchemy import Text, cast, false, func, or_, select
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette_admin import StringField, link_row_action  # pyright: ignore[reportMissingImports] - whoever uses this has it
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
     from starlette.requests import Request
     from starlette_admin.views import BaseView  # pyright: ignore[reportMissingImports]
+
+
+_LARGEST = 2**63 - 1
+"""The largest number that the database takes, of rows to skip and of a key."""
 
 
 def read_model_views(
@@ -94,7 +98,7 @@ class _ReadModelView(BaseModelView):  # type: ignore[misc, unused-ignore]
         model = self._administered.model
         order = [getattr(model, name).desc() if way == "desc" else getattr(model, name) for name, way in sorts or ()]
         order += [getattr(model, name) for name in self._administered.key]
-        statement = select(model).where(*self._contains(q)).order_by(*order).offset(skip)
+        statement = select(model).where(*self._contains(q)).order_by(*order).offset(min(skip, _LARGEST))
         return await self._read(statement if limit < 0 else statement.limit(limit))
 
     async def count(self, request: Request, q: str | None = None, filters: Any = None) -> int:
@@ -117,6 +121,8 @@ class _ReadModelView(BaseModelView):  # type: ignore[misc, unused-ignore]
             wanted = [kind(str(each)) if kind in (int, UUID) else each for each in pks]
         except ValueError:
             return []
+        if any((isinstance(each, int) and abs(each) > _LARGEST) or "\0" in str(each) for each in wanted):
+            return []  # no row has such a key, and the database takes none
         return await self._read(select(model).where(getattr(model, name).in_(wanted)))
 
     def can_view_detail(self, request: Request) -> bool:
@@ -163,6 +169,8 @@ class _ReadModelView(BaseModelView):  # type: ignore[misc, unused-ignore]
     def _contains(self, q: str | None) -> list[ColumnElement[bool]]:
         if not q:
             return []
+        if "\0" in q:
+            return [false()]  # which no text has, and PostgreSQL takes none with it
         columns = (getattr(self._administered.model, name) for name in self._administered.columns)
         return [or_(*(cast(each, Text).icontains(q, autoescape=True) for each in columns))]
 

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -138,6 +139,32 @@ def test_starlette_admin_looks_for_rows_that_contain_a_text(tills: Engine) -> No
     app = with_starlette_admin(Base, sessionmaker(tills))
     page = page_of(app, "/admin/administered_tills/list?q=ru")
     assert ("rum" in page, ">tea<" in page) == (True, False)
+
+
+def tills_on(page: str) -> list[str]:
+    """The ids of the tills that a page lists, in order, each once."""
+    ids = re.findall(r"/events/stream\?type=administered.Till&(?:amp;)*id=([^\"&]+)\"", html.unescape(page))
+    return list(dict.fromkeys(ids))
+
+
+def test_rows_are_sorted_by_any_field_and_no_other_name(tills: Engine, administered: Administered) -> None:
+    app = administered(Base, sessionmaker(tills))
+    form = "sortBy={}&sort={}" if administered is with_sqladmin else "sort={}__{}"
+    found = {
+        (name, way): tills_on(page_of(app, f"/admin/administered_tills/list?{form.format(name, way)}"))
+        for name in ("id", "goods", "version")
+        for way in ("asc", "desc")
+    }
+    assert {len(each) for each in found.values()} == {3}
+    for name in ("metadata", "no_field", "__class__"):
+        assert visit(app, f"/admin/administered_tills/list?{form.format(name, 'asc')}").status_code in (200, 400)
+    assert found["id", "asc"] == found["id", "desc"][::-1] != found["id", "desc"]
+    assert (found["goods", "asc"][0], found["goods", "desc"][-1]) == (quote(HOSTILE, safe=""),) * 2
+
+
+@pytest.mark.parametrize("asked", ["page=99999999999999999999", "q=%00", f"page={'9' * 4_301}"])
+def test_what_no_row_can_have_finds_none_or_all_in_starlette_admin(tills: Engine, asked: str) -> None:
+    page_of(with_starlette_admin(Base, sessionmaker(tills)), f"/admin/administered_tills/list?{asked}")
 
 
 def test_the_log_is_one_link_away(tills: Engine, administered: Administered) -> None:
