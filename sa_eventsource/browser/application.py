@@ -19,6 +19,7 @@ from sa_eventsource.browser.forged_requests import keep_token, read_form
 from sa_eventsource.browser.log_source import LogSource
 from sa_eventsource.browser.page import Address, Page, Visit
 from sa_eventsource.browser.pages import PAGES
+from sa_eventsource.browser.rebuilds import Rebuilds
 from sa_eventsource.browser.responses import WithHeaders
 from sa_eventsource.browser.templating import Templates
 from sa_eventsource.exceptions import EventSourceError
@@ -47,6 +48,7 @@ class Browser:
 
     Attributes:
         source: The log, and how it is read.
+        rebuilds: The rebuilds of read models that have begun here.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword
@@ -70,7 +72,8 @@ class Browser:
             authorize: Says for each request what its sender may do. :func:`everyone` lets all look.
             actions: Whether there are actions, such as retrying a parked event, for those whose ``Access`` has ``actions=True``.
             title: What the pages are called, such as the application's name.
-            seconds: How long a statement of a page may take; then the page says that it took too long.
+            seconds: How long a statement of a page may take, and replaying a stream for one; then the page says that it took too
+                long.
             source_link: The form of the address of a line of your source, as
                 ``https://git.example/shop/blob/main/{path}#L{line}``; None for no links. The path is from the current directory.
             other_code: Code by which those may replay streams whose ``Access`` has ``other_code=True``; None for none.
@@ -91,6 +94,7 @@ class Browser:
         if not isinstance(other_code, OtherCode | None):
             raise TypeError(f'Browser(other_code=...) takes OtherCode("app.models:Base", [...]), not {other_code!r}')
         self.source = LogSource(base, database, seconds=seconds, link_form=source_link)
+        self.rebuilds = Rebuilds(self.source)
         self._authorize = authorize
         self._with_actions = actions
         self._other_code = other_code
@@ -160,6 +164,7 @@ class Browser:
             pages=self._pages(),
             with_actions=self._with_actions and access.actions,
             other_code=self._other_code if access.other_code else None,
+            rebuilds=self.rebuilds,
         )
 
     def _addresses(self, request: Request, name: str) -> Addresses:

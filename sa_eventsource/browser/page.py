@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sa_eventsource.browser.access import Access
     from sa_eventsource.browser.addresses import Addresses
     from sa_eventsource.browser.log_source import LogSource
+    from sa_eventsource.browser.rebuilds import Rebuilds
     from sa_eventsource.browser.templating import Templates
     from sa_eventsource.mapping import EventSourceTables
     from sa_eventsource.replays import OtherCode
@@ -40,6 +41,7 @@ class Visit:
         pages: The pages that the log has.
         with_actions: Whether the reader may carry out actions: forms for them are shown only then.
         other_code: Code by which the reader may replay streams; None for none.
+        rebuilds: The rebuilds that have begun here.
     """
 
     request: Request
@@ -53,6 +55,7 @@ class Visit:
     pages: Sequence[Page]
     with_actions: bool
     other_code: OtherCode | None
+    rebuilds: Rebuilds
 
     @property
     def tables(self) -> EventSourceTables:

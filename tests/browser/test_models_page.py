@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from sa_eventsource import ReadModelManager
-from sa_eventsource.browser import Access
+from sa_eventsource.browser import Access, Browser
+from sa_eventsource.browser.rebuilds import Rebuild
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Worker
 from tests.bank import Deposited
-from tests.browser.visiting import browser_of, visit
+from tests.browser.visiting import browser_of, visit, words_of
 from tests.projections import bank as bank_module
 from tests.projections.bank import Account, Base, Parking, Stopping, deposit, totals
 
@@ -147,6 +149,55 @@ def test_a_model_is_rebuilt_by_those_alone_who_may_act(bank: Engine) -> None:
     assert 'method="post" action="/models/rebuild"' in page
     assert visit(app, "/models/rebuild", method="POST", data={"name": "parking"}).status_code == 403
     assert totals(bank, Parking)["a<b>"] == 0
-    assert send(app, "/models/rebuild", name="parking").status_code == 303
-    assert totals(bank, Parking)["a<b>"] == 30
     assert send(app, "/models/rebuild", name="nobody").status_code == 404
+    assert send(app, "/models/rebuild", name="parking").headers["location"] == "/models/rebuild?name=parking"
+    assert rebuild_of(app, "parking").wait(60)
+    assert totals(bank, Parking)["a<b>"] == 30
+    assert "It was rebuilt from 64 events" in words_of(visit(app, "/models/rebuild?name=parking"))
+
+
+def rebuild_of(app: Browser, name: str) -> Rebuild:
+    """Get the latest rebuild of a model."""
+    latest = app.rebuilds.of(app.source.tables.read_models[name], None)
+    assert latest is not None
+    return latest
+
+
+def test_while_a_model_is_rebuilt_its_page_says_so_and_shows_the_old_rows(bank: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, load = threading.Event(), bank_module.load_for_update
+
+    def load_later(*arguments: Any) -> Any:
+        assert goes_on.wait(60)
+        return load(*arguments)
+
+    monkeypatch.setattr(bank_module, "load_for_update", load_later)
+    with bank.begin() as connection:
+        connection.execute(text("UPDATE parking SET total = 0"))
+    app = browser_of(Base, bank, actions=True, authorize=allowed)
+    try:
+        send(app, "/models/rebuild", name="parking")
+        under_way = rebuild_of(app, "parking")
+        send(app, "/models/rebuild", name="parking")
+        assert rebuild_of(app, "parking") is under_way
+        page = visit(app, "/models/rebuild?name=parking")
+        assert "It is being rebuilt , since" in words_of(page)
+        assert 'hx-trigger="load delay:2s"' in page.text
+        assert 'method="post" action="/models/rebuild"' not in page.text
+        assert "It is being rebuilt" in words_of(visit(app, "/models/one?name=parking"))
+        assert totals(bank, Parking)["a<b>"] == 0
+    finally:
+        goes_on.set()
+        assert under_way.wait(60)
+    assert totals(bank, Parking)["a<b>"] == 30
+
+
+def test_where_a_rebuild_fails_the_page_says_why_and_the_old_rows_stay(bank: Engine) -> None:
+    with bank.begin() as connection:
+        connection.execute(text("INSERT INTO stopping (id, total, entries) VALUES ('kept', 1, 1)"))
+    app = browser_of(Base, bank, actions=True, authorize=allowed)
+    send(app, "/models/rebuild", name="stopping")
+    assert rebuild_of(app, "stopping").wait(60)
+    words = words_of(visit(app, "/models/rebuild?name=stopping"))
+    assert "Rebuilding failed" in words
+    assert "negative: -5" in words
+    assert totals(bank, Stopping) == {"kept": 1}

@@ -280,6 +280,20 @@ def test_personal_data_is_shown_to_those_alone_who_may_see_it(engine: Engine) ->
 
 
 @pytest.mark.parametrize("is_clear", [False, True])
+def test_why_a_rebuild_failed_is_shown_as_personal_data_is(engine: Engine, is_clear: bool) -> None:
+    Hidden.metadata.create_all(engine)
+    commit_events(engine, Patient, "p-1", Admitted(person_id="p-1", name="Wilhelmina"))
+    access = Access(actions=True, personal_data=is_clear)
+    app = browser_of(Hidden, engine, actions=True, authorize=lambda _request: access)
+    send(app, "/models/rebuild", page="/models", name="browser_patient_notes")
+    rebuild = app.rebuilds.of(app.source.tables.read_models["browser_patient_notes"], None)
+    assert rebuild is not None
+    assert rebuild.wait(60)
+    page = visit(app, "/models/rebuild?name=browser_patient_notes").text
+    assert ("Wilhelmina" in page, "which you may not see" in page) == (is_clear, not is_clear)
+
+
+@pytest.mark.parametrize("is_clear", [False, True])
 def test_other_code_is_given_personal_data_as_its_reader_may_see_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, is_clear: bool
 ) -> None:

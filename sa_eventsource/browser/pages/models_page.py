@@ -42,6 +42,7 @@ def show_model(visit: Visit) -> Response:
         sorted_kinds=SORTED,
         parked=parked,
         progress=statuses_of(visit, [definition])[0],
+        latest=visit.rebuilds.of(definition, visit.tenant),
         well=WELL,
         in_short=in_short,
     )
