@@ -13,6 +13,7 @@ from sa_eventsource import DomainEvent, EventSourceOptions, Personal, event_cont
 from sa_eventsource.browser import Access, listed_events
 from sa_eventsource.browser.listed_events import MOST_OPENED, PREVIEW, select_listed
 from sa_eventsource.mapping import tables_of_base
+from sa_eventsource.store import clear_payloads
 from tests.browser.visiting import browser_of, visit, words_of
 from tests.clinic import Admitted, AnyPatient
 from tests.committing import commit_events
@@ -48,13 +49,12 @@ EVENTS = tables_of_base("test", Base).events
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The types of events whose payloads a page opens."""
     types: list[str] = []
-    real = listed_events.clear_payloads
 
-    def clear_payloads(connection: Any, events: Any, rows: Sequence[Any]) -> Sequence[str]:
+    def recorded(connection: Any, events: Any, rows: Sequence[Any]) -> Sequence[str]:
         types.extend(row.event_type for row in rows)
-        return real(connection, events, rows)
+        return clear_payloads(connection, events, rows)
 
-    monkeypatch.setattr(listed_events, "clear_payloads", clear_payloads)
+    monkeypatch.setattr(listed_events, "clear_payloads", recorded)
     return types
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
+from sa_eventsource.aggregates import advance
 from sa_eventsource.event_log import stream_replay
 from sa_eventsource.mapping import tables_of_base
 from tests.browser.shop import ACCOUNT
@@ -26,13 +27,13 @@ LONG = "/stream?type=Order&id=long"
 def applied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The versions of the events that a page replays, in order."""
     versions: list[int] = []
-    real = stream_replay.advance
 
-    def advance(view: Any, aggregate_id: str, rows: Any) -> None:
-        versions.extend(row[0] for row in rows)
-        real(view, aggregate_id, rows)
+    def recorded(rows: Iterable[Any]) -> Iterator[Any]:
+        for row in rows:
+            versions.append(row[0])
+            yield row
 
-    monkeypatch.setattr(stream_replay, "advance", advance)
+    monkeypatch.setattr(stream_replay, "advance", lambda view, aggregate_id, rows: advance(view, aggregate_id, recorded(rows)))
     return versions
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from sa_eventsource import ReadModelManager
+from sa_eventsource import ReadModelManager, load_for_update
 from sa_eventsource.browser import Access, Browser
 from sa_eventsource.browser.rebuilds import Rebuild
 from sa_eventsource.projections import RetryPolicy
@@ -164,11 +164,11 @@ def rebuild_of(app: Browser, name: str) -> Rebuild:
 
 
 def test_while_a_model_is_rebuilt_its_page_says_so_and_shows_the_old_rows(bank: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    goes_on, load = threading.Event(), bank_module.load_for_update
+    goes_on = threading.Event()
 
     def load_later(*arguments: Any) -> Any:
         assert goes_on.wait(60)
-        return load(*arguments)
+        return load_for_update(*arguments)
 
     monkeypatch.setattr(bank_module, "load_for_update", load_later)
     with bank.begin() as connection:
