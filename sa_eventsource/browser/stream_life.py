@@ -124,9 +124,7 @@ def life_around(  # noqa: PLR0913 - by keyword
     )
 
 
-def _step(
-    definition: AggregateDefinition, row: Row[Any], payload: str, changes: Mapping[str, Change], state: Mapping[str, str]
-) -> Step:
+def _step(definition: AggregateDefinition, row: Any, payload: str, changes: Mapping[str, Change], state: Mapping[str, str]) -> Step:
     decoded = decode(row.event_type, row.event_version, payload, event_id=row.event_id)
     events = list(decoded) if isinstance(decoded, Parts) else [decoded]
     applied = [applied_by(definition, each) for each in events]

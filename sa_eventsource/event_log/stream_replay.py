@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Text, cast, select
+
 from sa_eventsource.aggregates import advance, past_view
 from sa_eventsource.event_log.aggregate_history import Change, changes_between, state_texts
-from sa_eventsource.store import clear_payloads, read_snapshot, select_raw_events
+from sa_eventsource.store import clear_payloads, read_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from sa_eventsource.aggregates import AggregateDefinition
+
+_COLUMNS = ("version", "event_type", "event_version", "event_id", "aggregate_type", "aggregate_id")
 
 _FIRST_PART, _LARGEST_PART = 100, 1_000
 _CHARACTERS = 4_000_000
@@ -61,34 +65,38 @@ class StreamReplay:
             if snapshot is not None and snapshot.version > self.version:
                 self._view = past_view(self._definition.aggregate_class, self._aggregate_id, (), snapshot=snapshot)
                 self.version = snapshot.version
-        for row, payload in self._events(version):
-            self._apply(row, payload)
+        advance(self._view, self._aggregate_id, self._counted(version))
         return self.version == version
 
-    def steps(self, version: int) -> Iterator[tuple[Row[Any], str, Mapping[str, Change]]]:
-        """Go on to a version one event at a time: give each as ``select_raw_events`` does, its payload, and what it changed.
+    def steps(self, version: int) -> Iterator[tuple[Any, str, Mapping[str, Change]]]:
+        """Go on to a version one event at a time: give its version, type and id, its payload in clear, and what it changed.
 
         It ends sooner where the time is up. Errors as for :meth:`go_to`.
         """
         before = self.state
         for row, payload in self._events(version):
-            self._apply(row, payload)
+            advance(self._view, self._aggregate_id, [_stored(row, payload)])
+            self.version = row.version
             after = self.state
             yield row, payload, changes_between(before, after)
             before = after
 
-    def _apply(self, row: Row[Any], payload: str) -> None:
-        advance(self._view, self._aggregate_id, [(row.version, row.event_type, row.event_version, payload, str(row.event_id))])
-        self.version = row.version
+    def _counted(self, version: int) -> Iterator[tuple[int, str, int, str, str]]:
+        """Give events to be applied; each is counted once the next one is asked for, and so has been."""
+        for row, payload in self._events(version):
+            yield _stored(row, payload)
+            self.version = row[0]
 
-    def _events(self, version: int) -> Iterator[tuple[Row[Any], str]]:
+    def _events(self, version: int) -> Iterator[tuple[Any, str]]:
         """Read the events behind the present version, up to another one, while there is time."""
         events = self._definition.tables.events
         of_stream = (events.c.aggregate_type == self._definition.aggregate_type, events.c.aggregate_id == self._aggregate_id)
-        statement = select_raw_events(events).where(*of_stream, events.c.version <= version).order_by(events.c.version)
+        columns: list[Any] = [events.c[name] for name in _COLUMNS]
+        statement = select(*columns, cast(events.c.event_data, Text).label("event_data")).where(*of_stream)
+        statement = statement.where(events.c.version <= version).order_by(events.c.version)
         size = _FIRST_PART
         while self.version < version:
-            rows = self._connection.execute(statement.where(events.c.version > self.version).limit(size)).all()
+            rows: Sequence[Any] = self._connection.execute(statement.where(events.c.version > self.version).limit(size)).all()
             if not rows:
                 return
             payloads = clear_payloads(self._connection, events, rows)
@@ -98,3 +106,7 @@ class StreamReplay:
                 yield row, payload
             average = sum(map(len, payloads)) // len(payloads) + 1
             size = min(max(_CHARACTERS // average, 1), _LARGEST_PART)
+
+
+def _stored(row: Any, payload: str) -> tuple[int, str, int, str, str]:
+    return row[0], row[1], row[2], payload, str(row[3])  # names would take longer
