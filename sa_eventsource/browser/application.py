@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -106,7 +107,9 @@ class Browser:
         ]
         app = Starlette(
             routes=self._routes,
-            exception_handlers=dict.fromkeys((HTTPException, EventSourceError, DBAPIError, Exception), self._failed),
+            exception_handlers=dict.fromkeys(
+                (HTTPException, EventSourceError, DBAPIError, PoolTimeoutError, Exception), self._failed
+            ),
         )
         self._app = WithHeaders(app)
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -54,10 +55,16 @@ def _said(error: Exception, seconds: float) -> tuple[int, str]:
         return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 409), text_of(error)
     if isinstance(error, DBAPIError) and error.orig is not None:
         return _said_by_database(error, seconds)
+    if isinstance(error, PoolTimeoutError):
+        return _ALL_IN_USE
     return _UNEXPECTED
 
 
 _UNEXPECTED = 500, "Something went wrong. The server's log has the error."
+_ALL_IN_USE = (
+    503,
+    "All connections to the database are in use. Try again in a while, or give the browser an engine with a larger pool.",
+)
 
 
 def _said_by_database(error: DBAPIError, seconds: float) -> tuple[int, str]:

@@ -13,10 +13,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
+from starlette.exceptions import HTTPException
 
-from sa_eventsource.application_errors import text_of
+from sa_eventsource.application_errors import ends_program, loggable, text_of
 from sa_eventsource.checkpoints import of_consumer
+from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import EventReplayer
+from sa_eventsource.store import message_of
 
 if TYPE_CHECKING:
     from sa_eventsource.browser.log_source import LogSource
@@ -55,6 +58,8 @@ class Rebuild:
 
     def run(self, source: LogSource, definition: ReadModelDefinition, tenant: str | None) -> None:
         """Do it."""
+        # Whatever ends it, also where its words cannot be had, only what has come to its end has succeeded.
+        error: str | None = "It was ended before it was done."
         try:
             with source.session(tenant) as session:
                 events = definition.tables.events
@@ -62,11 +67,14 @@ class Rebuild:
                 self.total = session.execute(counted, bind_arguments=definition.bind_arguments).scalar_one()
             replayer = EventReplayer(lambda: source.session(tenant), source.base)  # type: ignore[arg-type]
             self.taken = replayer.rebuild(definition.model, progress=self._has_taken)
-        except Exception as error:  # a handler of the application may raise anything
-            log.exception("rebuilding %s failed", definition.name)
-            self.error = text_of(error)
+            error = None
+        except BaseException as raised:  # a handler of the application may raise anything
+            log.exception("rebuilding %s failed", definition.name, exc_info=loggable(raised))
+            if ends_program(raised):
+                raise
+            error = text_of(raised) if isinstance(raised, EventSourceError) else message_of(raised)
         finally:
-            self.ended = datetime.now(UTC)
+            self.error, self.ended = error, datetime.now(UTC)
             self._done.set()
 
     def _has_taken(self, number: int) -> None:
@@ -74,7 +82,10 @@ class Rebuild:
 
 
 class Rebuilds:
-    """The rebuilds of a browser: of each model, and each tenant's rows of it, the latest."""
+    """The rebuilds of a browser: of each model, and each tenant's rows of it, the latest. One goes on at a time.
+
+    Each has a connection, for as long as it takes and waits for whoever works on the model: several would leave none for pages.
+    """
 
     def __init__(self, source: LogSource) -> None:
         """Take the log. None has begun yet."""
@@ -87,13 +98,23 @@ class Rebuilds:
         return self._latest.get((definition.name, tenant))
 
     def begin(self, definition: ReadModelDefinition, tenant: str | None) -> Rebuild:
-        """Begin to rebuild a model, unless that is under way."""
+        """Begin to rebuild a model, unless that is under way.
+
+        Raises:
+            HTTPException: Another rebuild is.
+        """
         with self._one_at_a_time:
             latest = self.of(definition, tenant)
             if latest is not None and latest.ended is None:
                 return latest
-            new = self._latest[definition.name, tenant] = Rebuild(datetime.now(UTC))
-        # As a daemon, it holds up no server that ends: what it has not committed is rolled back.
-        name = f"rebuild {definition.name}"
-        threading.Thread(target=new.run, args=(self._source, definition, tenant), name=name, daemon=True).start()
+            running = next((name for (name, _), each in self._latest.items() if each.ended is None), None)
+            if running is not None:
+                raise HTTPException(
+                    409, f"{running} is being rebuilt here, and only one rebuild goes on at a time. Try again when it is done."
+                )
+            new = Rebuild(datetime.now(UTC))
+            # As a daemon, it holds up no server that ends: what it has not committed is rolled back.
+            name = f"rebuild {definition.name}"
+            threading.Thread(target=new.run, args=(self._source, definition, tenant), name=name, daemon=True).start()
+            self._latest[definition.name, tenant] = new
         return new

@@ -125,6 +125,18 @@ def test_missing_tables_are_named(postgres_engine: Engine) -> None:
     assert "Create the tables first" in answer.text
 
 
+def test_where_all_connections_are_in_use_the_reader_is_told(engine: Engine) -> None:
+    small = create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=0.01)
+    app = browser_of(Base, small)
+    visit(app, "/log")
+    with small.connect():
+        pages = [visit(app, "/log"), visit(app, "/schema"), visit(app, "/stream?type=Order&id=order/1?")]
+    for page in pages:
+        assert (page.status_code, "All connections to the database are in use" in page.text) == (503, True)
+    assert visit(app, "/log").status_code == 200
+    small.dispose()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

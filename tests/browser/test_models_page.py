@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -185,6 +186,9 @@ def test_while_a_model_is_rebuilt_its_page_says_so_and_shows_the_old_rows(bank: 
         assert 'method="post" action="/models/rebuild"' not in page.text
         assert "It is being rebuilt" in words_of(visit(app, "/models/one?name=parking"))
         assert totals(bank, Parking)["a<b>"] == 0
+        refused = send(app, "/models/rebuild", name="stopping")
+        assert (refused.status_code, "parking is being rebuilt" in words_of(refused)) == (409, True)
+        assert "It is being rebuilt" not in words_of(visit(app, "/models/rebuild?name=stopping"))
     finally:
         goes_on.set()
         assert under_way.wait(60)
@@ -201,3 +205,44 @@ def test_where_a_rebuild_fails_the_page_says_why_and_the_old_rows_stay(bank: Eng
     assert "Rebuilding failed" in words
     assert "negative: -5" in words
     assert totals(bank, Stopping) == {"kept": 1}
+
+
+def test_a_handler_that_would_end_the_program_fails_the_rebuild_alone(bank: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exits(*_arguments: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(bank_module, "load_for_update", exits)
+    app = browser_of(Base, bank, actions=True, authorize=allowed)
+    send(app, "/models/rebuild", name="parking")
+    assert rebuild_of(app, "parking").wait(60)
+    words = words_of(visit(app, "/models/rebuild?name=parking"))
+    assert "Rebuilding failed" in words
+    assert "SystemExit: 3" in words
+
+
+def test_a_rebuild_that_is_interrupted_is_not_shown_as_done(bank: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bank_module, "load_for_update", interrupt)
+    app = browser_of(Base, bank)
+    rebuild = Rebuild(datetime.now(UTC))
+    with pytest.raises(KeyboardInterrupt):
+        rebuild.run(app.source, app.source.tables.read_models["parking"], None)
+    assert rebuild.wait(0)
+    assert rebuild.error is not None
+
+
+def test_where_no_thread_can_be_started_no_rebuild_has_begun(bank: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    app = browser_of(Base, bank)
+    definition = app.source.tables.read_models["parking"]
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            app.rebuilds.begin(definition, None)
+    assert app.rebuilds.of(definition, None) is None
+    assert app.rebuilds.begin(definition, None).wait(60)
+    assert rebuild_of(app, "parking").error is None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +27,8 @@ from sa_eventsource import (
 )
 from sa_eventsource.browser import Access, Browser, OtherCode
 from sa_eventsource.browser.page import Address, Page, Visit
-from sa_eventsource.browser.pages import PAGES
+from sa_eventsource.browser.pages import PAGES, follower_actions
+from sa_eventsource.exceptions import ReadModelError
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.replays import replay_here
 from sa_eventsource.workers import Worker
@@ -262,6 +264,55 @@ def test_errors_of_what_reads_in_clear_are_shown_as_personal_data_is(engine: Eng
         acting = browser_of(Hidden, engine, actions=True, authorize=lambda _request, access=access: access)
         failed = send(acting, "/followers/parked/retry", page=parked[0], **retry)
         assert (failed.status_code, "Wilhelmina" in failed.text) == (409, access.personal_data)
+
+
+def test_what_skipping_fails_at_is_shown_as_personal_data_is(engine: Engine) -> None:
+    Hidden.metadata.create_all(engine)
+    for number in (1, 2):
+        commit_events(engine, Patient, f"p-{number}", Admitted(person_id=f"p-{number}", name="Wilhelmina"))
+    Worker(engine, Hidden, only=["browser_patient_cards"], retries=RetryPolicy(attempts=1)).run_once()
+    with engine.begin() as connection:  # as if it had stopped at the second one, and the first is to be taken again
+        of_cards = "projection_name = 'browser_patient_cards'"
+        last = "(SELECT max(position) FROM events)"
+        connection.execute(text(f"UPDATE projection_positions SET failed_position = {last} WHERE {of_cards}"))
+    for access in (Access(actions=True), Access(actions=True, personal_data=True)):
+        acting = browser_of(Hidden, engine, actions=True, authorize=lambda _request, access=access: access)
+        failed = send(acting, "/followers/skip", page="/models", name="browser_patient_cards")
+        assert failed.status_code == 409
+        assert ("Wilhelmina" in failed.text, "which you may not see" in failed.text) == (
+            access.personal_data,
+            not access.personal_data,
+        )
+
+
+@pytest.mark.parametrize("path", [each.path for each in follower_actions.PAGE.addresses])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ReadModelError("browser_patient_notes", events=[], event_ids=[], rows=[], reason="Wilhelmina"),
+        IntegrityError("COMMIT", {}, Exception("Key (name)=(Wilhelmina) already exists.")),
+    ],
+    ids=["event", "database"],
+)
+def test_whatever_an_action_fails_at_is_shown_as_personal_data_is(
+    sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch, path: str, error: Exception
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    for action in ("retry_stream", "drop_stream", "resume"):
+        monkeypatch.setattr(follower_actions, action, fail)
+    Hidden.metadata.create_all(sqlite_engine)
+    commit_events(sqlite_engine, Patient, "p-1", Admitted(person_id="p-1", name="Wilhelmina"))
+    Worker(sqlite_engine, Hidden, only=["browser_patient_notes"], retries=RetryPolicy(attempts=1)).run_once()
+    fields = {"name": "browser_patient_notes", "type": "browser.Patient", "id": "p-1"}
+    for access in (Access(actions=True), Access(actions=True, personal_data=True)):
+        acting = browser_of(Hidden, sqlite_engine, actions=True, authorize=lambda _request, access=access: access)
+        failed = send(acting, path, page="/models", **fields)
+        assert ("Wilhelmina" in failed.text, "which you may not see" in failed.text) == (
+            access.personal_data,
+            not access.personal_data,
+        )
 
 
 def test_personal_data_is_shown_to_those_alone_who_may_see_it(engine: Engine) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from sa_eventsource.browser.page import Address, Page
@@ -12,6 +14,8 @@ from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.orm import Session
     from starlette.responses import Response
 
@@ -22,42 +26,43 @@ if TYPE_CHECKING:
 
 def retry(visit: Visit) -> Response:
     """Let a consumer take what it has parked of a stream."""
-    consumer = consumer_named(visit.tables, visit.form.get("name"))
-    with visit.source.session(visit.tenant) as session:
-        stream = _stream(session, consumer, visit.form)
-        try:
-            retry_stream(session, consumer, stream)
-        except EventSourceError as error:
-            if not hides_errors(visit, consumer):
-                raise
-            raise HTTPException(
-                409, f"{consumer.name} cannot take {stream.aggregate_type} {stream.aggregate_id} yet. {HIDDEN}"
-            ) from error
+    with _acting(visit) as (session, consumer):
+        retry_stream(session, consumer, _stream(session, consumer, visit.form))
     return visit.go_to(page_of(consumer), name=consumer.name)
 
 
 def skip(visit: Visit) -> Response:
     """Have a consumer never take what it has parked of a stream."""
-    consumer = consumer_named(visit.tables, visit.form.get("name"))
-    with visit.source.session(visit.tenant) as session:
+    with _acting(visit) as (session, consumer):
         drop_stream(session, consumer, _stream(session, consumer, visit.form))
     return visit.go_to(page_of(consumer), name=consumer.name)
 
 
 def go_on(visit: Visit) -> Response:
     """Have a consumer that has stopped try its event again."""
-    consumer = consumer_named(visit.tables, visit.form.get("name"))
-    with visit.source.session(visit.tenant) as session:
+    with _acting(visit) as (session, consumer):
         resume(session, consumer)
     return visit.go_to(page_of(consumer), name=consumer.name)
 
 
 def skip_failed(visit: Visit) -> Response:
     """Have a consumer that has stopped go on behind its event, which it never takes."""
-    consumer = consumer_named(visit.tables, visit.form.get("name"))
-    with visit.source.session(visit.tenant) as session:
+    with _acting(visit) as (session, consumer):
         resume(session, consumer, skip=True)
     return visit.go_to(page_of(consumer), name=consumer.name)
+
+
+@contextmanager
+def _acting(visit: Visit) -> Iterator[tuple[Session, Consumer]]:
+    """Open a session for the consumer that a form names; leave out of what fails what the reader may not see."""
+    consumer = consumer_named(visit.tables, visit.form.get("name"))
+    try:
+        with visit.source.session(visit.tenant) as session:
+            yield session, consumer
+    except (EventSourceError, DBAPIError) as error:  # both may quote an event's values
+        if not hides_errors(visit, consumer):
+            raise
+        raise HTTPException(409, f"{consumer.name} could not do it. {HIDDEN}") from error
 
 
 def _stream(session: Session, consumer: Consumer, form: dict[str, str]) -> ParkedStream:
