@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "alembic": {"alembic", "mako"},
     "async": {"greenlet"},
-    "browser": {"jinja2", "markupsafe", "starlette", "uvicorn"},
+    "browser": {"anyio", "jinja2", "markupsafe", "starlette", "uvicorn"},
     "cli": {"rich", "typer"},
     "kafka": {"aiokafka", "cloudevents", "faststream"},
     "nats": {"cloudevents", "faststream", "nats"},

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+
+from sa_eventsource.browser.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -71,7 +72,7 @@ async def admitted(authorize: Authorize, request: Request) -> Access:
     if inspect.iscoroutinefunction(authorize) or inspect.iscoroutinefunction(getattr(authorize, "__call__", None)):  # noqa: B004
         found = authorize(request)
     else:
-        found = await run_in_threadpool(authorize, request)
+        found = await in_thread(authorize, request)
     access = await found if inspect.isawaitable(found) else found
     if access is None:
         raise HTTPException(403, "You may not see this.")

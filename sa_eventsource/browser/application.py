@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 from starlette.routing import Mount, Route
@@ -23,6 +22,7 @@ from sa_eventsource.browser.pages import PAGES
 from sa_eventsource.browser.rebuilds import Rebuilds
 from sa_eventsource.browser.responses import WithHeaders
 from sa_eventsource.browser.templating import Templates
+from sa_eventsource.browser.threads import in_thread
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.replays import OtherCode, check_link_form
 
@@ -45,7 +45,7 @@ class Browser:
     Example: ``app.mount("/events", Browser(Base, engine, authorize=authorize))``, with FastAPI or Starlette.
 
     It only reads, in transactions that the database lets write nothing, and is best given an engine whose role may read only.
-    Pages run in threads: nothing of the application waits for them.
+    Pages run in threads of the browsers' own, ten at once: nothing of the application waits for them.
 
     Attributes:
         source: The log, and how it is read.
@@ -68,8 +68,8 @@ class Browser:
 
         Args:
             base: The declarative base whose log it is. Import the aggregates and read models before somebody looks.
-            database: An engine, or what makes sessions, such as a ``sessionmaker``. Beside an ``AsyncEngine``, give it an engine
-                from ``create_engine()`` for the same database.
+            database: An engine, or what makes a new session whenever it is called, such as a ``sessionmaker``. Beside an
+                ``AsyncEngine``, give it an engine from ``create_engine()`` for the same database.
             authorize: Says for each request what its sender may do. :func:`everyone` lets all look.
             actions: Whether there are actions, such as retrying a parked event, for those whose ``Access`` has ``actions=True``.
             title: What the pages are called, such as the application's name.
@@ -80,8 +80,8 @@ class Browser:
             other_code: Code by which those may replay streams whose ``Access`` has ``other_code=True``; None for none.
 
         Raises:
-            TypeError: *base* has no metadata, *database* is neither an engine nor makes sessions, *authorize* cannot be called, or
-                *other_code* is no ``OtherCode``.
+            TypeError: *base* has no metadata, *database* is neither an engine nor makes sessions, is a ``scoped_session`` or of an
+                ``AsyncEngine``, *authorize* cannot be called, or *other_code* is no ``OtherCode``.
             ValueError: *seconds* is not more than 0, or *source_link* has other places than these two.
         """
         if not callable(authorize):
@@ -128,7 +128,7 @@ class Browser:
             if address.action and not access.actions:
                 raise HTTPException(403, "You may look, and change nothing.")
             form = await read_form(request) if address.action else {}
-            return await run_in_threadpool(self._answer, request, address, access, form)
+            return await in_thread(self._answer, request, address, access, form)
 
         return Route(address.path, answer, name=address.name, methods=["POST"] if address.action else ["GET"])
 

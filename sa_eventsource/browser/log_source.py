@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 
-from sa_eventsource.mapping import TENANT_SETTING, session_maker, tables_of_base
+from sa_eventsource.mapping import TENANT_SETTING, maker_of_new_sessions, tables_of_base
 from sa_eventsource.store import database_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LogSource:
         self.tables = tables_of_base("Browser()", base)
         self.seconds = seconds
         self.link_form = link_form
-        self._new_session = session_maker("Browser()", database)
+        self._new_session = maker_of_new_sessions("Browser()", database)
 
     def session(self, tenant: str | None) -> Session:
         """Open a session for an action, whose transactions are the tenant's. Close it."""
@@ -45,13 +45,15 @@ class LogSource:
         return session
 
     def session_in_time(self, tenant: str | None) -> Session:
-        """Open a session for what begins transactions itself and only reads; the time of statements is limited. Close it."""
+        """Open a session for what begins transactions itself: they cannot write, and have their time limited. Close it."""
         session = self.session(tenant)
 
-        def limit(_session: Session, _transaction: object, connection: Connection) -> None:
-            database_of(connection.dialect).limit_statements(connection, self.seconds)
+        def only_read(_session: Session, _transaction: object, connection: Connection) -> None:
+            database = database_of(connection.dialect)
+            database.begin_reading(connection)
+            database.limit_statements(connection, self.seconds)
 
-        event.listen(session, "after_begin", limit)
+        event.listen(session, "after_begin", only_read)
         return session
 
     @contextmanager

@@ -75,7 +75,13 @@ class Visit:
 
     @property
     def connection(self) -> Connection:
-        """The connection of a page, in the session's transaction."""
+        """The connection of a page, in the session's transaction.
+
+        Raises:
+            RuntimeError: The page's transaction is over. Another one could write, and would show personal data to everybody.
+        """
+        if not self.reader.in_transaction():
+            raise RuntimeError("the page's transaction is over, as after statuses_of(); read with visit.connection before that")
         return self.reader.connection(bind_arguments=self.tables.bind_arguments)
 
     def asked(self, name: str) -> str | None:

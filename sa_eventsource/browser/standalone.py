@@ -44,7 +44,7 @@ def serve(  # noqa: PLR0913 - by keyword
     Args:
         base: The declarative base.
         engine: An engine for its database.
-        host: The address to listen at.
+        host: The address to listen at. Whoever reaches it may do all that the other arguments allow.
         port: The port; None for the usual one, or any that is free.
         title: What the pages are called.
         tenant: Whose events are shown, where tenants share the tables.

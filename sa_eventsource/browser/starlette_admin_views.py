@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Text, cast, false, func, or_, select
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette_admin import StringField, link_row_action  # pyright: ignore[reportMissingImports] - whoever uses this has it
 from starlette_admin.views import BaseModelView, Link  # pyright: ignore[reportMissingImports]
 
 from sa_eventsource.browser.admin_links import AdministeredModel, administered_models
-from sa_eventsource.mapping import session_maker
+from sa_eventsource.browser.threads import in_thread
+from sa_eventsource.mapping import maker_of_new_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +50,11 @@ def read_model_views(
         sessions: An engine, or what makes sessions: where tenants share the tables, a tenant's (``session.info``).
         browser: The path that the :class:`~sa_eventsource.browser.Browser` is mounted at, such as ``"/events"``.
         personal_data: Whether there are views of models with ``__personal_data__ = "clear"``.
+
+    Raises:
+        TypeError: *sessions* is neither an engine nor makes sessions, is a ``scoped_session``, or is of an ``AsyncEngine``.
     """
-    new_session = session_maker("read_model_views()", sessions)
+    new_session = maker_of_new_sessions("read_model_views()", sessions)
     models = administered_models(base, browser, personal_data=personal_data)
     views: list[BaseView] = [_ReadModelView(each, new_session) for each in models]
     return [*views, Link(menu_label="Events", url=f"{browser.rstrip('/')}/log")]
@@ -179,4 +182,4 @@ class _ReadModelView(BaseModelView):  # type: ignore[misc, unused-ignore]
             with self._new_session() as session:
                 return session.scalars(statement).all()
 
-        return await run_in_threadpool(read)
+        return await in_thread(read)

@@ -25,7 +25,12 @@ def browse(  # noqa: PLR0913 - each is an option
     base: BaseArgument,
     *,
     url: UrlOption = None,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen. Whoever reaches it may look.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Where to listen. Whoever reaches it may look, and do what --actions and --other-code allow."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[
         int | None,
         typer.Option(

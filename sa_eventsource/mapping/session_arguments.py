@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sa_eventsource.mapping.tables import EventSourceTables
 
 _SYNCHRONOUS = (Session, scoped_session)
+_SYNCHRONOUS_ENGINE = "pass a synchronous engine for the same database, from create_engine()"
 
 
 def check_session(name: str, value: Any, *, instead: str | None = None) -> None:
@@ -96,10 +97,31 @@ def session_maker(name: str, value: Any) -> Callable[[], Session]:
     if isinstance(value, Session | Connection):
         advice = "; its transactions are its own, on connections of its own, so pass the engine"
     elif _is_asynchronous(value):
-        advice = "; pass a synchronous engine for the same database, from create_engine()"
+        advice = f"; {_SYNCHRONOUS_ENGINE}"
     elif isinstance(value, str | URL):
         advice = "; pass create_engine(url)"
     raise TypeError(f"{name} takes an engine or a sessionmaker, not {_shown(value)}{advice}")
+
+
+def maker_of_new_sessions(name: str, value: Any) -> Callable[[], Session]:
+    """Take an engine, or what makes a new session whenever it is called, to be used and closed in a thread that others use too.
+
+    Arguments as for :func:`session_maker`.
+
+    Raises:
+        TypeError: It is neither; it is a ``scoped_session``, which gives the application's session of that thread; or it is of an
+            ``AsyncEngine``, which connects only where an event loop waits for it.
+    """
+    if isinstance(value, scoped_session):
+        advice = "pass the engine, or its session_factory"
+        raise TypeError(f"{name} takes an engine or a sessionmaker, not a scoped_session, which shares its sessions; {advice}")
+    maker = session_maker(name, value)
+    if isinstance(maker, sessionmaker):
+        binds = [maker.kw.get("bind"), *(maker.kw.get("binds") or {}).values()]
+        if any(bind is not None and bind.dialect.is_async for bind in binds):
+            wanted = f"{name} takes an engine or a sessionmaker"
+            raise TypeError(f"{wanted}, not the sync_engine of an AsyncEngine; {_SYNCHRONOUS_ENGINE}")
+    return maker
 
 
 def async_session_maker(name: str, value: Any, *, instead: str = "Worker") -> Any:

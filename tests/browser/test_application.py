@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount
 
 from sa_eventsource import event_context
 from sa_eventsource.browser import Access, Browser, everyone
+from sa_eventsource.browser.page import Address, Page, Visit
+from sa_eventsource.browser.pages import PAGES
+from sa_eventsource.browser.shown_followers import statuses_of
 from tests.browser.visiting import browser_of, visit
 from tests.orders import Base, Order
 
@@ -115,6 +119,29 @@ def test_pages_are_read_in_transactions_that_cannot_write(engine: Engine) -> Non
         assert connection.scalar(text("SHOW statement_timeout")) == "0"
 
 
+def test_what_begins_its_own_transactions_cannot_write_either(engine: Engine) -> None:
+    with browser_of(Base, engine).source.session_in_time(None) as session:
+        for _ in range(2):
+            assert session.scalar(text("SHOW transaction_read_only")) == "on"
+            assert session.scalar(text("SHOW statement_timeout")) == "10s"
+            session.rollback()
+    with engine.connect() as connection:
+        assert connection.scalar(text("SHOW transaction_read_only")) == "off"
+
+
+def test_nobody_reads_with_a_page_whose_transaction_is_over(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def statuses(visit: Visit) -> Response:
+        assert visit.connection.scalar(text("SHOW transaction_read_only")) == "on"
+        statuses_of(visit, [])
+        with pytest.raises(RuntimeError, match="transaction is over"):
+            visit.connection.scalar(text("SELECT 1"))
+        return Response("refused")
+
+    page = Page(addresses=(Address("statuses", "/statuses", statuses),))
+    monkeypatch.setattr("sa_eventsource.browser.application.PAGES", (*PAGES, page))
+    assert visit(browser_of(Base, engine), "/statuses").text == "refused"
+
+
 def test_it_takes_what_makes_sessions(engine: Engine) -> None:
     assert "shop.OrderPaid" in visit(browser_of(Base, sessionmaker(engine)), "/log").text
 
@@ -142,6 +169,10 @@ def test_where_all_connections_are_in_use_the_reader_is_told(engine: Engine) -> 
     [
         ({"database": "postgresql://host/name"}, "pass create_engine"),
         ({"database": create_async_engine("sqlite+aiosqlite://")}, "synchronous engine"),
+        ({"database": create_async_engine("sqlite+aiosqlite://").sync_engine}, "synchronous engine"),
+        ({"database": sessionmaker(create_async_engine("sqlite+aiosqlite://").sync_engine)}, "synchronous engine"),
+        ({"database": sessionmaker(binds={Order: create_async_engine("sqlite+aiosqlite://").sync_engine})}, "synchronous engine"),
+        ({"database": scoped_session(sessionmaker(create_engine("sqlite://")))}, "pass the engine, or its session_factory"),
         ({"authorize": None}, "a function of the request"),
         ({"base": object()}, "declarative base"),
     ],
