@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, and_, case, cast, func, literal
+from sqlalchemy import Text, case, cast, func, literal
 
 from sa_eventsource.events import SEALED_BEGINNING, sealed_names
 from sa_eventsource.store import clear_payloads, database_of, select_raw_events
@@ -23,7 +23,7 @@ PREVIEW = 1_000
 """How many characters of a payload, and of metadata, a list gets."""
 
 MOST_OPENED = 65_536
-"""How many bytes a payload may have, as it is stored, to be opened for a list."""
+"""How many bytes a payload may have, as it is stored, and how many characters as a text, to be opened for a list."""
 
 _CUT = "…"
 """What the beginning of a payload begins with, and no JSON text does, where that may hold something sealed."""
@@ -51,8 +51,14 @@ def select_listed(connection: Connection, events: Table) -> Any:
     sealed = sorted(sealed_names())
     if sealed:
         may_be_sealed = events.c.event_type.in_(sealed)
-        is_small = database_of(connection.dialect).stored_bytes(events.c.event_data) <= MOST_OPENED
-        payload = case((and_(may_be_sealed, is_small), text), (may_be_sealed, literal(_CUT).concat(payload)), else_=payload)
+        stored_bytes = database_of(connection.dialect).stored_bytes(events.c.event_data)
+        beginning = literal(_CUT).concat(payload)
+        payload = case(  # in this order: only of what is stored in few bytes, which may be compressed, all is read for its length
+            (~may_be_sealed, payload),
+            (stored_bytes > MOST_OPENED, beginning),
+            (func.length(text) > MOST_OPENED, beginning),
+            else_=text,
+        )
     return select_raw_events(events, payload, func.substr(cast(events.c.metadata, Text), 1, PREVIEW + 1))
 
 

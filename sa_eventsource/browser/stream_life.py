@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import literal, select
+from sqlalchemy import Text, cast, func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from sa_eventsource.aggregates import past_view
-from sa_eventsource.event_log import Change, StreamReplay, read_history, state_texts
+from sa_eventsource.event_log import Change, StreamReplay, read_history
 from sa_eventsource.events import Parts, decode
 from sa_eventsource.replays import Applied, applied_by, said_of
-from sa_eventsource.store import select_raw_events
+from sa_eventsource.store import known_at, select_raw_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,10 +26,13 @@ if TYPE_CHECKING:
 AROUND = 12
 """How many events are shown before the one that is looked at, and behind it."""
 
+_MOST_GIVEN, _LONGEST_GIVEN = 100, 100_000
+"""How many events a test is given at most, and of how many characters in all: nobody reads more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An event in the life of an aggregate, replayed.
+    """The event that is looked at, replayed.
 
     Attributes:
         payload: Its payload, in clear or with placeholders.
@@ -53,7 +55,9 @@ class Life:
 
     Attributes:
         rows: Its events around a version, without their payloads.
-        steps: What came of them, by version, as far as they could be replayed.
+        changed: The state fields that each of them changed, by version, as far as they could be replayed. Their values are not
+            kept: a state may be large, and one or two are shown.
+        step: What came of the one at that version; None where it was not replayed.
         other: The state at the version that was asked for beside them; None where there is none.
         reached: The version at which the time was up; None where it was enough.
         broken: The first version that cannot be replayed, as far as is known.
@@ -62,7 +66,8 @@ class Life:
     """
 
     rows: Sequence[Row[Any]]
-    steps: Mapping[int, Step]
+    changed: Mapping[int, Sequence[str]]
+    step: Step | None
     other: Mapping[str, str] | None
     reached: int | None
     broken: int | None
@@ -94,20 +99,22 @@ def life_around(  # noqa: PLR0913 - by keyword
     first = max(1, min(version - AROUND, last - 2 * AROUND))
     until = min(last, first + 2 * AROUND)
     replay = StreamReplay(connection, definition, aggregate_id, seconds=seconds)
-    steps: dict[int, Step] = {}
-    states: dict[int, Mapping[str, str]] = {}
-    error = None
+    changed: dict[int, Sequence[str]] = {}
+    step = other_state = error = None
     try:
         in_time = True
         if other is not None and other < first:
             in_time = replay.go_to(other)
-            states[replay.version] = replay.state
+            other_state = replay.state if in_time else None
         if in_time and replay.go_to(first - 1):
             for row, payload, changes in replay.steps(until):
-                steps[row.version] = _step(definition, row, payload, changes, replay.state)
-                states[row.version] = steps[row.version].state
+                changed[row.version] = list(changes)
+                if row.version == version:
+                    step = _step(definition, row, payload, changes, replay.state)
+                if row.version == other:
+                    other_state = replay.state
             if other is not None and other > until and replay.version == until and replay.go_to(other):
-                states[other] = replay.state
+                other_state = replay.state
     except SQLAlchemyError:
         raise
     except Exception as raised:  # noqa: BLE001 - methods of the application's own may raise anything
@@ -115,8 +122,9 @@ def life_around(  # noqa: PLR0913 - by keyword
     is_whole = replay.version >= max(until, other or 0)
     return Life(
         rows=_rows(connection, definition, aggregate_id, first, until),
-        steps=steps,
-        other=None if other is None else states.get(other),
+        changed=changed,
+        step=step,
+        other=other_state,
         reached=None if error is not None or is_whole else replay.version,
         broken=None if error is None else replay.version + 1,
         error=error,
@@ -151,32 +159,74 @@ def _snapshot(connection: Connection, definition: AggregateDefinition, aggregate
     return version
 
 
-def state_then(
-    connection: Connection, definition: AggregateDefinition, aggregate_id: str, moment: datetime
-) -> tuple[Mapping[str, str], Sequence[Row[Any]]]:
-    """Make the state of what had occurred by a moment, whenever it was recorded; also give these events.
+@dataclass(frozen=True, slots=True)
+class Then:
+    """An aggregate as it was at a time, by what had occurred, whenever that was recorded.
+
+    Attributes:
+        rows: The events that had occurred, without payloads and metadata.
+        state: What they make; None where the time was up.
+        before: What those make that had occurred by the time before; None where the time was up.
+        reached: The version at which the time was up; None where it was enough.
+    """
+
+    rows: Sequence[Row[Any]]
+    state: Mapping[str, str] | None
+    before: Mapping[str, str] | None
+    reached: int | None
+
+
+def life_then(  # noqa: PLR0913 - by keyword
+    connection: Connection,
+    definition: AggregateDefinition,
+    aggregate_id: str,
+    moment: datetime,
+    *,
+    previous: datetime | None,
+    seconds: float,
+) -> Then:
+    """Replay what had occurred by a moment, and by the moment before it, if there is one.
+
+    Args:
+        connection: Where to read.
+        definition: The aggregate's class.
+        aggregate_id: Its id as stored.
+        moment: The moment, which is included.
+        previous: The moment before; None for the state before the first event.
+        seconds: How long replaying may take, both times together.
 
     Raises:
-        AggregateNotFoundError: Nothing had occurred.
-        EventSourceError: It cannot be made.
+        EventSourceError: An event cannot be read. Whatever a method of the application raises comes through as well.
     """
-    history = read_history(connection, definition, aggregate_id, moment=moment, axis="occurred")
-    for _ in history.steps():
-        pass
-    return history.state, history.rows
+    events = definition.tables.events
+    nothing: ColumnElement[str] = literal("")
+    occurred = known_at(events, definition.aggregate_type, aggregate_id, moment, "occurred")
+    rows = connection.execute(select_raw_events(events, nothing, nothing).where(occurred).order_by(events.c.version)).all()
+    replay = StreamReplay(connection, definition, aggregate_id, seconds=seconds)
+    before = replay.state if previous is None else None
+    state = replay.state if replay.go_to_time(moment) else None
+    if state is not None and previous is not None and replay.go_to_time(previous):
+        before = replay.state
+    return Then(rows, state, before, replay.version if replay.is_out_of_time else None)
 
 
-def first_state(definition: AggregateDefinition, aggregate_id: str) -> Mapping[str, str]:
-    """Make the state before the first event: JSON texts by the name of the field."""
-    return state_texts(definition, past_view(definition.aggregate_class, aggregate_id, ()))
-
-
-def given_events(connection: Connection, definition: AggregateDefinition, aggregate_id: str, version: int) -> list[DomainEvent]:
+def given_events(
+    connection: Connection, definition: AggregateDefinition, aggregate_id: str, version: int
+) -> list[DomainEvent] | None:
     """Read the events up to a version, as the test of what follows would be given them.
+
+    Returns:
+        The events; None where they are too many, or too long, for a test to be read.
 
     Raises:
         EventSourceError: One cannot be read.
     """
+    events = definition.tables.events
+    length = select(func.sum(func.length(cast(events.c.event_data, Text)))).where(
+        events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == aggregate_id, events.c.version <= version
+    )
+    if version > _MOST_GIVEN or connection.execute(length).scalar_one() > _LONGEST_GIVEN:
+        return None
     history = read_history(connection, definition, aggregate_id, version=version)
     found: list[DomainEvent] = []
     for row, payload in zip(history.rows, history.payloads, strict=True):

@@ -85,3 +85,9 @@ def test_what_is_sealed_further_on_than_is_shown_is_not_opened(engine: Engine, o
     log = log_of(engine, LetterWritten(text="long ago " * 300, patient="p-1", signature="Wilhelmina"))
     assert ("long ago" in log, "Wilhelmina" in log) == (True, False)
     assert opened == []
+
+
+def test_a_payload_that_is_stored_in_few_bytes_and_is_a_long_text_is_not_opened(engine: Engine, opened: list[str]) -> None:
+    log = log_of(engine, LetterWritten(text="long ago " * (4 * MOST_OPENED), patient="p-1", signature="Wilhelmina"))
+    assert ("long ago" in log, "Wilhelmina" in log) == (True, False)
+    assert opened == []

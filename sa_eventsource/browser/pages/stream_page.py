@@ -15,11 +15,10 @@ from sa_eventsource.browser.log_filters import read_moment
 from sa_eventsource.browser.page import Address, Page
 from sa_eventsource.browser.stream_life import (
     AROUND,
-    first_state,
     given_events,
     life_around,
+    life_then,
     moments_of,
-    state_then,
 )
 from sa_eventsource.event_log import changes_between
 from sa_eventsource.exceptions import EventSourceError, StreamArchivedError
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from sa_eventsource.browser.page import Visit
 
 _MOST_MOMENTS = 2_000
-_MOST_GIVEN = 100
-"""How many events a test is given at most: nobody reads more."""
 
 
 def show_stream(visit: Visit) -> Response:
@@ -64,7 +61,7 @@ def _at_a_version(visit: Visit, definition: AggregateDefinition, aggregate_id: s
     is_shown = life.broken is None or life.rows[0].version <= life.broken <= life.rows[-1].version
     if life.broken is not None and (not is_shown or (other is not None and life.other is None)):
         return visit.go_to("stream", version=life.broken, **common["of"])  # whose time line says what is wrong
-    step = life.steps.get(version)
+    step = life.step
     return visit.render(
         "stream.html",
         version=version,
@@ -85,20 +82,17 @@ def _at_a_time(
 ) -> Response:
     """Show what had occurred by a time, whenever it was recorded, and what that changed since the time before."""
     number = _chosen_moment(visit, moments)
+    seconds, previous = visit.source.seconds, moments[number - 1] if number else None
     with _replaying():
-        state, rows = state_then(visit.connection, definition, aggregate_id, moments[number])
-        if number:
-            before, _ = state_then(visit.connection, definition, aggregate_id, moments[number - 1])
-        else:
-            before = first_state(definition, aggregate_id)
+        then = life_then(visit.connection, definition, aggregate_id, moments[number], previous=previous, seconds=seconds)
     return visit.render(
         "stream_then.html",
         number=number,
         moment=moments[number],
-        state=state,
-        changed=changes_between(before, state),
-        rows=rows,
-        occurred=[each for each in rows if each.occurred_at == moments[number]],
+        then=then,
+        changed={} if then.state is None or then.before is None else changes_between(then.before, then.state),
+        occurred=[each for each in then.rows if each.occurred_at == moments[number]],
+        seconds=seconds,
         around=AROUND,
         **common,
     )
@@ -142,13 +136,11 @@ def _compared(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple
 
 
 def _test(visit: Visit, definition: AggregateDefinition, aggregate_id: str, version: int) -> str | None:
-    if version > _MOST_GIVEN:
-        return None
     try:
         events = given_events(visit.connection, definition, aggregate_id, version)
     except EventSourceError:
         return None  # the time line says why
-    return scenario_code(definition.aggregate_class.__name__, definition.typed_id(aggregate_id), events)
+    return None if events is None else scenario_code(definition.aggregate_class.__name__, definition.typed_id(aggregate_id), events)
 
 
 PAGE = Page(addresses=(Address("stream", "/stream", show_stream),))
