@@ -107,7 +107,7 @@ class StreamReplay:
             self.version = row[0]
 
     def _events(self, wanted: ColumnElement[bool], version: int | None = None) -> Iterator[tuple[Any, str]]:
-        """Read events behind the present version, up to another one or to the last, while there is time."""
+        """Read events after the present version, up to another one or to the last, while there is time."""
         events = self._definition.tables.events
         text = cast(events.c.event_data, Text)
         lengths = select(events.c.version, func.length(text)).where(wanted).order_by(events.c.version)
