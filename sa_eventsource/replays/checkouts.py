@@ -9,9 +9,13 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import TYPE_CHECKING, TypeAlias
 
 from sa_eventsource.application_errors import storable
 from sa_eventsource.exceptions import OtherCodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _SECONDS = 60
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
@@ -19,6 +23,9 @@ _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 _MOST_KEPT = 3
 """How many revisions stay written out."""
+
+
+_Stamp: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,19 @@ class Commit:
     summary: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """A commit that was written out: its folder, what its files were then, and what removes it."""
+
+    folder: Path
+    stamps: Mapping[Path, _Stamp | None]
+    remove: Callable[[], object]
+
+    def is_whole(self) -> bool:
+        """Whether all files are as they were written. What clears temporary folders may have removed them, or some."""
+        return all(_stamp(file) == stamp for file, stamp in self.stamps.items())
+
+
 class Checkouts:
     """Commits of a repository as folders, which are removed in the end. Use it from one thread at a time.
 
@@ -44,8 +64,7 @@ class Checkouts:
     def __init__(self, repository: Path) -> None:
         """Name the repository; nothing is read yet."""
         self.repository = repository
-        self._folder: Path | None = None
-        self._trees: dict[str, Path] = {}
+        self._trees: dict[str, _Tree] = {}
 
     def commit(self, revision: str) -> Commit:
         """Find the commit that a revision names now.
@@ -71,33 +90,36 @@ class Checkouts:
     def tree(self, commit: Commit) -> Path:
         """Give the folder of a commit, which is written out at its first use, and stays until some others have been asked for.
 
+        It is written out again, into another folder, where a file of it was removed or changed since.
+
         Raises:
             OtherCodeError: Git cannot write it.
         """
         known = self._trees.pop(commit.commit_id, None)
+        if known is not None and not known.is_whole():
+            known.remove()
+            known = None
         if known is None:
             known = self._written(commit)
         self._trees[commit.commit_id] = known
         while len(self._trees) > _MOST_KEPT:
-            shutil.rmtree(self._trees.pop(next(iter(self._trees))), ignore_errors=True)
-        return known
+            self._trees.pop(next(iter(self._trees))).remove()
+        return known.folder
 
-    def _written(self, commit: Commit) -> Path:
-        if self._folder is None:
-            self._folder = Path(mkdtemp(prefix="sa-eventsource-code-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        tree = self._folder / commit.commit_id
-        index = self._folder / f"{commit.commit_id}.index"
+    def _written(self, commit: Commit) -> _Tree:
         top = self.top_level(commit.commit_id)
+        folder = Path(mkdtemp(prefix="sa-eventsource-code-"))  # of its own: nobody else can have made it, or put anything into it
+        remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        tree, index = folder / commit.commit_id, folder / "index"
         try:
             self._git(commit.commit_id, "read-tree", commit.commit_id, index=index)
             self._git(commit.commit_id, "checkout-index", "--all", f"--prefix={tree.as_posix()}/", index=index, folder=top)
+            index.unlink()
+            files = [each for each in tree.rglob("*") if each.is_symlink() or not each.is_dir()]
+            return _Tree(tree, {each: _stamp(each) for each in files}, remove)
         except BaseException:
-            shutil.rmtree(tree, ignore_errors=True)
+            remove()
             raise
-        finally:
-            index.unlink(missing_ok=True)
-        return tree
 
     def _git(self, code: str, *arguments: str, index: Path | None = None, folder: Path | None = None) -> str:
         """Run Git.
@@ -125,3 +147,12 @@ class Checkouts:
             said = storable(done.stderr.decode("utf-8", "replace")).strip()
             raise OtherCodeError(code, f"git {arguments[0]} fails in {self.repository}: {said or done.returncode}")
         return storable(done.stdout.decode("utf-8", "replace")).strip()
+
+
+def _stamp(file: Path) -> _Stamp | None:
+    """Identify a file and what is in it, without reading it; None where there is none."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

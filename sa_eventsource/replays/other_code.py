@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,6 +19,7 @@ from sa_eventsource.application_errors import storable
 from sa_eventsource.exceptions import OtherCodeError
 from sa_eventsource.replays.checkouts import Checkouts
 from sa_eventsource.replays.code_names import CodeName, read_code_name
+from sa_eventsource.replays.kept_answers import KeptAnswers
 from sa_eventsource.replays.limited_process import Limits, run_limited
 from sa_eventsource.replays.replay_protocol import LINE, REQUEST, Request
 from sa_eventsource.replays.replayed_steps import Replay, out_of_time, replay_here
@@ -34,9 +33,8 @@ if TYPE_CHECKING:
 _COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "sa_eventsource.replays.other_process")
 _MOST_OUTPUT = 64 * 1024 * 1024
 _LEAST_MEGABYTES = 256
-_KEPT = 16
+_MOST_BYTES_KEPT = 64 * 1024 * 1024
 _SECONDS_KEPT = 300.0
-"""Answers are kept for those who step through a stream."""
 
 _PASSED_ON = (
     *("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP"),
@@ -54,15 +52,6 @@ class _Source:
     stand_ins: Mapping[str, str]
     folder: Path
     origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """Two replays, by the deployed code and by other code; until when they are kept, and the files that the second rests on."""
-
-    replays: tuple[Replay, Replay]
-    until: float
-    stamps: Mapping[str, tuple[int, int] | None]
 
 
 class OtherCode:
@@ -130,8 +119,8 @@ class OtherCode:
         self._seconds = seconds
         self._megabytes = megabytes
         self._checkouts = Checkouts(Path(repository).resolve())
-        self._turn = threading.Lock()
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._turn = threading.RLock()
+        self._kept = KeptAnswers(seconds=_SECONDS_KEPT, most_bytes=_MOST_BYTES_KEPT)
 
     def compare(self, name: str, history: History, shown: range) -> tuple[Replay, Replay]:
         """Replay a stream by the deployed code, and by other code. One replay runs at a time.
@@ -146,11 +135,11 @@ class OtherCode:
                 others take too long.
         """
         code = self._chosen(name)
-        with self._one_at_a_time(code):
+        with self.turn(name):
             source = self._source(code)
             asked = REQUEST.dump_json(self._request(source, history, shown))
             key = blake2b(asked + b"\0" + source.origin.encode()).digest()
-            known = self._find(key)
+            known = self._kept.find(key)
             if known is not None:
                 return known
             variables = {each: os.environ[each] for each in _PASSED_ON if each in os.environ}
@@ -165,8 +154,26 @@ class OtherCode:
             there, files = _read_answer(code, ended, self._seconds, source.origin)
             replays = replay_here(history, shown, seconds=self._seconds), there
             if files is not None:
-                self._keep(key, _Kept(replays, time.monotonic() + _SECONDS_KEPT, {each: _stamp(each) for each in files}))
+                self._kept.keep(key, replays, files)
             return replays
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        """Wait until no other replay runs, so that a stream is read only when it can be replayed. None begins meanwhile.
+
+        Args:
+            name: What the code is called.
+
+        Raises:
+            OtherCodeError: The code may not be chosen, or the replays of others take too long.
+        """
+        code = self._chosen(name)
+        if not self._turn.acquire(timeout=self._seconds):
+            raise OtherCodeError(code.text, "another replay is running, and one runs at a time. Try again")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _chosen(self, name: str) -> CodeName:
         try:
@@ -178,15 +185,6 @@ class OtherCode:
         if code is None or not (name in self.names or (self.any_revision and code.revision is not None)):
             raise OtherCodeError(name, f"it may not be chosen here. There are: {', '.join(self.names) or 'Git revisions'}")
         return code
-
-    @contextmanager
-    def _one_at_a_time(self, code: CodeName) -> Iterator[None]:
-        if not self._turn.acquire(timeout=self._seconds):
-            raise OtherCodeError(code.text, "another replay is running, and one runs at a time. Try again")
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     def _source(self, code: CodeName) -> _Source:
         """Find where the modules of other code come from.
@@ -221,21 +219,6 @@ class OtherCode:
             seconds=self._seconds,
             megabytes=self._megabytes,
         )
-
-    def _find(self, key: bytes) -> tuple[Replay, Replay] | None:
-        """Find the answer to the same question, unless a file that it rests on has changed."""
-        now = time.monotonic()
-        for each in [each for each, kept in self._kept.items() if kept.until < now]:
-            del self._kept[each]
-        kept = self._kept.get(key)
-        if kept is None or any(_stamp(file) != stamp for file, stamp in kept.stamps.items()):
-            return None
-        return kept.replays
-
-    def _keep(self, key: bytes, kept: _Kept) -> None:
-        self._kept[key] = kept
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
 
 
 def _read_answer(code: CodeName, ended: Ended, seconds: float, origin: str) -> tuple[Replay, Sequence[str] | None]:
@@ -285,11 +268,3 @@ def _import_root(module: str) -> Path | None:
 
 def _folders(*candidates: Path) -> list[Path]:
     return [each for each in dict.fromkeys(candidates) if each.is_dir()]
-
-
-def _stamp(file: str) -> tuple[int, int] | None:
-    try:
-        found = Path(file).stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence  # noqa: TC003 - Pydantic reads them
 from dataclasses import dataclass
 from hashlib import blake2b
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from sa_eventsource.application_errors import text_of, traceback_of
@@ -41,6 +42,12 @@ class ReplayedStep:
     state: Mapping[str, str] | None = None
     applied: Sequence[Applied] = ()
 
+    @property
+    def size(self) -> int:
+        """How many bytes of memory it takes, about."""
+        texts = (*self.digests.values(), *(self.state or {}).values(), *(each.code for each in self.applied))
+        return getsizeof(self) + getsizeof(self.version) + getsizeof(self.digests) + sum(map(getsizeof, texts))
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -59,6 +66,11 @@ class Replay:
     error: str | None = None
     traceback: str | None = None
     origin: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many bytes of memory it takes, about."""
+        return sum(each.size for each in self.steps) + getsizeof(self.error) + getsizeof(self.traceback)
 
     def at(self, version: int) -> ReplayedStep | None:
         """Get the step to a version; None where it did not come so far."""

@@ -109,10 +109,27 @@ def test_what_cannot_be_shown_is_named(parcels: Browser, query: str, status: int
     assert (answer.status_code, message in shown(answer.text)) == (status, True)
 
 
-def test_a_link_from_another_site_runs_nothing(parcels: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "whatever comes"])
+def test_a_link_from_another_site_runs_nothing(parcels: Browser, monkeypatch: pytest.MonkeyPatch, site: str) -> None:
     monkeypatch.setattr(OtherCode, "compare", lambda *_: pytest.fail("it ran"))
-    answer = visit(parcels, f"{STREAM}&code=dearer", headers={"Sec-Fetch-Site": "cross-site"})
+    answer = visit(parcels, f"{STREAM}&code=dearer", headers={"Sec-Fetch-Site": site})
     assert '<option value="dearer" selected>' in answer.text
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_an_address_that_is_typed_or_followed_here_runs_it(parcels: Browser, site: str) -> None:
+    assert "The states part" in visit(parcels, f"{STREAM}&code=dearer", headers={"Sec-Fetch-Site": site}).text
+
+
+def test_a_stream_is_not_read_before_it_can_be_replayed(parcels: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sa_eventsource.browser.pages.code_page.read_history", lambda *_, **__: pytest.fail("it was read"))
+    other = parcels._other_code
+    assert other is not None
+    monkeypatch.setattr(other, "_seconds", 0.2)
+    with other.turn("dearer"):  # by this thread; pages are answered in another
+        text = shown(visit(parcels, f"{STREAM}&code=dearer").text)
+    assert "another replay is running" in text
+    assert "it may not be chosen here" in shown(visit(parcels, f"{STREAM}&code=same").text)
 
 
 def test_any_revision_may_be_typed_where_that_is_allowed(parcels: Browser, engine: Engine, repository: Path) -> None:

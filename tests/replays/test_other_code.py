@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from sa_eventsource import OtherCodeError
 from sa_eventsource.events import stored_types
 from sa_eventsource.replays import Divergence, OtherCode, Replay
+from sa_eventsource.replays.checkouts import Checkouts
 from tests.replays.other_parcels import REFERENCE, code_of, git, history_of, parcel, write_code
 from tests.replays.parcels import ParcelWeighed
 
@@ -198,6 +201,29 @@ def test_the_repository_is_only_read(repository: Path) -> None:
     after = git(repository, "status", "--porcelain"), git(repository, "rev-parse", "HEAD"), (repository / ".git/index").stat()
     assert before[:2] == after[:2]
     assert before[2].st_mtime_ns == after[2].st_mtime_ns
+
+
+def test_a_revision_is_written_out_again_where_files_of_it_are_gone(repository: Path) -> None:
+    code, history = other("dearer", repository=repository), history_of(parcel(2_000))
+    checkouts = code._checkouts
+    tree = checkouts.tree(checkouts.commit("dearer"))
+    assert checkouts.tree(checkouts.commit("dearer")) == tree
+    (tree / "tests/replays/parcels.py").unlink()  # what clears temporary folders may take some files and leave others
+    again = checkouts.tree(checkouts.commit("dearer"))
+    assert (again / "tests/replays/parcels.py").read_text() == code_of("dearer")
+    assert not tree.exists()
+    (again / "tests/replays/parcels.py").write_text(code_of("same"))
+    shutil.rmtree(checkouts.tree(checkouts.commit("dearer")).parent)
+    assert state(code.compare("dearer", history, ALL)[1], 2)["price"] == "690"
+
+
+def test_revisions_written_out_are_removed_with_what_wrote_them(repository: Path) -> None:
+    checkouts = Checkouts(repository)
+    trees = [checkouts.tree(checkouts.commit(name)) for name in ("same", "dearer", "raising", "renamed")]
+    assert [each.exists() for each in trees] == [False, True, True, True]
+    del checkouts
+    gc.collect()
+    assert not [each for each in trees if each.parent.exists()]
 
 
 def test_one_replay_runs_at_a_time(repository: Path) -> None:

@@ -26,6 +26,9 @@ MOST_EVENTS = 10_000
 """How many events of a stream are replayed."""
 
 _MOST_BYTES = 64 * 1024 * 1024
+_FROM_HERE = ("same-origin", "none")
+"""What ``Sec-Fetch-Site`` says of a request from this browser's own pages, or from nowhere: an address that was typed or kept."""
+
 _A_PAGE = 25
 """How many versions the time line shows."""
 
@@ -71,14 +74,15 @@ def show_code(visit: Visit) -> Response:
         "last": most,
         "all_events": stream.last,
     }
-    if code is None or visit.request.headers.get("sec-fetch-site") == "cross-site":
+    if code is None or visit.request.headers.get("sec-fetch-site", "none") not in _FROM_HERE:
         return visit.render("code_chosen.html", problem=None, **common)
     if version is not None and version > most:
         raise HTTPException(404, f"Version {version} is not among the {most} that are compared.")
     try:
-        history = _history(visit, stream, code, most)
-        visit.reader.rollback()  # while the code runs, the page holds no connection
-        here, there, version, differences = _replayed(other, code, history, version, most)
+        visit.reader.rollback()  # while it waits and while the code runs, the page holds no connection
+        with other.turn(code):  # those that wait hold no history either
+            history = _history(visit, stream, code, most)
+            here, there, version, differences = _replayed(other, code, history, version, most)
     except OtherCodeError as error:
         return visit.render("code_chosen.html", problem=error, **common)
     first = _window(version, most).start
@@ -98,7 +102,7 @@ def show_code(visit: Visit) -> Response:
 
 
 def _history(visit: Visit, stream: AskedStream, code: str, most: int) -> History:
-    """Read the stream, unless it is too large.
+    """Read the stream, unless it is too large, in a transaction of its own.
 
     Raises:
         OtherCodeError: It is.
@@ -109,10 +113,12 @@ def _history(visit: Visit, stream: AskedStream, code: str, most: int) -> History
         events.c.aggregate_id == stream.aggregate_id,
         events.c.version <= most,
     )
-    if (visit.connection.execute(size).scalar_one() or 0) > _MOST_BYTES:
-        megabytes = _MOST_BYTES // 1024 // 1024
-        raise OtherCodeError(code, f"the payloads of this stream are larger than {megabytes} MB, and are not given to it")
-    return read_history(visit.connection, stream.definition, stream.aggregate_id, version=most)
+    with visit.source.reading(visit.access, visit.tenant) as session:
+        connection = session.connection(bind_arguments=visit.tables.bind_arguments)
+        if (connection.execute(size).scalar_one() or 0) > _MOST_BYTES:
+            megabytes = _MOST_BYTES // 1024 // 1024
+            raise OtherCodeError(code, f"the payloads of this stream are larger than {megabytes} MB, and are not given to it")
+        return read_history(connection, stream.definition, stream.aggregate_id, version=most)
 
 
 def _replayed(
