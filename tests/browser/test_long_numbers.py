@@ -33,7 +33,7 @@ def app_of(engine: Engine) -> Browser:
         ("/log?after={}", 400, "is no whole number"),
         ("/log?at={}", 200, "is no time"),
         ("/log?since={}", 200, "is no time"),
-        ("/log?correlation={}", 200, "is no UUID"),
+        ("/log?correlation={}", 200, "is not a UUID"),
         ("/log/news?seen={}", 400, "is nothing that a page has seen"),
         ("/stream?type=library.Book&id=b-001&version={}", 400, "is no whole number"),
         ("/stream?type=library.Book&id=b-001&with={}", 400, "is no whole number"),
@@ -42,7 +42,7 @@ def app_of(engine: Engine) -> Browser:
         ("/models/one?name=library_own&where=readers.{}=1", 200, "is no place in a list"),
         ("/models/one?name=library_own&where=version={}", 200, "is no value of version"),
         ("/models/one?name=library_own&sort=version&after=b-001&value={}", 400, "is no value of version"),
-        ("/correlation?correlation={}", 400, "is no UUID"),
+        ("/correlation?correlation={}", 400, "is not a UUID"),
     ],
 )
 def test_a_long_number_is_named(library: Engine, path: str, status: int, message: str | None, number: str) -> None:
