@@ -221,11 +221,7 @@ def given_events(
     Raises:
         EventSourceError: One cannot be read.
     """
-    events = definition.tables.events
-    length = select(func.sum(func.length(cast(events.c.event_data, Text)))).where(
-        events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == aggregate_id, events.c.version <= version
-    )
-    if version > _MOST_GIVEN or connection.execute(length).scalar_one() > _LONGEST_GIVEN:
+    if version > _MOST_GIVEN or length_of_payloads(connection, definition, aggregate_id, version) > _LONGEST_GIVEN:
         return None
     history = read_history(connection, definition, aggregate_id, version=version)
     found: list[DomainEvent] = []
@@ -233,6 +229,15 @@ def given_events(
         decoded = decode(row.event_type, row.event_version, payload, event_id=row.event_id)
         found += decoded if isinstance(decoded, Parts) else [decoded]
     return found
+
+
+def length_of_payloads(connection: Connection, definition: AggregateDefinition, aggregate_id: str, version: int) -> int:
+    """Add up how many characters the payloads of a stream have up to a version, without reading them."""
+    events = definition.tables.events
+    length = select(func.sum(func.length(cast(events.c.event_data, Text)))).where(
+        events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == aggregate_id, events.c.version <= version
+    )
+    return connection.execute(length).scalar_one() or 0
 
 
 def moments_of(connection: Connection, definition: AggregateDefinition, aggregate_id: str, most: int) -> list[datetime] | None:

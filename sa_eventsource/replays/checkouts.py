@@ -65,6 +65,7 @@ class Checkouts:
         """Name the repository; nothing is read yet."""
         self.repository = repository
         self._trees: dict[str, _Tree] = {}
+        self._top: Path | None = None
 
     def commit(self, revision: str) -> Commit:
         """Find the commit that a revision names now.
@@ -72,7 +73,7 @@ class Checkouts:
         Raises:
             OtherCodeError: There is none, or no repository.
         """
-        top = self._git(revision, "rev-parse", "--show-toplevel")
+        top = self.top_level(revision)
         try:
             commit_id = self._git(revision, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         except OtherCodeError:
@@ -80,12 +81,14 @@ class Checkouts:
         return Commit(commit_id, self._git(revision, "show", "--no-patch", "--format=%h of %cs: %s", commit_id))
 
     def top_level(self, revision: str) -> Path:
-        """Give the folder of the repository's working tree.
+        """Give the folder of the repository's working tree. Git is asked once: it stays the same.
 
         Raises:
             OtherCodeError: There is none.
         """
-        return Path(self._git(revision, "rev-parse", "--show-toplevel")).resolve()
+        if self._top is None:
+            self._top = Path(self._git(revision, "rev-parse", "--show-toplevel")).resolve()
+        return self._top
 
     def tree(self, commit: Commit) -> Path:
         """Give the folder of a commit, which is written out at its first use, and stays until some others have been asked for.

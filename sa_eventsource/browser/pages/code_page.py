@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, cast, func, select
 from starlette.exceptions import HTTPException
 
 from sa_eventsource.browser.asked_stream import asked_stream
 from sa_eventsource.browser.page import Address, Page
+from sa_eventsource.browser.stream_life import length_of_payloads
 from sa_eventsource.event_log import read_history
 from sa_eventsource.exceptions import OtherCodeError
 from sa_eventsource.replays import Divergence
@@ -107,15 +107,9 @@ def _history(visit: Visit, stream: AskedStream, code: str, most: int) -> History
     Raises:
         OtherCodeError: It is.
     """
-    events = visit.tables.events
-    size = select(func.sum(func.length(cast(events.c.event_data, Text)))).where(
-        events.c.aggregate_type == stream.definition.aggregate_type,
-        events.c.aggregate_id == stream.aggregate_id,
-        events.c.version <= most,
-    )
     with visit.source.reading(visit.access, visit.tenant) as session:
         connection = session.connection(bind_arguments=visit.tables.bind_arguments)
-        if (connection.execute(size).scalar_one() or 0) > _MOST_BYTES:
+        if length_of_payloads(connection, stream.definition, stream.aggregate_id, most) > _MOST_BYTES:
             megabytes = _MOST_BYTES // 1024 // 1024
             raise OtherCodeError(code, f"the payloads of this stream are larger than {megabytes} MB, and are not given to it")
         return read_history(connection, stream.definition, stream.aggregate_id, version=most)
