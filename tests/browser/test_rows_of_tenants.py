@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from sa_eventsource import AggregateRoot, DomainEvent, EventSourceOptions, ReadModel, Roles, create_roles, map_from_event
+from sa_eventsource import EventSourceOptions, ReadModel, Roles, create_roles, map_from_event
 from sa_eventsource.browser import Access, Browser
 from tests.browser.visiting import visit, words_of
+from tests.shop import AnyTill, Sold
 
 ROLES = Roles(app="rows_app", worker="rows_worker", reader="rows_reader", privacy_officer="rows_privacy")
-NAMES = {"alpha": "ann", "beta": "bob"}
-MODELS = ("tenant_guests", "tenant_own_guests")
+GOODS = {"alpha": "ink", "beta": "pen"}
+MODELS = ("tenant_sales", "tenant_own_sales")
 
 
 class Base(DeclarativeBase):
@@ -23,52 +24,44 @@ class Base(DeclarativeBase):
     __eventsource__ = EventSourceOptions(tenants=True, roles=ROLES)
 
 
-class GuestCame(DomainEvent):
-    """A guest came."""
+class Till(AnyTill, Base):
+    """A till."""
 
-    __event_type__ = "rows.GuestCame"
-    name: str
-
-
-class Room(AggregateRoot[str], Base):
-    """A room."""
-
-    __aggregate_type__ = "rows.Room"
-    __ignored_events__ = (GuestCame,)
+    __aggregate_type__ = "rows.Till"
 
 
-class Guests(ReadModel, Base):
-    """Who is in a room, in the shared table."""
+class Sales(ReadModel, Base):
+    """What a till sold last, in the shared table."""
 
-    __projection_name__ = "tenant_guests"
+    __projection_name__ = "tenant_sales"
     __consistency__ = "strong"
-    room: Mapped[str] = map_from_event(GuestCame, key=True, source="aggregate_id")
-    name: Mapped[str] = map_from_event(GuestCame)
+    till: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
+    what: Mapped[str] = map_from_event(Sold)
 
 
-class OwnGuests(ReadModel, Base):
+class OwnSales(ReadModel, Base):
     """The same in a table of its own."""
 
-    __tablename__ = "tenant_own_guests"
-    __projection_name__ = "tenant_own_guests"
+    __tablename__ = "tenant_own_sales"
+    __projection_name__ = "tenant_own_sales"
     __consistency__ = "strong"
-    room: Mapped[str] = map_from_event(GuestCame, key=True, source="aggregate_id")
-    name: Mapped[str] = map_from_event(GuestCame)
+    till: Mapped[str] = map_from_event(Sold, key=True, source="aggregate_id")
+    what: Mapped[str] = map_from_event(Sold)
 
 
 @pytest.fixture
-def rooms(postgres_engine: Engine) -> Iterator[Engine]:
-    """An engine of the reader's role, over rooms of two tenants: one of the same name, and one that only one of them has."""
+def tills(postgres_engine: Engine) -> Iterator[Engine]:
+    """An engine of the reader's role, over tills of two tenants: one of the same name, and one that only one of them has."""
     Base.metadata.create_all(postgres_engine)
     with postgres_engine.begin() as connection:
         create_roles(connection, Base)
     writer = create_engine(postgres_engine.url, connect_args={"options": "-c role=rows_app"})
-    for tenant, name in NAMES.items():
-        for room_id in ("1", f"of {tenant}"):
+    for tenant, what in GOODS.items():
+        for till_id in ("1", f"of {tenant}"):
             with Session(writer, info={"sa_eventsource.tenant": tenant}) as session:
-                room = Room(id=room_id)
-                room.apply_event(GuestCame(name=name))
-                session.add(room)
+                till = Till(id=till_id)
+                till.sell(what)
+                session.add(till)
                 session.commit()
     writer.dispose()
     engine = create_engine(postgres_engine.url, connect_args={"options": "-c role=rows_reader"})
@@ -86,40 +79,40 @@ def browser_for(engine: Engine, tenants: Sequence[str]) -> Browser:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("tenant", NAMES)
-def test_a_tenants_rows_are_shown_and_no_others(rooms: Engine, model: str, tenant: str) -> None:
-    app = browser_for(rooms, list(NAMES))
-    (other,) = NAMES.keys() - {tenant}
+@pytest.mark.parametrize("tenant", GOODS)
+def test_a_tenants_rows_are_shown_and_no_others(tills: Engine, model: str, tenant: str) -> None:
+    app = browser_for(tills, list(GOODS))
+    (other,) = GOODS.keys() - {tenant}
     for path in (
         f"/models/one?name={model}",
-        f"/models/one?name={model}&sort=name&order=descending",
-        f"/models/one?name={model}&where=name~{NAMES[tenant][0]}",
+        f"/models/one?name={model}&sort=what&order=descending",
+        f"/models/one?name={model}&where=what~{GOODS[tenant][0]}",
         f"/models/row?name={model}&key=1",
         f"/models/row?name={model}&key=1&position=100",
         f"/models/row?name={model}&key=1&at=2100-01-01",
     ):
         page = visit(app, f"{path}&tenant={tenant}")
         words = words_of(page)
-        assert (NAMES[tenant] in words, NAMES[other] in words, f"of {other}" in words) == (True, False, False), (path, words)
+        assert (GOODS[tenant] in words, GOODS[other] in words, f"of {other}" in words) == (True, False, False), (path, words)
         assert page.text.count(f"tenant={tenant}") > 2
         assert f"tenant={other}" not in page.text
     for path in ("", "&position=100"):
         words = words_of(visit(app, f"/models/row?name={model}&key=of {other}{path}&tenant={tenant}"))
-        assert NAMES[other] not in words
+        assert GOODS[other] not in words
         assert "No event belongs to it" in words
-    assert "No row is like that" in words_of(visit(app, f"/models/one?name={model}&where=name={NAMES[other]}&tenant={tenant}"))
+    assert "No row is like that" in words_of(visit(app, f"/models/one?name={model}&where=what={GOODS[other]}&tenant={tenant}"))
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_rows_of_a_tenant_that_is_not_allowed_are_refused(rooms: Engine, model: str) -> None:
+def test_rows_of_a_tenant_that_is_not_allowed_are_refused(tills: Engine, model: str) -> None:
     for tenants, asked in ((["alpha"], "&tenant=beta"), ([], ""), ([], "&tenant=beta")):
-        app = browser_for(rooms, tenants)
+        app = browser_for(tills, tenants)
         for path in (f"/models/one?name={model}", f"/models/row?name={model}&key=1", "/models"):
             answer = visit(app, f"{path}{'?' if path == '/models' else ''}{asked}")
-            assert (answer.status_code, "bob" in answer.text) == (403, False), path
+            assert (answer.status_code, "pen" in answer.text) == (403, False), path
 
 
-@pytest.mark.parametrize("table", ["projections", "tenant_own_guests"])
-def test_the_database_shows_no_rows_where_no_tenant_is_set(rooms: Engine, table: str) -> None:
-    with rooms.connect() as connection:
+@pytest.mark.parametrize("table", ["projections", "tenant_own_sales"])
+def test_the_database_shows_no_rows_where_no_tenant_is_set(tills: Engine, table: str) -> None:
+    with tills.connect() as connection:
         assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0

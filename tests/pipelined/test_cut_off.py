@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import threading
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,13 +26,14 @@ from sa_eventsource.pipelined import dialect, driver, exchange
 from sa_eventsource.store import held_statements
 from tests.bank import Deposited, Opened
 from tests.databases import HERE
+from tests.interrupting import is_interrupted
 from tests.pipelined.accounts import Account, Balance, Owner
 from tests.processes import end, fork
 from tests.threads import in_thread
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -243,21 +243,6 @@ def test_the_process_is_killed(pipelined: Engine) -> None:
 _FILES = {each.__file__ for each in (dialect, driver, exchange, held_statements)}
 
 
-def _interrupting(number: int) -> Callable[[Any, str, Any], None]:
-    """Raise as a signal does, for which Python looks where a function begins: in the given one of those that hold and send."""
-    calls = 0
-
-    def trace(frame: Any, _event: str, _argument: Any) -> None:
-        nonlocal calls
-        if frame.f_code.co_filename in _FILES:
-            calls += 1
-            if calls == number:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-
-    return trace
-
-
 @pytest.mark.skipif(
     Version(sqlalchemy.__version__) < Version("2.0.55"),
     reason="an older SQLAlchemy never gives a connection to anyone again that is interrupted while the pool resets it",
@@ -265,23 +250,15 @@ def _interrupting(number: int) -> Callable[[Any, str, Any], None]:
 def test_an_interrupt_anywhere_leaves_all_or_nothing(pipelined: Engine) -> None:
     """And the next one a connection that holds nothing."""
 
-    def is_interrupted(number: int) -> bool:
+    def commit(number: int) -> bool:
         with Session(pipelined) as session:
             session.add(_account(f"a-{number}"))
-            outer = sys.gettrace()
-            sys.settrace(_interrupting(number))
-            try:
-                session.commit()
-            except KeyboardInterrupt:
-                return True
-            finally:
-                sys.settrace(outer)
-        return False
+            return is_interrupted(session, number, lambda frame: frame.f_code.co_filename in _FILES)
 
     number = 1
     goes_on = True
     while goes_on:
-        goes_on = is_interrupted(number)
+        goes_on = commit(number)
         with Session(pipelined) as session:
             driver: Any = session.connection().connection.driver_connection
             assert not (driver.is_holding or driver.held or driver.owner)

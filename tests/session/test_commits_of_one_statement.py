@@ -6,7 +6,6 @@ On SQLAlchemy's own dialect for psycopg; the pipelined one has tests of its own.
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -20,6 +19,7 @@ from sa_eventsource import ConcurrencyError, EventAlreadyAppendedError
 from sa_eventsource.observation import Observation, observe
 from sa_eventsource.store.statements_alone import execute_alone
 from tests.databases import WAITING_FOR_EVENTS, number_waiting
+from tests.interrupting import is_interrupted
 from tests.orders import Customer, Order
 from tests.pipelined import accounts
 from tests.round_trips import round_trips, traced
@@ -430,37 +430,15 @@ def test_a_session_class_may_do_more_in_its_flush(one_connection: Engine) -> Non
     assert stored_types(one_connection) == []
 
 
-def _interrupting(number: int) -> Callable[[Any, str, Any], None]:
-    """Raise as a signal does, for which Python looks where a function begins: in this one of those that send the statement."""
-    calls = 0
-
-    def trace(frame: Any, _event: str, _argument: Any) -> None:
-        nonlocal calls
-        if frame.f_back is not None and frame.f_back.f_code is execute_alone.__code__:
-            calls += 1
-            if calls == number:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-
-    return trace
-
-
 def test_an_interrupt_around_the_statement_leaves_the_next_one_a_transaction(one_connection: Engine) -> None:
-    def is_interrupted(number: int) -> bool:
+    def commit(number: int) -> bool:
         with Session(one_connection) as session:
             session.add(Order.place())
-            outer = sys.gettrace()
-            sys.settrace(_interrupting(number))
-            try:
-                session.commit()
-            except KeyboardInterrupt:
-                return True
-            finally:
-                sys.settrace(outer)
-        return False
+            return is_interrupted(session, number, lambda frame: frame.f_back is not None and frame.f_back.f_code is of_statement)
 
+    of_statement = execute_alone.__code__
     number = 1
-    while is_interrupted(number):
+    while commit(number):
         assert not _is_driver_in_autocommit(one_connection), number
         number += 1
     assert number > len(["autocommit", "execute", "autocommit"])
