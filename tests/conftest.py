@@ -19,9 +19,11 @@ from sqlalchemy import Engine, MetaData, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from sa_eventsource.events.event_types import revision
 from tests.database_roles import ROLES_OF_THE_RUN, drop_roles
 from tests.databases import DatabasePool, EmbeddedServer, configure_sqlite, own_server, sqlite_file_with
 from tests.processes import end_all, guard
+from tests.shared_domains import changes_of_shared_events
 from tests.statement_log import record_statements
 
 settings.register_profile("default", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
@@ -112,6 +114,14 @@ def pytest_runtest_logfinish() -> None:
 def pytest_runtest_teardown() -> None:
     """End the processes of a test before its fixtures go: none is in the way of emptying the database that it worked in."""
     end_all()
+
+
+@pytest.fixture(autouse=True)
+def _shared_events_stay_as_they_are() -> Iterator[None]:
+    """A test declares events of its own where it needs further kinds, or upcasters."""
+    before = revision()
+    yield
+    assert revision() == before or not [*changes_of_shared_events()]
 
 
 @pytest.fixture(scope="session")

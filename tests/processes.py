@@ -49,7 +49,9 @@ _started: list[subprocess.Popen[Any] | BaseProcess] = []
 def _guardian() -> subprocess.Popen[str]:
     """A process that learns when this one is gone."""
     command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py"))]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+    guardian = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+    atexit.register(_leave, guardian)
+    return guardian
 
 
 def guard(what: str, about: object) -> None:
@@ -140,7 +142,10 @@ def end_all() -> None:
         end(_started[-1])
 
 
-atexit.register(end_all)
+def _leave(guardian: subprocess.Popen[str]) -> None:
+    """Leave nothing, the guardian included: it learns of the end from its input."""
+    end_all()
+    guardian.communicate(timeout=60)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, MetaData, text
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning
+from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, SnapshotWarning, applies
 from sa_eventsource.aggregates import definition_of
 from sa_eventsource.events import event_types
 from sa_eventsource.events.event_types import changed
@@ -105,10 +105,22 @@ class Unstorable(AnyAccount, Base):
     lock: threading.Thread | None = None
 
 
-class Plain(AnyAccount, Base):
+class Raised(DomainEvent):
+    """A counter went up; one of the tests declares a further event of this kind."""
+
+    __event_type__ = "fingerprints.Raised"
+
+
+class Counter(AggregateRoot, Base):
     """Asks for snapshots."""
 
     __snapshot_frequency__ = 1
+
+    number: int = 0
+
+    @applies(Raised)
+    def _raised(self, _event: Raised) -> None:
+        self.number += 1
 
 
 @pytest.mark.parametrize(
@@ -133,12 +145,12 @@ def test_a_class_without_a_fingerprint_is_read_from_its_events_and_warns_once(en
 
 
 def test_it_is_another_one_when_an_event_is_declared_later_that_the_class_takes() -> None:
-    definition = definition_of(Plain)
+    definition = definition_of(Counter)
     before = definition.fingerprint
     assert before is not None
     type("Elsewhere", (DomainEvent,), {"__module__": __name__, "__event_type__": "fingerprints.Elsewhere"})
     assert definition.fingerprint == before
-    type("DepositedTwice", (Deposited,), {"__module__": __name__, "__event_type__": "fingerprints.DepositedTwice"})
+    type("RaisedTwice", (Raised,), {"__module__": __name__, "__event_type__": "fingerprints.RaisedTwice"})
     assert definition.fingerprint not in (before, None)
 
 
