@@ -66,15 +66,15 @@ def handling(session: Session) -> Iterator[None]:
 
 @contextmanager
 def keeping_transaction(session: Session) -> Iterator[None]:
-    """Refuse the commit of a session while code of the application is at work whose transaction is not its own."""
-    with _marked(session, _KEEPING):
+    """Refuse the commit of a session, and of the savepoint that it is in, while code is at work that owns neither."""
+    with _marked(session, _KEEPING, (session.get_nested_transaction(),)):
         yield
 
 
 @contextmanager
-def _marked(session: Session, mark: str) -> Iterator[None]:
-    before = session.info.get(mark, False)
-    session.info[mark] = True
+def _marked(session: Session, mark: str, value: object = True) -> Iterator[None]:  # noqa: FBT002 - a value, no flag
+    before = session.info.get(mark)
+    session.info[mark] = value
     try:
         yield
     finally:
@@ -98,6 +98,7 @@ def within_transaction(session: Session, connection: Connection) -> Iterator[Non
         event.listen(connection, "commit", _refuse_commit_of_connection)
         event.listen(connection, "before_cursor_execute", _refuse_statement)
     begun, begun_there = session.get_transaction(), connection.get_transaction()
+    savepoint = session.get_nested_transaction()
     is_outermost = connection not in _kept
     if is_outermost:
         _kept[connection] = _is_open(connection) is True
@@ -109,7 +110,11 @@ def within_transaction(session: Session, connection: Connection) -> Iterator[Non
         has_begun = _kept[connection]
         if is_outermost:
             del _kept[connection]
-    if session.get_transaction() is not begun or connection.get_transaction() is not begun_there:
+    if (
+        session.get_transaction() is not begun
+        or connection.get_transaction() is not begun_there
+        or (savepoint is not None and not savepoint.is_active)
+    ):
         raise HandlerTransactionError("rolled the transaction back, or ended it otherwise")
     if has_begun and _is_open(connection) is False:
         raise HandlerTransactionError(_ENDED)
@@ -127,12 +132,13 @@ _ENDED = "ended the transaction by the driver's connection, or by a text of seve
 
 
 def refuse_commit(session: Session) -> None:
-    """Refuse the commit of a session whose transaction is kept; savepoints may be released.
+    """Refuse the commit of what is kept: a session's transaction or savepoint. Savepoints within it may be released.
 
     Raises:
-        HandlerTransactionError: It is no savepoint.
+        HandlerTransactionError: It is kept.
     """
-    if _KEEPING in session.info and session.info[_KEEPING] and session.get_nested_transaction() is None:
+    kept = session.info.get(_KEEPING)
+    if kept is not None and session.get_nested_transaction() is kept[0]:
         raise HandlerTransactionError("called session.commit()")
 
 

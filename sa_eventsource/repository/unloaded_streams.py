@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from sa_eventsource.aggregates import books_of, definition_of, session_side
 from sa_eventsource.clock import now
@@ -184,6 +185,7 @@ class UnloadedStream:
             savepoint.rollback()
             raise_explained(error, self._session, [log], log)
         except BaseException:
-            savepoint.rollback()
+            with suppress(ResourceClosedError):  # a handler of a read model may have rolled it back, which is what is raised
+                savepoint.rollback()
             raise
         savepoint.commit()

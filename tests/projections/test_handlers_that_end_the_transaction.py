@@ -11,6 +11,7 @@ from sqlalchemy import Engine, MetaData, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
+    EventSourcedRepository,
     HandlerTransactionError,
     ReadModel,
     ReadModelError,
@@ -182,6 +183,48 @@ def test_a_strong_handler_that_does_fails_the_commit(bank: Engine, how: str) -> 
     assert numbers(bank, CountedAtOnce) == {}
     with Session(bank) as session:
         assert session.get(Account, "d") is None
+
+
+def release_the_savepoint(session: Session) -> None:
+    if (savepoint := session.get_nested_transaction()) is not None:
+        savepoint.commit()
+
+
+def undo_the_savepoint(session: Session) -> None:
+    if (savepoint := session.get_nested_transaction()) is not None:
+        savepoint.rollback()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [*(ENDS[each] for each in ("commit", "rollback", "commit within a savepoint")), release_the_savepoint, undo_the_savepoint],
+)
+def test_a_strong_handler_cannot_end_the_savepoint_of_an_append(bank: Engine, how: Callable[[Session], Any]) -> None:
+    Deed.do = how
+    with Session(bank) as session:
+        with pytest.raises(ReadModelError) as caught:
+            EventSourcedRepository(session, Account).append("d", [Withdrawn(amount=1)], expected_version=0)
+        assert isinstance(caught.value.__cause__, HandlerTransactionError)
+        session.expunge_all()  # what the handler has added since, in a transaction that it has begun
+        session.commit()
+        assert session.get(Account, "d") is None
+    assert numbers(bank, CountedAtOnce) == {}
+
+
+@pytest.mark.parametrize("how", [release_the_savepoint, undo_the_savepoint])
+def test_a_strong_handler_cannot_end_the_savepoint_of_a_flush(bank: Engine, how: Callable[[Session], Any]) -> None:
+    Deed.do = how
+    with Session(bank) as session:
+        session.begin_nested()
+        account = Account(id="d")
+        account.apply_event(Withdrawn(amount=1))
+        session.add(account)
+        with pytest.raises(ReadModelError) as caught:
+            session.flush()
+        assert isinstance(caught.value.__cause__, HandlerTransactionError)
+        session.rollback()
+        assert session.get(Account, "d") is None
+    assert numbers(bank, CountedAtOnce) == {}
 
 
 @pytest.mark.parametrize("how", NOT_TO_BE_PREVENTED, ids=lambda each: each.__name__)
