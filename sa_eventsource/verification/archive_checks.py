@@ -66,14 +66,21 @@ def _check_file(connection: Connection, tables: EventSourceTables, manifest: Row
         yield _finding(key, "it is compacted, and its last state cannot be loaded. Compact it again", is_warning=True)
     if ids != manifest.events:
         yield _finding(key, f"of the ids of its events ({manifest.events}), {ids} are kept: others may be given again")
-    file = ArchiveFile(Path(manifest.place), *key)
+    fault = fault_of_file(connection, manifest)
+    if fault is not None:
+        yield _finding(key, fault)
+
+
+def fault_of_file(connection: Connection, manifest: Row[Any]) -> str | None:
+    """Say why the file of an archive is not what was archived, or cannot be read here; None if all is well."""
+    file = ArchiveFile(Path(manifest.place), manifest.aggregate_type, manifest.aggregate_id)
     try:
-        if not file.content(connection).is_of(manifest):
-            yield _finding(key, f"its file {file.path} has other events than were archived. Restore it from a backup")
+        is_whole = file.content(connection).is_of(manifest)
     except ArchiveFileError as error:
-        yield _finding(key, error.reason)
+        return error.reason
     except MissingExtraError as error:
-        yield _finding(key, f"its file {file.path} cannot be checked here. {error}")
+        return f"its file {file.path} cannot be checked here. {error}"
+    return None if is_whole else f"its file {file.path} has other events than were archived. Restore it from a backup"
 
 
 def number_of_archived(connection: Connection, tables: EventSourceTables) -> int:

@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Text, and_, cast, exists, func, select
 
 from sa_eventsource.aggregates import SnapshotState, blank, definition_of, restore
+from sa_eventsource.archives import ArchiveFile, file_of
 from sa_eventsource.events import difference
 from sa_eventsource.exceptions import EventSourceError, StreamArchivedError
-from sa_eventsource.store import NO_PAYLOADS, StoredState, is_masked, is_sealed_state, opened_with_states, read_stream
+from sa_eventsource.store import (
+    NO_PAYLOADS,
+    StoredState,
+    clear_payloads,
+    is_masked,
+    is_sealed_state,
+    opened_with_states,
+    read_stream,
+)
+from sa_eventsource.verification.archive_checks import fault_of_file
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding, shown
 from sa_eventsource.verification.one_state import BY_THE_WAY
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection
 
@@ -55,8 +65,8 @@ def _is_of_the_log(tables: EventSourceTables) -> ColumnElement[bool]:
 class StateCheck:
     """Compares the states of snapshots with the fold of the events before them.
 
-    Snapshots that the code would not use, because the class or the log has changed since, are left out. Of compacted streams whose
-    events are in a file, it is checked whether the state can be read.
+    Snapshots that the code would not use, because the class or the log has changed since, are left out. The events of a compacted
+    stream are those that are archived, in a file too.
 
     Attributes:
         compared: How many were compared so far.
@@ -105,16 +115,24 @@ class StateCheck:
         if isinstance(fields, str):
             yield Finding("snapshots", subject, f"{fields}. It is not used. Delete it.")
             return
+        remedy = "Delete it"
         try:
             stream = read_stream(self._connection, definition, aggregate_id, version=version, from_start=True)
+            rows = [] if stream is None else stream.rows
         except StreamArchivedError as error:
             if not error.is_compacted:
                 yield Finding("snapshots", subject, "it is archived, and not compacted, and would be loaded from it. Delete it.")
-            return  # where it is compacted, its events are in a file
+                return
+            remedy = "Compact it again"  # without the snapshot, nothing can be loaded
+            found = self._archived_events(error)
+            if isinstance(found, str):
+                yield Finding("snapshots", subject, f"its last state was not compared with its events: {found}", is_warning=True)
+                return
+            rows = found
         made, stored = blank(definition.aggregate_class, aggregate_id), blank(definition.aggregate_class, aggregate_id)
         self.compared += 1
         try:
-            restore(made, aggregate_id, [] if stream is None else stream.rows)
+            restore(made, aggregate_id, rows)
             restore(stored, aggregate_id, [], snapshot=SnapshotState(version, fields))
         except EventSourceError as error:
             yield Finding("snapshots", subject, f"it cannot be compared with the events: {error}")
@@ -126,8 +144,24 @@ class StateCheck:
                     "snapshots",
                     subject,
                     f"{name} is {shown(is_now)} in the snapshot of version {version}, and the events make it {shown(is_made)}. "
-                    "Delete it. Where what an @applies method calls has changed, raise __snapshot_version__.",
+                    f"{remedy}. Where what an @applies method calls has changed, raise __snapshot_version__.",
                 )
+
+    def _archived_events(self, archived: StreamArchivedError) -> Sequence[tuple[int, str, int, str, str]] | str:
+        """Read the events of a compacted stream that the database does not have; or say why they cannot be read here."""
+        archives: Any = self._tables.archives
+        manifest = self._connection.execute(select(archives).where(archives.c.archive_id == archived.archive_id)).one()
+        path = file_of(manifest.place)
+        if path is None:
+            return f"they are not all in {manifest.place}. Restore them from a backup"
+        fault = fault_of_file(self._connection, manifest)
+        if fault is not None:
+            return fault
+        rows = list(ArchiveFile(path, manifest.aggregate_type, manifest.aggregate_id).rows())
+        texts = clear_payloads(self._connection, self._tables.events, rows)
+        return [
+            (row.version, row.event_type, row.event_version, text, str(row.event_id)) for row, text in zip(rows, texts, strict=True)
+        ]
 
     def _fields(self, definition: AggregateDefinition, aggregate_id: str, version: int, state: str) -> Mapping[str, Any] | str:
         """Read the state fields; or say why they cannot be read."""

@@ -287,6 +287,21 @@ def test_nor_does_one_whose_events_are_in_a_file(engine: Engine, tmp_path: Path,
         assert anonymised(engine, query, dry_run=True).archived_events == 3
 
 
+def test_a_sealed_last_state_is_compared_with_the_sealed_events_of_a_file(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(definition_of(Patient), "snapshot_frequency", 1)
+    stay(engine, "p-1", "Ulm")
+    with Session(engine) as session:
+        forget(session, "visitor of p-1", reason="request", base=Base)
+        compact(session, Patient, "p-1", reason="r", directory=tmp_path)
+        session.commit()
+    found = verify(engine, Base)
+    assert (found.findings, found.snapshots, found.sealed_snapshots) == ((), 1, 0)
+    masked = verify(engine.execution_options(personal_data="masked"), Base)
+    assert (masked.findings, masked.snapshots, masked.sealed_snapshots) == ((), 0, 1)
+
+
 # --- what stands in the way ---
 
 

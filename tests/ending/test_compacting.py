@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -467,13 +468,59 @@ def test_read_models_and_proofs_are_as_for_any_archive(engine: Engine) -> None:
     assert (found.findings, found.archived, found.snapshots) == ((), 1, 1)
 
 
-def test_a_snapshot_that_says_something_else_than_the_archive_is_found(accounts: Engine) -> None:
-    compacted(accounts, Account, "a-1")
-    with accounts.begin() as connection:
+def forge(engine: Engine) -> None:
+    """Write another state into the snapshot, as whoever may write snapshots can."""
+    with engine.begin() as connection:
         row = connection.execute(select(SNAPSHOTS.c.state).where(SNAPSHOTS.c.aggregate_id == "a-1")).one()
         connection.execute(update(SNAPSHOTS).where(SNAPSHOTS.c.aggregate_id == "a-1").values(state={**row.state, "balance": 70}))
+
+
+def test_a_snapshot_that_says_something_else_than_the_archive_is_found(accounts: Engine, where: dict[str, Any]) -> None:
+    compacted(accounts, Account, "a-1", **where)
+    assert verify(accounts, Base).snapshots == 2
+    forge(accounts)
     (found,) = wrong(accounts)
     assert "balance is 70 in the snapshot of version 3, and the events make it 7" in found
+    assert ("Compact it again." if where else "Delete it.") in found
+    assert not verify(accounts, Base).is_sound
+    compacted(accounts, Account, "a-1")
+    assert wrong(accounts) == []
+    with Session(accounts) as session:
+        assert session.get_one(Account, "a-1").balance == 7
+
+
+def test_a_file_that_is_not_what_was_archived_says_nothing_about_the_last_state(accounts: Engine, tmp_path: Path) -> None:
+    done = compacted(accounts, Account, "a-1", directory=tmp_path)
+    moved = tmp_path / "moved"
+    done.file.rename(moved)
+    not_there = f"its file {done.file} is not there. Mount its directory, or restore it from a backup"
+    found = verify(accounts, Base)
+    assert [str(each) for each in found.findings] == [
+        f"archives: compacting.Account 'a-1': {not_there}",
+        f"snapshots: compacting.Account 'a-1': its last state was not compared with its events: {not_there}",
+    ]
+    assert ([each.is_warning for each in found.findings], found.snapshots) == ([False, True], 1)
+    pay_in(accounts, Account, "a-3", 1)
+    compacted(accounts, Account, "a-3", directory=tmp_path).file.replace(done.file)
+    others = f"its file {done.file} has other events than were archived. Restore it from a backup"
+    assert [each.split(": ", 2)[2] for each in wrong(accounts) if "'a-1'" in each] == [
+        others,
+        f"its last state was not compared with its events: {others}",
+    ]
+    moved.replace(done.file)
+    assert not [each for each in wrong(accounts) if "'a-1'" in each]
+
+
+def test_without_pyarrow_a_last_state_is_not_compared_with_a_file(
+    accounts: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = compacted(accounts, Account, "a-1", directory=tmp_path)
+    for name in [each for each in sys.modules if each.startswith(("pyarrow", "sa_eventsource.transfer.parquet"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    of_archive, of_snapshot = verify(accounts, Base).findings
+    assert (of_archive.is_warning, of_snapshot.is_warning) == (False, True)
+    assert f"its last state was not compared with its events: its file {done.file} cannot be checked here. " in str(of_snapshot)
 
 
 def test_a_snapshot_of_a_stream_that_is_archived_alone_is_found(accounts: Engine) -> None:
