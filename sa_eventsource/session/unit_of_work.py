@@ -226,7 +226,10 @@ def _undo(session: Session, error: BaseException, appends: Sequence[LogAppend], 
             first = written_events.first_event_written(session, refused.connection, refused.tables)
             earlier = written_earlier(refused, error, first)
     finally:
-        fail_flush(session)
+        try:
+            fail_flush(session)
+        finally:
+            ledger.end_flush(session)  # nothing is rolled back where the transaction is prepared already
     if isinstance(error, AppendRefusedError | DBAPIError) and not (held is not None and held.failed_to_commit):
         raise_explained(error, session, appends, refused, earlier=earlier)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, ForeignKey, event, inspect
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventStore, InactiveTransactionError, lock_aggregate
@@ -152,6 +152,25 @@ def test_an_event_applied_between_the_phases_of_a_commit_is_refused(preparing_en
             order.note("too late")
         session.commit()
     assert stored_types(preparing_engine) == ["OrderPlaced"]
+
+
+def test_what_is_changed_after_a_flush_between_the_phases_is_dirty(preparing_engine: Engine) -> None:
+    Base.metadata.create_all(preparing_engine)
+    with Session(preparing_engine, twophase=True, expire_on_commit=False) as session:
+        order = Order.place(order_id="o-1")
+        session.add(order)
+        session.prepare()
+        session.add(empty := Order(id="o-2"))
+        with pytest.raises(InvalidRequestError, match="prepared"):
+            session.flush()
+        session.commit()
+        session.expunge(empty)
+        order.note("later")
+        assert order in session.dirty
+        session.flush()
+        assert not session.dirty
+        session.commit()
+    assert stored_types(preparing_engine) == ["OrderPlaced", "NoteAdded"]
 
 
 @pytest.mark.parametrize("kind", ["new", "detached"])
