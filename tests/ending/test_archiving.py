@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, MetaData, create_engine, event, insert, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
+from sqlalchemy import Engine, MetaData, create_engine, event, select, text
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Session, lazyload
+from sqlalchemy.orm import Session, lazyload
 
 from sa_eventsource import (
     AggregateNotFoundError,
-    ArchiveError,
-    DeclarationError,
     EventIdConflictError,
     EventReplayer,
     EventSourcedRepository,
     EventStore,
     ExpectedVersion,
-    ProofOptions,
     StreamArchivedError,
     StreamClosedError,
     archive,
@@ -35,60 +31,37 @@ from sa_eventsource import (
     async_unarchive,
     event_context,
     export_events,
-    newest_head,
-    prove,
     unarchive,
 )
-from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
-from sa_eventsource.session.retry import is_conflict, retry_on_conflict
-from sa_eventsource.verification import verify
-from tests.databases import WAITING_FOR_EVENTS
-from tests.ending.tills import Base, Goods, Labels, Till, Tills, all_rows, follow_all, heard, sell
-from tests.shop import AnyTill, Sold
-from tests.threads import in_thread
-from tests.waiting import wait_until
+from tests.ending.tills import (
+    Base,
+    Goods,
+    Labels,
+    Till,
+    Tills,
+    all_rows,
+    bring_back,
+    follow_all,
+    heard,
+    put_away,
+    sales,
+    sell,
+    wrong,
+)
+from tests.shop import Sold
 
 EVENTS = Base.metadata.tables["events"]
+
+
 ARCHIVED = Base.metadata.tables["archived_events"]
+
+
 SNAPSHOTS = Base.metadata.tables["snapshots"]
 
 
 @pytest.fixture
 def tables() -> MetaData | None:
     return Base.metadata
-
-
-@pytest.fixture
-def shop(engine: Engine) -> Engine:
-    sell(engine, "t-1", "pen", "ink", "pen")
-    sell(engine, "t-2", "pen", close=False)
-    sell(engine, "t-3", "map", "pen")
-    follow_all(engine)
-    heard.clear()
-    return engine
-
-
-def put_away(engine: Engine, till_id: str = "t-1") -> Any:
-    with Session(engine) as session, event_context(user="ann"):
-        done = archive(session, Till, till_id, reason="year 2026")
-        session.commit()
-        return done
-
-
-def bring_back(engine: Engine, till_id: str = "t-1") -> Any:
-    with Session(engine) as session:
-        done = unarchive(session, Till, till_id, reason="an inspection")
-        session.commit()
-        return done
-
-
-def sales(engine: Engine) -> dict[str, int]:
-    with Session(engine) as session:
-        return {row.what: row.times for row in session.scalars(select(Goods))}
-
-
-def wrong(engine: Engine) -> list[str]:
-    return [str(each) for each in verify(engine, Base, proofs=True).findings if not each.is_warning]
 
 
 # --- out of the log ---
@@ -352,119 +325,6 @@ def test_in_another_cluster_it_comes_back_as_seen_by_all(postgres_engine: Engine
     assert wrong(postgres_engine) == []
 
 
-# --- what is refused ---
-
-
-def test_an_open_stream_an_unknown_one_and_one_of_its_end_alone_are_refused(shop: Engine) -> None:
-    sell(shop, "t-0")
-    with Session(shop) as session:
-        with pytest.raises(ArchiveError, match="close_stream"):
-            archive(session, Till, "t-2", reason="r")
-        with pytest.raises(AggregateNotFoundError):
-            archive(session, Till, "nobody", reason="r")
-        with pytest.raises(ArchiveError, match="no event but the one"):
-            archive(session, Till, "t-0", reason="r")
-        with pytest.raises(ArchiveError, match="not archived"):
-            unarchive(session, Till, "t-1", reason="r")
-        for function in (archive, unarchive):
-            with pytest.raises(ValueError, match="for the record"):
-                function(session, Till, "t-1", reason=" ")
-            with pytest.raises(TypeError, match="write a text"):
-                function(session, Till, "t-1", reason=None)  # type: ignore[arg-type]
-
-
-def test_an_archived_stream_is_not_archived_again(shop: Engine) -> None:
-    put_away(shop)
-    with Session(shop) as session, pytest.raises(StreamArchivedError):
-        archive(session, Till, "t-1", reason="r")
-
-
-def test_a_base_without_archives_says_how_to_have_them(engine: Engine) -> None:
-    class Plain(DeclarativeBase):
-        pass
-
-    class PlainTill(AnyTill, Plain):
-        __aggregate_type__ = "archiving.PlainTill"
-
-    with Session(engine) as session:
-        with pytest.raises(DeclarationError, match="archives="):
-            archive(session, PlainTill, "t-1", reason="r")
-        with pytest.raises(DeclarationError, match="archives="):
-            archived_streams(session, base=Plain)
-
-
-def test_events_that_somebody_has_yet_to_take_stay(engine: Engine) -> None:
-    sell(engine, "t-1", "pen")
-    follow_all(engine)
-    sell(engine, "t-2", "pen")
-    with Session(engine) as session:
-        with pytest.raises(ArchiveError, match="archiving_goods, archiving_heard, archiving_labels has yet to take"):
-            archive(session, Till, "t-2", reason="r")
-        archive(session, Till, "t-1", reason="r")
-
-
-def test_events_that_are_not_in_the_tree_yet_stay(shop: Engine) -> None:
-    with shop.begin() as connection:
-        connection.execute(text("DELETE FROM merkle_tree"))
-    with Session(shop) as session, pytest.raises(ArchiveError, match="Merkle tree"):
-        archive(session, Till, "t-1", reason="r")
-
-
-def test_parked_events_stay(shop: Engine) -> None:
-    with Session(shop) as session:
-        parked = Base.metadata.tables["parked_events"]
-        session.execute(
-            parked.insert().values(
-                projection_name="archiving_goods",
-                position=1,
-                event_id=UUID(int=1),
-                aggregate_type="archiving.Till",
-                aggregate_id="t-1",
-            )
-        )
-        with pytest.raises(ArchiveError, match="parked for archiving_goods"):
-            archive(session, Till, "t-1", reason="r")
-
-
-def test_nothing_comes_back_into_a_backlog_that_is_being_worked_off(shop: Engine) -> None:
-    put_away(shop)
-    with Session(shop) as session:
-        session.execute(
-            text("UPDATE projection_positions SET window_end = snapshot_cursor WHERE projection_name = 'archiving_heard'")
-        )
-        if shop.dialect.name == "sqlite":
-            session.execute(text("UPDATE projection_positions SET window_end = '3:3:' WHERE projection_name = 'archiving_heard'"))
-        with pytest.raises(ArchiveError, match="archiving_heard is working off a backlog"):
-            unarchive(session, Till, "t-1", reason="r")
-
-
-@pytest.mark.parametrize(
-    ("taken", "said"),
-    [
-        ("event_id", "version 1, event {id}, is stored again as version 1 of archiving.Till 't-9'"),
-        ("position", "version 1, event {id}, has position {position}, where version 1 of archiving.Till 't-9' stands"),
-    ],
-)
-def test_what_has_taken_its_place_meanwhile_is_named(shop: Engine, taken: str, said: str) -> None:
-    put_away(shop)
-    with shop.begin() as connection:
-        first: Any = connection.execute(select(ARCHIVED).where(ARCHIVED.c.version == 1, ARCHIVED.c.aggregate_id == "t-1")).one()
-        values = {**first._mapping, "event_id": uuid4(), "position": first.position + 1000, "aggregate_id": "t-9"}
-        connection.execute(insert(EVENTS).values({**values, taken: getattr(first, taken)}))
-    with Session(shop) as session:
-        with pytest.raises(ArchiveError) as caught:
-            unarchive(session, Till, "t-1", reason="r")
-        assert said.format(id=first.event_id, position=first.position) in caught.value.reason
-        assert (caught.value.aggregate_type, caught.value.aggregate_id) == ("archiving.Till", "t-1")
-        assert isinstance(caught.value.__cause__, IntegrityError)
-        session.commit()
-    with shop.connect() as connection:
-        assert [row[4] for row in all_rows(connection, "t-1")] == ["sa_eventsource.StreamArchived"]
-        assert len(connection.execute(select(ARCHIVED)).all()) == 4
-    with pytest.raises(DBAPIError), shop.begin() as connection:
-        connection.execute(text("DELETE FROM events"))
-
-
 def test_a_dry_run_changes_nothing(shop: Engine) -> None:
     with shop.connect() as connection:
         before = all_rows(connection, "t-1")
@@ -495,98 +355,6 @@ def test_a_rollback_undoes_it(shop: Engine) -> None:
         assert all_rows(connection, "t-1") == before
 
 
-def test_a_transaction_that_sees_one_state_is_refused(postgres_engine: Engine) -> None:
-    sell(postgres_engine, "t-1", "pen")
-    follow_all(postgres_engine)
-    one_state = postgres_engine.execution_options(isolation_level="REPEATABLE READ")
-    with Session(one_state) as session, pytest.raises(ArchiveError, match="READ COMMITTED"):
-        archive(session, Till, "t-1", reason="r")
-
-
-# --- alterations and proofs ---
-
-
-def altered(engine: Engine, statement: str) -> None:
-    """Change archived events behind the triggers' back."""
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text(f"SET LOCAL {SWITCH} = 'on'"))
-            connection.execute(text(statement))
-        else:
-            for each in drop_statements(ARCHIVED, "sqlite"):
-                connection.execute(each)
-            connection.execute(text(statement))
-            for each in create_statements(ARCHIVED, "sqlite"):
-                connection.execute(each)
-
-
-def test_archived_events_are_immutable_too(shop: Engine) -> None:
-    put_away(shop)
-    for statement in ("UPDATE archived_events SET version = 9", "DELETE FROM archived_events"):
-        with shop.connect() as connection, pytest.raises(DBAPIError, match="immutable"):
-            connection.execute(text(statement))
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        'UPDATE archived_events SET event_data = \'{"what": "weed"}\' WHERE version = 2',
-        "UPDATE archived_events SET occurred_at = '2020-01-01 00:00:00+00:00' WHERE version = 1",
-        "UPDATE archived_events SET position = 100 WHERE version = 1",
-        "DELETE FROM archived_events WHERE version = 3",
-    ],
-    ids=["payload", "time", "position", "missing"],
-)
-def test_what_was_altered_is_found_and_not_brought_back(shop: Engine, statement: str) -> None:
-    put_away(shop)
-    altered(shop, statement)
-    findings = wrong(shop)
-    assert any(each.startswith("archives: archiving.Till 't-1'") for each in findings)
-    assert any(each.startswith("proofs:") for each in findings)
-    with Session(shop) as session, pytest.raises(ArchiveError, match="not what was archived"):
-        unarchive(session, Till, "t-1", reason="r")
-
-
-def test_a_manifest_or_a_marker_that_is_missing_is_found(shop: Engine) -> None:
-    put_away(shop)
-    with shop.begin() as connection:
-        connection.execute(text("DELETE FROM archives"))
-    assert [each.split(": ", 2)[2][:40] for each in wrong(shop) if each.startswith("archives")] == [
-        "it is marked as archived, and there is n",
-        "events of it are in archived_events, and",
-    ]
-    with Session(shop) as session, pytest.raises(ArchiveError, match="not archived"):
-        unarchive(session, Till, "t-1", reason="r")
-
-
-def test_verify_says_how_many_are_archived_and_proofs_hold(shop: Engine) -> None:
-    with Session(shop) as session:
-        head = newest_head(session, base=Base)
-        assert head is not None
-        event_id: Any = session.scalar(select(EVENTS.c.event_id).where(EVENTS.c.aggregate_id == "t-1", EVENTS.c.version == 2))
-        before = prove(session, event_id, head=head, base=Base)
-    put_away(shop)
-    found = verify(shop, Base, proofs=ProofOptions(heads=[head]))
-    assert (found.is_sound, found.findings, found.archived, found.covered) == (True, (), 1, 8)
-    with Session(shop) as session:
-        assert prove(session, event_id, head=head, base=Base) == before
-    bring_back(shop)
-    found = verify(shop, Base, proofs=ProofOptions(heads=[head]))
-    assert (found.findings, found.archived) == ((), 0)
-
-
-def test_the_tree_goes_on_growing_behind_an_archive(shop: Engine) -> None:
-    put_away(shop)
-    sell(shop, "t-8", "pen")
-    follow_all(shop)
-    assert wrong(shop) == []
-    bring_back(shop)
-    assert wrong(shop) == []
-
-
-# --- async, and many at once ---
-
-
 async def test_async(async_engine: AsyncEngine) -> None:
     url = async_engine.url
     engine = create_engine(url.set(drivername="sqlite") if url.drivername.startswith("sqlite") else url)
@@ -602,129 +370,6 @@ async def test_async(async_engine: AsyncEngine) -> None:
         await session.commit()
         assert (await session.get_one(Till, "t-1")).sold == ("pen",)
     engine.dispose()
-
-
-def test_of_threads_that_archive_append_and_bring_back_none_loses_an_event(postgres_engine: Engine) -> None:
-    engine = create_engine(postgres_engine.url, pool_size=8)
-    for till_id in ("t-1", "t-2"):
-        sell(engine, till_id, "pen", "ink")
-    follow_all(engine)
-    with engine.connect() as connection:
-        before = {till_id: all_rows(connection, till_id) for till_id in ("t-1", "t-2")}
-    start, unexpected, done = threading.Barrier(5), list[BaseException](), list[str]()
-
-    @retry_on_conflict(attempts=20)
-    def once(work: Any, till_id: str) -> None:
-        with Session(engine) as session:
-            work(session, Till, till_id, reason="r")
-            session.commit()
-
-    def repeat(work: Any, till_id: str) -> None:
-        start.wait(timeout=30)
-        for _ in range(10):
-            try:
-                once(work, till_id)
-                done.append(work.__name__)
-            except (ArchiveError, StreamArchivedError):
-                pass
-            except BaseException as error:
-                unexpected.append(error)
-
-    def begin_again() -> None:
-        start.wait(timeout=30)
-        for _ in range(20):
-            for till_id in ("t-1", "t-2"):
-                try:
-                    with Session(engine) as session:
-                        till = Till(id=till_id)
-                        till.sell("pen")
-                        session.add(till)
-                        session.commit()
-                    unexpected.append(AssertionError("it began again"))
-                except StreamClosedError:
-                    pass
-                except BaseException as error:
-                    if not is_conflict(error):
-                        unexpected.append(error)
-
-    workers = [(archive, "t-1"), (unarchive, "t-1"), (archive, "t-2"), (unarchive, "t-1")]
-    threads = [threading.Thread(target=repeat, args=each) for each in workers] + [threading.Thread(target=begin_again)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert unexpected == []
-    assert "archive" in done
-    for till_id in ("t-1", "t-2"):
-        with Session(engine) as session:
-            if any(each.aggregate_id == till_id for each in archived_streams(session, base=Base)):
-                unarchive(session, Till, till_id, reason="r")
-                session.commit()
-    with engine.connect() as connection:
-        assert {till_id: all_rows(connection, till_id) for till_id in ("t-1", "t-2")} == before
-    assert wrong(engine) == []
-    engine.dispose()
-
-
-@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-@pytest.mark.parametrize("is_new", [False, True], ids=["goes on", "begins"])
-def test_a_stream_that_an_older_transaction_may_go_on_with_stays(postgres_engine: Engine, level: str, is_new: bool) -> None:
-    Base.metadata.create_all(postgres_engine)
-    if not is_new:
-        sell(postgres_engine, "t-9", "pen", close=False)
-    with Session(postgres_engine.execution_options(isolation_level=level)) as older:
-        till = older.get(Till, "t-9")
-        assert (till is None) is is_new
-        if is_new:
-            sell(postgres_engine, "t-9", "pen", close=False)
-        with Session(postgres_engine) as session:
-            session.get_one(Till, "t-9").sell("ink")
-            session.commit()
-            session.get_one(Till, "t-9").close_stream("full")
-            session.commit()
-        follow_all(postgres_engine)
-        with Session(postgres_engine) as session, pytest.raises(ArchiveError, match="before it was closed"):
-            archive(session, Till, "t-9", reason="old")
-        if till is None:
-            till = Till(id="t-9")
-            older.add(till)
-        till.sell("late")
-        with pytest.raises((DBAPIError, InvalidRequestError)):
-            older.commit()
-    with Session(postgres_engine) as session:
-        archive(session, Till, "t-9", reason="old")
-        session.commit()
-        unarchive(session, Till, "t-9", reason="needed")
-        session.commit()
-    assert verify(postgres_engine, Base).findings == ()
-
-
-def test_what_is_closed_in_the_same_transaction_stays(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
-    with Session(postgres_engine) as session:
-        till = Till(id="t-9")
-        till.sell("pen")
-        till.close_stream("full")
-        session.add(till)
-        session.flush()
-        with pytest.raises(ArchiveError, match=r"before it was closed|has yet to take"):
-            archive(session, Till, "t-9", reason="old")
-
-
-def test_writers_wait_until_a_stream_is_archived(postgres_engine: Engine) -> None:
-    Base.metadata.create_all(postgres_engine)
-    sell(postgres_engine, "t-9", "pen")
-    follow_all(postgres_engine)
-    with Session(postgres_engine) as session:
-        archive(session, Till, "t-9", reason="old")
-        writing, errors = in_thread(lambda: sell(postgres_engine, "t-10", "pen"))
-        with postgres_engine.connect() as connection:
-            waits = text(f"SELECT count(*) {WAITING_FOR_EVENTS}")
-            wait_until(lambda: connection.scalar(waits))
-        assert writing.is_alive()
-        session.commit()
-    writing.join(60)
-    assert (writing.is_alive(), errors) == (False, [])
 
 
 def test_the_ids_of_archived_events_are_taken(shop: Engine) -> None:

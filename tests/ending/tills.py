@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sa_eventsource import (
@@ -13,10 +13,14 @@ from sa_eventsource import (
     ReadModel,
     StreamClosed,
     Worker,
+    archive,
+    event_context,
     grow_tree,
     handles,
     map_from_event,
     subscribe,
+    unarchive,
+    verify,
 )
 from sa_eventsource.read_models import count
 from tests.shop import AnyTill, Sold
@@ -106,3 +110,30 @@ def all_rows(connection: Connection, till_id: str) -> list[tuple[Any, ...]]:
     casts = ", ".join(f"CAST({each.strip()} AS TEXT)" for each in columns.split(","))
     statement = text(f"SELECT {casts} FROM events WHERE aggregate_id = :till ORDER BY version")
     return [tuple(row) for row in connection.execute(statement, {"till": till_id})]
+
+
+def put_away(engine: Engine, till_id: str = "t-1") -> Any:
+    """Archive a stream, and commit."""
+    with Session(engine) as session, event_context(user="ann"):
+        done = archive(session, Till, till_id, reason="year 2026")
+        session.commit()
+        return done
+
+
+def bring_back(engine: Engine, till_id: str = "t-1") -> Any:
+    """Bring a stream back, and commit."""
+    with Session(engine) as session:
+        done = unarchive(session, Till, till_id, reason="an inspection")
+        session.commit()
+        return done
+
+
+def sales(engine: Engine) -> dict[str, int]:
+    """Count what was sold, by the model that many streams feed."""
+    with Session(engine) as session:
+        return {row.what: row.times for row in session.scalars(select(Goods))}
+
+
+def wrong(engine: Engine) -> list[str]:
+    """List what is wrong with the log, its followers and its proofs."""
+    return [str(each) for each in verify(engine, Base, proofs=True).findings if not each.is_warning]
