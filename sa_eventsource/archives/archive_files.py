@@ -19,7 +19,7 @@ from sa_eventsource.archives.manifests import file_of, require_archives
 from sa_eventsource.events import key_ids_in
 from sa_eventsource.exceptions import ArchiveFileError, DeclarationError, LogImportError
 from sa_eventsource.mapping import EVENT_COLUMNS, check_async_session, check_session, present_session, tables_of_base
-from sa_eventsource.store import autoflush
+from sa_eventsource.store import autoflush, one_at_a_time
 from sa_eventsource.transfer import load_parquet
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ def unneeded_archive_files(
     """List the archive files in a directory that no stream needs, which is archived now, in the session's transaction.
 
     They are of streams that were brought back, and of processes that were killed, or rolled back, while they archived; or another
-    log's, where the directory is not this log's own. Nothing is deleted: look at them, and delete them while nobody archives.
+    log's, where the directory is not this log's own. Nothing is deleted: look at them, and delete them before the transaction ends.
+    Until then, nobody archives: who does is waited for, as is a transaction that is prepared and needs a file when it is committed.
+    At isolation levels other than READ COMMITTED, what was archived while it waited is not seen.
 
     Args:
         session: The session.
@@ -148,9 +150,9 @@ def unneeded_archive_files(
             "with archived_streams() of all of them"
         )
     autoflush(asking)
-    places = asking.connection(bind_arguments=tables.bind_arguments).scalars(
-        select(archives.c.place).where(archives.c.returned_at.is_(None))
-    )
+    connection = asking.connection(bind_arguments=tables.bind_arguments)
+    one_at_a_time(connection, tables)  # a file is there before its manifest is
+    places = connection.scalars(select(archives.c.place).where(archives.c.returned_at.is_(None)))
     needed = {path.name for place in places if (path := file_of(place)) is not None}
     files = [each for each in looked_at.iterdir() if each.name.endswith((_SUFFIX, _UNFINISHED)) and each.is_file()]
     return sorted(each for each in files if each.name not in needed)
