@@ -50,6 +50,8 @@ def fingerprint_of(definition: ReadModelDefinition) -> str:
             for each in definition.fields
         ],
     }
+    if definition.decimal_places:
+        declaration["places"] = dict(definition.decimal_places)
     if definition.takes_personal_data is not None:
         declaration["personal data"] = definition.takes_personal_data
     split = {*definition.split_sources, *(each for each in split_sources() if each.event_type in definition.own_stored_types)}

@@ -10,7 +10,7 @@ from sqlalchemy.types import NullType
 from typing_extensions import Format, get_annotations
 
 from sa_eventsource.exceptions import DeclarationError
-from sa_eventsource.read_models.evolved_column_types import check_column_type
+from sa_eventsource.read_models.exact_columns import check_column_type
 from sa_eventsource.read_models.field_annotations import is_optional, resolved_annotation, type_of
 from sa_eventsource.read_models.fields import Field, FieldDeclaration
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from sqlalchemy import Column
+
+    from sa_eventsource.read_models.value_types import ValueType
 
 _ONLY_IN_A_TABLE = (
     "foreign_keys",
@@ -84,11 +86,12 @@ def _field(
     if given is None and typing.get_origin(annotation) is typing.Annotated:
         given = next((each for each in typing.get_args(annotation)[1:] if isinstance(each, MappedColumn)), None)
     column = None if given is None else given.column
+    held = type_of(where, annotation)
     if column is not None:
-        _check(where, name, column, has_own_table=has_own_table)
+        _check(where, name, held, column, has_own_table=has_own_table)
     return Field(
         name=name,
-        type=type_of(where, annotation),
+        type=held,
         family="evolved",
         contributions={},
         distinct=False,
@@ -106,7 +109,7 @@ def _field(
     )
 
 
-def _check(where: str, name: str, column: Column[Any], *, has_own_table: bool) -> None:
+def _check(where: str, name: str, held: ValueType, column: Column[Any], *, has_own_table: bool) -> None:
     if column.primary_key:
         raise DeclarationError(
             f"{where} is a primary key, and nothing says where its value comes from; write {name}: Mapped[...] = "
@@ -119,7 +122,7 @@ def _check(where: str, name: str, column: Column[Any], *, has_own_table: bool) -
             "default=0, or a function, such as default=list"
         )
     if has_own_table:
-        check_column_type(where, column.type)
+        check_column_type(where, column.type, held.kind)
         return
     without_effect = [option for option in _ONLY_IN_A_TABLE if getattr(column, option)]
     if not isinstance(column.type, NullType):

@@ -6,16 +6,15 @@ not, and how many events come together makes no difference.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy.orm import class_mapper
 
 from sa_eventsource.plain_functions import check_ran
 from sa_eventsource.read_models.evolve_methods import HOW_TO_EVOLVE, REMOVED
-from sa_eventsource.read_models.evolved_column_types import places_of
+from sa_eventsource.read_models.exact_columns import places_of, rounded
 from sa_eventsource.read_models.fields import KEPT
-from sa_eventsource.read_models.value_types import EXACT, as_kept_by_jsonb
+from sa_eventsource.read_models.value_types import as_kept_by_jsonb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,10 +85,7 @@ def as_stored(definition: ReadModelDefinition, field: Field, value: Any) -> Any:
     stored = field.type.normalise(value)
     if field.type.kind == "json" and field.type.item is None:
         return as_kept_by_jsonb(stored)
-    places = definition.decimal_places.get(field.name)
-    if places is not None and isinstance(stored, Decimal) and stored.is_finite():
-        return stored.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, EXACT)  # as the database rounds
-    return stored
+    return rounded(stored, definition.decimal_places.get(field.name))
 
 
 def evolved_names(definition: ReadModelDefinition) -> set[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.events import RecordedEvent, own_copy
 from sa_eventsource.read_models.evolving import evolve
+from sa_eventsource.read_models.exact_columns import rounded
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.value_types import EXACT
 
@@ -112,12 +113,14 @@ def change(
     for each in definition.fields:
         contribution = each.contributions.get(name)
         if contribution is not None:
-            _reduce(row, each, contribution, recorded)
+            _reduce(definition, row, each, contribution, recorded)
 
 
-def _reduce(row: Row, each: Field, contribution: Contribution, recorded: RecordedEvent[Any]) -> None:
+def _reduce(
+    definition: ReadModelDefinition, row: Row, each: Field, contribution: Contribution, recorded: RecordedEvent[Any]
+) -> None:
     held = each.type.item if each.family == "list" and each.type.item is not None else each.type
-    value = held.normalise(contribution.source.evaluate(recorded))
+    value = rounded(held.normalise(contribution.source.evaluate(recorded)), definition.decimal_places.get(each.name))
     before: Any = row.values[each.name]
     match each.family:
         case "last":

@@ -13,6 +13,7 @@ from typing_extensions import Format, get_annotations
 from sa_eventsource.class_options import Members, several
 from sa_eventsource.exceptions import DeclarationError
 from sa_eventsource.mapping import DOCUMENT, TENANT_ID, UtcDateTime, add_tenant, quoted, tenants_worker
+from sa_eventsource.read_models.exact_columns import check_column_type
 from sa_eventsource.read_models.fields import Field, FieldDeclaration
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_types import StoredList, column_type, document_value, typed_text
@@ -122,6 +123,8 @@ def _put_column(cls: type[Any], part: KeyPart | Field, *, nullable: bool, primar
     column.column.unique = column.column.unique or declared.unique or None
     if isinstance(column.column.type, NullType):
         column.column.type = column_type(part.type)
+    elif not (isinstance(part, Field) and part.family == "evolved"):  # whose columns are checked with the methods
+        check_column_type(f"{cls.__name__}.{part.name}", column.column.type, part.type.kind)
     if primary_key:
         column.column.primary_key = True
         column.column.autoincrement = False

@@ -248,7 +248,7 @@ class ReadModelDefinition(Consumer):
 
     @cached_property
     def decimal_places(self) -> Mapping[str, int]:
-        """How many decimal places the columns of fields that methods set have, where they are limited."""
+        """How many decimal places the columns of fields have, where they are limited."""
         return decimal_places(self)
 
     def is_folded(self, dialect: Dialect) -> bool:

@@ -531,7 +531,7 @@ class Lowered(TypeDecorator[str]):
         (datetime, postgresql.TIMESTAMP(timezone=True, precision=0), "leave the precision out"),
         (str, CHAR(6), "write String"),
         (str, Lowered(), "leave the type out"),
-        (list[Decimal], ARRAY(Numeric(10, 1)), "round in the method"),
+        (list[Decimal], ARRAY(Numeric(10, 1)), "round values before"),
         (list[str], ARRAY(Lowered()), "leave the type out"),
     ],
     ids=plainly,

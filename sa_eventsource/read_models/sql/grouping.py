@@ -214,6 +214,9 @@ def _key_name(index: int) -> str:
 
 def _reduced(definition: ReadModelDefinition, each: Field, keyed: Subquery) -> Any:
     value = value_by_type(definition, keyed, {name: one.source for name, one in each.contributions.items()})
+    places = definition.decimal_places.get(each.name)
+    if places is not None:
+        value = func.round(value, literal_column(str(places), Integer), type_=Numeric())
     position = _place(keyed)
     match each.family:
         case "last" | "first":
