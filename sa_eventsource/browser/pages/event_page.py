@@ -8,19 +8,24 @@ from sqlalchemy import select
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from sa_eventsource.browser.listed_events import CUT, listed, select_listed
 from sa_eventsource.browser.page import Address, Page
-from sa_eventsource.store import clear_payloads, select_raw_events
+from sa_eventsource.browser.shown_json import LONGEST
+from sa_eventsource.store import clear_payloads, database_of, select_raw_events
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from sqlalchemy import Row
+
+    from sa_eventsource.browser.listed_events import Listed
     from sa_eventsource.browser.page import Visit
 
 
 def show_event(visit: Visit) -> Response:
     """Show an event."""
-    row, payload = stored_event(visit)
-    events = visit.tables.events
+    event = shown_event(visit)
+    row, events = event.row, visit.tables.events
     caused = (
         select(events.c.event_id, events.c.event_type, events.c.position)
         .where(events.c.causation_id == row.event_id)
@@ -29,7 +34,12 @@ def show_event(visit: Visit) -> Response:
     )
     effects = visit.connection.execute(caused.order_by(events.c.position).limit(_EFFECTS)).all()
     cause = None if row.causation_id is None else _page_of_cause(visit, row.causation_id)
-    return visit.render("event.html", event=row, payload=payload, size=len(payload.encode()), effects=effects, cause=cause)
+    return visit.render("event.html", event=row, payload=event.payload, size=_size(event), effects=effects, cause=cause)
+
+
+def _size(event: Listed) -> int | None:
+    """Count the bytes of a payload that is shown as a whole; None of one that is not."""
+    return None if len(event.payload) > LONGEST or event.payload.endswith(CUT) else len(event.payload.encode())
 
 
 _EFFECTS = 50
@@ -47,22 +57,37 @@ def _page_of_cause(visit: Visit, cause: UUID) -> str:
 
 def show_payload(visit: Visit) -> Response:
     """Give the whole payload of an event as it is, for programs, and for payloads too long for a page."""
-    return Response(stored_event(visit)[1], media_type="application/json")
+    events = visit.tables.events
+    row = _found(visit, select_raw_events(events))
+    (payload,) = clear_payloads(visit.connection, events, [row])
+    return Response(payload, media_type="application/json")
 
 
-def stored_event(visit: Visit) -> tuple[Any, str]:
-    """Read the event that an address names by its id, and its payload as the reader may see it.
+def shown_event(visit: Visit) -> Listed:
+    """Read the event that an address names by its id, and of its payload as much as a page shows, as the reader may see it.
+
+    Its row has the number of bytes that the payload takes as it is stored: ``stored_bytes``.
 
     Raises:
         HTTPException: There is none.
     """
+    connection, events = visit.connection, visit.tables.events
+    stored_bytes = database_of(connection.dialect).stored_bytes(events.c.event_data).label("stored_bytes")
+    wanted = select_listed(connection, events, longest=LONGEST, most_opened=_MOST_OPENED).add_columns(stored_bytes)
+    (event,) = listed(connection, events, [_found(visit, wanted)], longest=LONGEST)
+    return event
+
+
+_MOST_OPENED = 1_000_000
+"""As ``MOST_OPENED``: for one event more may be read than for each of a list."""
+
+
+def _found(visit: Visit, wanted: Any) -> Row[Any]:
     event_id: UUID = visit.request.path_params["event_id"]
-    events = visit.tables.events
-    row = visit.connection.execute(select_raw_events(events).where(events.c.event_id == event_id)).one_or_none()
+    row: Row[Any] | None = visit.connection.execute(wanted.where(visit.tables.events.c.event_id == event_id)).one_or_none()
     if row is None:
         raise HTTPException(404, f"There is no event {event_id}.")
-    (payload,) = clear_payloads(visit.connection, events, [row])
-    return row, payload
+    return row
 
 
 PAGE = Page(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sa_eventsource.browser.page import Address, Page
-from sa_eventsource.browser.pages.event_page import stored_event
+from sa_eventsource.browser.pages.event_page import shown_event
 from sa_eventsource.browser.shown_followers import consumer_named, hides_errors, page_of
 from sa_eventsource.browser.shown_parked_events import AFTER, MOST_COUNTED, failed_before, parked_behind, parked_event
 from sa_eventsource.projections import in_short
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def show_parked_event(visit: Visit) -> Response:
     """Show what a consumer has parked of an event; it may have been taken or skipped since its address was sent to somebody."""
     consumer = consumer_named(visit.tables, visit.asked("name"))
-    event, payload = stored_event(visit)
+    shown = shown_event(visit)
+    event = shown.row
     row = parked_event(visit, consumer, event)
     if row is None:
         return visit.render("parked_no_more.html", status=404, consumer=consumer, page_of=page_of, event=event)
@@ -29,7 +30,7 @@ def show_parked_event(visit: Visit) -> Response:
         consumer=consumer,
         page_of=page_of,
         event=event,
-        payload=payload,
+        payload=shown.payload,
         row=row,
         hides_error=hides_errors(visit, consumer),
         waits_for=failed_before(visit, consumer, row),
