@@ -99,7 +99,7 @@ def _flushes_and_transactions() -> None:
     listen(Session, "before_flush", unit_of_work.before_flush, insert=True)  # first, to see whether there are others
     listen(Session, "after_flush_postexec", ledger.end_flush)
     listen(Session, "before_commit", refuse_commit)
-    listen(Session, "before_commit", ledger.end_flush)
+    listen(Session, "before_commit", ledger.before_commit)
     listen(Session, "after_commit", attempt.after_commit)  # first: others may fail
     listen(Session, "after_commit", commits.after_commit)
     listen(Session, "after_rollback", written_events.after_rollback)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.exc import DBAPIError
 
+from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.consumers import handling
 from sa_eventsource.events import RecordedEvent
 from sa_eventsource.read_models.in_order import apply_in_order
@@ -15,7 +17,7 @@ from sa_eventsource.read_models.read_model import ReadModel
 from sa_eventsource.read_models.read_model_definition import definition_of
 from sa_eventsource.read_models.row_store import apply_events
 from sa_eventsource.read_models.sql import beginning_statement, events_as_rows, write_statements
-from sa_eventsource.session import allow_changed
+from sa_eventsource.session import allow_changed, savepoints_begin_written
 from sa_eventsource.store import Reading, database_of, is_of_held, is_refusal, recorded_events, select_events
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
             events = _stored(appended, definition.personal_data)
             _begin(appended, definition, events)
             if definition.handlers:
-                apply_in_order(appended.session, appended.connection, definition, events)
+                with savepoints_begin_written(appended.session, AggregateRoot) if appended.is_in_flush else nullcontext():
+                    apply_in_order(appended.session, appended.connection, definition, events)
             elif is_folded:
                 apply_events(appended.connection, definition, events)
             else:

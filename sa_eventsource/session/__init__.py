@@ -6,7 +6,7 @@ from sa_eventsource.session.guards import protect_from_statements
 from sa_eventsource.session.locking import lock_aggregate
 from sa_eventsource.session.lost_races import is_conflict
 from sa_eventsource.session.protected_rows import allow_changed, protect
-from sa_eventsource.session.sqlalchemy_internals import copied
+from sa_eventsource.session.sqlalchemy_internals import copied, savepoints_begin_written
 from sa_eventsource.session.tenants_of_instances import note_rows
 from sa_eventsource.session.written_events import last_event_written, on_savepoint_undone
 
@@ -24,4 +24,5 @@ __all__ = [
     "on_savepoint_undone",
     "protect",
     "protect_from_statements",
+    "savepoints_begin_written",
 ]

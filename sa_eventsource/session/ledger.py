@@ -15,6 +15,7 @@ from sqlalchemy.orm.attributes import flag_modified, instance_state
 
 from sa_eventsource.aggregates import AggregateRoot, books_of
 from sa_eventsource.exceptions import InactiveTransactionError
+from sa_eventsource.session.sqlalchemy_internals import innermost
 from sa_eventsource.session.tenants_of_instances import take_in
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Ledger:
     Attributes:
         pending: The aggregates with pending events.
         is_flushing: Whether a flush is at work, and resets the flags of what is modified meanwhile.
+        flushes_in: The savepoint that the flush is in; None where there is none.
         written: What was appended, by the transaction or savepoint that would undo it.
         flushed: The events of each instance that the transaction made persistent: a rollback that makes it transient gives them
             back, as any entity keeps its attributes.
@@ -80,15 +82,18 @@ class Ledger:
             application have let go is let go here.
         allowed: What handlers of read models have changed, for the flush that is at work to write: nobody else may.
         rewound: The instances that got their events back in the rollback that runs.
+        unflagged: By savepoint that was begun while the flush was at work, the versions of instances before they got events in it.
     """
 
     pending: dict[InstanceState[Any], AggregateRoot[Any]] = field(default_factory=dict)
     is_flushing: bool = False
+    flushes_in: SessionTransaction | None = None
     written: dict[SessionTransaction, Written] = field(default_factory=dict)
     flushed: dict[InstanceState[Any], list[Flushed]] = field(default_factory=dict)
     sweep_at: int = FIRST_SWEEP
     allowed: set[InstanceState[Any]] = field(default_factory=set)
     rewound: list[tuple[AggregateRoot[Any], str, list[PendingEvent]]] = field(default_factory=list)
+    unflagged: dict[SessionTransaction, dict[InstanceState[Any], int]] = field(default_factory=dict)
 
 
 _LEDGER = "_sa_eventsource_ledger"
@@ -140,6 +145,17 @@ def keep(session: Session, aggregate: AggregateRoot[Any]) -> None:
     ledger.pending[state] = aggregate
     if not ledger.is_flushing:
         _flag(state, aggregate)
+    else:
+        _note_savepoints(session, ledger, state, books_of(aggregate).pending[-1].version - 1)
+
+
+def _note_savepoints(session: Session, ledger: Ledger, state: InstanceState[Any], version: int) -> None:
+    """Note in which savepoints of the flush an event was applied: it is not flagged, so SQLAlchemy's rollback would not find it."""
+    level: SessionTransaction | None = innermost(session)
+    while level is not None and level is not ledger.flushes_in:
+        if level.nested:
+            ledger.unflagged.setdefault(level, {}).setdefault(state, version)
+        level = level.parent
 
 
 def discard(session: Session, state: InstanceState[Any]) -> None:
@@ -150,8 +166,26 @@ def discard(session: Session, state: InstanceState[Any]) -> None:
 
 
 def begin_flush(session: Session) -> None:
-    """Note that SQLAlchemy's unit of work is at it, which ends in ``after_flush_postexec`` or in a rollback."""
-    ledger_of(session).is_flushing = True
+    """Note that a flush is at work, which ends in ``after_flush_postexec`` or in a rollback."""
+    ledger = ledger_of(session)
+    if not ledger.is_flushing:
+        ledger.is_flushing = True
+        ledger.flushes_in = session.get_nested_transaction()
+
+
+def is_in_flush(session: Session) -> bool:
+    """Check whether a session is in a savepoint that was begun while a flush was at work, by a hook or a handler."""
+    ledger = find_ledger(session)
+    if ledger is None or not ledger.is_flushing:
+        return False
+    savepoint = session.get_nested_transaction()
+    return savepoint is not None and savepoint is not ledger.flushes_in
+
+
+def before_commit(session: Session) -> None:
+    """Flag what was applied since the last flush of a commit, for one more; not where a savepoint is released within a flush."""
+    if not is_in_flush(session):
+        end_flush(session)
 
 
 def end_flush(session: Session, context: object = None) -> None:
@@ -159,6 +193,8 @@ def end_flush(session: Session, context: object = None) -> None:
     ledger = find_ledger(session)
     if ledger is not None:
         ledger.is_flushing = False
+        ledger.flushes_in = None
+        ledger.unflagged.clear()
         if context is not None:
             ledger.allowed.clear()
         if ledger.pending:

@@ -170,7 +170,7 @@ def _write_once(session: Session, aggregates: Sequence[AggregateRoot[Any]], regi
     appended: list[Appended] = []
     held: HeldStatements | None = None
     try:
-        owed.is_flushing = True
+        ledger.begin_flush(session)
         _call_row_hooks(session, heard, "before_insert", "before_update")
         for state, aggregate in zip(states, aggregates, strict=True):  # only now: what the hooks have applied is written, too
             connection = connection_for(session, state)  # first: what is refused below rolls its transaction back

@@ -10,8 +10,16 @@ from weakref import WeakSet
 
 from sqlalchemy.orm.attributes import instance_state
 
-from sa_eventsource.aggregates import AggregateRoot, base_version, books_of, identity_of, make_state_again, rewind
-from sa_eventsource.session.ledger import FIRST_SWEEP, Flushed, Written, find_ledger, ledger_of
+from sa_eventsource.aggregates import (
+    AggregateRoot,
+    base_version,
+    books_of,
+    drop_half_changed_state,
+    identity_of,
+    make_state_again,
+    rewind,
+)
+from sa_eventsource.session.ledger import FIRST_SWEEP, Flushed, Written, end_flush, find_ledger, is_in_flush, ledger_of
 from sa_eventsource.session.sqlalchemy_internals import innermost
 from sa_eventsource.session.tenants_of_instances import forget_tenant
 
@@ -181,11 +189,27 @@ def after_rollback(session: Session) -> None:
     savepoint = session.get_nested_transaction()
     if ledger is None:
         return
-    ledger.is_flushing = False
-    ledger.allowed.clear()
+    if savepoint is not None and is_in_flush(session):
+        for state, version in ledger.unflagged.pop(savepoint, {}).items():
+            _take_back(ledger, state, version)
+    else:
+        ledger.allowed.clear()
+        end_flush(session)  # what was applied meanwhile is found by the rollback, as it is flagged
     written = None if savepoint is None else ledger.written.pop(savepoint, None)
     if savepoint is not None and written is not None:
         _expire_undone(session, ledger, savepoint, written, makes_transient=True)
+
+
+def _take_back(ledger: Ledger, state: InstanceState[Any], version: int) -> None:
+    """Drop the pending events of an instance after a version; its state is made again when it is read."""
+    aggregate = ledger.pending.get(state)
+    if aggregate is not None:
+        pending = books_of(aggregate).pending
+        pending[:] = [each for each in pending if each.version <= version]
+        drop_half_changed_state(aggregate)
+        vars(aggregate)["version"] = version
+        if not pending:
+            del ledger.pending[state]
 
 
 def _expire_undone(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from sa_eventsource import (
     load_for_update,
     map_from_event,
 )
-from tests.bank import AnyAccount, Deposited, Opened
+from tests.bank import AnyAccount, Deposited, Opened, Withdrawn
 
 
 class Base(DeclarativeBase):
@@ -80,6 +80,47 @@ class Receipt(ReadModel, Base):
                 session.scalars(select(Account).where(Account.id == recorded.aggregate_id)).one().apply_event(Thanked())
             case 3:
                 session.add(Account.open(f"{recorded.aggregate_id}-tips", 5))
+
+
+class Remark(Base):
+    """An ordinary row."""
+
+    __tablename__ = "strong_remarks"
+    text: Mapped[str] = mapped_column(primary_key=True)
+    length: Mapped[int] = mapped_column(default=0)
+
+
+class OwnError(Exception):
+    """The application's own."""
+
+
+class Voucher(ReadModel, Base):
+    """A row an account, by a handler that tries something in a savepoint, and fails in it where the amount is odd."""
+
+    __tablename__ = "vouchers"
+    __consistency__ = "strong"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(default=0)
+
+    @classmethod
+    @handles(Withdrawn)
+    def _withdrawn(cls, recorded: RecordedEvent[Withdrawn], session: Session) -> None:
+        row = load_for_update(session, cls, recorded.aggregate_id)
+        row.count += 1
+        session.add(Remark(text="before"))
+        session.add(Account.open("added-before"))
+        account, other = session.get_one(Account, recorded.aggregate_id), session.get_one(Account, "other")
+        account.apply_event(Thanked())
+        other.apply_event(Thanked())
+        with suppress(OwnError), session.begin_nested():
+            row.count += 10
+            session.add(Remark(text="within"))
+            session.add(Account.open("added-within"))
+            account.apply_event(Thanked())
+            other.apply_event(Thanked())
+            if recorded.event.amount % 2:
+                raise OwnError
+        other.apply_event(Thanked())
 
 
 @pytest.fixture
@@ -163,10 +204,82 @@ def test_a_row_of_a_savepoint_is_read_again_after_its_rollback(database: Engine,
         assert held.last == 8
 
 
-def test_a_handler_that_fails_leaves_the_session_as_a_failed_flush_does(database: Engine) -> None:
-    class OwnError(Exception):
-        """The application's own."""
+@pytest.mark.parametrize("listening", [False, True], ids=["alone", "beside other hooks"])
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "loaded"])
+@pytest.mark.parametrize("fails", [True, False], ids=["undone", "kept"])
+def test_a_savepoint_of_a_handler_undoes_what_comes_after_it_and_no_more(
+    database: Engine, *, fails: bool, is_new: bool, listening: bool
+) -> None:
+    with Session(database) as session:
+        session.add_all([Account.open("other"), Remark(text="changed"), Remark(text="deleted")])
+        session.commit()
+        if not is_new:
+            session.add(Account.open("t-1"))
+            session.commit()
+        if listening:
+            event.listen(session, "after_flush", lambda *_: None)
+        account = Account.open("t-1") if is_new else session.get_one(Account, "t-1")
+        account.apply_event(Withdrawn(amount=1 if fails else 2))
+        session.add_all([account, Remark(text="of the application")])
+        session.get_one(Remark, "changed").length = 7
+        session.delete(session.get_one(Remark, "deleted"))
+        session.commit()
+        other, within = session.get_one(Account, "other"), not fails
+        assert (account.thanks, account.version, other.thanks, other.version) == (1 + within, 3 + within, 2 + within, 3 + within)
+        assert session.get_one(Voucher, "t-1").count == 1 + 10 * within
+        remarks = {each.text: each.length for each in session.scalars(select(Remark))}
+        assert remarks == {"of the application": 0, "changed": 7, "before": 0, **({"within": 0} if within else {})}
+    assert {aggregate_id for aggregate_id, _ in stored(database)} == {
+        "other",
+        "t-1",
+        "added-before",
+        *(["added-within"] if within else []),
+    }
+    assert [name for aggregate_id, name in stored(database) if aggregate_id == "other"] == ["Opened"] + ["Thanked"] * (2 + within)
 
+
+@pytest.mark.parametrize("listening", [False, True], ids=["alone", "beside other hooks"])
+def test_an_event_that_a_handler_applies_before_it_fails_goes_with_the_savepoint(database: Engine, *, listening: bool) -> None:
+    def fail(*_: object) -> None:
+        raise OwnError
+
+    with Session(database) as session:
+        session.add(Account.open("other"))
+        session.commit()
+        if listening:
+            event.listen(session, "after_flush", lambda *_: None)
+        other = session.get_one(Account, "other")
+        event.listen(Remark, "before_insert", fail)
+        try:
+            with pytest.raises(OwnError), session.begin_nested():
+                session.add(account := Account.open("t-1"))
+                account.apply_event(Withdrawn(amount=1))
+        finally:
+            event.remove(Remark, "before_insert", fail)
+        assert (other.thanks, other.pending_events) == (0, ())
+        session.commit()
+    assert stored(database) == [("other", "Opened")]
+
+
+def test_an_event_of_a_savepoint_that_a_hook_of_a_flush_undoes_is_not_written(database: Engine) -> None:
+    with Session(database) as session:
+        session.add(account := Account.open("t-1"))
+        session.commit()
+
+        @event.listens_for(session, "after_flush", once=True)
+        def try_something(session: Session, _context: object) -> None:
+            account.apply_event(Thanked())
+            with suppress(OwnError), session.begin_nested():
+                account.apply_event(Thanked())
+                raise OwnError
+
+        session.add(Remark(text="x"))
+        session.commit()
+        assert (account.thanks, account.version) == (1, 2)
+    assert stored(database) == [("t-1", "Opened"), ("t-1", "Thanked")]
+
+
+def test_a_handler_that_fails_leaves_the_session_as_a_failed_flush_does(database: Engine) -> None:
     def fail(*_: object) -> None:
         raise OwnError
 

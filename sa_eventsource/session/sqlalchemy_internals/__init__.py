@@ -18,6 +18,7 @@ from sa_eventsource.session.sqlalchemy_internals.flushes import (
     new_states,
     register_findable,
     register_persistent,
+    savepoints_begin_written,
     unflushed,
     will_commit,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "refuse_lookups",
     "register_findable",
     "register_persistent",
+    "savepoints_begin_written",
     "statement_options",
     "unflushed",
     "will_commit",
