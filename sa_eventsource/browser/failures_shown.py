@@ -12,7 +12,16 @@ from starlette.responses import Response
 
 from sa_eventsource.application_errors import text_of
 from sa_eventsource.exceptions import AggregateNotFoundError, EventSourceError, StreamArchivedError, UnknownNameError
-from sa_eventsource.store import CANCELED, NOT_ALLOWED, UNDEFINED_TABLE, Meaning, code_of, meaning_of, said_by_database
+from sa_eventsource.store import (
+    CANCELED,
+    LOCK_NOT_AVAILABLE,
+    NOT_ALLOWED,
+    UNDEFINED_TABLE,
+    Meaning,
+    code_of,
+    meaning_of,
+    said_by_database,
+)
 
 if TYPE_CHECKING:
     from sa_eventsource.browser.page import Visit
@@ -65,6 +74,7 @@ _ALL_IN_USE = (
     503,
     "All connections to the database are in use. Try again in a while, or give the browser an engine with a larger pool.",
 )
+_LOCKED = 503, "Another transaction holds a lock that this has to wait for, mostly a worker at its work. Try again in a while."
 
 
 def _said_by_database(error: DBAPIError, seconds: float) -> tuple[int, str]:
@@ -72,6 +82,8 @@ def _said_by_database(error: DBAPIError, seconds: float) -> tuple[int, str]:
     said = "" if error.orig is None else said_by_database(error.orig)
     if code == CANCELED:
         return 503, f"This took longer than {seconds:g} s, and was ended. Narrow it down: by type, by aggregate, by time."
+    if code == LOCK_NOT_AVAILABLE:
+        return _LOCKED
     if code == UNDEFINED_TABLE or said.startswith("no such table"):
         return 503, f"{said}. Create the tables first, with a migration or Base.metadata.create_all()."
     if meaning_of(error) is Meaning.BAD_VALUES:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sa_eventsource.browser.access import Access
 
 
+LONGEST_LOCK_WAIT = 5.0
+"""Seconds for which an action waits for a lock, where the connections have no ``lock_timeout`` of their own."""
+
+
 class LogSource:
     """The log of a declarative base, in a database.
 
@@ -38,10 +42,20 @@ class LogSource:
         self._new_session = maker_of_new_sessions("Browser()", database)
 
     def session(self, tenant: str | None) -> Session:
-        """Open a session for an action, whose transactions are the tenant's. Close it."""
+        """Open a session whose transactions are the tenant's. Close it."""
         session = self._new_session()
         if tenant is not None:
             session.info[TENANT_SETTING] = tenant
+        return session
+
+    def session_of_action(self, tenant: str | None) -> Session:
+        """Open a session for an action, which waits for no lock longer than a few seconds: it holds a connection. Close it."""
+        session = self.session(tenant)
+
+        def wait_a_while(_session: Session, _transaction: object, connection: Connection) -> None:
+            database_of(connection.dialect).limit_waits(connection, for_locks=LONGEST_LOCK_WAIT, idle=None)
+
+        event.listen(session, "after_begin", wait_a_while)
         return session
 
     def session_in_time(self, tenant: str | None) -> Session:

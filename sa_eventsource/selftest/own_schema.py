@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateSchema, DropSchema
 
 from sa_eventsource.exceptions import SelftestError
 from sa_eventsource.selftest.subjects import Base
-from sa_eventsource.store import code_of, message_of
+from sa_eventsource.store import LOCK_NOT_AVAILABLE, code_of, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 PREFIX = "sa_eventsource_selftest_"
 
 _INSUFFICIENT_PRIVILEGE = "42501"
-_LOCK_NOT_AVAILABLE = "55P03"
 _DROP_FOR = 60.0
 """Seconds: what a killed process has left in the server ends by itself soon, and holds locks until then."""
 
@@ -102,7 +101,7 @@ def _drop(engine: Engine, schema: OwnSchema) -> None:
                 connection.execute(text("SET LOCAL lock_timeout = '2s'"))
                 connection.execute(DropSchema(schema.name, cascade=True, if_exists=True))
         except DBAPIError as error:
-            if time.monotonic() < end and (code_of(error) == _LOCK_NOT_AVAILABLE or error.connection_invalidated):
+            if time.monotonic() < end and (code_of(error) == LOCK_NOT_AVAILABLE or error.connection_invalidated):
                 continue
             raise SelftestError(
                 f'its schema cannot be dropped: {message_of(error)}; later, execute DROP SCHEMA "{schema.name}" CASCADE'

@@ -27,6 +27,7 @@ from sa_eventsource.store.connections import (
 from sa_eventsource.store.database_errors import (
     CANCELED,
     DEADLOCK,
+    LOCK_NOT_AVAILABLE,
     NOT_ALLOWED,
     READ_ONLY,
     SERIALIZATION_FAILURE,
@@ -118,6 +119,7 @@ __all__ = [
     "CONTEXT_KEY",
     "DEADLOCK",
     "HELD",
+    "LOCK_NOT_AVAILABLE",
     "NOT_ALLOWED",
     "NO_PAYLOADS",
     "OPTION_OF_PERSONAL_DATA",

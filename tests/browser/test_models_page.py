@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from sa_eventsource import ReadModelManager, load_for_update
-from sa_eventsource.browser import Access, Browser
+from sa_eventsource.browser import Access, Browser, log_source
 from sa_eventsource.browser.rebuilds import Rebuild
 from sa_eventsource.projections import RetryPolicy
 from sa_eventsource.workers import Worker
@@ -118,6 +118,26 @@ def test_what_a_model_skips_is_parked_no_longer(bank: Engine) -> None:
     assert send(app, "/followers/parked/skip", name="parking", type=account, id="bad").status_code == 303
     assert 'id="parked"' not in visit(app, "/models/one?name=parking").text
     assert "bad" not in totals(bank, Parking)
+
+
+@pytest.mark.parametrize("action", ["parked/retry", "parked/skip", "resume", "skip"])
+def test_an_action_waits_a_while_for_a_lock_and_says_what_to_do(
+    postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr(log_source, "LONGEST_LOCK_WAIT", 0.02)
+    Base.metadata.create_all(postgres_engine)
+    deposit(postgres_engine, "bad", -5)
+    take_all(postgres_engine, "parking")
+    app = browser_of(Base, postgres_engine, actions=True, authorize=allowed)
+    (account,) = re.findall(r'name="type" value="([^"]+)"', visit(app, "/models/one?name=parking").text)[:1]
+    stream = {"name": "parking", "type": account, "id": "bad"}
+    with postgres_engine.begin() as connection:
+        connection.execute(text("SELECT * FROM projection_positions FOR UPDATE"))
+        answer = send(app, f"/followers/{action}", **stream)
+    assert answer.status_code == 503
+    assert "holds a lock that this has to wait for, mostly a worker at its work. Try again in a while." in words_of(answer)
+    if action != "parked/retry":
+        assert send(app, f"/followers/{action}", **stream).status_code == 303
 
 
 def test_a_model_that_stopped_is_tried_again(bank: Engine) -> None:

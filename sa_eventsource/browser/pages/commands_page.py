@@ -94,7 +94,7 @@ def show_command(visit: Visit) -> Response:
 def retry(visit: Visit) -> Response:
     """Schedule a parked command for now."""
     command_id = _id(visit)
-    with visit.source.session(visit.tenant) as session:
+    with visit.source.session_of_action(visit.tenant) as session:
         if not retry_command(session, visit.source.base, command_id):
             raise HTTPException(404, f"There is no parked command {command_id} any more.")
         session.commit()
@@ -104,7 +104,7 @@ def retry(visit: Visit) -> Response:
 def discard(visit: Visit) -> Response:
     """Decide that a command is never done."""
     command_id = _id(visit)
-    with visit.source.session(visit.tenant) as session:
+    with visit.source.session_of_action(visit.tenant) as session:
         if not discard_command(session, visit.source.base, command_id):
             raise HTTPException(404, f"No command {command_id} waits any more, or a worker is at it.")
         session.commit()

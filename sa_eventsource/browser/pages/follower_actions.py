@@ -12,6 +12,7 @@ from sa_eventsource.browser.page import Address, Page
 from sa_eventsource.browser.shown_followers import HIDDEN, consumer_named, hides_errors, page_of
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import drop_stream, parked_streams, resume, retry_stream
+from sa_eventsource.store import LOCK_NOT_AVAILABLE, code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,10 +58,10 @@ def _acting(visit: Visit) -> Iterator[tuple[Session, Consumer]]:
     """Open a session for the consumer that a form names; leave out of what fails what the reader may not see."""
     consumer = consumer_named(visit.tables, visit.form.get("name"))
     try:
-        with visit.source.session(visit.tenant) as session:
+        with visit.source.session_of_action(visit.tenant) as session:
             yield session, consumer
     except (EventSourceError, DBAPIError) as error:  # both may quote an event's values
-        if not hides_errors(visit, consumer):
+        if code_of(error) == LOCK_NOT_AVAILABLE or not hides_errors(visit, consumer):
             raise
         raise HTTPException(409, f"{consumer.name} could not do it. {HIDDEN}") from error
 
