@@ -23,6 +23,7 @@ from sa_eventsource import (
     DeclarationError,
     DomainRuleError,
     EventStore,
+    Pace,
     RetryPolicy,
     UnknownCommandError,
     Worker,
@@ -91,6 +92,18 @@ class TestTime:
             connection.execute(update(TABLE).where(TABLE.c.command_id == command_id).values(due_at=datetime.now(UTC)))
             connection.commit()
             wait_until(lambda: notes(engine) == ["hidden"])
+
+    def test_a_worker_whose_table_of_commands_is_yet_to_be_made_waits_for_it(
+        self, engine: Engine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        later(engine, WriteNote(text="x"))
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE commands RENAME TO made_by_the_migration"))
+        with Worker(engine, Base, pace=Pace(longest_outage=0.1)):
+            wait_until(lambda: "scheduled commands cannot be worked with" in caplog.text)
+            with engine.begin() as connection:
+                connection.execute(text("ALTER TABLE made_by_the_migration RENAME TO commands"))
+            wait_until(partial(_has, engine, 1))
 
     @pytest.mark.parametrize(
         ("options", "error", "message"),
