@@ -20,10 +20,12 @@ from sa_eventsource.cli.progress_bars import Bars
 from sa_eventsource.cli.target import BaseArgument, Target, for_tenant, import_named, on_database, tables_of
 from sa_eventsource.counting import counted
 from sa_eventsource.evolution import (
+    ChangedDefault,
     Document,
     LogScan,
     Mode,
     Problem,
+    changed_defaults,
     changed_models,
     check,
     document_of,
@@ -132,7 +134,7 @@ def check_shapes(  # noqa: PLR0913 - one for each option
     before = _read(file) if file.exists() else now
     problems = check(before, now, mode)
     failing = [each for each in problems if not (allow_unproven and each.verdict == "unproven")]
-    changed = changed_models(before, now)
+    changed, defaults = changed_models(before, now), changed_defaults(before, now)
     scan = None if log is None else _scan(base, log, sample, in_clear=in_clear)
     is_fine = not failing and not (scan and scan.findings)
     output = Output()
@@ -140,6 +142,7 @@ def check_shapes(  # noqa: PLR0913 - one for each option
         found = {
             "problems": [dataclasses.asdict(each) for each in problems],
             "changed_read_models": changed,
+            "changed_defaults": [dataclasses.asdict(each) for each in defaults],
             "log": None if scan is None else dataclasses.asdict(scan),
             "is_compatible": is_fine,
         }
@@ -151,6 +154,8 @@ def check_shapes(  # noqa: PLR0913 - one for each option
                 ("note    ", "yellow"),
                 (f"read model {name}: its declaration has changed; it is to be rebuilt, or given a new __version__", ""),
             )
+        for each in defaults:
+            output.styled(("note    ", "yellow"), (_changed_default(each), ""))
         good = (
             ("the code reads all that the file has", "green") if not problems else ("nothing is known to be incompatible", "yellow")
         )
@@ -228,6 +233,15 @@ def _print_scan(output: Output, scan: LogScan) -> None:
         output.styled(("note    ", "yellow"), (f"{counted(number, 'snapshot')} of {name} made by other code, and so not used", ""))
     read = f"{counted(scan.read, 'event')} of {scan.events} and {counted(scan.snapshots, 'snapshot')} were read"
     output.styled((read, "green" if not scan.findings else "bold red"))
+
+
+def _changed_default(found: ChangedDefault) -> str:
+    of_version = "" if found.version is None else f" {found.version}"
+    before, now = (json.dumps(each, ensure_ascii=False) for each in (found.before, found.now))
+    return (
+        f"{found.subject}{of_version}, {found.field}: its default was {before} and is {now}; what was stored without the field is "
+        "read otherwise than before"
+    )
 
 
 def _declared(base: str) -> Document:

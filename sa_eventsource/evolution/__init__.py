@@ -4,7 +4,7 @@ from sa_eventsource.evolution.causation import Link, links, observed_causation
 from sa_eventsource.evolution.compatibility import differences
 from sa_eventsource.evolution.declared_system import KINDS, ConsumerKind, DeclaredSystem, declared_system, kind_of
 from sa_eventsource.evolution.log_scan import LogFinding, LogScan, scan_log
-from sa_eventsource.evolution.schema_check import Mode, Problem, changed_models, check
+from sa_eventsource.evolution.schema_check import ChangedDefault, Mode, Problem, changed_defaults, changed_models, check
 from sa_eventsource.evolution.schema_file import Document, document_of, events_of, json_schema_of, merged, read_document, written
 from sa_eventsource.evolution.schema_page import schema_page
 from sa_eventsource.evolution.shapes import Shape, digest_of_shape, shape_of, shape_of_type
@@ -12,6 +12,7 @@ from sa_eventsource.evolution.simple_values import Difference, Verdict
 
 __all__ = [
     "KINDS",
+    "ChangedDefault",
     "ConsumerKind",
     "DeclaredSystem",
     "Difference",
@@ -23,6 +24,7 @@ __all__ = [
     "Problem",
     "Shape",
     "Verdict",
+    "changed_defaults",
     "changed_models",
     "check",
     "declared_system",

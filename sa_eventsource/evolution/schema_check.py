@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -93,6 +94,60 @@ def changed_models(before: Document, now: Document) -> list[str]:
         for name, entry in sorted(now["read_models"].items())
         if name in before["read_models"] and before["read_models"][name]["declaration"] != entry["declaration"]
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedDefault:
+    """A field whose default has changed within a version: a payload that was stored without it is read otherwise than before.
+
+    Attributes:
+        subject: The type of the event, or the command.
+        version: The version of the event; None for a command.
+        field: The field as it is stored; of a model within the event, ``Model.field``.
+        before: The default that the file has.
+        now: The default that the code has.
+    """
+
+    subject: str
+    version: int | None
+    field: str
+    before: Any
+    now: Any
+
+
+def changed_defaults(before: Document, now: Document) -> list[ChangedDefault]:
+    """List the fields of events and commands whose default has changed since the file was written.
+
+    Nobody knows which payloads lack a field: those that were stored before it was declared, or by other programs, as the library
+    stores all fields. Defaults that a ``default_factory`` makes are not compared.
+    """
+    entries = [
+        *((name, int(version), entry) for name, versions in now["events"].items() for version, entry in versions.items()),
+        *((name, None, entry) for name, entry in now["commands"].items()),
+    ]
+    found: list[ChangedDefault] = []
+    for name, version, entry in entries:
+        earlier = before["commands"].get(name) if version is None else before["events"].get(name, {}).get(str(version))
+        was, is_now = _defaults(earlier), _defaults(entry)
+        changed = [each for each in is_now if each in was and _text(was[each]) != _text(is_now[each])]
+        found += [ChangedDefault(name, version, each, was[each], is_now[each]) for each in changed]
+    return found
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)  # the file has members in another order; False is not 0
+
+
+def _defaults(entry: Entry | None) -> dict[str, Any]:
+    """Read from a JSON Schema what each field has that is not given, in the model and in those within it."""
+    schema = (entry or {}).get("json_schema") or {}
+    models = [("", schema), *((f"{name}.", each) for name, each in schema.get("$defs", {}).items())]
+    return {
+        f"{model}{name}": field["default"]
+        for model, each in models
+        for name, field in each.get("properties", {}).items()
+        if "default" in field
+    }
 
 
 def _event(name: str, version: int, versions: dict[str, Entry], now: Document, mode: Mode) -> Iterator[Problem]:

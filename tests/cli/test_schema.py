@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.orm import Session
 
 from sa_eventsource import Worker, event_context
-from sa_eventsource.evolution import Mode, check, document_of
+from sa_eventsource.evolution import Mode, changed_defaults, check, document_of
 from sa_eventsource.mapping import tables_on
 from tests.cli.commands import call, fail
 from tests.splitting.kiosk import HISTORY, Base, ItemPaid, Kiosk, store
@@ -131,6 +132,52 @@ def test_what_cannot_be_told_fails_unless_it_is_allowed(file: Path) -> None:
     (found,) = _problems(file)
     assert found["verdict"] == "unproven"
     assert len(_problems(file, "--allow-unproven", status=0)) == 1
+
+
+def test_a_default_that_has_changed_is_noted_until_the_file_is_written_again(file: Path) -> None:
+    document = json.loads(file.read_text())
+    document["events"]["kiosk.ItemTaken"]["1"]["json_schema"]["properties"]["till"]["default"] = "first"
+    file.write_text(json.dumps(document))
+    result = call("schema", "check", BASE, "--file", str(file))
+    assert result.exit_code == 0
+    said = " ".join(result.stdout.split())
+    assert (
+        'note kiosk.ItemTaken 1, till: its default was "first" and is "only"; what was stored without the field is read otherwise '
+        "than before"
+    ) in said
+    found = json.loads(call("schema", "check", BASE, "--file", str(file), "--json").stdout)
+    assert found["changed_defaults"] == [
+        {"subject": "kiosk.ItemTaken", "version": 1, "field": "till", "before": "first", "now": "only"}
+    ]
+    assert call("schema", "write", BASE, "--file", str(file)).exit_code == 0
+    assert "its default" not in call("schema", "check", BASE, "--file", str(file)).stdout
+
+
+class _Line(BaseModel):
+    number: int = 1
+    tags: list[str] = Field(default_factory=list)
+
+
+class _Pack(BaseModel):
+    lines: list[_Line] = []
+    address: dict[str, str] = {"to": "Ulm", "by": "post"}
+    is_gift: bool = False
+
+
+def test_defaults_are_compared_within_models_and_of_commands() -> None:
+    entry = {"json_schema": _Pack.model_json_schema(mode="serialization")}
+    now = {"events": {"packed": {"2": entry}}, "commands": {"pack": entry}}
+    before = json.loads(json.dumps(now, sort_keys=True))
+    assert changed_defaults(before, now) == changed_defaults({"events": {}, "commands": {}}, now) == []
+    packed, command = before["events"]["packed"]["2"]["json_schema"], before["commands"]["pack"]["json_schema"]
+    packed["$defs"]["_Line"]["properties"]["number"]["default"] = 2
+    command["properties"]["is_gift"]["default"] = 0
+    assert [(each.subject, each.version, each.field, each.before, each.now) for each in changed_defaults(before, now)] == [
+        ("packed", 2, "_Line.number", 2, 1),
+        ("pack", None, "is_gift", 0, False),
+    ]
+    before["events"]["packed"]["2"]["json_schema"] = None  # Pydantic had none
+    assert [each.subject for each in changed_defaults(before, now)] == ["pack"]
 
 
 def test_what_does_not_fit_is_not_written(file: Path) -> None:
