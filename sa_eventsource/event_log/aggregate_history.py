@@ -112,7 +112,10 @@ def read_history(  # noqa: PLR0913 - by keyword
         statement = statement.where(events.c.version <= version)
     rows = connection.execute(statement.order_by(events.c.version)).all()
     if not rows or (version is not None and rows[-1].version != version):
-        raise AggregateNotFoundError(definition.aggregate_type, aggregate_id, moment=moment, axis=axis, version=version)
+        last = rows[-1].version if rows else None
+        raise AggregateNotFoundError(
+            definition.aggregate_type, aggregate_id, moment=moment, axis=axis, version=version, last_version=last
+        )
     payloads = clear_payloads(connection, events, rows)
     return History(definition, aggregate_id, rows, payloads, whole=moment is None or axis == "recorded")
 

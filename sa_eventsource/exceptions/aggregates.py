@@ -184,9 +184,10 @@ class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
         moment: The time asked for, if one was.
         version: The version asked for, if one was.
         axis: Which of the events' times *moment* is: ``occurred`` or ``recorded``.
+        last_version: Its last version before *version*, where it has one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         aggregate_type: str,
         aggregate_id: str,
@@ -194,6 +195,7 @@ class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
         moment: datetime | None = None,
         version: int | None = None,
         axis: str = "occurred",
+        last_version: int | None = None,
     ) -> None:
         """Build the message from what was asked for."""
         self.aggregate_type = aggregate_type
@@ -201,10 +203,12 @@ class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
         self.moment = moment
         self.version = version
         self.axis = axis
+        self.last_version = last_version
         when = f" at version {version}" if version is not None else ""
         if moment is not None:
             when = f" {'at' if axis == 'occurred' else 'recorded by'} {moment.isoformat()}"
-        super().__init__(f"there is no {aggregate_type} {aggregate_id!r}{when}")
+        last = f"; its last version before that is {last_version}" if last_version is not None else ""
+        super().__init__(f"there is no {aggregate_type} {aggregate_id!r}{when}{last}")
 
 
 class PartialStateError(EventSourceError, sa_exc.InvalidRequestError, KeyError):

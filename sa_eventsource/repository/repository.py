@@ -153,7 +153,9 @@ class EventSourcedRepository(Generic[A]):
         text_id = self._to_view(aggregate_id, version=version)
         view = self._view(aggregate_id, text_id, version=version)
         if view.version != version:
-            raise AggregateNotFoundError(self._definition.aggregate_type, text_id, version=version)
+            raise AggregateNotFoundError(
+                self._definition.aggregate_type, text_id, version=version, last_version=view.version or None
+            )
         return view
 
     def history(self, aggregate_id: Any, moment: datetime | None = None, *, axis: TimeAxis = "occurred") -> EventQuery:

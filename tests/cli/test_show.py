@@ -153,7 +153,7 @@ def test_an_unknown_type_lists_the_known(log: Engine) -> None:
     ("arguments", "message"),
     [
         (("o-9",), "there is no Order 'o-9'"),
-        (("o-1", "--version", "4"), "there is no Order 'o-1' at version 4"),
+        (("o-1", "--version", "4"), "there is no Order 'o-1' at version 4; its last version before that is 3"),
         (("o-1", "--at", "2026-05-04T11:59:59Z"), "there is no Order 'o-1' at 2026-05-04T11:59:59+00:00"),
     ],
 )

@@ -68,6 +68,9 @@ def test_get_and_get_or_none(database: Engine) -> None:
             repository.get("nobody")
         assert (caught.value.aggregate_type, caught.value.aggregate_id) == ("Order", "nobody")
         assert isinstance(caught.value, NoResultFound)
+        with pytest.raises(AggregateNotFoundError, match="its last version before that is 1") as caught:
+            repository.load_at_version(order_id, 9)
+        assert caught.value.last_version == 1
         with pytest.raises(AggregateIdError):
             repository.get(5)
 
