@@ -14,7 +14,7 @@ TimeAxis: TypeAlias = Literal["occurred", "recorded"]
 MAX_VERSION = 2**31 - 1
 """The highest version that a stream can have: the column is an ``integer``."""
 
-_MAX_POSITION = 2**63 - 1
+MAX_POSITION = 2**63 - 1
 _AXES = typing.get_args(TimeAxis)
 
 EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
@@ -22,7 +22,7 @@ LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 """What times of events lie between: a day within Python's years: a database shows them in a zone of its own."""
 
 
-def whole_number(name: str, value: Any, *, minimum: int, meaning: str, maximum: int = _MAX_POSITION) -> int:
+def whole_number(name: str, value: Any, *, minimum: int, meaning: str, maximum: int = MAX_POSITION) -> int:
     """Take an argument that must be a whole number, as ``range()`` does: an ``int``, or what has ``__index__`` (as NumPy's have).
 
     Args:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from sqlalchemy.orm import Session
 
 from sa_eventsource.cli.done_work import say_done
+from sa_eventsource.cli.errors import UsageError, checked_arguments, describe
+from sa_eventsource.cli.events import declared_event_types, unknown_types
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, import_named, open_target
@@ -19,9 +22,9 @@ from sa_eventsource.events import event_context
 from sa_eventsource.privacy import Anonymised, anonymise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from sa_eventsource.privacy import FieldChange
+    from sa_eventsource.privacy import FieldChange, StoredField
 
 
 _NOT_REACHED = (
@@ -80,10 +83,16 @@ def anonymise_events(  # noqa: PLR0913 - by keyword
     goes on when it is called again with the same name. It cannot be undone.
     """
     rewrite = import_named(function, "a function")
+    if not callable(rewrite):
+        raise UsageError(f"{function} is no function; name one that gets a StoredField and returns its new value")
+    rewrite = _reporting(function, rewrite)
     with open_target(base, url) as target, nullcontext() if user is None else event_context(user=user):
+        column = target.tables.events.c.event_type
+        if unknown := unknown_types(target.engine, column, event_type, declared_event_types(target.tables)):
+            raise UsageError("; ".join(unknown))
 
         def step() -> Anonymised:
-            with Session(target.engine) as session:
+            with Session(target.engine) as session, checked_arguments():
                 events = EventStore(session, target.base).events.where(target.tables.events.c.event_type.in_(event_type))
                 done = anonymise(events, field, rewrite, name=name, reason=reason, at_most=batch, dry_run=dry_run)
                 session.commit()
@@ -106,6 +115,21 @@ def anonymise_events(  # noqa: PLR0913 - by keyword
         typer.echo(f"{each} has @handles methods: run sa-eventsource rebuild {base} {each}", err=True)
 
 
+def _reporting(name: str, function: Callable[[StoredField], Any]) -> Callable[[StoredField], Any]:
+    """Have what the function raises reported with the field that it was given."""
+
+    @wraps(function)
+    def rewrite(found: StoredField) -> Any:
+        try:
+            return function(found)
+        except Exception as error:
+            raised = f"{type(error).__name__}: {describe(error)}"
+            raise UsageError(f"{name} failed for {found.field} of event {found.event_id}: {raised}") from error
+
+    rewrite.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)  # it is part of the record
+    return rewrite
+
+
 def _print(done: Anonymised, *, as_json: bool) -> None:
     output = Output()
     if as_json:
@@ -115,6 +139,8 @@ def _print(done: Anonymised, *, as_json: bool) -> None:
         _print_for_people(output, done.changes)
     output.flush()
     rest = "" if done.is_finished else "; there are more events, see --batch"
+    if not done.changes:
+        rest = f": they are missing, encrypted, or have the new values already{rest}"
     typer.echo(f"{counted(len(done.changes), 'field')} would change{rest}", err=True)
 
 

@@ -6,16 +6,16 @@ import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from sqlalchemy.orm import Session
 
-from sa_eventsource.aggregates import definition_of
 from sa_eventsource.archives import archive, archived_streams, compact, unarchive, unneeded_archive_files
 from sa_eventsource.cli.done_work import say_none
-from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.errors import UsageError, checked_arguments
 from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.named_aggregates import named_aggregate, named_id
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import for_people
@@ -164,14 +164,10 @@ def _move(  # noqa: PLR0913, PLR0917 - what both commands take
 ) -> None:
     to_rebuild: dict[str, None] = {}
     with open_target(base, url) as target, nullcontext() if user is None else event_context(user=user):
-        aggregate_class = target.tables.aggregate_classes.get(aggregate_type)
-        if aggregate_class is None:
-            known = ", ".join(sorted(target.tables.aggregate_classes)) or "none"
-            raise UsageError(f"there is no aggregate type {aggregate_type!r}; there are: {known}")
-        for each in aggregate_ids:
-            aggregate_id: Any = definition_of(aggregate_class).typed_id(each)
-            with Session(target.engine) as session:
-                found = function(session, aggregate_class, aggregate_id, reason=reason, dry_run=dry_run)
+        definition = named_aggregate(target.tables, aggregate_type)
+        for aggregate_id in [named_id(definition, each) for each in aggregate_ids]:
+            with Session(target.engine) as session, checked_arguments():
+                found = function(session, definition.aggregate_class, aggregate_id, reason=reason, dry_run=dry_run)
                 session.commit()
             to_rebuild |= dict.fromkeys(found.models_to_rebuild)
             _print([found], as_json=as_json)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,7 +21,7 @@ from sa_eventsource.exceptions import EventSourceError, UnknownNameError
 from sa_eventsource.store import UNDEFINED_TABLE, advice_on, code_of, said_by_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 FAILED = 1
 CALLED_WRONGLY = 2
@@ -30,6 +30,21 @@ READER_GONE = 141
 
 class UsageError(Exception):
     """The command was called wrongly; the message says how to call it."""
+
+
+@contextmanager
+def checked_arguments() -> Iterator[None]:
+    """Report what the library refuses of an argument, such as an empty reason, as a wrong call.
+
+    Raises:
+        UsageError: A ``TypeError`` or a ``ValueError`` was raised that is no error of the library's own.
+    """
+    try:
+        yield
+    except (EventSourceError, SQLAlchemyError):
+        raise
+    except (TypeError, ValueError) as error:
+        raise UsageError(describe(error)) from error
 
 
 class ReportingGroup(TyperGroup):

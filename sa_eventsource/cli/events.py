@@ -10,6 +10,7 @@ import typer
 from sqlalchemy import select
 
 from sa_eventsource.aggregates import definition_of
+from sa_eventsource.arguments import MAX_POSITION
 from sa_eventsource.cli.done_work import say_none
 from sa_eventsource.cli.errors import UsageError, did_you_mean
 from sa_eventsource.cli.help_texts import example
@@ -50,7 +51,9 @@ def list_events(  # noqa: PLR0913 - each is an option
     axis: Annotated[
         Axis, typer.Option(help="Whether --since and --until mean when events occurred, or when they were recorded.")
     ] = Axis.OCCURRED,
-    after: Annotated[int | None, typer.Option(metavar="POSITION", help="Only events after this position.")] = None,
+    after: Annotated[
+        int | None, typer.Option(max=MAX_POSITION, metavar="POSITION", help="Only events after this position.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="No more than this many events.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, with all columns.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as events are committed; end with Ctrl-C.")] = False,
@@ -78,8 +81,8 @@ def list_events(  # noqa: PLR0913 - each is an option
         if after is not None:
             conditions.append(columns.position > after)
         unknown = [
-            *_unknown(target.engine, columns.event_type, event_type or (), _event_types(target.tables)),
-            *_unknown(
+            *unknown_types(target.engine, columns.event_type, event_type or (), declared_event_types(target.tables)),
+            *unknown_types(
                 target.engine, columns.aggregate_type, [aggregate_type] if aggregate_type else (), target.tables.aggregate_classes
             ),
         ]
@@ -154,7 +157,7 @@ def _conditions(events: Table, equal: dict[str, Any]) -> list[ColumnElement[bool
     return [events.c[name] == value for name, value in equal.items() if value is not None]
 
 
-def _event_types(tables: EventSourceTables) -> set[str]:
+def declared_event_types(tables: EventSourceTables) -> set[str]:
     """The stored names of all events that the aggregates on the log take."""
     return {
         event_class.__event_type__
@@ -163,7 +166,7 @@ def _event_types(tables: EventSourceTables) -> set[str]:
     }
 
 
-def _unknown(engine: Engine, column: Column[Any], names: Iterable[str], declared: Collection[str]) -> list[str]:
+def unknown_types(engine: Engine, column: Column[Any], names: Iterable[str], declared: Collection[str]) -> list[str]:
     """Say of each name that neither the log nor the code has it."""
     messages = []
     with engine.connect() as connection:

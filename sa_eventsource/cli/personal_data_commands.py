@@ -7,9 +7,11 @@ from contextlib import nullcontext
 from typing import Annotated
 
 import typer
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
+from sa_eventsource.cli.errors import checked_arguments
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
@@ -39,7 +41,7 @@ def list_personal_data(base: BaseArgument, subject: SubjectArgument, *, url: Url
 
     Data about others in the same events is left out.
     """
-    with open_target(base, url) as target, Session(target.engine) as session:
+    with open_target(base, url) as target, Session(target.engine) as session, checked_arguments():
         held = personal_data(session, subject, base=target.base)
     Output().line(json.dumps(held, indent=2, ensure_ascii=False))
 
@@ -61,13 +63,20 @@ def forget_subject(  # noqa: PLR0913 - by keyword
     The application and workers may run. It cannot be undone.
     """
     with open_target(base, url) as target:
-        personal_data_on(target.tables)  # before anybody is asked
+        keys = personal_data_on(target.tables).subject_keys  # before anybody is asked
         if not yes:
             typer.confirm(f"All personal data of {subject} will be lost. Go on?", abort=True, err=True)
-        with Session(target.engine) as session, nullcontext() if user is None else event_context(user=user):
+        with (
+            Session(target.engine) as session,
+            nullcontext() if user is None else event_context(user=user),
+            checked_arguments(),
+        ):
+            key = session.scalar(select(keys.c.key_id).where(keys.c.subject == subject, keys.c.wrapped_key.is_not(None)).limit(1))
             done = forget(session, subject, reason=reason, base=target.base)
             session.commit()
     text = f"{subject} is forgotten"
+    if key is None:
+        text += ". There was no key of that name, so nothing encrypted was about them; check the spelling"
     if done.is_repeated:
         text = f"{subject} was forgotten already, on {for_people(done.forgotten_at)}: {done.reason}"
     say_done(

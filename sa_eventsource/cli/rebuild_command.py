@@ -1,4 +1,4 @@
-"""``sa-eventsource rebuild`` and ``retire``: rebuild read models from the log, and drop former versions dropped."""
+"""``sa-eventsource rebuild`` and ``retire``: rebuild read models from the log, and drop former versions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from sqlalchemy import func, select
 
 from sa_eventsource.checkpoints import of_consumer
 from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
-from sa_eventsource.cli.errors import UsageError
+from sa_eventsource.cli.errors import UsageError, checked_arguments
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.progress_bars import progress_on_stderr
 from sa_eventsource.cli.target import BaseArgument, Target, UrlOption, open_target
 from sa_eventsource.counting import counted
-from sa_eventsource.exceptions import EventSourceError
-from sa_eventsource.projections import EventReplayer
+from sa_eventsource.projections import EventReplayer, keys_of_rows
+from sa_eventsource.read_models import is_row
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sa_eventsource.read_models import ReadModelDefinition
 
 NameArgument = Annotated[
@@ -60,17 +62,20 @@ def rebuild(  # noqa: PLR0913 - each is an argument or an option
         definition = _definition(target, name)
         replayer = EventReplayer(target.engine, target.base)
         if key or positions:
-            try:
+            keys = [_read_key(definition, each) for each in key or ()]
+            with checked_arguments():
+                before = _with_row(target, definition, keys)
                 number = (
-                    replayer.rebuild_rows(definition.model, [_read_key(definition, each) for each in key])
-                    if key
+                    replayer.rebuild_rows(definition.model, keys)
+                    if keys
                     else replayer.rebuild_between(definition.model, positions=positions)
                 )
-            except EventSourceError:
-                raise
-            except (TypeError, ValueError) as error:
-                raise UsageError(str(error)) from error
-            say_done(f"rebuilt {counted(number, 'row')} of {name}", as_json=as_json, name=name, rows=number)
+            known = before | _with_row(target, definition, keys)
+            unknown = [repr(str(each)) for each in keys if each not in known]
+            if number or not unknown:
+                say_done(f"rebuilt {counted(number, 'row')} of {name}", as_json=as_json, name=name, rows=number)
+            if unknown:
+                raise UsageError(f"{name} has no row of key {', '.join(unknown)}, and no event that it has taken makes one")
             return
         with progress_on_stderr() as bar:
             task = bar.add_task(f"rebuilding {name}", total=_number_of_events(target, definition))
@@ -115,6 +120,18 @@ def _read_key(definition: ReadModelDefinition, text: str) -> str | int:
             "with --positions, or call EventReplayer.rebuild_rows()"
         )
     return int(text) if part.type.kind == "integer" and text.removeprefix("-").isdecimal() else text
+
+
+def _with_row(target: Target, definition: ReadModelDefinition, keys: Sequence[str | int]) -> set[str | int]:
+    """Find the keys of which there is a row."""
+    with target.engine.connect() as connection:
+        return {
+            text
+            for text, (key,) in zip(keys, keys_of_rows(definition, keys), strict=True)
+            if connection.execute(
+                select(1).select_from(definition.table).where(is_row(definition, (definition.key[0].type.normalise(key),)))
+            ).first()
+        }
 
 
 def _number_of_events(target: Target, definition: ReadModelDefinition) -> int:

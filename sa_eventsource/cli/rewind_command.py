@@ -8,6 +8,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from sa_eventsource.cli.done_work import DoneAsJsonOption, say_done
+from sa_eventsource.cli.errors import checked_arguments
 from sa_eventsource.cli.help_texts import example
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import read_time
@@ -46,8 +47,10 @@ def send_back(  # noqa: PLR0913 - each is an argument or an option
     with open_target(base, url) as target, Session(target.engine) as session:
         if not yes:
             follower_to_rewind(session, target.tables, name)
-            typer.confirm(f"What {name} does elsewhere will happen again, from {to} on. Go on?", abort=True, err=True)
-        rewound = rewind(session, target.tables, name, place)
+            where = "the beginning" if place == "beginning" else to
+            typer.confirm(f"What {name} does elsewhere will happen again, from {where} on. Go on?", abort=True, err=True)
+        with checked_arguments():
+            rewound = rewind(session, target.tables, name, place)
     if rewound.again:
         again = counted(rewound.again, "event")
         text = f"{name} went back: it takes {again} again, and has {counted(rewound.to_take, 'event')} to take in total"

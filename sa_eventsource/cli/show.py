@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sa_eventsource.aggregates import AggregateDefinition, definition_of
+from sa_eventsource.arguments import MAX_VERSION
 from sa_eventsource.cli.code_options import CodeVariableOption, named_code
 from sa_eventsource.cli.compared_code import show_differences
 from sa_eventsource.cli.errors import FAILED, UsageError
 from sa_eventsource.cli.events import context_of
 from sa_eventsource.cli.help_texts import example
+from sa_eventsource.cli.named_aggregates import named_aggregate, named_id
 from sa_eventsource.cli.output import Output
 from sa_eventsource.cli.target import BaseArgument, UrlOption, open_target
 from sa_eventsource.cli.times import Axis, for_people, parse_time
 from sa_eventsource.event_log import read_history
-from sa_eventsource.exceptions import AggregateIdError
 from sa_eventsource.mapping import as_json, json_object
 from sa_eventsource.store import event_members
 
 if TYPE_CHECKING:
     from sa_eventsource.event_log import Change, History
-    from sa_eventsource.mapping import EventSourceTables
 
 
 _UNSET = "(unset)"
@@ -43,7 +42,9 @@ def show(  # noqa: PLR0913 - each is an argument or an option
     axis: Annotated[
         Axis, typer.Option(help="With --at: as it was then (occurred), or as it was known then (recorded).")
     ] = Axis.OCCURRED,
-    version: Annotated[int | None, typer.Option(min=1, metavar="N", help="As it was after its first N events.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, max=MAX_VERSION, metavar="N", help="As it was after its first N events.")
+    ] = None,
     with_code: Annotated[
         str | None,
         typer.Option(
@@ -71,32 +72,14 @@ def show(  # noqa: PLR0913 - each is an argument or an option
         raise UsageError(f"--axis {axis.value} says what --at means; pass --at TIME too")
     moment = parse_time(at, "--at")
     with open_target(base, url, masks=True) as target:
-        definition = _definition(target.tables, aggregate_type)
-        text_id = _text_id(definition, aggregate_id)
+        definition = named_aggregate(target.tables, aggregate_type)
+        text_id = definition.text_id(named_id(definition, aggregate_id))
         with target.engine.connect() as connection:
             history = read_history(connection, definition, text_id, moment=moment, axis=axis.value, version=version)
         if other is None or with_code is None:
             (_print_json if as_json_object else _print_for_people)(Output(), history)
         elif not show_differences(Output(), other, with_code, history, as_json_object=as_json_object):
             raise typer.Exit(FAILED)
-
-
-def _definition(tables: EventSourceTables, aggregate_type: str) -> AggregateDefinition:
-    found = tables.aggregate_classes.get(aggregate_type)
-    if found is None:
-        known = ", ".join(sorted(tables.aggregate_classes)) or "none; name a module that imports the aggregates"
-        raise UsageError(f"there is no aggregate type {aggregate_type!r}; there are: {known}")
-    return definition_of(found)
-
-
-def _text_id(definition: AggregateDefinition, text: str) -> str:
-    try:
-        return definition.text_id(definition.typed_id(text))
-    except AggregateIdError as error:
-        raise UsageError(str(error)) from error
-    except ValueError:
-        kind = definition.id_type.__name__
-        raise UsageError(f"{text!r} cannot be an id of {definition.aggregate_type}: it must be of type {kind}") from None
 
 
 def _print_for_people(output: Output, history: History) -> None:

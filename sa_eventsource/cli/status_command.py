@@ -35,7 +35,7 @@ def status(
     url: UrlOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     watch: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.1, help="Show it again and again, until Ctrl-C.")] = None,
-    max_lag: Annotated[float | None, typer.Option(metavar="SECONDS", help="A lag above this is a problem.")] = None,
+    max_lag: Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="A lag above this is a problem.")] = None,
 ) -> None:
     """Show the version, state, position, lag and last error of each model, subscription and reader, and how many commands wait.
 

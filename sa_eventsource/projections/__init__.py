@@ -20,6 +20,7 @@ from sa_eventsource.projections.status import (
     status_of,
 )
 from sa_eventsource.projections.steps import attempt_step, ends_all, take_step
+from sa_eventsource.projections.stretches import keys_of_rows
 from sa_eventsource.projections.time_outs import Clearance, Clearances, kinds_that_may_run, waits_for_parked
 from sa_eventsource.projections.undeclared import UndeclaredCheckpoint
 from sa_eventsource.projections.waiting import async_wait_for, wait_for, waiting_for
@@ -50,6 +51,7 @@ __all__ = [
     "has_parked",
     "in_short",
     "keys_of_events",
+    "keys_of_rows",
     "kinds_that_may_run",
     "locked_followers",
     "next_events",

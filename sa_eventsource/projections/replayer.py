@@ -125,7 +125,8 @@ class EventReplayer:
         Raises:
             DeclarationError: *model* is no mapped read model, or has ``@handles`` methods.
             TypeError: *positions* are not two whole numbers, or *times* not two times.
-            ValueError: Neither positions nor times are given, a position is negative, or a time is naive.
+            ValueError: Neither positions nor times are given, a position is negative, a time is naive, or the end comes before the
+                beginning.
             ReadModelChangedError: The rows were made under another declaration.
         """
         positions, times = check_stretch(positions, times)

@@ -66,7 +66,7 @@ def check_stretch(positions: Any, times: Any) -> tuple[tuple[int, int] | None, t
 
     Raises:
         TypeError: One is no pair, or of something else.
-        ValueError: Neither is given, a position is negative, or a time has no time zone.
+        ValueError: Neither is given, a position is negative, a time has no time zone, or the end comes before the beginning.
     """
     if positions is None and times is None:
         raise ValueError("rebuild_between() needs positions=(first, last) or times=(begin, end)")
@@ -76,12 +76,16 @@ def check_stretch(positions: Any, times: Any) -> tuple[tuple[int, int] | None, t
             whole_number("rebuild_between(positions=...)", position, minimum=0, meaning="two positions, 0 or more")
             for position in _pair("positions=(first, last)", positions)
         )
+        if first > last:
+            raise ValueError(f"rebuild_between(positions=...) must be the first position and the last, not {first} and {last}")
         stretch = first, last
     if times is None:
         return stretch, None
     begin, end = _pair("times=(begin, end)", times)
     for moment in (begin, end):
         check_moment("rebuild_between(times=...)", moment)
+    if begin > end:
+        raise ValueError(f"rebuild_between(times=...) must be the begin and the end, not {begin.isoformat()} and {end.isoformat()}")
     return stretch, (begin, end)
 
 

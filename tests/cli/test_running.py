@@ -271,6 +271,21 @@ def test_a_model_is_rebuilt(banked: Engine) -> None:
     assert "there is no read model 'x'; there are: balance," in fail("rebuild", BANK, "x", engine=banked, status=2)
 
 
+def test_a_key_that_no_row_and_no_event_has_is_reported_after_the_rows_that_are_rebuilt(banked: Engine) -> None:
+    deposit(banked, "a", 1)
+    Worker(banked, Base).run_once()
+    none = "balance has no row of key 'nope', and no event that it has taken makes one"
+    assert fail("rebuild", BANK, "balance", "--key", "nope", engine=banked, status=2) == none
+    result = call("rebuild", BANK, "balance", "--key", "a", "--key", "nope", engine=banked)
+    assert (result.exit_code, result.stderr) == (2, f"rebuilt 1 row of balance\nerror: {none}\n")
+    with banked.begin() as connection:
+        connection.execute(text("UPDATE projections SET id = 'stray' WHERE id = 'a' AND projection_name = 'balance'"))
+    assert "rebuilt 0 rows" in succeed("rebuild", BANK, "balance", "--key", "stray", engine=banked).stderr  # it is removed
+    assert totals(banked, Balance) == {}
+    reverse = fail("rebuild", BANK, "balance", "--positions", "5", "2", engine=banked, status=2)
+    assert reverse == "rebuild_between(positions=...) must be the first position and the last, not 5 and 2"
+
+
 @pytest.mark.parametrize(
     ("model", "right", "wrong", "reason"),
     [
@@ -325,6 +340,7 @@ def test_a_subscription_is_sent_back(sqlite_engine: Engine) -> None:
     refused = call(*command, "1", engine=sqlite_engine, stdin="n\n")
     assert (refused.exit_code, places.run(sqlite_engine)) == (1, [])
     assert "will happen again, from 1 on" in refused.stderr
+    assert "the highest possible is" in fail(*command, str(2**63), "--yes", engine=sqlite_engine, status=2)
     refused_place = fail(*command, "begining", "--yes", engine=sqlite_engine, status=2)
     assert "'begining' is not a time in ISO 8601, nor is it a position or the word beginning; write beginning, a" in refused_place
     for name in ("x", "places.stamps"):

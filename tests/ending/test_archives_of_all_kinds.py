@@ -343,6 +343,13 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
+def test_what_no_archive_can_be_asked_for_is_a_wrong_call(shop: Engine) -> None:
+    assert "write a text" in fail("archive", SHOP, "archiving.Till", "t-1", "--reason", "", engine=shop, status=2)
+    message = fail("archive", SHOP, "archiving.Till", "t-1", "", "--reason", "season", engine=shop, status=2)
+    assert message == "'' cannot be an id of archiving.Till: it is empty"
+    assert succeed("archived", SHOP, "--json", engine=shop).output == ""  # the ids are read before the first is archived
+
+
 def test_the_command_line_archives_lists_and_brings_back(shop: Engine) -> None:
     options = ("--reason", "season", "--user", "ann")
     said = succeed("archive", SHOP, "archiving.Till", "t-1", "t-2", *options, "--dry-run", engine=shop)

@@ -37,7 +37,7 @@ from sa_eventsource import (
     verify,
 )
 from tests.bank import AnyAccount
-from tests.cli.commands import call, succeed
+from tests.cli.commands import call, fail, succeed
 from tests.committing import commit_events
 from tests.privacy.keys import MASTER_KEYS
 from tests.privacy.searching import places
@@ -422,6 +422,28 @@ def test_a_writer_beside_it_loses_nothing_and_brings_nothing_back(postgres_engin
         for stream, number in by_stream:
             assert session.get_one(Order, stream).events == number
     assert verify(postgres_engine, Base, only=["immutability", "snapshots", "versions"]).findings == ()
+
+
+def failing(found: StoredField) -> str:
+    raise LookupError(f"no substitute for {found.value}")
+
+
+def test_a_wrong_call_of_the_command_says_what_was_wrong(database: Engine) -> None:
+    order(database)
+
+    def command(function: str, event_type: str = "anonymising.Ordered", field: str = "customer", reason: str = "old") -> list[str]:
+        options = ["--type", event_type, "--field", field, "--name", "wrong", "--reason", reason, "--dry-run"]
+        return ["anonymise", BASE, f"{__name__}:{function}", *options]
+
+    assert "did you mean 'anonymising.Ordered'?" in fail(*command("nobody", "anonymising.Orderd"), engine=database, status=2)
+    assert "write a text" in fail(*command("nobody", reason=""), engine=database, status=2)
+    assert "name the fields" in fail(*command("nobody", field="a..b"), engine=database, status=2)
+    assert "BASE is no function; name one that gets a StoredField" in fail(*command("BASE"), engine=database, status=2)
+    failed = fail(*command("failing"), engine=database, status=2)
+    assert failed.startswith(f"{__name__}:failing failed for customer of event ")
+    assert failed.endswith(": LookupError: no substitute for Annabelle")
+    none = succeed(*command("nobody", field="elsewhere"), engine=database).stderr
+    assert none == "0 fields would change: they are missing, encrypted, or have the new values already\n"
 
 
 def test_the_command(database: Engine) -> None:

@@ -54,6 +54,23 @@ def test_someone_is_forgotten_by_a_command(engine: Engine, monkeypatch: pytest.M
         assert "officer-1" in str(connection.execute(text("SELECT metadata FROM forgotten_subjects")).scalar())
 
 
+def test_a_person_about_whom_nothing_is_encrypted_is_forgotten_with_a_hint(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, written("2025", b"a"))
+    with Session(engine) as session:
+        session.add(Patient.admit("p-1", "Annabelle"))
+        session.commit()
+    said = succeed("forget", BASE, "p-11", "--reason", "asked", "--yes", engine=engine).stderr
+    hint = "There was no key of that name, so nothing encrypted was about them; check the spelling"
+    assert said == f"p-11 is forgotten. {hint}\n"
+
+
+def test_an_argument_that_the_library_refuses_is_a_wrong_call(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, written("2025", b"a"))
+    assert "write a text" in fail("forget", BASE, "p-1", "--reason", "", "--yes", engine=engine, status=2)
+    for command in ("forget", "--reason", "asked", "--yes"), ("personal-data",):
+        assert "a subject is a text" in fail(command[0], BASE, "", *command[1:], engine=engine, status=2)
+
+
 def test_who_cannot_forget_is_told_before_being_asked(engine: Engine) -> None:
     message = fail("forget", "tests.orders:Base", "p-1", "--reason", "asked", engine=engine, status=1, stdin="y\n")
     assert "has no master keys" in message
