@@ -1,17 +1,16 @@
-"""The shop on a base, beside accounts, warehouses and ordinary tables: what tests of the session, of commands and of pages use."""
+"""The shop and the bank on a base, beside ordinary tables: what tests of the session, of commands and of pages use."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, relationship
 
-from sa_eventsource import AggregateRoot, DomainEvent, applies
-from tests.shop import AnyOrder
+from sa_eventsource import applies
+from tests.bank import AnyAccount, Opened
+from tests.shop import AnyOrder, AnyTill, ParcelScanned
 
 
 class Base(DeclarativeBase):
@@ -20,13 +19,6 @@ class Base(DeclarativeBase):
 
 class Order(AnyOrder, Base):
     """An order."""
-
-
-class ParcelScanned(DomainEvent):
-    """The courier scanned the parcel."""
-
-    __event_type__ = "shop.ParcelScanned"
-    place: str
 
 
 class ExpressOrder(Order):
@@ -43,70 +35,21 @@ class ExpressOrder(Order):
         self.places = (*self.places, event.place)
 
 
-class AccountOpened(DomainEvent):
-    """An account was opened."""
-
-    __event_type__ = "shop.AccountOpened"
-    owner: str
+class Till(AnyTill[int], Base):
+    """A till; the application numbers them."""
 
 
-class MoneyDeposited(DomainEvent):
-    """Money came in."""
-
-    __event_type__ = "shop.MoneyDeposited"
-    amount: Decimal
-
-
-class Account(AggregateRoot[UUID], Base):
+class Account(AnyAccount[UUID], Base):
     """An account, with a snapshot every five events."""
 
     __snapshot_frequency__ = 5
-
-    owner: str = ""
-    balance: Decimal = Decimal(0)
-    deposits: int = 0
 
     @classmethod
     def open(cls, owner: str = "ann", *, account_id: UUID | None = None) -> Account:
         """Open an account."""
         account = cls(id=account_id)
-        account.apply_event(AccountOpened(owner=owner))
+        account.apply_event(Opened(owner=owner))
         return account
-
-    def deposit(self, amount: Decimal | int) -> None:
-        """Take money in."""
-        self.apply_event(MoneyDeposited(amount=Decimal(amount)))
-
-    @applies(AccountOpened)
-    def _opened(self, event: AccountOpened) -> None:
-        self.owner = event.owner
-
-    @applies(MoneyDeposited)
-    def _deposited(self, event: MoneyDeposited) -> None:
-        self.balance += event.amount
-        self.deposits += 1
-
-
-class GoodsReceived(DomainEvent):
-    """Goods came into a warehouse."""
-
-    __event_type__ = "shop.GoodsReceived"
-    sku: str
-    quantity: int
-
-
-class Warehouse(AggregateRoot[int], Base):
-    """A warehouse; the application numbers them."""
-
-    stock: dict[str, int] = Field(default_factory=dict)
-
-    def receive(self, sku: str, quantity: int) -> None:
-        """Put goods on the shelf."""
-        self.apply_event(GoodsReceived(sku=sku, quantity=quantity))
-
-    @applies(GoodsReceived)
-    def _received(self, event: GoodsReceived) -> None:
-        self.stock = {**self.stock, event.sku: self.stock.get(event.sku, 0) + event.quantity}
 
 
 class Customer(Base):

@@ -62,6 +62,13 @@ class OrderShipped(DomainEvent):
     tracking_number: str
 
 
+class ParcelScanned(DomainEvent):
+    """The courier scanned the parcel; not every order is followed on its way."""
+
+    __event_type__ = "shop.ParcelScanned"
+    place: str
+
+
 class OrderCancelled(DomainEvent):
     """The order will not be delivered."""
 

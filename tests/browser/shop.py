@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from sa_eventsource import event_context
-from tests.orders import Account, AccountOpened, MoneyDeposited, Order
+from tests.bank import Deposited, Opened
+from tests.orders import Account, Order
 from tests.shop import Line
 
 START = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
@@ -41,9 +42,9 @@ def sell(engine: Engine) -> None:
         with event_context(user="ann", correlation_id=CORRELATION):
             account = Account(id=ACCOUNT)
             session.add(account)
-            account.apply_event(AccountOpened(owner="ann"), occurred_at=START)
+            account.apply_event(Opened(owner="ann"), occurred_at=START)
             for day in (1, 3, 2, 5, 8, 9):  # the third came in late
-                account.apply_event(MoneyDeposited(amount=Decimal(day * 10)), occurred_at=START + timedelta(days=day))
+                account.apply_event(Deposited(amount=day * 10), occurred_at=START + timedelta(days=day))
             session.flush()
         hostile = Order.place(HOSTILE, order_id='<b>"order" / ?&#')
         hostile.note(HOSTILE)

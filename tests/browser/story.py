@@ -11,8 +11,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from sa_eventsource import event_context
+from tests.bank import Deposited, Opened
 from tests.browser.shop import START
-from tests.orders import Account, AccountOpened, MoneyDeposited, Order
+from tests.orders import Account, Order
 from tests.shop import LINES, NoteAdded, OrderPaid, OrderPlaced, OrderShipped
 
 STRANGE = '</text></svg><script>alert(1)</script>"\u202egpj'
@@ -35,13 +36,13 @@ def tell(engine: Engine) -> None:
         events: list[tuple[int | None, Any, Any, timedelta]] = [
             (None, order, placed, timedelta()),
             (1, order, OrderPaid(payment_id="p-1"), timedelta(seconds=4)),
-            (2, seller, AccountOpened(owner="seller"), timedelta(seconds=4.02)),
+            (2, seller, Opened(owner="seller"), timedelta(seconds=4.02)),
             (2, wrapping, placed, timedelta(seconds=4.05)),
-            (3, seller, MoneyDeposited(amount=Decimal("19.90")), timedelta(seconds=5)),
+            (3, seller, Deposited(amount=1990), timedelta(seconds=5)),
             (4, wrapping, OrderPaid(payment_id="p-2"), timedelta(minutes=9)),
             (6, order, OrderShipped(carrier="DHL", tracking_number="t-1"), timedelta(hours=26)),
-            (7, carrier, AccountOpened(owner="carrier"), timedelta(hours=26, seconds=1)),
-            (8, carrier, MoneyDeposited(amount=Decimal("4.90")), timedelta(hours=26, seconds=1.5)),
+            (7, carrier, Opened(owner="carrier"), timedelta(hours=26, seconds=1)),
+            (8, carrier, Deposited(amount=490), timedelta(hours=26, seconds=1.5)),
             (1, strange, placed, timedelta(days=3)),
             (10, strange, NoteAdded(text=STRANGE), timedelta(days=3, milliseconds=7)),
         ]

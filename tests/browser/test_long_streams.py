@@ -7,7 +7,6 @@ import re
 import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,9 +18,10 @@ from sa_eventsource.aggregates import advance
 from sa_eventsource.event_log import stream_replay
 from sa_eventsource.mapping import tables_of_base
 from sa_eventsource.store import clear_payloads
+from tests.bank import Deposited, Opened
 from tests.browser.shop import ACCOUNT, START
 from tests.browser.visiting import browser_of, visit, words_of
-from tests.orders import Account, AccountOpened, Base, MoneyDeposited, Order
+from tests.orders import Account, Base, Order
 
 SNAPSHOTS = tables_of_base("test", Base).snapshots
 LONG = "/stream?type=Order&id=long"
@@ -71,9 +71,9 @@ def backwards(engine: Engine) -> Engine:
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         account = Account(id=ACCOUNT)
-        account.apply_event(AccountOpened(owner="ann"), occurred_at=START)
+        account.apply_event(Opened(owner="ann"), occurred_at=START)
         for number in range(1, 12):
-            account.apply_event(MoneyDeposited(amount=Decimal(number)), occurred_at=START - timedelta(hours=number))
+            account.apply_event(Deposited(amount=number), occurred_at=START - timedelta(hours=number))
         session.add(account)
         session.commit()
     return engine
@@ -108,10 +108,10 @@ def test_a_snapshot_on_the_way_is_taken(engine: Engine, applied: list[int]) -> N
         session.execute(update(SNAPSHOTS).values({name: kept[name] for name in ("version", "event_id", "state")}))
         session.commit()
     app, page = browser_of(Base, engine), f"/stream?type=Account&id={ACCOUNT}"
-    assert 'balance changed was "58" "59"' in words_of(visit(app, page))
+    assert "balance changed was 58 59" in words_of(visit(app, page))
     assert applied == list(range(11, 61))
     applied.clear()
-    assert 'balance differs "2" "59"' in words_of(visit(app, f"{page}&with=3"))
+    assert "balance differs 2 59" in words_of(visit(app, f"{page}&with=3"))
     assert applied == [1, 2, 3, *range(11, 61)]
 
 
@@ -141,13 +141,13 @@ def test_by_time_replaying_takes_no_longer_and_the_page_says_how_far_it_came(bac
 def test_by_time_both_states_share_the_time(backwards: Engine, ten_events_of_time: None) -> None:
     words = words_of(visit(browser_of(Base, backwards), f"{BY_TIME}&step=7"))
     assert "What changed is not shown. Replaying took longer than 10 s, and was ended at version 9." in words
-    assert 'balance "56"' in words
+    assert "balance 56" in words
 
 
 def test_by_time_what_had_occurred_is_replayed_once_for_each_of_two_states(backwards: Engine, applied: list[int]) -> None:
     words = words_of(visit(browser_of(Base, backwards), f"{BY_TIME}&step=3"))
     assert applied == [10, 11, 12, 11, 12]
-    assert 'balance changed was "21" "30"' in words
+    assert "balance changed was 21 30" in words
 
 
 @pytest.fixture

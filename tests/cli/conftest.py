@@ -88,5 +88,5 @@ def fill(engine: Engine) -> None:
         account = Account.open(account_id=UUID(int=7))
         session.add(account)
         session.commit()
-        account.deposit(Decimal("1.50"))
+        account.deposit()
         session.commit()

@@ -131,7 +131,7 @@ def test_since_and_until_can_mean_the_time_of_recording(empty: Engine) -> None:
         (("--aggregate-type", "Account", "--aggregate-id", "none"), []),
         (("--aggregate-id", str(UUID(int=7))), [4, 5]),
         (("--type", "shop.OrderPaid"), [3]),
-        (("--type", "shop.OrderPaid", "--type", "shop.MoneyDeposited"), [3, 5]),
+        (("--type", "shop.OrderPaid", "--type", "bank.Deposited"), [3, 5]),
         (("--correlation", "11111111-2222-4333-8444-555555555555"), [2, 3]),
         (("--aggregate-type", "Order", "--since", "2026-05-04T15:00:00+02:00"), [2, 3]),
         (("--until", "2026-05-04T13:00:00Z"), [1, 2]),

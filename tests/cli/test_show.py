@@ -15,7 +15,7 @@ from tests.cli.commands import BASE, call, fail, succeed
 from tests.cli.exported_lines import HEADER, line
 from tests.cli.logs import imported
 from tests.cli.test_events import insert_raw
-from tests.orders import Account, Order, Warehouse
+from tests.orders import Account, Order, Till
 from tests.shop import OrderViewed
 
 
@@ -120,24 +120,24 @@ def test_every_event_is_replayed_even_behind_a_snapshot(log: Engine) -> None:
             account.deposit(1)
         session.commit()
     history = shown(log, "Account", str(UUID(int=7)))
-    assert [event["changes"].get("deposits") for event in history["events"]][:3] == [
+    assert [event["changes"].get("balance") for event in history["events"]][:3] == [
         None,
         {"before": 0, "after": 1},
         {"before": 1, "after": 2},
     ]
-    assert history["state"] == {"owner": "ann", "balance": "7.50", "deposits": 7}
+    assert history["state"] == {"owner": "ann", "balance": 7, "is_open": True}
 
 
 def test_an_id_is_read_as_the_type_that_is_declared(log: Engine) -> None:
     with Session(log) as session:
-        warehouse = Warehouse(id=12)
-        warehouse.receive("lamp", 3)
-        session.add(warehouse)
+        till = Till(id=12)
+        till.sell("lamp")
+        session.add(till)
         session.commit()
-    assert shown(log, "Warehouse", "12")["state"] == {"stock": {"lamp": 3}}
+    assert shown(log, "Till", "12")["state"] == {"sold": ["lamp"]}
     assert shown(log, "Account", UUID(int=7).hex)["aggregate_id"] == str(UUID(int=7))
-    message = fail("show", BASE, "Warehouse", "twelve", engine=log, status=2)
-    assert message == "'twelve' cannot be an id of Warehouse: it must be of type int"
+    message = fail("show", BASE, "Till", "twelve", engine=log, status=2)
+    assert message == "'twelve' cannot be an id of Till: it must be of type int"
 
 
 def test_an_unknown_type_lists_the_known(log: Engine) -> None:
@@ -146,7 +146,7 @@ def test_an_unknown_type_lists_the_known(log: Engine) -> None:
     assert start == "there is no aggregate type 'Ordre';"
     assert {"Account", "ExpressOrder", "Order"} <= set(known.split(", "))  # other tests declare more
     assert known.split(", ") == sorted(known.split(", "))
-    assert "Order, Warehouse" in message
+    assert "Order, Till" in message
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
 from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError
 
 from sa_eventsource import EmptyAggregateError
-from tests.orders import Account, Order, Warehouse
+from tests.orders import Account, Order, Till
 from tests.session.helpers import note_elsewhere, place_order, state_of, stored_events, stored_types
 from tests.shop import LINES, OrderPaid, OrderPlaced, OrderStatus
 
@@ -58,16 +58,16 @@ def test_an_added_aggregate_is_stored_at_commit(database: Engine) -> None:
 
 
 def test_add_all_stores_aggregates_of_several_classes(database: Engine) -> None:
-    warehouse = Warehouse(id=3)
-    warehouse.receive("lamp", 5)
+    till = Till(id=3)
+    till.sell("lamp")
     orders = [Order.place() for _ in range(3)]
     account = Account.open()
     with Session(database) as session:
-        session.add_all([*orders, account, warehouse])
+        session.add_all([*orders, account, till])
         session.commit()
         expected = [("Order", order.id, 1, "OrderPlaced") for order in orders] + [
-            ("Account", str(account.id), 1, "AccountOpened"),
-            ("Warehouse", "3", 1, "GoodsReceived"),
+            ("Account", str(account.id), 1, "bank.Opened"),
+            ("Till", "3", 1, "Sold"),
         ]
     assert sorted(stored_events(database)) == sorted(expected)
 

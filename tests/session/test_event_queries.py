@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import EventQuery, EventRecord, EventStore, UnknownEventTypeError, event_context
 from tests.committing import changing_events
-from tests.orders import Base, Order, Warehouse
+from tests.orders import Base, Order, Till
 from tests.session.helpers import place_order
 from tests.shop import NoteAdded, OrderPaid, OrderPlaced, OrderShipped
 
@@ -25,8 +25,8 @@ CORRELATION, CAUSE = uuid4(), uuid4()
 
 @pytest.fixture
 def log(database: Engine) -> Engine:
-    """Two orders and a warehouse: six events."""
-    first, second, warehouse = Order(id="o-1"), Order(id="o-2"), Warehouse(id=1)
+    """Two orders and a till: six events."""
+    first, second, till = Order(id="o-1"), Order(id="o-2"), Till(id=1)
     with Session(database) as session:
         session.add(first)
         first.apply_event(OrderPlaced(customer_id="c-1", lines=(), total=Decimal(5)), occurred_at=START)
@@ -40,8 +40,8 @@ def log(database: Engine) -> Engine:
         session.flush()
         first.apply_event(OrderShipped(carrier="post", tracking_number="t"), occurred_at=START + timedelta(days=4))
         session.flush()
-        warehouse.receive("lamp", 5)
-        session.add(warehouse)
+        till.sell("lamp")
+        session.add(till)
         session.commit()
     return database
 
@@ -54,7 +54,7 @@ ALL = [("o-1", 1), ("o-1", 2), ("o-2", 1), ("o-2", 2), ("o-1", 3), ("1", 1)]
 
 QUERIES: dict[str, tuple[Callable[[EventQuery[Any]], EventQuery[Any]], list[tuple[str, int]]]] = {
     "all": (lambda events: events, ALL),
-    "of a class": (lambda events: events.of(Warehouse), [("1", 1)]),
+    "of a class": (lambda events: events.of(Till), [("1", 1)]),
     "of one aggregate": (lambda events: events.of(Order, "o-1"), [("o-1", 1), ("o-1", 2), ("o-1", 3)]),
     "of nobody": (lambda events: events.of(Order, "o-9"), []),
     "from a version": (lambda events: events.of(Order, "o-1").from_version(2), [("o-1", 2), ("o-1", 3)]),
@@ -197,4 +197,4 @@ def test_plain_selects_of_records(log: Engine) -> None:
         assert paid.occurred_at == START + timedelta(days=1)
         assert repr(paid) == "<EventRecord shop.OrderPaid Order o-1 v2>"
         by_type = select(EventRecord.aggregate_type, func.count()).group_by(EventRecord.aggregate_type)
-        assert sorted(tuple(row) for row in session.execute(by_type)) == [("Order", 5), ("Warehouse", 1)]
+        assert sorted(tuple(row) for row in session.execute(by_type)) == [("Order", 5), ("Till", 1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,8 +12,9 @@ from sqlalchemy.orm import Session, class_mapper
 
 from sa_eventsource import ConcurrencyError, EventSourcedRepository, EventStore
 from sa_eventsource.verification import verify
+from tests.bank import Deposited, Opened
 from tests.databases import configure_sqlite
-from tests.orders import Account, AccountOpened, Base, MoneyDeposited
+from tests.orders import Account, Base
 from tests.processes import finish_forked
 
 ID = uuid4()
@@ -23,7 +23,7 @@ ID = uuid4()
 def load_as_of_a_version(engine: Engine, account_id: UUID) -> None:
     with Session(engine) as session:
         account = EventSourcedRepository(session, Account).load_at_version(account_id, 2)
-        assert (account.id, account.version, account.balance) == (account_id, 2, Decimal(1))
+        assert (account.id, account.version, account.balance) == (account_id, 2, 1)
 
 
 def compare_with_snapshots(engine: Engine, account_id: UUID) -> None:
@@ -32,18 +32,18 @@ def compare_with_snapshots(engine: Engine, account_id: UUID) -> None:
 
 def read_the_log(engine: Engine, account_id: UUID) -> None:
     with Session(engine) as session:
-        (opened,) = EventStore(session, Base).events.of_type(AccountOpened).all()
+        (opened,) = EventStore(session, Base).events.of_type(Opened).all()
         assert opened.aggregate_id == str(account_id)
 
 
 def load(engine: Engine, account_id: UUID) -> None:
     with Session(engine) as session:
-        assert EventSourcedRepository(session, Account).get(account_id).deposits == 6
+        assert EventSourcedRepository(session, Account).get(account_id).balance == 6
 
 
 def refuse_what_comes_unseen(engine: Engine, account_id: UUID) -> None:
     with Session(engine) as session, pytest.raises(ConcurrencyError):
-        EventSourcedRepository(session, Account).append(account_id, [MoneyDeposited(amount=Decimal(1))], expected_version=1)
+        EventSourcedRepository(session, Account).append(account_id, [Deposited(amount=1)], expected_version=1)
 
 
 def first_thing(use: Callable[[Engine, UUID], None], account_id: UUID, path: Path) -> None:
@@ -63,7 +63,7 @@ def test_no_mapper_needs_to_be_configured_before(use: Callable[[Engine, UUID], N
     with Session(engine) as session:
         account = Account.open(account_id=ID)
         for _ in range(6):
-            account.deposit(Decimal(1))
+            account.deposit()
         session.add(account)
         session.commit()
         assert session.scalar(text("SELECT version FROM snapshots")) is not None

@@ -25,9 +25,9 @@ from sa_eventsource import (
 from sa_eventsource.session.retry import retry_on_conflict
 from sa_eventsource.time_ordered_ids import uuid7
 from tests import PARTITIONS
-from tests.orders import Order, ParcelScanned
+from tests.orders import Order
 from tests.session.helpers import kinds_of_statements, place_order, stored_events, stored_types
-from tests.shop import NoteAdded, OrderPaid
+from tests.shop import NoteAdded, OrderPaid, ParcelScanned
 from tests.threads import together
 
 MOMENT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

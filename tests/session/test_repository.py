@@ -21,7 +21,8 @@ from sa_eventsource import (
     EventSourcedRepository,
     ReadOnlyAggregateError,
 )
-from tests.orders import Account, MoneyDeposited, Order
+from tests.bank import Deposited
+from tests.orders import Account, Order
 from tests.session.helpers import note_elsewhere, place_order, stored_types
 from tests.shop import NoteAdded, OrderPaid, OrderPlaced, OrderStatus
 
@@ -50,7 +51,7 @@ def _account_of_days(engine: Engine, days: list[int]) -> UUID:
     with Session(engine) as session:
         session.add(account)
         for day in days:
-            account.apply_event(MoneyDeposited(amount=Decimal(1)), occurred_at=_day(day))
+            account.apply_event(Deposited(amount=1), occurred_at=_day(day))
             session.flush()
         session.commit()
         return account.id
@@ -150,13 +151,13 @@ def test_load_at_time_of_events_that_are_out_of_order(database: Engine) -> None:
 def test_load_at_time_before_and_after_a_snapshot(database: Engine, day: int, deposits: int) -> None:
     account = Account()
     for number in range(1, 13):
-        account.apply_event(MoneyDeposited(amount=Decimal(1)), occurred_at=_day(number))
+        account.apply_event(Deposited(amount=1), occurred_at=_day(number))
     with Session(database) as session:
         session.add(account)
         session.commit()
         assert session.scalar(text("SELECT count(*) FROM snapshots")) == 1
         view = EventSourcedRepository(session, Account).load_at_time(account.id, _day(day))
-        assert (view.deposits, view.version) == (deposits, deposits)
+        assert (view.balance, view.version) == (deposits, deposits)
 
 
 def test_a_snapshot_that_holds_a_later_event_is_not_used_for_an_earlier_moment(database: Engine) -> None:
@@ -164,15 +165,15 @@ def test_a_snapshot_that_holds_a_later_event_is_not_used_for_an_earlier_moment(d
     with Session(database) as session:
         session.add(account)
         for day in (1, 2, 30, 4, 5, 6, 7):
-            account.apply_event(MoneyDeposited(amount=Decimal(day)), occurred_at=_day(day))
+            account.apply_event(Deposited(amount=day), occurred_at=_day(day))
             session.flush()
         session.commit()
         repository = EventSourcedRepository(session, Account)
         assert repository.load_at_time(account.id, _day(10)).balance == 1 + 2 + 4 + 5 + 6 + 7
         assert repository.load_at_time(account.id, _day(30)).balance == account.balance
-        account.apply_event(MoneyDeposited(amount=Decimal(100)), occurred_at=_day(8))
+        account.apply_event(Deposited(amount=100), occurred_at=_day(8))
         for _ in range(5):
-            account.apply_event(MoneyDeposited(amount=Decimal(0)), occurred_at=_day(9))
+            account.apply_event(Deposited(amount=0), occurred_at=_day(9))
         session.commit()
         assert repository.load_at_time(account.id, _day(10)).balance == 125
 
@@ -201,7 +202,7 @@ def test_load_at_version_before_and_after_a_snapshot(database: Engine) -> None:
         repository = EventSourcedRepository(session, Account)
         for version in range(1, 13):
             view = repository.load_at_version(account_id, version)
-            assert (view.version, view.deposits) == (version, version - 1)
+            assert (view.version, view.balance) == (version, version - 1)
 
 
 def test_a_view_of_the_past_belongs_to_no_session_and_takes_no_events(database: Engine) -> None:

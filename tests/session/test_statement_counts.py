@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from sa_eventsource import EventSourcedRepository
-from tests.orders import Account, Customer, Order, Warehouse
+from tests.orders import Account, Customer, Order, Till
 from tests.session.helpers import kinds_of_statements, place_order, selects, stored_events
 from tests.shop import OrderStatus
 
@@ -44,10 +44,10 @@ def test_a_commit_on_sqlite_is_one_insert_too(sqlite_engine: Engine, request: py
 
 
 def test_aggregates_of_several_classes_share_the_insert(postgres: Engine) -> None:
-    warehouse = Warehouse(id=1)
-    warehouse.receive("lamp", 1)
+    till = Till(id=1)
+    till.sell("lamp")
     with Session(postgres) as session:
-        session.add_all([Order.place(), Account.open(), warehouse])
+        session.add_all([Order.place(), Account.open(), till])
         with kinds_of_statements(postgres) as kinds:
             session.commit()
     assert kinds == ["BEGIN", "INSERT", "COMMIT"]
