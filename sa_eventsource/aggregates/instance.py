@@ -21,6 +21,7 @@ from sa_eventsource.exceptions import CorruptStreamError, UninitializedAggregate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from uuid import UUID
 
     from sqlalchemy import Connection
@@ -80,6 +81,10 @@ class SessionSide(Protocol):
     @abstractmethod
     def has_statement_hooks(self, session: Session) -> bool:
         """Check whether the application listens to the session's statements, and may keep aggregates from them."""
+
+    @abstractmethod
+    def savepoints_begin_written(self, session: Session) -> AbstractContextManager[None]:
+        """Have the rollback of a savepoint undo what came after it and no more, also within a flush."""
 
 
 _session_side: list[SessionSide] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,7 +73,7 @@ def _write(appended: Appended, definition: ReadModelDefinition, types: set[str])
             events = _stored(appended, definition.personal_data)
             _begin(appended, definition, events)
             if definition.handlers:
-                with savepoints_begin_written(appended.session, AggregateRoot) if appended.is_in_flush else nullcontext():
+                with savepoints_begin_written(appended.session, AggregateRoot):
                     apply_in_order(appended.session, appended.connection, definition, events)
             elif is_folded:
                 apply_events(appended.connection, definition, events)

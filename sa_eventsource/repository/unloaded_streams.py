@@ -114,7 +114,8 @@ class UnloadedStream:
                 identity_key=identity_key,
             )
             try:
-                self._append(stream)
+                with session_side().savepoints_begin_written(self._session):
+                    self._append(stream)
             except ConcurrencyError:
                 # Where the version that was found is the one before, the next attempt would find no other either.
                 if expected is not ExpectedVersion.ANY or start == previous or attempt == _ATTEMPTS:

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import object_session
 
+from sa_eventsource.aggregates import AggregateRoot
 from sa_eventsource.session import hydration, ledger, written_events
-from sa_eventsource.session.sqlalchemy_internals import has_statement_hooks
+from sa_eventsource.session.sqlalchemy_internals import has_statement_hooks, savepoints_begin_written
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from uuid import UUID
 
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from sa_eventsource.aggregates import AggregateRoot
     from sa_eventsource.mapping import EventSourceTables
 
 
@@ -45,3 +46,7 @@ class SessionSide:
     def has_statement_hooks(self, session: Session) -> bool:
         """Check whether the application listens to the session's statements, and may keep aggregates from them."""
         return has_statement_hooks(session)
+
+    def savepoints_begin_written(self, session: Session) -> AbstractContextManager[None]:
+        """Have the rollback of a savepoint undo what came after it and no more, also within a flush."""
+        return savepoints_begin_written(session, AggregateRoot)

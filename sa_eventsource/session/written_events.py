@@ -194,7 +194,8 @@ def after_rollback(session: Session) -> None:
             _take_back(ledger, state, version)
     else:
         ledger.allowed.clear()
-        end_flush(session)  # what was applied meanwhile is found by the rollback, as it is flagged
+        if ledger.is_flushing:
+            end_flush(session)  # what was applied meanwhile is found by the rollback, as it is flagged
     written = None if savepoint is None else ledger.written.pop(savepoint, None)
     if savepoint is not None and written is not None:
         _expire_undone(session, ledger, savepoint, written, makes_transient=True)

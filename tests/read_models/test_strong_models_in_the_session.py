@@ -218,11 +218,12 @@ def test_a_savepoint_of_a_handler_undoes_what_comes_after_it_and_no_more(
             session.commit()
         if listening:
             event.listen(session, "after_flush", lambda *_: None)
+        changed, deleted = session.get_one(Remark, "changed"), session.get_one(Remark, "deleted")
         account = Account.open("t-1") if is_new else session.get_one(Account, "t-1")
         account.apply_event(Withdrawn(amount=1 if fails else 2))
         session.add_all([account, Remark(text="of the application")])
-        session.get_one(Remark, "changed").length = 7
-        session.delete(session.get_one(Remark, "deleted"))
+        changed.length = 7
+        session.delete(deleted)
         session.commit()
         other, within = session.get_one(Account, "other"), not fails
         assert (account.thanks, account.version, other.thanks, other.version) == (1 + within, 3 + within, 2 + within, 3 + within)

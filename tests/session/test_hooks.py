@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, event, inspect
+from sqlalchemy import Engine, ForeignKey, event, inspect, select
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
@@ -511,6 +511,41 @@ def test_a_hook_of_a_flush_may_append_and_lock(database: Engine, hook: str) -> N
         session.commit()
         assert order.notes == ["in a hook"]
     assert sorted(stored_types(database)) == ["NoteAdded", "OrderPlaced", "OrderPlaced"]
+
+
+@pytest.mark.parametrize("hook", [*HOOKS, "pending_to_persistent", "before_insert"])
+def test_an_append_that_a_hook_of_a_flush_loses_undoes_nothing_else(database: Engine, hook: str) -> None:
+    order_id, other_id = place_order(database), place_order(database)
+    with Session(database) as session:
+        session.add_all([Customer(id="changed", email="old"), Customer(id="deleted", email="gone")])
+        session.commit()
+        lost: list[bool] = []
+
+        def append(*_: object) -> None:
+            if not lost:
+                with pytest.raises(ConcurrencyError):
+                    EventSourcedRepository(session, Order).append(other_id, [NoteAdded(text="late")], expected_version=7)
+                lost.append(True)
+
+        order, changed, deleted = (
+            session.get_one(Order, order_id),
+            session.get_one(Customer, "changed"),
+            session.get_one(Customer, "deleted"),
+        )
+        order.note("of the application")
+        changed.email = "changed"
+        session.delete(deleted)
+        session.add_all([Customer(id="added", email="added"), Order.place()])
+        target: Any = Customer if hook == "before_insert" else session
+        event.listen(target, hook, append)
+        try:
+            session.commit()
+        finally:
+            event.remove(target, hook, append)
+        assert lost
+        assert order.notes == ["of the application"]
+        assert {each.id: each.email for each in session.scalars(select(Customer))} == {"changed": "changed", "added": "added"}
+    assert sorted(stored_types(database)) == ["NoteAdded", "OrderPlaced", "OrderPlaced", "OrderPlaced"]
 
 
 def test_a_lock_in_a_hook_of_a_flush_keeps_what_the_flush_is_about_to_write(database: Engine) -> None:

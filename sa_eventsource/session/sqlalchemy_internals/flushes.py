@@ -217,14 +217,17 @@ def call_row_hooks(connection: Connection, state: InstanceState[Any], name: str)
 def savepoints_begin_written(session: Session, unwritten: type[Any]) -> Iterator[None]:
     """Have savepoints within a flush begin as others do: the rollback of one undoes only what came after it.
 
-    SQLAlchemy flushes before a savepoint, except within a flush; a rollback then drops all that is unflushed. So what was added,
-    changed or deleted since this block began is written before a savepoint, and what the session is about to write besides is out
-    of a rollback's reach while the block lasts.
+    SQLAlchemy flushes before a savepoint, except within a flush; a rollback then drops all that is unflushed. So, in a flush, what
+    was added, changed or deleted since this block began is written before a savepoint, and what the session is about to write
+    besides is out of a rollback's reach while the block lasts.
 
     Args:
-        session: The session, which is flushing.
+        session: The session.
         unwritten: Instances of this class are not written before a savepoint: they count among what is about to be written.
     """
+    if not session._flushing:  # noqa: SLF001
+        yield
+        return
     present = set(_to_write(session))
     hidden = _Hidden(session)
     outer = vars(session).get("begin")
