@@ -14,6 +14,7 @@ Check: TypeAlias = Literal[
     "streams",
     "aggregate types",
     "event types",
+    "times",
     "transactions",
     "constraints",
     "partitions",

@@ -37,7 +37,16 @@ def check_log_constraints(connection: Connection, tables: EventSourceTables) -> 
 def _check_position(connection: Connection, events: Table) -> Iterator[Finding]:
     """Find what would let an event have no position, or one that comes from elsewhere."""
     row = connection.execute(_POSITION, {"events": regclass_name(connection, events)}).one_or_none()
-    if row is None or (row.is_not_null and row.is_counted):
+    if row is None:
+        return
+    if row.cached > 1:
+        yield Finding(
+            "constraints",
+            events.name,
+            f"the sequence of the column position has CACHE {row.cached}: each connection keeps positions for later, so that an "
+            "event of a stream may have a lower one than the event before it. Migrate the database: ALTER SEQUENCE ... CACHE 1",
+        )
+    if row.is_not_null and row.is_counted:
         return
     wrong = ([] if row.is_not_null else ["may be NULL"]) + ([] if row.is_counted else ["is no identity"])
     yield Finding(
@@ -59,7 +68,10 @@ _POSITION = text("""
                     substring((SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum)
                         FROM '^nextval\\(''(.*)''::regclass\\)$')
                 ) = sequence.oid
-        ) AS is_counted
+        ) AS is_counted,
+        coalesce(
+            (SELECT seqcache FROM pg_sequence WHERE seqrelid = to_regclass(pg_get_serial_sequence(:events, 'position'))), 1
+        ) AS cached
     FROM pg_attribute WHERE attrelid = to_regclass(:events) AND attname = 'position' AND NOT attisdropped
 """)
 """The column of a partitioned log, which has no identity, takes its default from the sequence that belongs to it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, or_, select, type_coerce
+from sqlalchemy import DateTime, Text, and_, cast, func, literal_column, not_, or_, select, type_coerce
 
 from sa_eventsource.counting import counted
 from sa_eventsource.events import ARCHIVED_TYPE, CLOSED_TYPE, current_class, is_retired
@@ -97,6 +97,26 @@ def check_event_types(connection: Connection, tables: EventSourceTables) -> Gene
                 name,
                 f"there are events of version {version}, and the code, which is older, knows {event_class.__event_version__}",
             )
+
+
+def check_moments(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find events whose times Python cannot have: nobody reads them, and their rows have times that nobody reads either."""
+    if not database_of(connection.dialect).is_server:
+        return
+    events = tables.events
+    first = literal_column("TIMESTAMPTZ '0001-01-01T00:00:00Z'", DateTime(timezone=True))
+    last = literal_column("TIMESTAMPTZ '9999-12-31T23:59:59.999999Z'", DateTime(timezone=True))
+    times = (events.c.occurred_at, events.c.recorded_at)
+    which = (events.c.aggregate_type, events.c.aggregate_id, events.c.version)
+    as_text = [cast(each, Text).label(each.name) for each in times]  # the driver could not make them times
+    found = select(*which, *as_text).where(or_(*(not_(each.between(first, last)) for each in times))).order_by(*which)
+    for row in connection.execute(found.limit(MOST_FINDINGS)):
+        yield Finding(
+            "times",
+            f"{row.aggregate_type} {row.aggregate_id!r}",
+            f"version {row.version} occurred at {row.occurred_at} and was recorded at {row.recorded_at}; a time that is not within "
+            "the years 1 to 9999 in UTC cannot be read, and so neither can the event, nor rows of read models that it has changed",
+        )
 
 
 def check_transactions(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import DataError
 
 from sa_eventsource.checkpoints import at_end, of_consumer, of_taken, read_checkpoint
 from sa_eventsource.consumers import followers_of
@@ -17,7 +18,7 @@ from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.privacy import SearchHash, hashing_by
 from sa_eventsource.projections import has_parked
 from sa_eventsource.read_models import EnvelopeField, Row, step
-from sa_eventsource.store import Reading, is_masked, reader_without_right, recorded_in_parts, select_events
+from sa_eventsource.store import Reading, is_masked, message_of, reader_without_right, recorded_in_parts, select_events
 from sa_eventsource.verification.findings import Finding, shown
 from sa_eventsource.verification.one_state import BY_THE_WAY
 
@@ -74,14 +75,22 @@ class RowCheck:
     def findings(self, sample: Sample, progress: Progress) -> Generator[Finding, None, None]:
         """Find rows that differ, are missing, or are not in the log."""
         definition = self._definition
-        stored = [getattr(definition.model, name) for name in self._definition.row_names]
+        stored = [getattr(definition.model, name) for name in definition.row_names]
         total = self._connection.scalar(select(func.count()).select_from(select(*stored).subquery())) or 0
         is_chosen = sample.of(total)
         try:
             folded = self._fold(is_chosen, progress)
-        except EventSourceError as error:
-            yield Finding("read models", definition.name, f"its rows cannot be compared: {error}")
+            yield from self._differences(is_chosen, folded)
+        except (EventSourceError, DataError) as error:  # an event, or a row, that cannot be read
+            reason = message_of(error) if isinstance(error, DataError) else error
+            yield Finding("read models", definition.name, f"its rows cannot be compared: {reason}")
             return
+        if self._other_hashes:
+            yield from self._compare_hashes(progress)
+
+    def _differences(self, is_chosen: Callable[[str], bool], folded: dict[_Key, Row]) -> Generator[Finding, None, None]:
+        definition = self._definition
+        stored = [getattr(definition.model, name) for name in definition.row_names]
         with self._connection.execute(select(*stored), execution_options={"yield_per": BY_THE_WAY}) as rows:
             for values in rows:
                 key = tuple(part.type.normalise(value) for part, value in zip(definition.key, values, strict=False))
@@ -91,8 +100,6 @@ class RowCheck:
         self.compared += len(folded)
         for key in folded:
             yield self._finding(key, "is missing from the table, and the log makes it")
-        if self._other_hashes:
-            yield from self._compare_hashes(progress)
 
     def _compare_hashes(self, progress: Progress) -> Generator[Finding, None, None]:
         """Compare hashes that the newest keys do not make with those that the others make."""

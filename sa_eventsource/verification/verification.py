@@ -39,6 +39,7 @@ _CHECKS: dict[str, Callable[[Connection, EventSourceTables], Any]] = {
     "streams": log.check_streams,
     "aggregate types": log.check_aggregate_types,
     "event types": log.check_event_types,
+    "times": log.check_moments,
     "transactions": log.check_transactions,
     "checkpoints": checkpoint_checks.check_checkpoints,
     "parked events": checkpoint_checks.check_parked,

@@ -163,6 +163,25 @@ def test_positions_against_the_order_of_versions_are_found(log: Engine) -> None:
     assert only.startswith("streams: verified.Till 't-2': version 5 has position")
 
 
+@pytest.mark.parametrize("moment", ["infinity", "0044-03-15 12:00 BC", "10000-01-01"])
+def test_a_time_that_python_cannot_have_is_found(postgres_engine: Engine, moment: str) -> None:
+    """As another program may have written it: neither the event nor what follows from it can be read."""
+    fill(postgres_engine)
+    execute(postgres_engine, f"UPDATE events SET occurred_at = '{moment}' WHERE aggregate_id = 't-1' AND version = 3")
+    first, *others = found(postgres_engine)
+    assert first.startswith("times: verified.Till 't-1': version 3 occurred at ")
+    assert {each.partition(": DataError")[0] for each in others} == {
+        f"read models: {name}: its rows cannot be compared" for name in ("articles", "per_day", "tills")
+    }
+
+
+def test_a_sequence_of_positions_from_which_connections_keep_some_is_found(postgres_engine: Engine) -> None:
+    fill(postgres_engine)
+    execute(postgres_engine, "ALTER SEQUENCE events_position_seq CACHE 20")
+    (only,) = found(postgres_engine)
+    assert only.startswith("constraints: events: the sequence of the column position has CACHE 20: ")
+
+
 def test_an_aggregate_type_that_no_class_has_is_found(log: Engine) -> None:
     """As after a class was renamed: for the code, its streams are not there."""
     execute(log, "UPDATE events SET aggregate_type = 'former.Till' WHERE aggregate_id IN ('t-1', 't-2')")
