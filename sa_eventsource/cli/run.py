@@ -73,6 +73,8 @@ def run(  # noqa: PLR0913 - each is an option of the command
     With --once, the exit status is 1 if a model or subscription could not go on: because its log was moved, because something
     hinders it, or because it stopped at an event.
     """
+    if once and (listen or listen_url is not None):
+        raise UsageError("--once takes the events that are there, and ends; leave --listen and --listen-url out")
     with open_target(base, url, for_all_tenants=True) as target, _listening_engine(listen_url) as listening_engine:
         retries = RetryPolicy(attempts=attempts)
         pace = Pace(

@@ -31,8 +31,14 @@ def verify_log(  # noqa: PLR0913 - one for each option
     *,
     url: UrlOption = None,
     sample: Annotated[
-        int, typer.Option(metavar="ROWS", min=1, help="About how many rows of each model, and how many snapshots, to compare.")
-    ] = _SAMPLE,
+        int | None,
+        typer.Option(
+            metavar="ROWS",
+            min=1,
+            show_default=False,
+            help=f"About how many rows of each model, and how many snapshots, to compare; {_SAMPLE:,} by default.",
+        ),
+    ] = None,
     compare_all: Annotated[bool, typer.Option("--all", help="Compare all rows and snapshots.")] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="NUMBER", show_default=False, help="Draw the same sample as an earlier run.")
@@ -57,6 +63,8 @@ def verify_log(  # noqa: PLR0913 - one for each option
     """
     if not proofs and (head or public_key is not None or moved):
         raise UsageError("--head, --public-key and --moved are about proofs; pass --proofs")
+    if compare_all and (sample is not None or seed is not None):
+        raise UsageError("--all compares all rows, and --sample and --seed choose some; pass one or the other")
     options = ProofOptions(heads=read_heads(head or ()), public_keys=read_public_keys(public_key), is_moved=moved)
     with open_target(base, url, masks=True) as target:
         unknown = sorted(set(only or ()) - set(target.tables.read_models))
@@ -67,7 +75,7 @@ def verify_log(  # noqa: PLR0913 - one for each option
             found = verify(
                 target.engine,
                 target.base,
-                sample=None if compare_all else sample,
+                sample=None if compare_all else sample or _SAMPLE,
                 seed=seed,
                 only=only,
                 proofs=options if proofs else False,

@@ -230,6 +230,20 @@ def test_what_is_watched_is_a_table(banked: Engine) -> None:
         assert ignored[0] in message
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["run", "--once", "--listen"], "--once takes the events that are there, and ends; leave --listen"),
+        (["run", "--once", "--listen-url", "postgresql://x"], "--once takes the events that are there, and ends; leave --listen"),
+        (["verify", "--all", "--sample", "5"], "--all compares all rows, and --sample and --seed choose some"),
+        (["verify", "--all", "--seed", "5"], "--all compares all rows, and --sample and --seed choose some"),
+    ],
+)
+def test_options_of_which_one_would_be_ignored_are_refused(banked: Engine, command: list[str], message: str) -> None:
+    name, *options = command
+    assert fail(name, BANK, *options, engine=banked, status=2).startswith(message)
+
+
 @pytest.mark.parametrize("columns", [200, 80, 40, 12])
 def test_names_are_whole_however_narrow_the_terminal(sqlite_engine: Engine, columns: int) -> None:
     Wide.metadata.create_all(sqlite_engine)
