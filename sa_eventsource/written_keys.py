@@ -34,7 +34,8 @@ def keys_in(text: str, place: str) -> dict[str, bytes]:
         except ValueError:
             key = b""
         if not colon or not 0 < len(name) <= _LONGEST_ID or len(key) != _BYTES or name in keys:
-            raise ValueError(f"key {number} of {place} is none; write id:key, the key as base64 of {_BYTES} random bytes")
+            form = f"write id:key, with an id of its own, and the key as base64 of {_BYTES} random bytes"
+            raise ValueError(f"key {number} of {place} cannot be used; {form}")
         keys[name] = key
     if not keys:
         raise ValueError(f"{place} has none")

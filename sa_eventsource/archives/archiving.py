@@ -208,7 +208,8 @@ def _check_folder(stream: StreamToMove, folder: Path) -> None:
             f"{stream.archived.fullname}"
         )
     if not folder.is_dir():
-        raise ArchiveFileError(stream.definition.aggregate_type, stream.aggregate_id, folder, "is no directory. Create it first")
+        reason = "is not there. Create it first"
+        raise ArchiveFileError(stream.definition.aggregate_type, stream.aggregate_id, folder, reason, what="the directory")
 
 
 def _last_event(stream: StreamToMove) -> Any:

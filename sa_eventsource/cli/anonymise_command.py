@@ -84,7 +84,7 @@ def anonymise_events(  # noqa: PLR0913 - by keyword
     """
     rewrite = import_named(function, "a function")
     if not callable(rewrite):
-        raise UsageError(f"{function} is no function; name one that gets a StoredField and returns its new value")
+        raise UsageError(f"{function} is not a function; name one that gets a StoredField and returns its new value")
     rewrite = _reporting(function, rewrite)
     with open_target(base, url) as target, nullcontext() if user is None else event_context(user=user):
         column = target.tables.events.c.event_type

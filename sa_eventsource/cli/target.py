@@ -41,6 +41,11 @@ UrlOption = Annotated[
 IMPORT_THEM = "name a module that imports all that declare them, such as app.models:Base"
 """What to do where a base has nothing that a command could work on: the module of the base alone is a common mistake."""
 
+_EXAMPLES = {
+    "a declarative base": "app.models:Base",
+    "a publisher": "app.bus:publisher",
+    "a function": "app.privacy:blank",
+}
 _THRESHOLD = "prepare_threshold"
 _OUR_DRIVER = "postgresql+psycopg"
 _POSTGRESQL = ("postgresql", "postgres")
@@ -139,7 +144,10 @@ def import_named(reference: str, wanted: str) -> Any:
     """
     module_name, separator, path = reference.partition(":")
     if not separator or not module_name or not path:
-        raise UsageError(f"{reference!r} does not name {wanted}; write MODULE:NAME, such as app.models:Base")
+        raise UsageError(f"{reference!r} does not name {wanted}; write MODULE:NAME, such as {_EXAMPLES[wanted]}")
+    if module_name.endswith(".py"):
+        module = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+        raise UsageError(f"{module_name!r} is a file; name the module: {module}:{path}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -73,10 +73,10 @@ class ArchiveFileError(ArchiveError):
     """The file of an archive cannot be written, or is missing, altered or unreadable. Nothing was changed in the database.
 
     Attributes:
-        path: The file.
+        path: The file, or the directory that it was to go into.
     """
 
-    def __init__(self, aggregate_type: str, aggregate_id: str, path: Path, reason: str) -> None:
+    def __init__(self, aggregate_type: str, aggregate_id: str, path: Path, reason: str, *, what: str = "its file") -> None:
         """Build the message from stream, file and reason."""
         self.path = path
-        super().__init__(aggregate_type, aggregate_id, f"its file {path} {reason}")
+        super().__init__(aggregate_type, aggregate_id, f"{what} {path} {reason}")

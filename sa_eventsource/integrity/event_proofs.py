@@ -112,7 +112,7 @@ class InclusionProof:
             json.loads(event)
             return cls(event=event, leaf_index=whole(found["leaf_index"]), path=_apart(found["path"]), head=_head(found["head"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise ProofError("the proof", f"it is none: {type(error).__name__}: {error}") from error
+            raise ProofError("the proof", f"it cannot be read as one: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ class ExtensionProof:
         try:
             return cls(former=_head(found["former"]), path=_apart(found["path"]), head=_head(found["head"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise ProofError("the proof", f"it is none: {type(error).__name__}: {error}") from error
+            raise ProofError("the proof", f"it cannot be read as one: {type(error).__name__}: {error}") from error
 
 
 def newest_head(session: Session | scoped_session[Session], *, base: Any = None) -> Head | None:

@@ -77,7 +77,7 @@ def check_stretch(positions: Any, times: Any) -> tuple[tuple[int, int] | None, t
             for position in _pair("positions=(first, last)", positions)
         )
         if first > last:
-            raise ValueError(f"rebuild_between(positions=...) must be the first position and the last, not {first} and {last}")
+            raise ValueError(f"rebuild_between(positions=...): the first position, {first}, comes after the last, {last}")
         stretch = first, last
     if times is None:
         return stretch, None
@@ -85,7 +85,7 @@ def check_stretch(positions: Any, times: Any) -> tuple[tuple[int, int] | None, t
     for moment in (begin, end):
         check_moment("rebuild_between(times=...)", moment)
     if begin > end:
-        raise ValueError(f"rebuild_between(times=...) must be the begin and the end, not {begin.isoformat()} and {end.isoformat()}")
+        raise ValueError(f"rebuild_between(times=...): the beginning, {begin.isoformat()}, comes after the end, {end.isoformat()}")
     return stretch, (begin, end)
 
 

@@ -250,7 +250,7 @@ def _check_events(events: Sequence[Any]) -> None:
             raise TypeError("given() takes events, one argument for each, and not a list of them; write given(*events)")
         if isinstance(each, BaseModel) and not isinstance(each, DomainEvent):
             name = type(each).__name__
-            raise TypeError(f"given() takes events that have happened, and {name} is none; a command goes into when()")
+            raise TypeError(f"given() takes events that have happened, and {name} is not an event; a command goes into when()")
 
 
 def _act(acting: Acting, action: Any) -> None:

@@ -40,6 +40,7 @@ def test_each_command_has_help(command: str) -> None:
     [
         ("tests.orders", "does not name a declarative base; write MODULE:NAME"),
         (":Base", "does not name a declarative base"),
+        ("./app/models.py:Base", "'./app/models.py' is a file; name the module: app.models:Base"),
         (
             "no_such_module_at_all:Base",
             "No module named 'no_such_module_at_all'; run it in the folder that has 'no_such_module_at_all'",

@@ -297,7 +297,7 @@ def test_a_key_that_no_row_and_no_event_has_is_reported_after_the_rows_that_are_
     assert "rebuilt 0 rows" in succeed("rebuild", BANK, "balance", "--key", "stray", engine=banked).stderr  # it is removed
     assert totals(banked, Balance) == {}
     reverse = fail("rebuild", BANK, "balance", "--positions", "5", "2", engine=banked, status=2)
-    assert reverse == "rebuild_between(positions=...) must be the first position and the last, not 5 and 2"
+    assert reverse == "rebuild_between(positions=...): the first position, 5, comes after the last, 2"
 
 
 @pytest.mark.parametrize(

@@ -438,7 +438,7 @@ def test_a_wrong_call_of_the_command_says_what_was_wrong(database: Engine) -> No
     assert "did you mean 'anonymising.Ordered'?" in fail(*command("nobody", "anonymising.Orderd"), engine=database, status=2)
     assert "write a text" in fail(*command("nobody", reason=""), engine=database, status=2)
     assert "name the fields" in fail(*command("nobody", field="a..b"), engine=database, status=2)
-    assert "BASE is no function; name one that gets a StoredField" in fail(*command("BASE"), engine=database, status=2)
+    assert "BASE is not a function; name one that gets a StoredField" in fail(*command("BASE"), engine=database, status=2)
     failed = fail(*command("failing"), engine=database, status=2)
     assert failed.startswith(f"{__name__}:failing failed for customer of event ")
     assert failed.endswith(": LookupError: no substitute for Annabelle")

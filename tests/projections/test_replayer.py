@@ -143,7 +143,7 @@ def test_what_cannot_be_rebuilt_in_part_is_refused(filled: Engine) -> None:
         replayer.rebuild_between(Balance)
     with pytest.raises(ValueError, match="has no time zone"):
         replayer.rebuild_between(Balance, times=(datetime(2026, 1, 1), datetime(2026, 1, 2)))  # noqa: DTZ001
-    with pytest.raises(ValueError, match="must be the begin and the end, not 2026-01-02T00:00:00"):
+    with pytest.raises(ValueError, match=r"the beginning, 2026-01-02T00:00:00.*, comes after the end"):
         replayer.rebuild_between(Balance, times=(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)))
     with filled.begin() as connection:
         connection.execute(text("UPDATE projection_positions SET declaration = 'old'"))

@@ -150,7 +150,7 @@ def test_a_list_of_events_is_to_be_spread() -> None:
 def test_a_command_is_not_given() -> None:
     wrong: Any = Remind(bill_id="1")
     message = message_of(lambda: scenario(Bill).given(wrong), TypeError)
-    assert message == "given() takes events that have happened, and Remind is none; a command goes into when()"
+    assert message == "given() takes events that have happened, and Remind is not an event; a command goes into when()"
 
 
 def test_a_handler_that_finds_no_aggregate_is_told_which_there_are() -> None:
