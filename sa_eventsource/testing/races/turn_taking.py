@@ -234,13 +234,13 @@ class TurnTaking:
                 continue
             waiting = [each for each in self._actors if each.state is State.WAITING]
             if waiting and may_be_freed:
+                around = self._circle(waiting)  # before the locks: they show it where PostgreSQL ends a circle in between
                 locks = self._stage.watch.locks({pid for each in waiting for pid in each.pids})
                 freed = [each for each in waiting if not each.pids & locks.waiting]
                 for each in freed:
                     self._free(each)
                 if freed:
                     continue
-                around = self._circle(waiting)
                 if around:
                     self._await_victim(around)
                     continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from queue import Empty
 from typing import Any
 from uuid import uuid4
@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from sa_eventsource import ActorHungError, JoinedTransactionError, RaceFoundError, ScheduleError, StrayStatementError
-from sa_eventsource.testing.races import ActorOutcome, StepKind, races
+from sa_eventsource.testing.races import ActorOutcome, StepKind, races, stops
+from sa_eventsource.testing.races.lock_watch import LockWatch
 from sa_eventsource.testing.races.scheduled_actors import ScheduledActor
 from sa_eventsource.testing.races.turn_taking import TurnTaking
 from tests.testing.races.bank import Row, UniqueName
@@ -174,6 +175,21 @@ def test_a_deadlock_is_found_as_such(postgres_engine: Engine) -> None:
     assert caught.value.schedule.startswith("ABBA")
     assert caught.value.is_repeatable
     assert "DeadlockDetected" in caught.value.table
+
+
+def test_a_deadlock_may_end_while_it_is_looked_for(postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stops, "_ASK_AS_SUPERUSER", "SHOW transaction_isolation; SET LOCAL deadlock_timeout = '200ms'")
+    blockers = LockWatch.blockers
+
+    def when_it_has_ended(watch: LockWatch, pids: Collection[int]) -> dict[int, frozenset[int]]:
+        if len(pids) > 1:
+            wait_until(lambda: len(watch.locks(pids).waiting) < len(pids))
+        return blockers(watch, pids)
+
+    monkeypatch.setattr(LockWatch, "blockers", when_it_has_ended)
+    actors = [both_ways(0), both_ways(1)]
+    report = races(two_rows, actors, invariant=anything, sessions=postgres_engine, schedule="ABBA")
+    assert (report.deadlocks, report.conflicts) == (1, 1)
 
 
 def test_conflicts_can_be_forbidden(postgres_engine: Engine) -> None:
