@@ -172,11 +172,11 @@ class EventSourcedRepository(Generic[A]):
             ValueError: *moment* has no time zone, or *axis* is neither ``"occurred"`` nor ``"recorded"``.
         """
         check_axis(axis)
+        text_id = self._definition.text_id(aggregate_id)  # of None, too, which would stand for all aggregates below
         query: EventQuery = EventQuery(self._session, self._definition.tables.events).of(self._aggregate_class, aggregate_id)
         if moment is None:
             return query
         check_moment("moment", moment)
-        text_id = self._definition.text_id(aggregate_id)
         return query.where(known_at(self._definition.tables.events, self._definition.aggregate_type, text_id, moment, axis))
 
     def append(

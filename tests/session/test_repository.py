@@ -10,12 +10,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import NoResultFound
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from sa_eventsource import (
     AggregateIdError,
     AggregateNotFoundError,
     AggregateRoot,
+    AsyncEventSourcedRepository,
     ConcurrencyError,
     DeclarationError,
     EventSourcedRepository,
@@ -127,6 +129,14 @@ def test_load_at_time(database: Engine) -> None:
         assert repository.load_at_time(order_id, _day(300)).notes == ["third"]
         with pytest.raises(AggregateNotFoundError):
             repository.load_at_time("nobody", _day(2))
+
+
+@pytest.mark.parametrize("kind", [EventSourcedRepository, AsyncEventSourcedRepository])
+@pytest.mark.parametrize("moment", [None, START], ids=["all", "until a moment"])
+def test_the_history_of_no_id_is_not_that_of_all_aggregates(kind: type[Any], moment: datetime | None) -> None:
+    session: Any = Session() if kind is EventSourcedRepository else AsyncSession()
+    with pytest.raises(AggregateIdError, match="None"):
+        kind(session, Order).history(None, moment)
 
 
 def test_a_moment_without_time_zone_is_refused(database: Engine) -> None:
