@@ -15,6 +15,7 @@ import types
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Optional, Union
 
+from pydantic.fields import FieldInfo
 from sqlalchemy.orm import DynamicMapped, Mapped, WriteOnlyMapped
 from sqlalchemy.orm.base import InspectionAttr
 from typing_extensions import Format, get_annotations
@@ -76,6 +77,26 @@ def kind_of(annotation: Any, owner: type[Any]) -> Kind:
     if _has((outermost,), dataclasses.InitVar, dataclasses.KW_ONLY) or isinstance(outermost, dataclasses.InitVar):
         return Kind.CONSTRUCTOR_ARGUMENT
     return Kind.STATE
+
+
+def default_in(annotation: Any, owner: type[Any]) -> FieldInfo | None:
+    """Get the default that stands in an annotation, ``Annotated[..., Field(default=...)]``; None if there is none.
+
+    Args:
+        annotation: The annotation, resolved or as text.
+        owner: The class in whose body it stands.
+    """
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, scope_of(owner))  # noqa: S307 - an annotation of the application's own code
+        except Exception:  # noqa: BLE001 - it names what is not there at run time
+            return None
+    if typing.get_origin(annotation) is not Annotated:
+        return None
+    found = FieldInfo.from_annotation(annotation)
+    return None if found.is_required() else found
 
 
 def resolved(annotation: Any, owner: type[Any], name: str) -> Any:

@@ -19,7 +19,7 @@ from sqlalchemy import Column, MetaData
 from sqlalchemy.orm import Mapped, MappedColumn, declared_attr, registry
 from sqlalchemy.orm.base import InspectionAttr
 
-from sa_eventsource.aggregates.annotations import Kind, kind_of, own_annotations
+from sa_eventsource.aggregates.annotations import Kind, default_in, kind_of, own_annotations
 from sa_eventsource.aggregates.state_field import StateField
 from sa_eventsource.exceptions import DeclarationError
 
@@ -81,6 +81,8 @@ class DeclaredState:
                     continue  # a mixin tells type checkers what it finds on the class
                 if self._is_state(klass, name, kind_of(annotation, klass), present):
                     self._refuse_name(klass, name, annotation)
+                    if present is PydanticUndefined or (isinstance(present, FieldInfo) and present.is_required()):
+                        present = default_in(annotation, klass) or present
                     yield name, self._default(klass, name, present)
         for name, present in list(body.items()):
             if name not in annotations and not name.startswith(("__", "_sa_")) and not isinstance(present, StateField):

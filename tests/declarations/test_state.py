@@ -122,6 +122,22 @@ def test_state_that_names_types_known_to_type_checkers_only() -> None:
     assert (Dated().due, Dated().date, Dated().price, Dated().items) == (None, None, Decimal(1), [])
 
 
+def test_a_default_may_be_said_in_the_annotation_as_for_pydantic() -> None:
+    class Preset(AggregateRoot, make_base()):  # type: ignore[misc]
+        number: Annotated[int, Field(default=7)]
+        items: Annotated[list[int], Field(default_factory=list)]
+        nested: Annotated[Annotated[int, Field(default=1)], Field(gt=0)]
+        assigned: Annotated[int, Field(default=7)] = 8
+        limited: Annotated[int, Field(default=7)] = Field(gt=0)
+        none_yet: Annotated[int, Field(gt=0)]
+
+    one, other = Preset(), Preset()
+    assert (one.number, one.items, one.nested, one.assigned, one.limited) == (7, [], 1, 8, 7)
+    assert one.items is not other.items
+    with pytest.raises(AttributeError, match=r"Preset\.none_yet has no default"):
+        _ = one.none_yet
+
+
 def test_snapshots_resolve_the_types_of_state_alone(engine: Engine) -> None:
     base = make_base()
     of = Lines(base)
@@ -310,6 +326,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "a property of the name": ("int", property(_method), r"both a state field and a property"),
     "a method of the name": ("int", _method, r"both a state field and a method"),
     "a factory that wants the other values": ("int", Field(default_factory=lambda data: 1), r"takes no arguments"),
+    "such a factory in the annotation": ("Annotated[int, Field(default_factory=lambda data: 1)]", None, r"takes no arguments"),
     "a default that cannot be copied": ("Any", [open], r"default_factory"),
     "a list": ("", [], r"status: ClassVar\[list\[\.\.\.\]\]"),
     "a dict": ("", {"a": 1}, r"Field\(default_factory=dict\)"),
