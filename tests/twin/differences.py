@@ -63,10 +63,11 @@ DIFFERENCES = (
     ),
     Difference(
         "Two instances of one aggregate, both with changes, in one flush",
-        "`IntegrityError`, `StaleDataError` or `FlushError`, for the second row",
+        "`IntegrityError`, `StaleDataError` or `FlushError`, for the second row; or, at REPEATABLE READ, the database's "
+        "serialization failure, if another transaction has written the first meanwhile",
         "`DuplicateAggregateError`",
-        "The application itself made two; no other transaction is involved, so trying again would not help.",
-        (DuplicateAggregateError, (StaleDataError, IntegrityError, FlushError)),
+        "The application itself made two; whatever other transactions do, trying again would not help.",
+        (DuplicateAggregateError, (StaleDataError, IntegrityError, FlushError, OperationalError)),
     ),
     Difference(
         "Writing a change that was written before: by a pickled copy, or by a retry with the same event ids",
