@@ -33,10 +33,10 @@ def traceback_of(error: BaseException) -> str:
     return storable(_traceback(error)).rstrip()
 
 
-def loggable(error: BaseException) -> BaseException | None:
-    """Give an error for the traceback in a log; None if it would keep the log's line from being written, as into a file."""
+def is_loggable(error: BaseException) -> bool:
+    """Check whether a log can hold an error's traceback: else its line would not be written, as into a file."""
     text = _traceback(error)
-    return error if storable(text) == text else None
+    return storable(text) == text
 
 
 def _traceback(error: BaseException) -> str:

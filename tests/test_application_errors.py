@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sa_eventsource.application_errors import ends_program, loggable, storable, text_of, traceback_of
+from sa_eventsource.application_errors import ends_program, is_loggable, storable, text_of, traceback_of
 
 
 class Exiting(Exception):
@@ -39,11 +39,10 @@ def test_every_error_can_be_stored(error: Exception) -> None:
         written.encode()
 
 
-def test_a_traceback_that_a_file_cannot_hold_is_none_for_a_log() -> None:
-    assert loggable(ValueError("\udcff")) is None
-    assert loggable(ExceptionGroup("", [ValueError("\udcff")])) is None
-    error = ValueError("é")
-    assert loggable(error) is error
+def test_a_traceback_that_a_file_cannot_hold_is_nothing_for_a_log() -> None:
+    assert not is_loggable(ValueError("\udcff"))
+    assert not is_loggable(ExceptionGroup("", [ValueError("\udcff")]))
+    assert is_loggable(ValueError("é"))
 
 
 def test_what_can_be_stored_is_left_as_it_is() -> None:

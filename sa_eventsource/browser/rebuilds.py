@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 from starlette.exceptions import HTTPException
 
-from sa_eventsource.application_errors import ends_program, loggable, text_of
+from sa_eventsource.application_errors import ends_program, text_of
 from sa_eventsource.checkpoints import of_consumer
 from sa_eventsource.exceptions import EventSourceError
 from sa_eventsource.projections import EventReplayer
-from sa_eventsource.store import message_of
+from sa_eventsource.store import loggable, message_of
 
 if TYPE_CHECKING:
     from sa_eventsource.browser.log_source import LogSource

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Stateme
 from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from sa_eventsource.application_errors import storable, text_of
+from sa_eventsource.application_errors import is_loggable, storable, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,11 +204,11 @@ def said_by_database(cause: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Get in one line what went wrong: of an error of the database, what the database said, without where in the SQL text.
+    """Get in one line what went wrong: of an error of a statement, what was said of it, without the SQL text and the parameters.
 
     Whatever the error, databases and logs can hold the line.
     """
-    cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    cause: BaseException = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     text = said_by_database(cause)
     advice = advice_on(error)
     if advice is not None:
@@ -244,6 +244,12 @@ def hide_parameters(error: BaseException) -> None:
     """Have errors of statements, and those that they caused, no longer write the parameters, which may be personal data."""
     for each in _errors_of_statements(error):
         each.hide_parameters = True
+
+
+def loggable(error: BaseException) -> BaseException | None:
+    """Give an error for the traceback in a log, without the parameters of statements from now on; None if a log cannot hold it."""
+    hide_parameters(error)
+    return error if is_loggable(error) else None
 
 
 @contextmanager

@@ -7,10 +7,9 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sa_eventsource.application_errors import loggable
 from sa_eventsource.consumers import chosen_consumers
 from sa_eventsource.mapping import async_session_maker, tables_of_base
-from sa_eventsource.store import message_of
+from sa_eventsource.store import loggable, message_of
 from sa_eventsource.workers.companions import Companionship, async_companions_of, chosen
 from sa_eventsource.workers.lanes import lanes_of
 from sa_eventsource.workers.pace import Pace, check_pace

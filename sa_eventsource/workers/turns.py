@@ -12,11 +12,10 @@ from sqlalchemy import literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from sa_eventsource.application_errors import loggable
 from sa_eventsource.consumers import Subscription
 from sa_eventsource.exceptions import DeclarationError, MovedLogError, ReadModelChangedError
 from sa_eventsource.projections import RetryPolicy, Step, attempt_step, culprit, ends_all, record_failure, record_wait
-from sa_eventsource.store import is_cut_off, may_be_of_one_statement, message_of, name_in_log
+from sa_eventsource.store import is_cut_off, loggable, may_be_of_one_statement, message_of, name_in_log
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
-from sa_eventsource.application_errors import loggable
 from sa_eventsource.consumers import chosen_consumers
 from sa_eventsource.mapping import session_maker, tables_of_base
-from sa_eventsource.store import message_of
+from sa_eventsource.store import loggable, message_of
 from sa_eventsource.workers.announcements import Listener
 from sa_eventsource.workers.companions import Companionship, CompanionThreads, chosen, companions_of
 from sa_eventsource.workers.lanes import Lane, lanes_of

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Engine, MetaData, select, text
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from sa_eventsource import (
@@ -17,6 +18,8 @@ from sa_eventsource import (
     map_from_event,
 )
 from sa_eventsource.projections.failures import error_text
+from sa_eventsource.store import message_of
+from tests.browser.visiting import browser_of
 from tests.clinic import Admitted, AnyPatient
 from tests.privacy.keys import MASTER_KEYS
 
@@ -95,3 +98,22 @@ def test_the_option_of_a_statement_is_refused(engine: Engine) -> None:
             session.get(Patient, "p-1", execution_options={"personal_data": "masked"})
         with pytest.raises(TypeError, match="no option of a statement"):
             session.scalars(select(Patient).execution_options(personal_data="masked"))
+
+
+def test_what_is_logged_of_a_rebuild_that_fails_in_the_browser_has_no_parameters(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE patients_without_values DROP COLUMN name")
+    browser = browser_of(Base, engine)
+    definition = browser.source.tables.read_models["patients_without_values"]
+    assert browser.rebuilds.begin(definition, None).wait(60)
+    assert "INSERT INTO patients_without_values" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("made", [error_text, message_of])
+def test_what_is_said_of_a_statement_that_was_not_sent_has_no_parameters(made: Callable[[Exception], str]) -> None:
+    said = made(StatementError("a value is missing", "INSERT", {"name": SECRET}, ValueError("no value for ward")))
+    assert "ValueError: no value for ward" in said
+    assert SECRET not in said
