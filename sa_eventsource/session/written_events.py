@@ -5,6 +5,7 @@ A rollback that makes an instance transient gives it its events back; one of a s
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -24,7 +25,7 @@ from sa_eventsource.session.sqlalchemy_internals import innermost
 from sa_eventsource.session.tenants_of_instances import forget_tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from uuid import UUID
 
     from sqlalchemy import Connection
@@ -133,16 +134,21 @@ def settle(session: Session) -> UUID | None:
     into = ledger.written.setdefault(outer, Written())
     into.last_event = written.last_event or into.last_event
     into.first_events = {**(written.first_events or {}), **(into.first_events or {})}
+    # Nothing is made again of all, nor gone through: a savepoint costs the same however many came before.
     if outer.nested:
         into.streams |= written.streams
         if written.new is not None:
-            if into.new is None:
-                into.new = WeakSet()
-            into.new.update(written.new)  # not made again of all: a savepoint costs the same however many came before
-            for state in written.new:
-                for flushed in ledger.flushed.get(state, ()):
-                    flushed.by = outer if flushed.by is transaction else flushed.by
+            into.new = WeakSet() if into.new is None else into.new
+            into.new.update(written.new)
+    for state in written.new or ():
+        for flushed in _flushed_by(transaction, ledger.flushed.get(state, ())):
+            flushed.by = outer  # in a transaction, too, which would hold the savepoint otherwise
     return None
+
+
+def _flushed_by(savepoint: SessionTransaction, flushed: Sequence[Flushed]) -> Iterator[Flushed]:
+    """Find what a savepoint wrote that is about to end: the last, since those around it have written nothing since it began."""
+    return takewhile(lambda each: each.by is savepoint, reversed(flushed))
 
 
 def _boundary(transaction: SessionTransaction | None) -> SessionTransaction:
@@ -231,7 +237,7 @@ def _expire_undone(
         if flushed and makes_transient and flushed[0].by is savepoint:
             made_transient.add(state)
         elif flushed:
-            ledger.flushed[state] = [each for each in flushed if each.by is not savepoint]
+            del flushed[len(flushed) - sum(1 for _ in _flushed_by(savepoint, flushed)) :]
     for key in written.streams:
         aggregate = session.identity_map.get(key)
         if aggregate is not None and instance_state(aggregate) not in made_transient:

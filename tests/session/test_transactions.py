@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
@@ -267,6 +268,22 @@ def test_a_savepoint_costs_the_same_however_many_came_before(sqlite_engine: Engi
             savepoint(session)
         after = min(_calls(lambda: savepoint(session)) for _ in range(3))
     assert after <= 1.1 * before
+
+
+@pytest.mark.parametrize("within", ["transaction", "savepoint"])
+def test_a_released_savepoint_is_let_go_though_a_new_aggregate_has_events_of_it(sqlite_engine: Engine, within: str) -> None:
+    with Session(sqlite_engine) as session:
+        order = Order.place()
+        session.add(order)
+        session.flush()
+        outer = session.begin_nested() if within == "savepoint" else None
+        with session.begin_nested() as savepoint:
+            order.note("within")
+        gone = weakref.ref(savepoint)
+        del savepoint
+        gc.collect()
+        assert gone() is None
+        assert outer is None or outer.is_active
 
 
 def test_a_released_savepoint_within_one_rolled_back_is_undone(database: Engine) -> None:
