@@ -14,9 +14,10 @@ method has seen it; from then on, what came back.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pydantic import ValidationError
+from pydantic_core.core_schema import ErrorType
 
 from sa_eventsource.events import event_types
 from sa_eventsource.events.codec_steps import FromLog, Step, Steps, ToLog
@@ -24,7 +25,7 @@ from sa_eventsource.events.comparison import difference, shown
 from sa_eventsource.events.exactness import proof_of
 from sa_eventsource.events.future_times import refuses_later
 from sa_eventsource.events.jsonb import as_text, parsed
-from sa_eventsource.events.personal import check_personal, is_personal
+from sa_eventsource.events.personal import check_personal, is_personal, sealed_names
 from sa_eventsource.events.splitting import Parts, is_retired
 from sa_eventsource.events.storable import is_suspicious, refuse_unstorable
 from sa_eventsource.events.upcasting import in_present_shape, refuse_idle_steps
@@ -53,19 +54,26 @@ def decode(event_type: str, event_version: int, payload: str | bytes, *, event_i
     try:
         return cast("DomainEvent | Parts", decoder(event_type, event_version)(payload))
     except ValidationError as error:
-        fields, reason = _refusals(error)
-        raise EventDecodeError(event_type, event_version, reason, fields=fields, event_id=event_id) from error
+        may_be_personal = event_type in sealed_names()
+        fields, reason = _refusals(error, in_full=not may_be_personal)
+        cause = None if may_be_personal else error
+        raise EventDecodeError(event_type, event_version, reason, fields=fields, event_id=event_id) from cause
     except EventDecodeError as error:
         raise EventDecodeError(event_type, event_version, error.reason, fields=error.fields, event_id=event_id) from error
     except UnknownEventTypeError as error:
         raise UnknownEventTypeError(event_type, event_version, event_id) from error
 
 
-def _refusals(error: ValidationError) -> tuple[list[str], str]:
-    """List the fields that Pydantic refuses, and say why."""
+def _refusals(error: ValidationError, *, in_full: bool) -> tuple[list[str], str]:
+    """List the fields that Pydantic refuses, and say why: in full, or without words that may quote a value."""
     details = error.errors(include_url=False)
     fields = [".".join(map(str, each["loc"])) for each in details]
-    return fields, "; ".join(f"{field or 'payload'}: {each['msg']}" for field, each in zip(fields, details, strict=True))
+    reasons = [each["msg"] if in_full or each["type"] in _WITHOUT_VALUES else each["type"] for each in details]
+    return fields, "; ".join(f"{field or 'payload'}: {reason}" for field, reason in zip(fields, reasons, strict=True))
+
+
+_WITHOUT_VALUES = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error", "union_tag_invalid"}
+"""Errors in words of Pydantic's own that quote no value. A validator of the application may say anything."""
 
 
 def _writing(event_class: type[DomainEvent]) -> ToLog:
@@ -75,7 +83,7 @@ def _writing(event_class: type[DomainEvent]) -> ToLog:
         try:
             return to_json(event, by_alias=True, warnings="error").decode()
         except (ValueError, RecursionError) as error:  # Pydantic's own, and what a text cannot be encoded with
-            raise _unwritable(event, error) from (None if is_personal(event_class) else error)
+            raise _unwritable(event, error) from _cause(event, error)
 
     return write
 
@@ -107,7 +115,7 @@ def _proving(event_class: type[DomainEvent]) -> ToLog:
         if not is_exact:
             return _compared(name, read, event, text)
         if has_rules:
-            _read_back(name, read, text)
+            _read_back(event, read, text)
         return text
 
     return prove
@@ -119,11 +127,11 @@ def _compared(name: str, read: FromLog, event: DomainEvent, text: str) -> str:
         refuse_unstorable(name, event)
         document = parsed(text)
         refuse_unstorable(name, document)  # what is a text only here, such as a path
-        found = difference(event, _read_back(name, read, as_text(document)))
+        found = difference(event, _read_back(event, read, as_text(document)))
     except EventPayloadError:
         raise
-    except Exception as error:  # values and types of the application's own may raise anything
-        raise EventPayloadError(name, "", f"it could not be read back: {error!r}") from error
+    except Exception as error:  # noqa: BLE001 - values and types of the application's own may raise anything
+        raise _not_read_back(event, error) from _cause(event, error)
     if found is not None:
         one, other = (shown(found.one), shown(found.other)) if not is_personal(type(event)) else ("its value", "another one")
         raise EventPayloadError(name, found.path, f"{one} would come back as {other}; {_ADVICE}")
@@ -136,14 +144,26 @@ _UNCHECKED = (
 )
 
 
-def _read_back(name: str, read: FromLog, text: str) -> Any:
+def _read_back(event: DomainEvent, read: FromLog, text: str) -> Any:
     try:
         return read(text)
-    except ValidationError as error:
-        fields, reason = _refusals(error)
-        raise EventPayloadError(name, fields[0], f"it could not be read back: {reason}; {_UNCHECKED}") from error
-    except Exception as error:  # a validator of the application's own may raise anything
-        raise EventPayloadError(name, "", f"it could not be read back: {error!r}; {_UNCHECKED}") from error
+    except Exception as error:  # noqa: BLE001 - a validator of the application's own may raise anything
+        raise _not_read_back(event, error, f"; {_UNCHECKED}") from _cause(event, error)
+
+
+def _not_read_back(event: DomainEvent, error: Exception, advice: str = "") -> EventPayloadError:
+    """Say why an event could not be read back; not in words that may quote a value, where that may be personal."""
+    in_full = not is_personal(type(event))
+    if isinstance(error, ValidationError):
+        (field, *_), reason = _refusals(error, in_full=in_full)
+    else:
+        field, reason = "", repr(error) if in_full else type(error).__name__
+    return EventPayloadError(event.__event_type__, field, f"it could not be read back: {reason}{advice}")
+
+
+def _cause(event: DomainEvent, error: Exception) -> Exception | None:
+    """Give what an error comes from, unless its words may quote a personal value."""
+    return None if is_personal(type(event)) else error
 
 
 def _unwritable(event: DomainEvent, error: Exception) -> EventPayloadError:
@@ -228,7 +248,7 @@ def as_read(event: DomainEvent, payload: str) -> DomainEvent:
     if _is_immutable(event):
         return event
     name = event_class.__event_type__
-    again: DomainEvent = _read_back(name, decoder(name, event_class.__event_version__), payload)
+    again: DomainEvent = _read_back(event, decoder(name, event_class.__event_version__), payload)
     return again
 
 

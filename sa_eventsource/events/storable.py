@@ -45,7 +45,7 @@ def _unstorable(value: object, path: str) -> Iterator[tuple[str, str]]:
         case Decimal() if not value.is_finite():
             yield path, f"{value} is not a number that JSON can hold"
         case datetime() if value.utcoffset() is None:
-            yield path, f"{value!r} has no time zone; pass an aware time, such as datetime.now(UTC)"
+            yield path, "it has no time zone; pass an aware time, such as datetime.now(UTC)"
         case _:
             if isinstance(value, BaseModel):
                 for name in undeclared(value):

@@ -258,15 +258,18 @@ def _as_text(data: Any, event_type: str, event_version: int) -> str | bytes:
     try:
         return to_json(_as_dict(data), inf_nan_mode="constants")
     except (ValueError, RecursionError) as error:
-        raise EventDecodeError(
-            event_type, event_version, f"its upcasters give {data!r}, which cannot be written as JSON: {error}"
-        ) from error
+        raise EventDecodeError(event_type, event_version, f"its upcasters give what cannot be written as JSON: {error}") from error
 
 
 def _not_given(step: Any, value: Any, wanted: str, event_type: str, event_version: int) -> EventDecodeError:
+    found = f"a {type(value).__name__}"  # not the value itself: a payload may hold personal data
+    if value is None:
+        found = "None"
+    elif isinstance(value, list | tuple) and value:
+        found += f" of {' and '.join(dict.fromkeys(type(each).__name__ for each in value))}"
     forgotten = "; it may have forgotten its return statement" if value is None else ""
     return EventDecodeError(
-        event_type, event_version, f"the upcaster {_place(step)} returned {value!r} instead of {wanted}{forgotten}"
+        event_type, event_version, f"the upcaster {_place(step)} returned {found} instead of {wanted}{forgotten}"
     )
 
 

@@ -120,7 +120,7 @@ class Reaction:
         found = list(returned) if isinstance(returned, Iterable) and not isinstance(returned, str | bytes) else [returned]
         for each in found:
             if not isinstance(each, BaseModel | After):
-                raise TypeError(f"{where} returned {each!r}. {HOW_TO_REACT}")
+                raise TypeError(f"{where} returned a value of type {type(each).__name__}. {HOW_TO_REACT}")
         return found
 
 

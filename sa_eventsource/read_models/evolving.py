@@ -69,6 +69,11 @@ def evolve(definition: ReadModelDefinition, key: tuple[Any, ...], row: Row, reco
     return True
 
 
+def _shown(definition: ReadModelDefinition, value: Any) -> str:
+    """Show a value in a message, which is kept with the checkpoint, unless it may be personal."""
+    return f"a value of type {type(value).__name__}" if definition.takes_personal_data == "clear" else repr(value)
+
+
 def as_stored(definition: ReadModelDefinition, field: Field, value: Any) -> Any:
     """Turn a value into what the field holds once it is stored.
 
@@ -79,9 +84,9 @@ def as_stored(definition: ReadModelDefinition, field: Field, value: Any) -> Any:
         return value
     if not field.type.accepts(value):
         held = getattr(field.type.python, "__name__", repr(field.type.python))
-        raise TypeError(f"{definition.model.__name__}.{field.name} is of type {held} and cannot hold {value!r}")
+        raise TypeError(f"{definition.model.__name__}.{field.name} is of type {held} and cannot hold {_shown(definition, value)}")
     if field.type.kind == "moment" and value.tzinfo is None:
-        raise TypeError(f"{definition.model.__name__}.{field.name} cannot hold {value!r}, which has no time zone")
+        raise TypeError(f"{definition.model.__name__}.{field.name} cannot hold {_shown(definition, value)}, which has no time zone")
     stored = field.type.normalise(value)
     if field.type.kind == "json" and field.type.item is None:
         return as_kept_by_jsonb(stored)
