@@ -15,7 +15,7 @@ from sqlalchemy import Text, and_, bindparam, func, select, true, union_all
 
 from sa_eventsource.aggregates import AggregateDefinition, definition_of, past_view
 from sa_eventsource.application_errors import text_of
-from sa_eventsource.events import CLOSED_TYPE
+from sa_eventsource.events import CLOSED_TYPE, is_personal
 from sa_eventsource.exceptions import SnapshotError, SnapshotWarning
 from sa_eventsource.mapping import built_once, conflict_key
 from sa_eventsource.pipelined import MAY_BE_HELD
@@ -24,7 +24,7 @@ from sa_eventsource.store.sealing import StoredState, is_masked, sealed_state
 from sa_eventsource.store.stored_streams import read_streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, Insert, Table
     from sqlalchemy.sql import ColumnElement
@@ -93,7 +93,34 @@ def _rows(connection: Connection, definition: AggregateDefinition, aggregate_ids
 def _folded(definition: AggregateDefinition, stream: StoredStream) -> str:
     """Fold the events of a stream, and write the state that they come to as JSON text."""
     view = past_view(definition.aggregate_class, stream.aggregate_id, stream.rows, snapshot=stream.snapshot)
-    return definition.state.dump(vars(view))
+    return _written(definition, vars(view))
+
+
+def _written(definition: AggregateDefinition, values: Mapping[str, Any]) -> str:
+    """Write a state as JSON text.
+
+    Raises:
+        SnapshotError: It cannot be stored. Where its events have personal data, what is said of that quotes no value.
+    """
+    try:
+        return definition.state.dump(values)
+    except SnapshotError:
+        if not any(map(is_personal, definition.handlers.functions())):
+            raise
+        unfit = next(
+            (f"field {each!r}" for each in sorted(definition.state.names) if _is_unfit(definition, values, each)), "a field"
+        )
+        reason = f"{unfit} does not fit its annotation, or would not come back as it is"
+        raise SnapshotError(definition.aggregate_class.__name__, reason) from None
+
+
+def _is_unfit(definition: AggregateDefinition, values: Mapping[str, Any], name: str) -> bool:
+    """Check whether a field cannot be stored by itself."""
+    try:
+        definition.state.dump({name: values[name]} if name in values else {})
+    except SnapshotError:
+        return True
+    return False
 
 
 def _row(connection: Connection, definition: AggregateDefinition, stream: StoredStream, state: str) -> dict[str, Any] | None:
@@ -136,7 +163,7 @@ def last_snapshot(
     name = definition.aggregate_class.__name__
     if not definition.takes_snapshots:
         raise SnapshotError(name, "the class takes no snapshots; set __snapshot_frequency__")
-    row = _row(connection, definition, stream, definition.state.dump(vars(state)))
+    row = _row(connection, definition, stream, _written(definition, vars(state)))
     if row is None:
         raise SnapshotError(name, "this connection is not to see personal data in it")
     of_stream = events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == stream.aggregate_id

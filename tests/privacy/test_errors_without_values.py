@@ -23,7 +23,9 @@ from sa_eventsource import (
     ReadModel,
     RecordedEvent,
     RetryPolicy,
+    SnapshotWarning,
     Worker,
+    applies,
     evolves,
     map_from_event,
     reacts,
@@ -107,6 +109,20 @@ def weighed_before(payload: dict[str, Any]) -> dict[str, Any]:
 class Scale(AggregateRoot, Base):
     __aggregate_type__ = "errors_without_values.Scale"
     __ignored_events__ = (Weighed,)
+
+
+class Chart(AggregateRoot, Base):
+    """An aggregate whose state does not fit its annotation."""
+
+    __aggregate_type__ = "errors_without_values.Chart"
+    __snapshot_frequency__ = 1
+
+    beds: int = 0
+    name: int | None = None
+
+    @applies(Admitted)
+    def _admitted(self, event: Admitted) -> None:
+        self.name = event.name  # type: ignore[assignment]
 
 
 @pytest.fixture
@@ -221,3 +237,12 @@ def test_what_a_process_manager_returns_is_kept_without_its_value(engine: Engine
     (kept,) = kept_errors(engine)
     assert "returned a value of type str" in kept
     assert SECRET not in kept
+
+
+def test_a_snapshot_that_is_not_written_is_warned_of_without_its_values(engine: Engine) -> None:
+    chart = Chart(id="c-1")
+    chart.apply_event(Admitted(name=SECRET, person_id="p-1"))
+    with Session(engine) as session, pytest.warns(SnapshotWarning, match="field 'name' does not fit") as caught:
+        session.add(chart)
+        session.commit()
+    assert SECRET not in str(caught[0].message)
