@@ -9,7 +9,15 @@ from sqlalchemy import select
 from typing_extensions import TypeVar
 
 from sa_eventsource.aggregates import AggregateRoot, definition_of, past_view, session_side
-from sa_eventsource.arguments import check_axis, check_moment, check_moment_of_event, check_uuid, version_number
+from sa_eventsource.arguments import (
+    MAX_VERSION,
+    check_axis,
+    check_moment,
+    check_moment_of_event,
+    check_uuid,
+    version_number,
+    whole_number,
+)
 from sa_eventsource.events import DomainEvent
 from sa_eventsource.exceptions import AggregateNotFoundError
 from sa_eventsource.mapping import check_class, check_session, present_session
@@ -216,17 +224,21 @@ class EventSourcedRepository(Generic[A]):
             UnhandledEventError: The aggregate has no method for an event.
             UnknownShardError: A sharded session does not know where the aggregate belongs.
             TypeError: *expected_version* is neither a whole number nor an ``ExpectedVersion``. Turn the text of an ``If-Match``
-                header into a number first.
-            ValueError: There are no events, or not as many ids as events; *expected_version* is negative; or *occurred_at* has no
-                time zone, or lies outside of the years 1 to 9999 in UTC (or within a day of their ends).
+                header into a number first. Or *events* or *event_ids* is no list.
+            ValueError: There are no events, or not as many ids as events; *expected_version* is negative, or higher than any stream can
+                have; or *occurred_at* has no time zone, or lies outside of the years 1 to 9999 in UTC (or within a day of their
+                ends).
         """
         if isinstance(events, DomainEvent | str | bytes) or not isinstance(events, Sequence):
             raise TypeError(f"append() takes a list of events, not {events!r}")
+        if isinstance(event_ids, str | bytes) or not isinstance(event_ids, Sequence | None):
+            raise TypeError(f"append() takes event_ids as a list of UUIDs, in the order of the events, not {event_ids!r}")
         if not events or (event_ids is not None and len(event_ids) != len(events)):
             raise ValueError("append() takes at least one event, and either no event_ids or one for each event")
         _check_stamps(occurred_at, event_ids)
         if not isinstance(expected_version, ExpectedVersion):
-            expected_version = version_number("expected_version", expected_version, minimum=0, meaning=_EXPECTED)
+            room = MAX_VERSION - len(events)
+            expected_version = whole_number("expected_version", expected_version, minimum=0, meaning=_EXPECTED, maximum=room)
         stream = UnloadedStream(self._session, self._aggregate_class, aggregate_id)
         flush_first(self._session)
         return stream.append(events, expected_version, occurred_at=occurred_at, event_ids=event_ids)

@@ -87,6 +87,17 @@ def test_append_refuses_a_number_that_no_stream_can_have(database: Engine, value
     assert len(stored_events(database)) == 1
 
 
+@pytest.mark.parametrize("value", [2**31 - 1, 2**31 - 2], ids=plainly)
+def test_append_refuses_a_number_after_which_there_is_no_room_for_the_events(database: Engine, value: int) -> None:
+    order_id = place_order(database)
+    notes = [NoteAdded(text="first"), NoteAdded(text="second")]
+    with Session(database) as session:
+        with pytest.raises(ValueError, match=r"expected_version must be the version .* the highest possible is 2147483645"):
+            EventSourcedRepository(session, Order).append(order_id, notes, expected_version=value)
+        session.commit()
+    assert len(stored_events(database)) == 1
+
+
 @pytest.mark.parametrize("value", [2, Level.SECOND, Number(2)], ids=plainly)
 def test_append_takes_whole_numbers_of_every_kind(database: Engine, value: Any) -> None:
     order_id = place_order(database, notes=1)

@@ -136,6 +136,18 @@ CASES: dict[str, Case] = {
         lambda: Repository(_SESSION, Order).append("x", NoteAdded(text="a"), expected_version=ExpectedVersion.ANY),
         ("list of events", "NoteAdded"),
     ),
+    "append(event_ids=one id)": (
+        lambda: Repository(_SESSION, Order).append("x", [NoteAdded(text="a")], expected_version=0, event_ids=UUID(int=1)),
+        ("event_ids", "list of UUIDs", "UUID('00000000-0000-0000-0000-000000000001')"),
+    ),
+    "append(event_ids=set)": (
+        lambda: Repository(_SESSION, Order).append("x", [NoteAdded(text="a")], expected_version=0, event_ids={UUID(int=1)}),
+        ("event_ids", "list of UUIDs", "order of the events"),
+    ),
+    "append(event_ids=text)": (
+        lambda: Repository(_SESSION, Order).append("x", [NoteAdded(text="a")], expected_version=0, event_ids=str(UUID(int=1))),
+        ("event_ids", "list of UUIDs"),
+    ),
     "append(classes)": (
         lambda: Repository(_SESSION, Order).append("x", [NoteAdded], expected_version=0),
         ("NoteAdded(...)", "not the class"),
