@@ -225,9 +225,9 @@ class EventSourcedRepository(Generic[A]):
             UnknownShardError: A sharded session does not know where the aggregate belongs.
             TypeError: *expected_version* is neither a whole number nor an ``ExpectedVersion``. Turn the text of an ``If-Match``
                 header into a number first. Or *events* or *event_ids* is no list.
-            ValueError: There are no events, or not as many ids as events; *expected_version* is negative, or higher than any stream can
-                have; or *occurred_at* has no time zone, or lies outside of the years 1 to 9999 in UTC (or within a day of their
-                ends).
+            ValueError: There are no events, or not as many ids as events; *expected_version* is negative, or higher than any stream
+                can have; or *occurred_at* has no time zone, or lies outside of the years 1 to 9999 in UTC (or within a day of
+                their ends).
         """
         if isinstance(events, DomainEvent | str | bytes) or not isinstance(events, Sequence):
             raise TypeError(f"append() takes a list of events, not {events!r}")
