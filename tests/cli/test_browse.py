@@ -44,7 +44,7 @@ def test_streams_are_replayed_by_the_code_that_was_named(sqlite_log: Engine) -> 
         "&amp;", "&"
     )
     page = httpx.get(f"{address}/stream?{stream}").text
-    assert 'href="https://git.example/tests/orders.py#L' in page
+    assert 'href="https://git.example/tests/bank.py#L' in page
     assert '<option value="HEAD">' in httpx.get(f"{address}/stream/code?{stream}").text
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30)[1] == ""
