@@ -12,6 +12,7 @@ from sa_eventsource.checkpoints.batches import (
 )
 from sa_eventsource.checkpoints.checkpoint import (
     RUNNING,
+    STATUSES,
     STOPPED,
     WAITING,
     Checkpoint,
@@ -33,6 +34,7 @@ from sa_eventsource.checkpoints.snapshot import Snapshot
 __all__ = [
     "COUNTED",
     "RUNNING",
+    "STATUSES",
     "STOPPED",
     "WAITING",
     "Batch",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sa_eventsource.consumers import Follower
     from sa_eventsource.mapping import EventSourceTables
 
-RUNNING, WAITING, STOPPED = "running", "waiting", "stopped"
+STATUSES = RUNNING, WAITING, STOPPED = "running", "waiting", "stopped"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, func, or_, select
 
-from sa_eventsource.checkpoints import Checkpoint, Snapshot, cluster_identifier, of_consumer, of_taken, read_checkpoints
+from sa_eventsource.checkpoints import STATUSES, Checkpoint, Snapshot, cluster_identifier, of_consumer, of_taken, read_checkpoints
 from sa_eventsource.consumers import READER, Subscription, consumers_on, followers_of
 from sa_eventsource.counting import counted
 from sa_eventsource.store import current_snapshot, database_of
@@ -90,6 +90,8 @@ def _misfits(checkpoint: Checkpoint, log: _Log) -> Iterator[str]:
         checkpoint.since and checkpoint.until and not Snapshot.parse(checkpoint.until).sees_all_of(Snapshot.parse(checkpoint.since))
     ):
         yield "its window ends before it begins: what lies between is never taken. Rebuild the model, or restore the row"
+    if checkpoint.status not in STATUSES:
+        yield f"its status is {checkpoint.status!r}, which is none of {', '.join(STATUSES)}. Rebuild the model, or restore the row"
     if checkpoint.position > log.last:
         where = f"at position {checkpoint.position}, and the last event has {log.last}"
         yield f"it is ahead of the log: {where}. Was an older log restored?"

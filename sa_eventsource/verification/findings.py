@@ -15,6 +15,7 @@ Check: TypeAlias = Literal[
     "aggregate types",
     "event types",
     "times",
+    "metadata",
     "transactions",
     "constraints",
     "partitions",

@@ -32,12 +32,12 @@ def check_streams(connection: Connection, tables: EventSourceTables) -> Generato
         events.c.position,
         events.c.event_type,
         func.coalesce(func.lag(events.c.version).over(partition_by=stream, order_by=by_version), 0).label("version_before"),
-        func.lag(events.c.position).over(partition_by=stream, order_by=by_version).label("position_before"),
+        func.coalesce(func.lag(events.c.position).over(partition_by=stream, order_by=by_version), 0).label("position_before"),
         func.lag(events.c.event_type).over(partition_by=stream, order_by=by_version).label("type_before"),
     ).subquery()
     is_wrong = or_(
         and_(each.c.version != each.c.version_before + 1, each.c.event_type != ARCHIVED_TYPE),
-        each.c.position < each.c.position_before,
+        each.c.position <= each.c.position_before,
         each.c.type_before.in_([CLOSED_TYPE, ARCHIVED_TYPE]),
     )
     ordered = select(each).where(is_wrong).order_by(each.c.aggregate_type, each.c.aggregate_id, each.c.version)
@@ -53,6 +53,13 @@ def check_streams(connection: Connection, tables: EventSourceTables) -> Generato
                 "streams",
                 subject,
                 f"version {row.version} comes after the event that closed the stream: something other than the library wrote it",
+            )
+        elif row.position < 1:
+            yield Finding(
+                "streams",
+                subject,
+                f"version {row.version} has position {row.position}, and the first position is 1: what begins to follow the log "
+                "passes over it",
             )
         else:
             yield Finding(
@@ -116,6 +123,23 @@ def check_moments(connection: Connection, tables: EventSourceTables) -> Generato
             f"{row.aggregate_type} {row.aggregate_id!r}",
             f"version {row.version} occurred at {row.occurred_at} and was recorded at {row.recorded_at}; a time that is not within "
             "the years 1 to 9999 in UTC cannot be read, and so neither can the event, nor rows of read models that it has changed",
+        )
+
+
+def check_metadata(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:
+    """Find events whose metadata is no JSON object: the code that reads it expects names and their values."""
+    if not database_of(connection.dialect).is_server:
+        return
+    events = tables.events
+    kind = func.jsonb_typeof(events.c.metadata)
+    which = (events.c.aggregate_type, events.c.aggregate_id, events.c.version)
+    found = select(*which, kind.label("kind")).where(kind != "object").order_by(*which)
+    for row in connection.execute(found.limit(MOST_FINDINGS)):
+        yield Finding(
+            "metadata",
+            f"{row.aggregate_type} {row.aggregate_id!r}",
+            f"the metadata of version {row.version} is a JSON {row.kind}, and no object: something other than the library "
+            "wrote it, and whoever reads it gets no dict",
         )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
-from sa_eventsource.checkpoints import is_replicated
 from sa_eventsource.counting import counted
-from sa_eventsource.mapping import found_partitions, regclass_name
+from sa_eventsource.mapping import found_partitions
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
 if TYPE_CHECKING:
@@ -58,21 +57,4 @@ def _check_positions(connection: Connection, tables: EventSourceTables) -> Itera
             "partitions",
             f"position {position}",
             f"{have} it: the sequence that positions are drawn from was set back. Rebuild the read models",
-        )
-    if is_replicated(connection, tables):
-        return  # the positions come with the events, and the sequence is set when the events no longer do
-    drawn = text("""
-        SELECT CASE WHEN has_sequence_privilege(sequence, 'USAGE, SELECT')
-            THEN coalesce(pg_sequence_last_value(CAST(sequence AS regclass)), 0) END
-        FROM pg_get_serial_sequence(:events, 'position') AS sequence
-    """)
-    at = connection.scalar(drawn, {"events": regclass_name(connection, events)})
-    last = connection.scalar(select(func.coalesce(func.max(events.c.position), 0)))
-    if at is not None and last is not None and at < last:
-        yield Finding(
-            "partitions",
-            events.name,
-            f"the sequence that positions are drawn from stands at {at}, and the last event has position {last}: the next ones "
-            "would have positions that others have. Set it: SELECT setval(pg_get_serial_sequence('...', 'position'), "
-            f"{last})",
         )

@@ -182,6 +182,78 @@ def test_a_sequence_of_positions_from_which_connections_keep_some_is_found(postg
     assert only.startswith("constraints: events: the sequence of the column position has CACHE 20: ")
 
 
+def test_a_sequence_of_positions_that_counts_down_is_found(postgres_engine: Engine) -> None:
+    fill(postgres_engine)
+    execute(postgres_engine, "ALTER SEQUENCE events_position_seq INCREMENT -1")
+    (only,) = found(postgres_engine)
+    assert only.startswith("constraints: events: the sequence of the column position has INCREMENT -1: ")
+
+
+def test_a_sequence_of_positions_that_was_set_back_is_found(postgres_engine: Engine) -> None:
+    """As after rows were brought by other means than an import: appends are refused as if somebody else had changed the stream."""
+    fill(postgres_engine)
+    execute(postgres_engine, "SELECT setval('events_position_seq', 3)")
+    (only,) = found(postgres_engine)
+    assert "the sequence that positions are drawn from stands at 3, and the last event has position " in only
+
+
+@pytest.mark.parametrize("position", [0, -3])
+def test_a_position_before_the_first_one_is_found(log: Engine, position: int) -> None:
+    """A follower that begins passes over it, and so does the comparison of the rows of those that have taken it."""
+    execute(log, f"UPDATE events SET position = {position} WHERE position = 1")
+    assert found(log, only=[])[0].startswith(
+        f"streams: verified.Till 't-0': version 1 has position {position}, and the first position is 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("transaction_id", "DROP DEFAULT", "has no default"),
+        ("transaction_id", "SET DEFAULT CAST('3' AS xid8)", "has the default "),
+        ("transaction_id", "DROP NOT NULL", "may be NULL"),
+        ("recorded_at", "DROP DEFAULT", "has no default"),
+        ("recorded_at", "SET DEFAULT now()", "has the default now()"),
+    ],
+)
+def test_a_column_that_the_database_does_not_fill_in_as_declared_is_found(
+    postgres_engine: Engine, column: str, change: str, message: str
+) -> None:
+    """With another transaction id than that of its transaction, an event would be passed over by all who follow the log."""
+    fill(postgres_engine)
+    execute(postgres_engine, f"ALTER TABLE events ALTER {column} {change}")
+    (only,) = found(postgres_engine)
+    assert only.startswith(f"constraints: events: the column {column} {message}")
+
+
+@pytest.mark.parametrize("table", ["projection_positions", "projections", "per_day"])
+def test_a_table_that_a_crash_of_the_server_empties_is_found(postgres_engine: Engine, table: str) -> None:
+    fill(postgres_engine)
+    execute(postgres_engine, f"ALTER TABLE {table} SET UNLOGGED")
+    (only,) = found(postgres_engine)
+    assert only.startswith(f"constraints: {table}: the table is UNLOGGED: ")
+
+
+def test_an_events_table_that_a_crash_of_the_server_empties_is_found(postgres_engine: Engine) -> None:
+    """Partitions are found by their own names."""
+    fill(postgres_engine)
+    stored = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relname LIKE 'events%' ORDER BY 1"
+    with postgres_engine.connect() as connection:
+        name = connection.scalars(text(stored)).first()
+    execute(postgres_engine, f"ALTER TABLE {name} SET UNLOGGED")
+    (only,) = found(postgres_engine)
+    assert only.startswith(f"constraints: {name}: the table is UNLOGGED: ")
+
+
+@pytest.mark.parametrize(("metadata", "kind"), [("[1]", "array"), ('"x"', "string"), ("null", "null")])
+def test_metadata_that_is_no_object_is_found(postgres_engine: Engine, metadata: str, kind: str) -> None:
+    """As another program may have written it."""
+    fill(postgres_engine)
+    execute(postgres_engine, f"UPDATE events SET metadata = '{metadata}' WHERE aggregate_id = 't-1' AND version = 3")
+    (only,) = found(postgres_engine)
+    assert only.startswith(f"metadata: verified.Till 't-1': the metadata of version 3 is a JSON {kind}, and no object")
+
+
 def test_an_aggregate_type_that_no_class_has_is_found(log: Engine) -> None:
     """As after a class was renamed: for the code, its streams are not there."""
     execute(log, "UPDATE events SET aggregate_type = 'former.Till' WHERE aggregate_id IN ('t-1', 't-2')")
@@ -260,6 +332,12 @@ def test_a_checkpoint_that_cannot_be_read_is_found(postgres_engine: Engine, colu
     assert str(only).startswith("checkpoints: per_day: its snapshot cannot be read: ")
     assert verification.not_compared["per_day"] == "its checkpoint cannot be read"
     assert set(verification.rows) == {"articles", "tills"}
+
+
+def test_a_status_that_no_checkpoint_has_is_found(log: Engine) -> None:
+    execute(log, "UPDATE projection_positions SET status = 'halted' WHERE projection_name = 'per_day'")
+    (only,) = found(log)
+    assert only.startswith("checkpoints: per_day: its status is 'halted', which is none of running, waiting, stopped")
 
 
 def test_a_window_that_ends_before_it_begins_is_found(postgres_engine: Engine) -> None:
