@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from sa_eventsource.aggregates.instance import note_closing
 from sa_eventsource.class_options import several
-from sa_eventsource.events import EVENT_CLASSES, DomainEvent, StreamClosed, class_of, place
+from sa_eventsource.events import EVENT_CLASSES, DomainEvent, StreamClosed, class_of, is_replaced, place
 from sa_eventsource.exceptions import DeclarationError, RedeclaredEventError, UnhandledEventError
 from sa_eventsource.plain_functions import check_plain
 
@@ -129,13 +129,16 @@ class Handlers:
                     method = self._found[event_class] = self._methods[base]
                     return method
                 if place(base) in former:
-                    raise self._declared_again(event_class) from None
+                    raise self._declared_again(event_class, base) from None
         raise UnhandledEventError(self._aggregate_class.__name__, event_class.__name__)
 
-    def _declared_again(self, event_class: type[DomainEvent]) -> UnhandledEventError:
+    def _declared_again(self, event_class: type[DomainEvent], base: type[DomainEvent]) -> UnhandledEventError:
         present = class_of(event_class.__event_type__, event_class.__event_version__)
-        to_repeat = self._aggregate_class.__name__ if present is event_class else None
-        return RedeclaredEventError(self._aggregate_class.__name__, event_class.__name__, to_repeat=to_repeat)
+        aggregate, event = self._aggregate_class.__name__, event_class.__name__
+        if present is not event_class:
+            return RedeclaredEventError(aggregate, event, to_repeat=None)
+        is_outdated = base is not event_class and is_replaced(base)  # the event's class, which the aggregate's may be besides
+        return RedeclaredEventError(aggregate, event, to_repeat=event if is_outdated else aggregate, base_class=base.__name__)
 
     def find_for(self, event: Any) -> Callable[[Any, Any], object]:
         """Get the method for an event; as :meth:`find`, where something else may have been given, or returned.

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from sa_eventsource.class_options import NAMES, Kind, Members, check_options, several
-from sa_eventsource.events.event_types import is_event, register
+from sa_eventsource.events.event_types import is_event, note_declared, register
 from sa_eventsource.events.personal import check_personal
 from sa_eventsource.exceptions import DeclarationError
 
@@ -71,6 +71,7 @@ class DomainEvent(BaseModel):
             raise DeclarationError(f"{cls.__name__}.__event_version__ is {version!r}; it must be an int from 1 to {_MAX_VERSION}")
         if cls.__pydantic_complete__:  # else before the first one is written
             check_personal(cls)
+        note_declared(cls)
         if is_event(cls):
             register(cls, cls.__former_types__)
 

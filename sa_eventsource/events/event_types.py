@@ -7,12 +7,12 @@ declared goes through a copy, and what follows from it is kept so that it cannot
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sa_eventsource.exceptions import DeclarationError, DuplicateEventTypeError, UnknownEventTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from sa_eventsource.events.domain_event import DomainEvent
 
@@ -21,6 +21,8 @@ declaring = RLock()
 
 _classes: dict[tuple[str, int], type[DomainEvent]] = {}
 _former: dict[str, str] = {}
+_newest: dict[tuple[str, Any], type[DomainEvent]] = {}
+_declared_again: set[tuple[str, Any]] = set()
 _revision = [0]
 _changed: list[Callable[[], None]] = []
 _joined: list[Callable[[type[DomainEvent]], None]] = []
@@ -49,6 +51,28 @@ def changed() -> None:
 def revision() -> int:
     """Get a number that is another one whenever classes or upcasters have changed, for what is derived from them when asked for."""
     return _revision[0]
+
+
+def note_declared(event_class: type[DomainEvent]) -> None:
+    """Note that a class is the newest of its module, name and type, abstract ones too: a cell was run again, or a module reloaded.
+
+    Abstract classes of a function are not: each call may make another one.
+    """
+    if vars(event_class).get("__abstract__", False) and "<locals>" in event_class.__qualname__:
+        return
+    identity = _identity(event_class)
+    if identity in _newest:
+        _declared_again.add(identity)
+    _newest[identity] = event_class
+
+
+def is_replaced(event_class: type[DomainEvent]) -> bool:
+    """Check whether a class has been declared again since, so that this one is the earlier declaration."""
+    return _newest.get(_identity(event_class), event_class) is not event_class
+
+
+def _identity(event_class: type[Any]) -> tuple[str, Any]:
+    return place(event_class), vars(event_class).get("__event_type__")
 
 
 def register(event_class: type[DomainEvent], former_types: tuple[str, ...]) -> None:
@@ -124,13 +148,21 @@ def family(event_class: type[DomainEvent]) -> tuple[type[DomainEvent], ...]:
     """List the events that a class stands for: its own, and those of all classes that inherit from it, in the order declared.
 
     That is what ``isinstance`` says of an event as it is read. Classes of older versions are left out: none is read as them. So is
-    the marker of archived streams, which is no event that happened.
+    the marker of archived streams, which is no event that happened. Those that inherit from an earlier declaration of the class
+    are its own too, until they are declared again themselves: their events are in the log.
     """
     current: dict[str, type[DomainEvent]] = {}
     for (event_type, version), each in _classes.copy().items():
         if event_type not in current or version > current[event_type].__event_version__:
             current[event_type] = each
-    return tuple(each for each in current.values() if issubclass(each, event_class) and "_is_marker" not in vars(each))
+    return tuple(each for each in current.values() if _inherits(each, event_class) and "_is_marker" not in vars(each))
+
+
+def _inherits(each: type[DomainEvent], event_class: type[DomainEvent]) -> bool:
+    if issubclass(each, event_class):
+        return True
+    identity = _identity(event_class) if _declared_again else None
+    return identity in _declared_again and _newest[identity] is event_class and identity in map(_identity, each.__mro__)
 
 
 def members(declared: Iterable[type[DomainEvent]]) -> dict[type[DomainEvent], type[DomainEvent]]:
@@ -146,9 +178,14 @@ def members(declared: Iterable[type[DomainEvent]]) -> dict[type[DomainEvent], ty
     return found
 
 
-def nearest(event_class: type[DomainEvent], declared: Container[type[DomainEvent]]) -> type[DomainEvent]:
-    """Get the class itself if it is declared, or else the first of its bases that is; one must be."""
-    return next(base for base in event_class.__mro__ if base in declared)
+def nearest(event_class: type[DomainEvent], declared: Collection[type[DomainEvent]]) -> type[DomainEvent]:
+    """Get the class itself if it is declared, or else the first of its bases that is, or that was declared again; one must be."""
+    newest = {identity: each for each in declared if (identity := _identity(each)) in _declared_again}
+    for base in event_class.__mro__:
+        found = base if base in declared else newest.get(_identity(base))
+        if found is not None:
+            return found
+    raise AssertionError(f"{event_class} inherits from none of {declared}")
 
 
 def current_type(event_type: str) -> str:

@@ -43,18 +43,27 @@ class RedeclaredEventError(UnhandledEventError):
         to_repeat: The class whose declaration must run again; None if it is the event that must be made again.
     """
 
-    def __init__(self, aggregate_class: str, event_class: str, *, to_repeat: str | None) -> None:
-        """Build the message from the two classes."""
+    def __init__(self, aggregate_class: str, event_class: str, *, to_repeat: str | None, base_class: str | None = None) -> None:
+        """Build the message from the classes; *base_class* is the one that was declared again, of which the event is."""
         super().__init__(aggregate_class, event_class)
         self.to_repeat = to_repeat
-        self.args = (
-            f"{event_class} was declared again after {aggregate_class}, whose @applies({event_class}) method takes the earlier "
-            f"declaration. Run that of {aggregate_class} again too: its cell in a notebook, or reload its module."
-            if to_repeat is not None
-            else f"this {event_class} was made before its class was declared again, and {aggregate_class} takes the new "
-            "declaration. "
-            "Make the event again.",
-        )
+        base = base_class or event_class
+        if to_repeat is None:
+            message = (
+                f"this {event_class} was made before its class was declared again, and {aggregate_class} takes the new "
+                "declaration. Make the event again."
+            )
+        elif to_repeat == aggregate_class:
+            message = (
+                f"{base} was declared again after {aggregate_class}, whose @applies({base}) method takes the earlier "
+                f"declaration. Run that of {aggregate_class} again too: its cell in a notebook, or reload its module."
+            )
+        else:
+            message = (
+                f"{base} was declared again after {event_class}, which inherits from the earlier declaration. Run that of "
+                f"{event_class} again too: its cell in a notebook, or reload its module."
+            )
+        self.args = (message,)
 
 
 class AggregateIdError(EventSourceError, ValueError):

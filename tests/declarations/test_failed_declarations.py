@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, validates
 
 from sa_eventsource import AggregateRoot, DeclarationError, DomainEvent, ReadModel, RedeclaredEventError, applies, map_from_event
+from sa_eventsource.events import family, members
 from sa_eventsource.mapping import tables_on
 
 pytestmark = [pytest.mark.slow_on_sqlite, pytest.mark.filterwarnings("ignore:This declarative base already contains a class")]
@@ -146,6 +147,48 @@ def test_an_event_declared_again_says_what_to_declare_again() -> None:
     again = _aggregate(Base, __aggregate_type__="Again", _moved=applies(present)(lambda self, event: None))(id="a")
     with pytest.raises(RedeclaredEventError, match="Make the event again"):
         again.apply_event(former())
+
+
+@pytest.mark.parametrize("is_abstract", [False, True], ids=["an event", "an abstract class"])
+def test_an_event_whose_base_was_declared_again_is_still_one_of_its_events(is_abstract: bool) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    name = "Sighted" if is_abstract else "Spotted"
+
+    def declare() -> Any:
+        return type(name, (DomainEvent,), {"__module__": __name__, "__qualname__": name, "__abstract__": is_abstract})
+
+    def inherit(base: Any) -> Any:
+        return type(f"{name}Far", (base,), {"__module__": __name__, "__qualname__": f"{name}Far"})
+
+    far = inherit(declare())
+    present = declare()  # its cell was run again, and that of the event which inherits from it was not
+    assert far in family(present)
+    assert members((present,))[far] is present
+    bird = _aggregate(Base, _seen=applies(present)(lambda self, event: None))(id="a")
+    with pytest.raises(
+        RedeclaredEventError, match=rf"{name} was declared again after {name}Far.*Run that of {name}Far again"
+    ) as caught:
+        bird.apply_event(far())
+    assert caught.value.to_repeat == f"{name}Far"
+    again = inherit(present)
+    bird.apply_event(again())
+    assert again in family(present)
+    assert far not in family(present)
+
+
+def test_abstract_classes_that_a_function_makes_are_not_taken_for_each_other() -> None:
+    def base_of(_currency: str) -> Any:
+        class Paying(DomainEvent):
+            __abstract__ = True
+
+        return Paying
+
+    euros, dollars = base_of("EUR"), base_of("USD")
+    paid = type("PaidInEuros", (euros,), {"__module__": __name__, "__event_type__": "declarations.PaidInEuros"})
+    assert family(euros) == (paid,)
+    assert family(dollars) == ()
 
 
 @pytest.mark.parametrize("name", ["events", "projections", "snapshots", "projection_positions", "parked_events"])
