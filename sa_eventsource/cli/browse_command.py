@@ -66,10 +66,13 @@ def browse(  # noqa: PLR0913 - each is an option
     code = named_code(base, other_code or [], code_variable, any_revision=any_revision) if other_code or any_revision else None
     if code is None and code_variable:
         raise UsageError("--code-variable is for other code; pass --other-code or --any-revision too")
-    try:
-        check_link_form(source_link or "")
-    except ValueError as error:
-        raise UsageError(f"--source-link: {error}") from error
+    if source_link is not None:
+        try:
+            check_link_form(source_link)
+        except ValueError as error:
+            raise UsageError(f"--source-link: {error}") from error
+    if code is not None:
+        code.require_revisions()
     with open_target(base, url, masks=True) as target:
         standalone.serve(
             target.base,

@@ -36,7 +36,10 @@ def register(app: typer.Typer) -> None:
     app.command("events", epilog=example("events app.models:Base --type OrderPaid --limit 20"))(list_events)
 
 
-def list_events(  # noqa: PLR0913 - each is an option
+_INTERVAL = 1.0
+
+
+def list_events(  # noqa: C901, PLR0913 - each is an option
     base: BaseArgument,
     *,
     url: UrlOption = None,
@@ -57,13 +60,20 @@ def list_events(  # noqa: PLR0913 - each is an option
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="No more than this many events.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, with all columns.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as events are committed; end with Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="With --follow: how often to look.")] = 1.0,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, metavar="SECONDS", show_default=False, help=f"With --follow: how often to look; {_INTERVAL} by default."
+        ),
+    ] = None,
 ) -> None:
     """List events in the order of their positions, as they are stored.
 
     The event classes are not asked: events of unknown types, and payloads that fit no class, are listed too. A type that is neither
     in the log nor in the code is reported as a mistake.
     """
+    if interval is not None and not follow:
+        raise UsageError("--interval says how often --follow looks; pass --follow too")
     with open_target(base, url) as target:
         conditions = _conditions(
             target.tables.events,
@@ -93,7 +103,7 @@ def list_events(  # noqa: PLR0913 - each is an option
         reader = LogReader(target.engine, target.tables.events, conditions, limit)
         printer = EventPrinter(Output(), as_json=as_json)
         try:
-            with closing(reader.follow(interval) if follow else reader.read()) as batches:
+            with closing(reader.follow(interval or _INTERVAL) if follow else reader.read()) as batches:
                 for batch in batches:
                     printer.print(batch)
             printer.end(is_filtered=bool(conditions), limit=limit)

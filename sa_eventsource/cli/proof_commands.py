@@ -191,7 +191,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ProofError(f"the file {path}", f"it is not JSON: {error}") from error
+        raise ProofError(f"what is in the file {path}", f"it is not JSON: {error}") from error
 
 
 def _print_json(found: Any) -> None:

@@ -39,12 +39,14 @@ def check_link_form(form: str) -> None:
     """Refuse a form of addresses that cannot be filled in.
 
     Raises:
-        ValueError: It has other places than ``{path}`` and ``{line}``.
+        ValueError: It has other places than ``{path}`` and ``{line}``, or no ``{path}``.
     """
     try:
-        form.format(path="", line=1)
+        leads_to_file = form.format(path="x", line=1) != form.format(path="", line=1)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(f"source_link={form!r}: write {{path}} and {{line}}, and no other braces") from error
+    if not leads_to_file:
+        raise ValueError(f"source_link={form!r}: write {{path}} where the path of the file belongs")
 
 
 def applied_by(definition: AggregateDefinition, event: Any) -> Applied | None:

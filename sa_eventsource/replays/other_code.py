@@ -122,6 +122,15 @@ class OtherCode:
         self._turn = threading.RLock()
         self._kept = KeptAnswers(seconds=_SECONDS_KEPT, most_bytes=_MOST_BYTES_KEPT)
 
+    def require_revisions(self) -> None:
+        """Check that the repository has the revisions that were named, which is otherwise known when one is chosen.
+
+        Raises:
+            OtherCodeError: It has not, or there is none.
+        """
+        for revision in filter(None, (read_code_name(each).revision for each in self.names)):
+            self._checkouts.commit(revision)
+
     def compare(self, name: str, history: History, shown: range) -> tuple[Replay, Replay]:
         """Replay a stream by the deployed code, and by other code. One replay runs at a time.
 

@@ -57,7 +57,15 @@ def test_streams_are_replayed_by_the_code_that_was_named(sqlite_log: Engine) -> 
         (["--code-variable", "A=1"], "pass --other-code or --any-revision too"),
         (["--any-revision", "--code-variable", "A"], "write NAME=VALUE"),
         (["--source-link", "{row}"], "write {path} and {line}"),
+        (["--source-link", "https://git.example"], "write {path} where"),
+        (["--source-link", ""], "write {path} where"),
     ],
 )
 def test_impossible_options_are_named(sqlite_log: Engine, options: list[str], message: str) -> None:
     assert message in fail("browse", BASE, *options, engine=sqlite_log, status=2)
+
+
+def test_a_revision_that_is_not_there_is_named_at_the_start(sqlite_log: Engine) -> None:
+    said = fail("browse", BASE, "--other-code", "no-such-revision", engine=sqlite_log, status=1)
+    assert "no-such-revision" in said
+    assert "there is no such revision in the Git repository" in said

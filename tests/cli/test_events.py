@@ -176,6 +176,7 @@ def test_following_a_type_that_nobody_knows_yet_says_so_and_waits(log: Engine) -
         (("--since", "2026-05-04T12:00"), "--since: '2026-05-04T12:00' has no offset; write it, such as 2026-05-04T12:00:00+00:00"),
         (("--until", "yesterday"), "--until: 'yesterday' is not a time in ISO 8601"),
         (("--correlation", "abc"), "--correlation: 'abc' is not a UUID"),
+        (("--interval", "5"), "pass --follow too"),
     ],
 )
 def test_values_that_are_none_are_refused(log: Engine, options: tuple[str, ...], message: str) -> None:

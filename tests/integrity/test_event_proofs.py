@@ -171,7 +171,7 @@ def test_proofs_on_the_command_line(engine: Engine, tmp_path: Path) -> None:
     keys.write_text("no keys")
     assert "key 1 of the file" in fail("check-proof", str(proof), "--public-key", str(keys), status=1)
     proof.write_text("no JSON")
-    assert "it is not JSON" in fail("check-proof", str(proof), status=1)
+    assert fail("check-proof", str(proof), status=1).startswith(f"what is in the file {proof} does not hold: it is not JSON")
 
 
 def test_verifying_proofs_on_the_command_line(engine: Engine, tmp_path: Path) -> None:
