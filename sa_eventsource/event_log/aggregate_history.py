@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
+from sqlalchemy import func, select
 
 from sa_eventsource.aggregates import AggregateDefinition, advance, past_view
 from sa_eventsource.exceptions import AggregateNotFoundError
@@ -103,18 +104,23 @@ def read_history(  # noqa: PLR0913 - by keyword
     """
     events = definition.tables.events
     refuse_archived(connection, events, definition.aggregate_type, aggregate_id)
-    statement = select_raw_events(events).where(
-        events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == aggregate_id
-    )
+    stream = (events.c.aggregate_type == definition.aggregate_type, events.c.aggregate_id == aggregate_id)
+    statement = select_raw_events(events).where(*stream)
     if moment is not None:
         statement = statement.where(known_at(events, definition.aggregate_type, aggregate_id, moment, axis))
     if version is not None:
         statement = statement.where(events.c.version <= version)
     rows = connection.execute(statement.order_by(events.c.version)).all()
     if not rows or (version is not None and rows[-1].version != version):
-        last = rows[-1].version if rows else None
+        first = None if moment is None else connection.scalar(select(func.min(events.c[f"{axis}_at"])).where(*stream))
         raise AggregateNotFoundError(
-            definition.aggregate_type, aggregate_id, moment=moment, axis=axis, version=version, last_version=last
+            definition.aggregate_type,
+            aggregate_id,
+            moment=moment,
+            axis=axis,
+            version=version,
+            last_version=rows[-1].version if rows else None,
+            first_moment=first,
         )
     payloads = clear_payloads(connection, events, rows)
     return History(definition, aggregate_id, rows, payloads, whole=moment is None or axis == "recorded")

@@ -194,6 +194,7 @@ class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
         version: The version asked for, if one was.
         axis: Which of the events' times *moment* is: ``occurred`` or ``recorded``.
         last_version: Its last version before *version*, where it has one.
+        first_moment: When its first event occurred, or was recorded, where it has one and that is known.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword
@@ -205,6 +206,7 @@ class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
         version: int | None = None,
         axis: str = "occurred",
         last_version: int | None = None,
+        first_moment: datetime | None = None,
     ) -> None:
         """Build the message from what was asked for."""
         self.aggregate_type = aggregate_type
@@ -213,10 +215,13 @@ class AggregateNotFoundError(EventSourceError, sa_exc.NoResultFound):
         self.version = version
         self.axis = axis
         self.last_version = last_version
+        self.first_moment = first_moment
         when = f" at version {version}" if version is not None else ""
         if moment is not None:
             when = f" {'at' if axis == 'occurred' else 'recorded by'} {moment.isoformat()}"
         last = f"; its last version before that is {last_version}" if last_version is not None else ""
+        if first_moment is not None:
+            last = f"; its first event {'occurred at' if axis == 'occurred' else 'was recorded at'} {first_moment.isoformat()}"
         super().__init__(f"there is no {aggregate_type} {aggregate_id!r}{when}{last}")
 
 

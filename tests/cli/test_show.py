@@ -154,7 +154,11 @@ def test_an_unknown_type_lists_the_known(log: Engine) -> None:
     [
         (("o-9",), "there is no Order 'o-9'"),
         (("o-1", "--version", "4"), "there is no Order 'o-1' at version 4; its last version before that is 3"),
-        (("o-1", "--at", "2026-05-04T11:59:59Z"), "there is no Order 'o-1' at 2026-05-04T11:59:59+00:00"),
+        (("o-9", "--at", "2026-05-04T11:59:59Z"), "there is no Order 'o-9' at 2026-05-04T11:59:59+00:00"),
+        (
+            ("o-1", "--at", "2026-05-04T11:59:59Z"),
+            "there is no Order 'o-1' at 2026-05-04T11:59:59+00:00; its first event occurred at 2026-05-04T12:00:00+00:00",
+        ),
     ],
 )
 def test_what_is_not_there_is_an_error(log: Engine, arguments: tuple[str, ...], message: str) -> None:
