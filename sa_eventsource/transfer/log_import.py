@@ -57,12 +57,16 @@ def import_events(
         CompileError: The database is neither PostgreSQL nor SQLite.
     """
     if isinstance(lines, str | bytes):
-        raise TypeError("import_events() takes the lines of an export, such as an open file, not one text; pass text.splitlines()")
+        # Not text.splitlines(), which also splits at characters that may stand in a payload.
+        raise TypeError("import_events() takes the lines of an export, such as an open file, not one text; pass io.StringIO(text)")
     numbered = (JsonLine(number, line) for number, line in enumerate(lines, 1) if number == 1 or line.strip())
     target = LogImport("import_events()", connection, events_table, batch_size=batch_size, on_progress=on_progress)
     header = next(numbered, None)
     if header is None:
         raise LogImportError(1, "", "there is nothing; the first line must be the header of an export")
+    if not isinstance(header.text, str):
+        kind = type(header.text).__name__
+        raise TypeError(f'import_events() takes lines as text, not {kind}; open the file as text, with encoding="utf-8"')
     return target.take(header, numbered)
 
 

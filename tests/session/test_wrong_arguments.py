@@ -189,7 +189,11 @@ CASES: dict[str, Case] = {
         lambda: import_events(_ENGINE.connect(), EventRecord, []),  # type: ignore[arg-type]
         ("event_record(Base).__table__", "the class EventRecord"),
     ),
-    "import_events(text)": (lambda: import_events(_ENGINE.connect(), EventRecord.__table__, "{}"), ("splitlines()",)),
+    "import_events(text)": (lambda: import_events(_ENGINE.connect(), EventRecord.__table__, "{}"), ("io.StringIO(text)",)),
+    "import_events(lines of bytes)": (
+        lambda: import_events(_ENGINE.connect(), EventRecord.__table__, [b"{}"]),  # type: ignore[list-item]
+        ("lines as text", "bytes", 'encoding="utf-8"'),
+    ),
     "event_context(caused_by=id)": (
         lambda: event_context(caused_by=UUID(int=1)).__enter__(),  # type: ignore[arg-type]
         ("RecordedEvent", "causation_id"),
