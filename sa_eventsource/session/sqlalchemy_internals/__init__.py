@@ -18,7 +18,6 @@ from sa_eventsource.session.sqlalchemy_internals.flushes import (
     new_states,
     register_findable,
     register_persistent,
-    savepoints_begin_written,
     unflushed,
     will_commit,
 )
@@ -33,6 +32,7 @@ from sa_eventsource.session.sqlalchemy_internals.orm_statements import (
     locked_classes,
     statement_options,
 )
+from sa_eventsource.session.sqlalchemy_internals.savepoints import savepoints_begin_written
 
 __all__ = [
     "IdentityLoad",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import RootTransaction
 from sqlalchemy.event.attr import _EmptyListener
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.unitofwork import UOWTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable
 
     from sqlalchemy import Connection
-    from sqlalchemy.orm import InstanceState, Mapper, SessionTransaction
+    from sqlalchemy.orm import InstanceState, Mapper, SessionTransaction, UOWTransaction
 
 
 def is_heard_elsewhere(session: Session) -> bool:
@@ -213,87 +211,9 @@ def call_row_hooks(connection: Connection, state: InstanceState[Any], name: str)
     getattr(state.mapper.dispatch, name)(state.mapper, connection, state)
 
 
-@contextmanager
-def savepoints_begin_written(session: Session, unwritten: type[Any]) -> Iterator[None]:
-    """Have savepoints within a flush begin as others do: the rollback of one undoes only what came after it.
-
-    SQLAlchemy flushes before a savepoint, except within a flush; a rollback then drops all that is unflushed. So, in a flush, what
-    was added, changed or deleted since this block began is written before a savepoint, and what the session is about to write
-    besides is out of a rollback's reach while the block lasts.
-
-    Args:
-        session: The session.
-        unwritten: Instances of this class are not written before a savepoint: they count among what is about to be written.
-    """
-    if not session._flushing:  # noqa: SLF001
-        yield
-        return
-    present = set(_to_write(session))
-    hidden = _Hidden(session)
-    outer = vars(session).get("begin")
-    begin = session.begin
-
-    def begin_written(nested: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
-        if nested:
-            came_up = [each for each in _to_write(session) if each not in present and not issubclass(each.mapper.class_, unwritten)]
-            _write_now(session, came_up)
-            hidden.hide()
-        return begin(nested=nested)
-
-    vars(session)["begin"] = begin_written  # begin_nested() calls it
-    try:
-        yield
-    finally:
-        if outer is None:
-            del vars(session)["begin"]
-        else:
-            vars(session)["begin"] = outer
-        hidden.show()
-
-
-def _to_write(session: Session) -> list[InstanceState[Any]]:
+def to_write(session: Session) -> list[InstanceState[Any]]:
     """List the instances that a session is to write, in this flush or in another."""
     return [*session._new, *session._dirty_states, *session._deleted]  # noqa: SLF001
-
-
-def _write_now(session: Any, states: Iterable[InstanceState[Any]]) -> None:
-    """Write rows as a flush does, in the flush that is at work."""
-    context: Any = UOWTransaction(session)
-    for state in states:
-        context.register_object(state, isdelete=state in session._deleted)  # noqa: SLF001
-    context.transaction = session._transaction  # noqa: SLF001
-    context.execute()
-    context.finalize_flush_changes()
-
-
-class _Hidden:
-    """What a session is about to write, out of the reach of the rollback of a savepoint."""
-
-    def __init__(self, session: Session) -> None:
-        self._session: Any = session
-        self._new: dict[InstanceState[Any], Any] = {}
-        self._deleted: dict[InstanceState[Any], Any] = {}
-        self._changed: set[InstanceState[Any]] = set()
-
-    def hide(self) -> None:
-        session = self._session
-        for kept, hidden in ((session._new, self._new), (session._deleted, self._deleted)):  # noqa: SLF001
-            hidden.update(kept)
-            kept.clear()
-        changed = session.identity_map._modified  # noqa: SLF001
-        self._changed.update(changed)
-        for state in changed:
-            state.modified = False
-        changed.clear()
-
-    def show(self) -> None:
-        session = self._session
-        session._new.update(self._new)  # noqa: SLF001
-        session._deleted.update(self._deleted)  # noqa: SLF001
-        for state in self._changed:
-            if not state.expired and session.identity_map.contains_state(state):
-                state.modified = True
-                session.identity_map._modified.add(state)  # noqa: SLF001
 
 
 class PendingFlush:
@@ -337,7 +257,7 @@ class PendingFlush:
 
     def note_what_is_there(self) -> None:
         """Remember what the session is to write, in this flush or in another."""
-        self._present = frozenset(_to_write(self.session))
+        self._present = frozenset(to_write(self.session))
 
     def take_in_what_came_up(self, written: type[Any]) -> None:
         """Have the flush write also what has been added, changed or deleted since :meth:`note_what_is_there`.
@@ -346,7 +266,7 @@ class PendingFlush:
             written: Instances of this class are written already: new ones are made persistent, and no row is written for them.
         """
         deleted = self.session._deleted  # noqa: SLF001
-        for state in _to_write(self.session):
+        for state in to_write(self.session):
             is_written = issubclass(state.mapper.class_, written)
             if state not in self._present and (state.key is None or not is_written):
                 self._context.register_object(state, isdelete=state in deleted)
