@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import DateTime, Text, and_, cast, func, literal_column, not_, or_, select, type_coerce
 
@@ -14,9 +14,9 @@ from sa_eventsource.store import database_of
 from sa_eventsource.verification.findings import MOST_FINDINGS, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection, Row, Table
 
     from sa_eventsource.mapping import EventSourceTables
 
@@ -114,13 +114,12 @@ def check_moments(connection: Connection, tables: EventSourceTables) -> Generato
     first = literal_column("TIMESTAMPTZ '0001-01-01T00:00:00Z'", DateTime(timezone=True))
     last = literal_column("TIMESTAMPTZ '9999-12-31T23:59:59.999999Z'", DateTime(timezone=True))
     times = (events.c.occurred_at, events.c.recorded_at)
-    which = (events.c.aggregate_type, events.c.aggregate_id, events.c.version)
     as_text = [cast(each, Text).label(each.name) for each in times]  # the driver could not make them times
-    found = select(*which, *as_text).where(or_(*(not_(each.between(first, last)) for each in times))).order_by(*which)
-    for row in connection.execute(found.limit(MOST_FINDINGS)):
+    is_wrong = or_(*(not_(each.between(first, last)) for each in times))
+    for subject, row in _wrong_events(connection, events, is_wrong, *as_text):
         yield Finding(
             "times",
-            f"{row.aggregate_type} {row.aggregate_id!r}",
+            subject,
             f"version {row.version} occurred at {row.occurred_at} and was recorded at {row.recorded_at}; a time that is not within "
             "the years 1 to 9999 in UTC cannot be read, and so neither can the event, nor rows of read models that it has changed",
         )
@@ -132,15 +131,23 @@ def check_metadata(connection: Connection, tables: EventSourceTables) -> Generat
         return
     events = tables.events
     kind = func.jsonb_typeof(events.c.metadata)
-    which = (events.c.aggregate_type, events.c.aggregate_id, events.c.version)
-    found = select(*which, kind.label("kind")).where(kind != "object").order_by(*which)
-    for row in connection.execute(found.limit(MOST_FINDINGS)):
+    for subject, row in _wrong_events(connection, events, kind != "object", kind.label("kind")):
         yield Finding(
             "metadata",
-            f"{row.aggregate_type} {row.aggregate_id!r}",
+            subject,
             f"the metadata of version {row.version} is a JSON {row.kind}, and no object: something other than the library "
             "wrote it, and whoever reads it gets no dict",
         )
+
+
+def _wrong_events(
+    connection: Connection, events: Table, is_wrong: ColumnElement[bool], *columns: ColumnElement[Any]
+) -> Iterator[tuple[str, Row[Any]]]:
+    """Find events by stream and version, with the name of the stream and what is wrong of each: no more than are told."""
+    which = (events.c.aggregate_type, events.c.aggregate_id, events.c.version)
+    found = select(*which, *columns).where(is_wrong).order_by(*which)
+    for row in connection.execute(found.limit(MOST_FINDINGS)):
+        yield f"{row.aggregate_type} {row.aggregate_id!r}", row
 
 
 def check_transactions(connection: Connection, tables: EventSourceTables) -> Generator[Finding, None, None]:

@@ -12,15 +12,7 @@ from sqlalchemy.orm import Session
 from sa_eventsource import ArchiveError, ProofOptions, newest_head, prove, unarchive
 from sa_eventsource.mapping.immutability import SWITCH, create_statements, drop_statements
 from sa_eventsource.verification import verify
-from tests.ending.tills import Base, Till, bring_back, follow_all, put_away, sell, wrong
-
-EVENTS = Base.metadata.tables["events"]
-
-
-ARCHIVED = Base.metadata.tables["archived_events"]
-
-
-SNAPSHOTS = Base.metadata.tables["snapshots"]
+from tests.ending.tills import ARCHIVED, EVENTS, Base, Till, bring_back, follow_all, put_away, sell, wrong
 
 
 @pytest.fixture

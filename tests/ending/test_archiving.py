@@ -34,6 +34,8 @@ from sa_eventsource import (
     unarchive,
 )
 from tests.ending.tills import (
+    ARCHIVED,
+    EVENTS,
     Base,
     Goods,
     Labels,
@@ -49,14 +51,6 @@ from tests.ending.tills import (
     wrong,
 )
 from tests.shop import Sold
-
-EVENTS = Base.metadata.tables["events"]
-
-
-ARCHIVED = Base.metadata.tables["archived_events"]
-
-
-SNAPSHOTS = Base.metadata.tables["snapshots"]
 
 
 @pytest.fixture

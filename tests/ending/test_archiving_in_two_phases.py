@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import archive, archived_streams, compact, unarchive, unneeded_archive_files, verify
 from tests.ending import patients
-from tests.ending.tills import Base, Till, Tills, all_rows, follow_all, sell
+from tests.ending.tills import Base, Till, Tills, all_rows, before_a_move, follow_all, sell
 from tests.proofs.cutting import Child, Cut, Points
 
 _MOVES: dict[str, Any] = {"archive": archive, "compact": compact, "unarchive": unarchive}
@@ -53,13 +53,7 @@ def test_what_is_prepared_is_done_in_the_second_phase(preparing_engine: Engine, 
     Base.metadata.create_all(engine)
     sell(engine, "t-1", "pen", "ink")
     sell(engine, "t-2", "pen", close=False)
-    follow_all(engine)
-    with engine.connect() as connection:
-        before = all_rows(connection, "t-1")
-    if name == "unarchive":
-        with Session(engine) as session:
-            compact(session, Till, "t-1", reason="r")
-            session.commit()
+    before = before_a_move(engine, name)
 
     def is_archived() -> bool:
         with Session(engine) as session:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from sa_eventsource import archive, archived_streams, compact, unarchive
 from sa_eventsource.verification import verify
-from tests.ending.tills import Base, Till, all_rows, follow_all, sell
+from tests.ending.tills import Base, Till, all_rows, before_a_move, sell
 from tests.proofs.cutting import Child, Cut, Points
 
 _MOVES: dict[str, Any] = {"archive": archive, "compact": compact, "unarchive": unarchive}
@@ -52,13 +52,7 @@ def _is_archived(session: Session) -> bool:
 def test_a_killed_process_leaves_the_stream_here_or_there(postgres_database_url: str, name: str, cut: Cut) -> None:
     engine = create_engine(postgres_database_url)
     sell(engine, "t-1", "pen", "ink")
-    follow_all(engine)
-    with engine.connect() as connection:
-        before = all_rows(connection, "t-1")
-    if name == "unarchive":
-        with Session(engine) as session:
-            compact(session, Till, "t-1", reason="r")
-            session.commit()
+    before = before_a_move(engine, name)
     with Child(_move, postgres_database_url, name, cuts=(cut,)) as child:
         child.until_it_stops()
         child.kill()

@@ -19,16 +19,8 @@ from sa_eventsource import (
     archived_streams,
     unarchive,
 )
-from tests.ending.tills import Base, Till, all_rows, follow_all, put_away, sell
+from tests.ending.tills import ARCHIVED, EVENTS, Base, Till, all_rows, follow_all, put_away, sell
 from tests.shop import AnyTill
-
-EVENTS = Base.metadata.tables["events"]
-
-
-ARCHIVED = Base.metadata.tables["archived_events"]
-
-
-SNAPSHOTS = Base.metadata.tables["snapshots"]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from sa_eventsource import (
     StreamClosed,
     Worker,
     archive,
+    compact,
     event_context,
     grow_tree,
     handles,
@@ -73,6 +74,9 @@ class Labels(ReadModel, Base):
         session.execute(text("INSERT INTO archiving_labels VALUES (:till) ON CONFLICT DO NOTHING"), {"till": recorded.aggregate_id})
 
 
+EVENTS = Base.metadata.tables["events"]
+ARCHIVED = Base.metadata.tables["archived_events"]
+
 heard: list[tuple[str, int]] = []
 
 
@@ -110,6 +114,18 @@ def all_rows(connection: Connection, till_id: str) -> list[tuple[Any, ...]]:
     casts = ", ".join(f"CAST({each.strip()} AS TEXT)" for each in columns.split(","))
     statement = text(f"SELECT {casts} FROM events WHERE aggregate_id = :till ORDER BY version")
     return [tuple(row) for row in connection.execute(statement, {"till": till_id})]
+
+
+def before_a_move(engine: Engine, name: str) -> list[tuple[Any, ...]]:
+    """Bring all to the end of the log, and t-1 to where a move of that name can begin; give its rows before."""
+    follow_all(engine)
+    with engine.connect() as connection:
+        before = all_rows(connection, "t-1")
+    if name == "unarchive":
+        with Session(engine) as session:
+            compact(session, Till, "t-1", reason="r")
+            session.commit()
+    return before
 
 
 def put_away(engine: Engine, till_id: str = "t-1") -> Any:
